@@ -1,0 +1,416 @@
+"""`Classifier` = backbone + tuner + head: the trained set, save, load."""
+
+import hashlib
+import inspect
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from videossp import checkpoint
+from videossp.checkpoint import Published, WeightsError
+from videossp.clips import ClipFormat, Sampling, read_views
+from videossp.methods import METHODS
+from videossp.tuner import Spec, Tuner
+from videossp.videomamba import SPECS, VideoMamba
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a backbone came from, enough to build it again.
+
+    Attributes:
+        name: a name of `SPECS`, a path or a hub id.
+        weights: path or hub id of the weights of a named backbone, or None.
+        seed: of the random weights of a named backbone without any.
+    """
+
+    name: str
+    weights: str | None = None
+    seed: int = 0
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights are random, not pretrained."""
+        return self.name in SPECS and self.weights is None
+
+
+class Head(nn.Module):
+    """Final norm, dropout and linear classifier of the cls token."""
+
+    def __init__(self, d_model: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(d_model, eps=1e-5)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(d_model, classes)
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, cls: Tensor) -> Tensor:
+        """(batch, d_model) -> logits (batch, classes)."""
+        out: Tensor = self.linear(self.dropout(self.norm(cls)))
+        return out
+
+
+class Classifier(nn.Module):
+    """A frozen backbone, a tuner and a head; build it with `create`, `load` or `from_official`.
+
+    What trains, and exactly what is saved: the tuner's parameters, the head's, and the backbone
+    parameters that the tuner thaws.
+    """
+
+    def __init__(
+        self,
+        backbone: VideoMamba,
+        tuner: Tuner,
+        head: Head,
+        *,
+        classes: Sequence[str],
+        method: str,
+        options: Mapping[str, Any],
+        form: ClipFormat,
+        source: Source,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.tuner, self.head = backbone, tuner, head
+        self.classes, self.form, self.source = tuple(classes), form, source
+        self.method, self.options = method, dict(options)
+        self.metrics: dict[str, Any] = {}
+        self.sha256 = fingerprint(backbone)
+        backbone.requires_grad_(False)
+        for pattern in tuner.thaw:
+            names = [name for name, _ in backbone.named_parameters() if fnmatchcase(name, pattern)]
+            if not names:
+                known = ", ".join(dict(backbone.named_parameters()))
+                raise ValueError(f"thaw pattern {pattern!r} matches no backbone parameter; there are {known}")
+            for name in names:
+                backbone.get_parameter(name).requires_grad_()
+
+    @classmethod
+    def create(
+        cls,
+        backbone: str,
+        *,
+        num_classes: int | None = None,
+        classes: Sequence[str] | None = None,
+        method: str = "ssp",
+        weights: str | None = None,
+        frames: int | None = None,
+        size: int | tuple[int, int] | None = None,
+        sampling: Sampling = "uniform",
+        stride: int = 4,
+        drop_path: float = 0.0,
+        dropout: float = 0.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> "Classifier":
+        """A classifier that is ready to be trained.
+
+        Args:
+            backbone: `videomamba_tiny|small|middle|base`, or a path or hub id of a checkpoint.
+            num_classes: number of classes; default: of `classes`, else of the checkpoint's head.
+            classes: their names, in the order of the labels.
+            method: a name of `methods.METHODS`.
+            weights: path or hub id of the weights of a named backbone. Without it they are random.
+            frames: of a clip; default: the backbone's. Position embeddings are resized to it.
+            size: of a clip in pixels, (height, width) or one number for both; default: the backbone's.
+            sampling, stride: see `clips.ClipFormat`.
+            drop_path: stochastic depth of the backbone while training.
+            dropout: before the linear head, while training.
+            seed: of everything that starts at random.
+            **options: of the method, see its class.
+
+        Raises:
+            ValueError: unknown method or option; the message lists what there is.
+            WeightsError: weights not found, unreadable, or not fitting.
+        """
+        source = Source(backbone, weights, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network, published = build_backbone(source, frames, size, drop_path)
+            tuner = make_tuner(method, network.spec, options)
+            count = num_classes or len(classes or ())
+            if not count and published and published.head:
+                count = published.head["bias"].shape[0]
+            if not count:
+                raise ValueError("give num_classes or classes: the backbone brings no head of its own")
+            names = tuple(classes or (str(i) for i in range(count)))
+            if len(names) != count or len(set(names)) != count:
+                raise ValueError(f"{count} different class names are needed, got {list(names)}")
+            head = Head(network.spec.d_model, count, dropout)
+        if published:
+            fill_head(head, published)
+        form = ClipFormat(network.spec.frames, network.spec.size, sampling, stride)
+        return cls(
+            network, tuner, head, classes=names, method=method, options=options, form=form, source=source
+        )
+
+    def features(self, clip: Tensor) -> Tensor:
+        """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""
+        out: Tensor = self.head.norm(self.backbone(clip, self.tuner)[:, 0])
+        return out
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits (batch, classes) of a clip (batch, 3, frames, height, width), normalised."""
+        out: Tensor = self.head(self.backbone(clip, self.tuner)[:, 0])
+        return out
+
+    @torch.no_grad()
+    def probabilities(self, views: Tensor) -> Tensor:
+        """(classes,): mean over the views (views, 3, frames, height, width) of one video of their softmax."""
+        self.eval()
+        device = self.backbone.cls_token.device
+        parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(4)]
+        return torch.cat(parts).mean(0).cpu()
+
+    def predict(self, paths: Sequence[str], *, segments: int = 1, crops: int = 1) -> list[dict[str, float]]:
+        """Probability of each class, most probable first, for each video file or folder of frames."""
+        results = []
+        for path in paths:
+            scores = self.probabilities(read_views(path, self.form, segments, crops))
+            order = scores.argsort(descending=True, stable=True)
+            results.append({self.classes[i]: scores[i].item() for i in order})
+        return results
+
+    def tuned(self) -> dict[str, nn.Parameter]:
+        """What trains and what is saved, by name."""
+        return {name: x for name, x in self.named_parameters() if x.requires_grad}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the adapter folder: adapter_config.json, adapter_model.safetensors and a model card."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: x.detach().cpu().contiguous() for name, x in self.tuned().items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        config = {
+            "peft_type": self.method.upper(),
+            "task_type": "VIDEO_CLASSIFICATION",
+            "base_model_name_or_path": self.source.name,
+            "base_model_weights": self.source.weights,
+            "base_model_seed": self.source.seed if self.source.random else None,
+            "base_model_sha256": self.sha256,
+            "spec": asdict(self.backbone.spec),
+            "method": self.method,
+            "options": self.options,
+            "classes": self.classes,
+            "clip": asdict(self.form),
+            "metrics": self.metrics,
+            "versions": versions(),
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        (folder / "README.md").write_text(self._card())
+
+    def _card(self) -> str:
+        tuned = sum(x.numel() for x in self.tuned().values())
+        metrics = "".join(f"- {name}: {value}\n" for name, value in self.metrics.items()) or "- none\n"
+        return (
+            "---\nlibrary_name: videossp\npipeline_tag: video-classification\n"
+            f"base_model: {json.dumps(self.source.weights or self.source.name)}\n"
+            f"base_model_relation: adapter\ntags: [videomamba, {self.method}]\n---\n\n"
+            f"# {self.method} adapter for {self.source.name}\n\n"
+            f"{tuned:,} trained parameters; the backbone (sha256 {self.sha256[:16]}...) is not in this folder.\n\n"
+            f"Clips: {self.form.frames} frames, {self.form.size[0]} x {self.form.size[1]} px, "
+            f"{self.form.sampling} sampling.\n\n"
+            f"Classes: {', '.join(self.classes)}\n\nMetrics:\n{metrics}\n"
+            "```python\nimport videossp\n\nclassifier = videossp.load('PATH OF THIS FOLDER')\n"
+            "print(classifier.predict(['video.mp4']))\n```\n"
+        )
+
+
+def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
+    """The classifier of an adapter folder (or of a run folder that holds one).
+
+    Args:
+        folder: what `Classifier.save` wrote.
+        backbone: path or hub id of the backbone's weights, if they lie elsewhere than in training.
+
+    Raises:
+        WeightsError: files missing or damaged, or a backbone other than the one trained on.
+    """
+    folder = Path(folder)
+    folder = folder / "adapter" if (folder / "adapter" / CONFIG).is_file() else folder
+    if not (folder / CONFIG).is_file():
+        raise WeightsError(f"{folder}: no adapter here ({CONFIG} is missing)")
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        spec = Spec(**config["spec"])
+        source = Source(
+            config["base_model_name_or_path"], config["base_model_weights"], config["base_model_seed"] or 0
+        )
+        form, classes, method = ClipFormat(**config["clip"]), config["classes"], config["method"]
+        options, sha256, metrics = config["options"], config["base_model_sha256"], config["metrics"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder / CONFIG}: damaged or not of this program: {error!r}") from error
+    if backbone is not None:
+        source = replace(source, weights=backbone) if source.name in SPECS else replace(source, name=backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(source.seed)
+        network, _ = build_backbone(source, spec.frames, spec.size)
+        tuner = make_tuner(method, network.spec, options)
+    classifier = Classifier(
+        network,
+        tuner,
+        Head(spec.d_model, len(classes)),
+        classes=classes,
+        method=method,
+        options=options,
+        form=form,
+        source=source,
+    )
+    if classifier.sha256 != sha256:
+        raise WeightsError(
+            f"{folder}: trained on the backbone with sha256 {sha256}, but {source.weights or source.name} has "
+            f"{classifier.sha256}; give the right one (--backbone)"
+        )
+    classifier.metrics = metrics
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except Exception as error:
+        raise WeightsError(f"{folder / WEIGHTS}: missing or damaged: {error}") from error
+    place(classifier, tensors)
+    return classifier
+
+
+def place(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
+    """Copy saved tensors into the tuned set; both must have the same names and shapes."""
+    tuned = classifier.tuned()
+    odd = set(tuned) ^ set(tensors)
+    odd |= {name for name in set(tuned) & set(tensors) if tuned[name].shape != tensors[name].shape}
+    if odd:
+        raise WeightsError(f"the adapter does not fit its own config: {', '.join(sorted(odd)[:8])}")
+    with torch.no_grad():
+        for name, value in tensors.items():
+            tuned[name].copy_(value)
+
+
+def from_official(
+    state_dict: Mapping[str, Any], *, importance: Literal["clip", "batch"] = "clip", heads: int = 8
+) -> Classifier:
+    """A classifier from a published VideoMamba or SSP training checkpoint; every size is read off its tensors.
+
+    Args:
+        state_dict: flat, or under 'model' or 'module'.
+        importance: see `methods.ssp.SSP`; "batch" for the published behaviour.
+        heads: of the spreading attention, which no tensor shows; published: 8.
+
+    Raises:
+        WeightsError: tensors are missing, unknown or of other shapes.
+    """
+    published = checkpoint.sort_published(checkpoint.unwrap(state_dict))
+    if published.head is None or published.norm is None:
+        raise WeightsError("a classifier needs norm_f and head, which this checkpoint lacks")
+    spec = checkpoint.spec_of(published.backbone)
+    method, options = "linear", {}
+    if published.tuner:
+        method = "ssp"
+        options = {**checkpoint.ssp_options(published.tuner), "heads": heads, "importance": importance}
+    backbone, tuner = VideoMamba(spec), make_tuner(method, spec, options)
+    backbone.load_state_dict(published.backbone)
+    try:
+        tuner.load_state_dict(published.tuner)
+    except RuntimeError as error:
+        raise WeightsError(str(error)) from error
+    head = Head(spec.d_model, len(published.head["bias"]))
+    fill_head(head, published)
+    names = [str(i) for i in range(len(published.head["bias"]))]
+    form = ClipFormat(spec.frames, spec.size)
+    source = Source("state_dict")
+    return Classifier(
+        backbone, tuner, head, classes=names, method=method, options=options, form=form, source=source
+    )
+
+
+def to_official(classifier: Classifier) -> dict[str, Tensor]:
+    """The whole classifier under the published names, for the published code; methods `ssp` and `linear` only."""
+    if classifier.method not in ("ssp", "linear"):
+        raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
+    return checkpoint.to_published(
+        classifier.backbone.state_dict(),
+        classifier.head.norm.weight.detach(),
+        dict(classifier.head.linear.state_dict()),
+        dict(classifier.tuner.state_dict()),
+        classifier.backbone.spec.grid,
+    )
+
+
+def build_backbone(
+    source: Source,
+    frames: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    drop_path: float = 0.0,
+) -> tuple[VideoMamba, Published | None]:
+    """The backbone of a source at the wanted frames and size, and the rest of its checkpoint if it has one."""
+    wanted: dict[str, Any] = {} if frames is None else {"frames": frames}
+    if size is not None:
+        wanted["size"] = (size, size) if isinstance(size, int) else tuple(size)
+    if source.random:
+        return VideoMamba(replace(SPECS[source.name], **wanted), drop_path), None
+    if source.weights is None and not Path(source.name).expanduser().exists() and "/" not in source.name:
+        raise WeightsError(
+            f"no backbone {source.name!r}: name one of {', '.join(SPECS)}, a file, or a hub id (owner/repository)"
+        )
+    state = checkpoint.read_checkpoint(checkpoint.find_weights(source.weights or source.name))
+    found = checkpoint.spec_of(state)
+    if source.name in SPECS:
+        found = replace(SPECS[source.name], frames=found.frames, size=found.size)
+    published = checkpoint.sort_published(state, spec=replace(found, **wanted))
+    if published.tuner:
+        raise WeightsError("this is an SSP training checkpoint, not a backbone; read it with from_official")
+    backbone = VideoMamba(replace(found, **wanted), drop_path)
+    backbone.load_state_dict(published.backbone)
+    return backbone, published
+
+
+def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:
+    """A method by name; unknown names and options are errors that list the known ones."""
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    known = list(inspect.signature(METHODS[method]).parameters)[1:]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"{method} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+    return METHODS[method](spec, **options)  # type: ignore[arg-type, call-arg]
+
+
+def fill_head(head: Head, published: Published) -> None:
+    """Start the head from the checkpoint's: its norm always, its rows if they are of as many classes.
+
+    A 710-class head (Kinetics-400 first) serves 400 classes. What was left out is noted.
+    """
+    classes = head.linear.out_features
+    with torch.no_grad():
+        if published.norm is not None:
+            head.norm.weight.copy_(published.norm)
+        if published.head is None:
+            return published.notes.append("head: none in the checkpoint, starts at random")
+        rows = published.head["bias"].shape[0]
+        if rows != classes and (rows, classes) != (710, 400):
+            return published.notes.append(f"head: {rows} classes in the checkpoint, {classes} here: fresh")
+        head.linear.weight.copy_(published.head["weight"][:classes])
+        head.linear.bias.copy_(published.head["bias"][:classes])
+
+
+def fingerprint(backbone: VideoMamba) -> str:
+    """sha256 of the backbone's tensors by name, in float32."""
+    digest = hashlib.sha256()
+    for name, x in sorted(backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(x.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions that numbers depend on."""
+    names = ("videossp", "torch", "numba", "numpy", "av", "kornia")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,10 @@
+"""Linear probe: nothing but the head and the final norm is trained."""
+
+from videossp.tuner import Spec, Tuner
+
+
+class Linear(Tuner):
+    """A silent tuner, the floor that every method must beat."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()

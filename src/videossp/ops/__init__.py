@@ -1,0 +1,1 @@
+"""The selective scan: its definition and its fast kernels."""

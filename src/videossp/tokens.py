@@ -1,0 +1,76 @@
+"""`Layout` and `Tokens`: which position of the sequence is cls, patch or slot."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Order of the sequence: cls, then frame by frame its patches (row by row) and its slots.
+
+    Attributes:
+        frames: number of frames.
+        grid: (rows, columns) of patches in a frame.
+        slots: prompt positions after the patches of each frame.
+    """
+
+    frames: int
+    grid: tuple[int, int]
+    slots: int = 0
+
+    @property
+    def patches(self) -> int:
+        """Patches of one frame."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def length(self) -> int:
+        """Positions in all."""
+        return 1 + self.frames * (self.patches + self.slots)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The two streams between blocks, with the layout of their positions. Never written in place.
+
+    Attributes:
+        hidden: (batch, length, d_model), the output of the last mixer, not yet added to the residual
+            (the embedded clip before the first block).
+        residual: (batch, length, d_model) float32, the running sum.
+        layout: what stands where.
+    """
+
+    hidden: Tensor
+    residual: Tensor
+    layout: Layout
+
+    def _frames(self) -> Tensor:
+        return self.hidden[:, 1:].unflatten(1, (self.layout.frames, -1))
+
+    def patches(self) -> Tensor:
+        """Hidden patch tokens, (batch, frames, patches, d_model), a view."""
+        return self._frames()[:, :, : self.layout.patches]
+
+    def slots(self) -> Tensor:
+        """Hidden prompt slots, (batch, frames, slots, d_model), a view."""
+        return self._frames()[:, :, self.layout.patches :]
+
+    def add_slots(self, slots: int) -> "Tokens":
+        """The same tokens with `slots` zeros (hidden and residual) after the patches of each frame."""
+
+        def widen(x: Tensor) -> Tensor:
+            frames = x[:, 1:].unflatten(1, (self.layout.frames, -1))
+            zeros = x.new_zeros(x.shape[0], self.layout.frames, slots, x.shape[2])
+            return torch.cat([x[:, :1], torch.cat([frames, zeros], dim=2).flatten(1, 2)], dim=1)
+
+        layout = replace(self.layout, slots=self.layout.slots + slots)
+        return Tokens(widen(self.hidden), widen(self.residual), layout)
+
+    def write(self, *, patches: Tensor | None = None, slots: Tensor | None = None) -> "Tokens":
+        """The same tokens with other hidden patches and slots; shapes as `patches()` and `slots()` give them."""
+        frames = torch.cat(
+            [self.patches() if patches is None else patches, self.slots() if slots is None else slots], dim=2
+        )
+        return replace(self, hidden=torch.cat([self.hidden[:, :1], frames.flatten(1, 2)], dim=1))

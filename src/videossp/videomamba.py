@@ -1,0 +1,155 @@
+"""`Mixer`, `Block`, `VideoMamba`: the frozen backbone, which knows no method."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videossp.ops.reference import conv_reference
+from videossp.ops.scan import Scan, selective_scan
+from videossp.tokens import Layout, Tokens
+from videossp.tuner import Spec, Tuner
+
+SPECS = {
+    "videomamba_tiny": Spec(depth=24, d_model=192),
+    "videomamba_small": Spec(depth=24, d_model=384),
+    "videomamba_middle": Spec(depth=32, d_model=576),
+    "videomamba_base": Spec(depth=24, d_model=768),
+}
+SILENT = Tuner()
+
+
+class Mixer(nn.Module):
+    """Bidirectional Mamba: two scans, forward and backward in time, between shared projections.
+
+    Parameter names are those of the published checkpoints; `_b` marks the backward direction.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.d_state, rank = spec.d_state, spec.width("dt_proj")[0]
+        self.in_proj = nn.Linear(*spec.width("in_proj"), bias=False)
+        self.out_proj = nn.Linear(*spec.width("out_proj"), bias=False)
+        nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
+        self.out_proj.weight.data /= math.sqrt(spec.depth)
+        for q in ("", "_b"):
+            conv = nn.Conv1d(spec.d_inner, spec.d_inner, spec.d_conv, groups=spec.d_inner)
+            dt_proj = nn.Linear(*spec.width("dt_proj"))
+            nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
+            # Steps start log-uniform in [0.001, 0.1], through the inverse of softplus (Gu & Dao 2023).
+            dt = torch.exp(torch.empty(spec.d_inner).uniform_(math.log(1e-3), math.log(1e-1)))
+            dt_proj.bias.data = dt + torch.log(-torch.expm1(-dt))
+            setattr(self, f"conv1d{q}", conv)
+            setattr(self, f"x_proj{q}", nn.Linear(*spec.width("x_proj"), bias=False))
+            setattr(self, f"dt_proj{q}", dt_proj)
+            states = torch.arange(1, spec.d_state + 1, dtype=torch.float32)
+            setattr(self, f"A{q}_log", nn.Parameter(states.log().repeat(spec.d_inner, 1)))
+            setattr(self, f"D{q}", nn.Parameter(torch.ones(spec.d_inner)))
+
+    def forward(self, x: Tensor, layer: int, tuner: Tuner) -> Tensor:
+        """(batch, length, d_model) -> (batch, length, d_model)."""
+        u, z = tuner.edit_output(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
+        y = self._direction("", u, layer, tuner) + self._direction("_b", u, layer, tuner)
+        y = y * F.silu(z)
+        return tuner.edit_output(layer, "out_proj", y, self.out_proj(y))
+
+    def _direction(self, q: str, u: Tensor, layer: int, tuner: Tuner) -> Tensor:
+        """The scan of one direction, before the gate: (batch, length, d_inner)."""
+        conv, x_proj, dt_proj = (getattr(self, f"{name}{q}") for name in ("conv1d", "x_proj", "dt_proj"))
+        u = conv_reference(u, conv.weight, conv.bias, reverse=q == "_b")
+        steps = tuner.edit_output(layer, f"x_proj{q}", u, x_proj(u))
+        dt, B, C = steps.split([dt_proj.in_features, self.d_state, self.d_state], dim=-1)
+        delta = tuner.edit_output(layer, f"dt_proj{q}", dt, F.linear(dt, dt_proj.weight))
+        scan = Scan(
+            u=u,
+            delta=delta,
+            A=-torch.exp(getattr(self, f"A{q}_log").float()),
+            B=B,
+            C=C,
+            D=getattr(self, f"D{q}"),
+            delta_bias=dt_proj.bias,
+            reverse=q == "_b",
+        )
+        scan = tuner.edit_scan(layer, f"scan{q}", scan)
+        return tuner.edit_output(layer, f"scan{q}", scan, selective_scan(scan))
+
+
+class Block(nn.Module):
+    """Add -> norm -> mixer, on two streams: residual <- residual + hidden; hidden <- mixer(norm(residual))."""
+
+    def __init__(self, spec: Spec, drop_path: float) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(spec.d_model, eps=1e-5)
+        self.mixer = Mixer(spec)
+        self.drop_path = drop_path
+
+    def forward(self, tokens: Tokens, layer: int, tuner: Tuner) -> Tokens:
+        residual = add(tokens, self.drop_path if self.training else 0.0)
+        x = self.norm(residual).to(tokens.hidden.dtype)
+        hidden = tuner.edit_output(layer, "mixer", x, self.mixer(x, layer, tuner))
+        return replace(tokens, hidden=hidden, residual=residual)
+
+
+def add(tokens: Tokens, drop_path: float) -> Tensor:
+    """The residual plus the hidden branch, in float32; a share `drop_path` of the clips skips the branch."""
+    hidden = tokens.hidden.float()
+    if drop_path > 0:
+        keep = torch.rand(hidden.shape[0], 1, 1, device=hidden.device) >= drop_path
+        hidden = hidden * keep / (1 - drop_path)
+    return tokens.residual + hidden
+
+
+class VideoMamba(nn.Module):
+    """VideoMamba (Li et al. 2024, arXiv 2403.06977): patches of all frames as one sequence, cls first.
+
+    Args:
+        spec: the sizes.
+        drop_path: stochastic depth of the last block while training; 0 for a frozen backbone.
+    """
+
+    def __init__(self, spec: Spec, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.spec = spec
+        self.drop_path = drop_path
+        side = (1, spec.patch, spec.patch)
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(3, spec.d_model, side, stride=side)})
+        rows, columns = spec.grid
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.d_model))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, spec.d_model))
+        self.temporal_pos_embedding = nn.Parameter(torch.zeros(1, spec.frames, spec.d_model))
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        # The published rates: linspace shifted by one, so that the first two blocks drop nothing.
+        last = max(1, spec.depth - 1)
+        self.layers = nn.ModuleList(
+            Block(spec, drop_path * max(0, layer - 1) / last) for layer in range(spec.depth)
+        )
+
+    def embed(self, clip: Tensor) -> Tokens:
+        """(batch, 3, frames, height, width), normalised, to tokens with a residual of zero."""
+        expected = (3, self.spec.frames, *self.spec.size)
+        if clip.ndim != 5 or tuple(clip.shape[1:]) != expected:
+            raise ValueError(
+                f"a clip must be (batch, 3, frames, height, width) = (batch, {', '.join(map(str, expected))}), "
+                f"got {tuple(clip.shape)}"
+            )
+        x = self.patch_embed["proj"](clip).flatten(3).permute(0, 2, 3, 1)  # (batch, frames, patches, d_model)
+        x = x + self.pos_embed[:, None, 1:] + self.temporal_pos_embedding[:, :, None]
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
+        hidden = torch.cat([cls, x.flatten(1, 2)], dim=1)
+        layout = Layout(self.spec.frames, self.spec.grid)
+        return Tokens(hidden, hidden.new_zeros(hidden.shape, dtype=torch.float32), layout)
+
+    def forward(self, clip: Tensor, tuner: Tuner = SILENT) -> Tensor:
+        """The sum of both streams after the last block, (batch, length, d_model), before the final norm."""
+        tokens = self.embed(clip)
+        for layer, block in enumerate(self.layers):
+            tokens = block(tuner.edit_tokens(layer, tokens), layer, tuner)
+        return add(tokens, self.drop_path if self.training else 0.0)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As `forward`."""
+        return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
