@@ -1,19 +1,71 @@
 """Teach a frozen VideoMamba a new task with State Space Prompting."""
 
-from videossp.checkpoint import WeightsError
-from videossp.classifier import Classifier, from_official, load, to_official
-from videossp.clips import ClipFormat
-from videossp.tuner import Spec, Tuner
-from videossp.video import DataError
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from videossp.checkpoint import WeightsError
+    from videossp.classifier import Classifier, from_official, load, to_official
+    from videossp.clips import ClipFormat
+    from videossp.evaluate import Evaluation, evaluate
+    from videossp.predict import Prediction, predict
+    from videossp.train import Run, TrainConfig, train
+    from videossp.tuner import Spec, Tuner
+    from videossp.video import DataError
 
 __all__ = [
     "Classifier",
     "ClipFormat",
     "DataError",
+    "Evaluation",
+    "Prediction",
+    "Run",
     "Spec",
+    "TrainConfig",
     "Tuner",
     "WeightsError",
+    "evaluate",
     "from_official",
     "load",
+    "predict",
     "to_official",
+    "train",
 ]
+
+_HOME = {
+    "WeightsError": "checkpoint",
+    "Classifier": "classifier",
+    "from_official": "classifier",
+    "load": "classifier",
+    "to_official": "classifier",
+    "ClipFormat": "clips",
+    "Evaluation": "evaluate",
+    "evaluate": "evaluate",
+    "Prediction": "predict",
+    "predict": "predict",
+    "Run": "train",
+    "TrainConfig": "train",
+    "train": "train",
+    "Spec": "tuner",
+    "Tuner": "tuner",
+    "DataError": "video",
+}
+
+
+class _Package(ModuleType):
+    """Imports a public name when it is first used, so that `videossp --help` need not load torch."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'videossp' has no attribute {name!r}")
+        return getattr(import_module(f"videossp.{_HOME[name]}"), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing the module videossp.train must not hide the function videossp.train.
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

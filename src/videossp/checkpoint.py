@@ -1,7 +1,7 @@
 """Published state dicts to ours and back: strict, with a readable report."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from videossp.videomamba import VideoMamba
 
 State = dict[str, Tensor]
 
-# Published SSP names -> ours; `dynamic_scales` and the 14 x 14 kernel also change shape, see `_tuner_state`.
+# Published SSP names -> ours; besides, dynamic_scales.0, .1, ... are one vector, gain.
 SSP_NAMES = {
     r"inner_prompt\.fc1\.": "gather.down.",
     r"inner_prompt\.conv\.": "gather.conv.",
     r"inner_prompt\.fc2\.": "gather.up.",
-    r"inner_prompt\.inter\.convs\.": "summary.",
-    r"inner_prompt\.inter\.heads\.": "summary.up.",
+    r"inner_prompt\.inter\.convs\.": "places.",
+    r"inner_prompt\.inter\.heads\.": "summary.",
     r"prompt_attentions\.(\d+)\.down_proj\.": r"spread.\1.down.",
     r"prompt_attentions\.(\d+)\.up_proj\.": r"spread.\1.up.",
     r"prompt_attentions\.(\d+)\.attention\.": r"spread.\1.attention.",
@@ -52,36 +52,6 @@ class Published:
     head: State | None
     tuner: State
     notes: list[str] = field(default_factory=list)
-
-
-def find_weights(source: str) -> Path:
-    """The local file of a path or of a hub id "owner/repository[/file]" (downloaded once, offline honoured)."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        return path / _only(source, [x.name for x in path.iterdir()])
-    parts = source.split("/")
-    if len(parts) < 2 or not all(parts) or parts[0] in (".", "..", "~"):
-        raise WeightsError(f"{source}: no such file, and not a hub id (owner/repository/file)")
-    from huggingface_hub import HfApi, hf_hub_download
-
-    repository = "/".join(parts[:2])
-    try:
-        name = "/".join(parts[2:]) or _only(source, HfApi().list_repo_files(repository))
-        return Path(hf_hub_download(repository, name))
-    except WeightsError:
-        raise
-    except Exception as error:  # the hub's client has a dozen kinds; all mean: not to be had now
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{source}: no such file here, and the hub did not give it: {reason}") from error
-
-
-def _only(source: str, names: Iterable[str]) -> str:
-    weights = sorted(x for x in names if x.endswith((".pth", ".pt", ".bin", ".safetensors")))
-    if len(weights) != 1:
-        raise WeightsError(f"{source}: name one file of it; it holds {', '.join(weights) or 'no weights'}")
-    return weights[0]
 
 
 def read_checkpoint(path: str | Path) -> State:
@@ -216,7 +186,9 @@ def _compare(state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
 
 def _tuner_state(published: State) -> State:
     ours: State = {}
-    gains = sorted((int(key.split(".")[1]), x) for key, x in published.items() if key.startswith("dynamic_scales."))
+    gains = sorted(
+        (int(key.split(".")[1]), x) for key, x in published.items() if key.startswith("dynamic_scales.")
+    )
     for key, value in published.items():
         for pattern, name in SSP_NAMES.items():
             if re.match(pattern, key):
@@ -227,8 +199,6 @@ def _tuner_state(published: State) -> State:
                 raise WeightsError(f"unknown SSP tensor {key} {tuple(value.shape)}")
     if gains:
         ours["gain"] = torch.cat([x for _, x in gains])
-    if "summary.weight" in ours:
-        ours["summary.weight"] = ours["summary.weight"].flatten(1).mT  # (width, 1, 1, rows, columns)
     return ours
 
 
@@ -244,7 +214,7 @@ def ssp_options(tuner: State) -> dict[str, Any]:
     return options
 
 
-def to_published(backbone: State, norm: Tensor, head: State, tuner: State, grid: tuple[int, int]) -> State:
+def to_published(backbone: State, norm: Tensor, head: State, tuner: State) -> State:
     """The way back: our tensors under their published names and shapes."""
     state = {**backbone, "norm_f.weight": norm, **{f"head.{key}": x for key, x in head.items()}}
     back = {name.replace(r"\1", "{}"): pattern for pattern, name in SSP_NAMES.items()}
@@ -255,8 +225,5 @@ def to_published(backbone: State, norm: Tensor, head: State, tuner: State, grid:
         number = (re.search(r"\d+", key) or [""])[0]
         prefix = max((x for x in back if key.startswith(x.format(number))), key=len)
         stem = back[prefix].replace("\\", "").replace("(d+)", number)
-        if key == "summary.weight":
-            value = value.mT.reshape(-1, 1, 1, *grid)
         state[stem + key.removeprefix(prefix.format(number))] = value
     return state
-

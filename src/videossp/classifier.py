@@ -1,49 +1,31 @@
 """`Classifier` = backbone + tuner + head: the trained set, save, load."""
 
-import hashlib
 import inspect
-import json
-import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from videossp import checkpoint
-from videossp.checkpoint import Published, WeightsError
+from videossp.adapter import find_adapter, read_adapter, versions, write_adapter
+from videossp.checkpoint import (
+    Published,
+    WeightsError,
+    sort_published,
+    spec_of,
+    ssp_options,
+    to_published,
+    unwrap,
+)
 from videossp.clips import ClipFormat, Sampling, read_views
 from videossp.methods import METHODS
+from videossp.source import Source, build_backbone, fingerprint
 from videossp.tuner import Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a backbone came from, enough to build it again.
-
-    Attributes:
-        name: a name of `SPECS`, a path or a hub id.
-        weights: path or hub id of the weights of a named backbone, or None.
-        seed: of the random weights of a named backbone without any.
-    """
-
-    name: str
-    weights: str | None = None
-    seed: int = 0
-
-    @property
-    def random(self) -> bool:
-        """Whether the weights are random, not pretrained."""
-        return self.name in SPECS and self.weights is None
 
 
 class Head(nn.Module):
@@ -188,11 +170,7 @@ class Classifier(nn.Module):
         return {name: x for name, x in self.named_parameters() if x.requires_grad}
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapter folder: adapter_config.json, adapter_model.safetensors and a model card."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: x.detach().cpu().contiguous() for name, x in self.tuned().items()}
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        """Write the adapter folder: the tuned tensors, the config and a model card; no backbone tensor."""
         config = {
             "peft_type": self.method.upper(),
             "task_type": "VIDEO_CLASSIFICATION",
@@ -208,24 +186,8 @@ class Classifier(nn.Module):
             "metrics": self.metrics,
             "versions": versions(),
         }
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        (folder / "README.md").write_text(self._card())
-
-    def _card(self) -> str:
-        tuned = sum(x.numel() for x in self.tuned().values())
-        metrics = "".join(f"- {name}: {value}\n" for name, value in self.metrics.items()) or "- none\n"
-        return (
-            "---\nlibrary_name: videossp\npipeline_tag: video-classification\n"
-            f"base_model: {json.dumps(self.source.weights or self.source.name)}\n"
-            f"base_model_relation: adapter\ntags: [videomamba, {self.method}]\n---\n\n"
-            f"# {self.method} adapter for {self.source.name}\n\n"
-            f"{tuned:,} trained parameters; the backbone (sha256 {self.sha256[:16]}...) is not in this folder.\n\n"
-            f"Clips: {self.form.frames} frames, {self.form.size[0]} x {self.form.size[1]} px, "
-            f"{self.form.sampling} sampling.\n\n"
-            f"Classes: {', '.join(self.classes)}\n\nMetrics:\n{metrics}\n"
-            "```python\nimport videossp\n\nclassifier = videossp.load('PATH OF THIS FOLDER')\n"
-            "print(classifier.predict(['video.mp4']))\n```\n"
-        )
+        tensors = {name: x.detach().cpu().contiguous() for name, x in self.tuned().items()}
+        write_adapter(Path(folder), config, tensors)
 
 
 def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
@@ -238,20 +200,17 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
     Raises:
         WeightsError: files missing or damaged, or a backbone other than the one trained on.
     """
-    folder = Path(folder)
-    folder = folder / "adapter" if (folder / "adapter" / CONFIG).is_file() else folder
-    if not (folder / CONFIG).is_file():
-        raise WeightsError(f"{folder}: no adapter here ({CONFIG} is missing)")
+    folder = find_adapter(folder)
+    config, tensors = read_adapter(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text())
         spec = Spec(**config["spec"])
         source = Source(
             config["base_model_name_or_path"], config["base_model_weights"], config["base_model_seed"] or 0
         )
         form, classes, method = ClipFormat(**config["clip"]), config["classes"], config["method"]
         options, sha256, metrics = config["options"], config["base_model_sha256"], config["metrics"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{folder / CONFIG}: damaged or not of this program: {error!r}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder}: its config is damaged or not of this program: {error!r}") from error
     if backbone is not None:
         source = replace(source, weights=backbone) if source.name in SPECS else replace(source, name=backbone)
     with torch.random.fork_rng(devices=[]):
@@ -270,14 +229,10 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
     )
     if classifier.sha256 != sha256:
         raise WeightsError(
-            f"{folder}: trained on the backbone with sha256 {sha256}, but {source.weights or source.name} has "
-            f"{classifier.sha256}; give the right one (--backbone)"
+            f"{folder}: trained on the backbone with sha256 {sha256}, but {source.weights or source.name} "
+            f"has {classifier.sha256}; give the right one (--backbone)"
         )
     classifier.metrics = metrics
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except Exception as error:
-        raise WeightsError(f"{folder / WEIGHTS}: missing or damaged: {error}") from error
     place(classifier, tensors)
     return classifier
 
@@ -297,7 +252,7 @@ def place(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
 def from_official(
     state_dict: Mapping[str, Any], *, importance: Literal["clip", "batch"] = "clip", heads: int = 8
 ) -> Classifier:
-    """A classifier from a published VideoMamba or SSP training checkpoint; every size is read off its tensors.
+    """A classifier from a published VideoMamba or SSP training checkpoint, sizes read off its tensors.
 
     Args:
         state_dict: flat, or under 'model' or 'module'.
@@ -307,14 +262,14 @@ def from_official(
     Raises:
         WeightsError: tensors are missing, unknown or of other shapes.
     """
-    published = checkpoint.sort_published(checkpoint.unwrap(state_dict))
+    published = sort_published(unwrap(state_dict))
     if published.head is None or published.norm is None:
         raise WeightsError("a classifier needs norm_f and head, which this checkpoint lacks")
-    spec = checkpoint.spec_of(published.backbone)
+    spec = spec_of(published.backbone)
     method, options = "linear", {}
     if published.tuner:
         method = "ssp"
-        options = {**checkpoint.ssp_options(published.tuner), "heads": heads, "importance": importance}
+        options = {**ssp_options(published.tuner), "heads": heads, "importance": importance}
     backbone, tuner = VideoMamba(spec), make_tuner(method, spec, options)
     backbone.load_state_dict(published.backbone)
     try:
@@ -332,44 +287,15 @@ def from_official(
 
 
 def to_official(classifier: Classifier) -> dict[str, Tensor]:
-    """The whole classifier under the published names, for the published code; methods `ssp` and `linear` only."""
+    """The whole classifier under the published names; methods `ssp` and `linear` only."""
     if classifier.method not in ("ssp", "linear"):
         raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
-    return checkpoint.to_published(
+    return to_published(
         classifier.backbone.state_dict(),
         classifier.head.norm.weight.detach(),
         dict(classifier.head.linear.state_dict()),
         dict(classifier.tuner.state_dict()),
-        classifier.backbone.spec.grid,
     )
-
-
-def build_backbone(
-    source: Source,
-    frames: int | None = None,
-    size: int | tuple[int, int] | None = None,
-    drop_path: float = 0.0,
-) -> tuple[VideoMamba, Published | None]:
-    """The backbone of a source at the wanted frames and size, and the rest of its checkpoint if it has one."""
-    wanted: dict[str, Any] = {} if frames is None else {"frames": frames}
-    if size is not None:
-        wanted["size"] = (size, size) if isinstance(size, int) else tuple(size)
-    if source.random:
-        return VideoMamba(replace(SPECS[source.name], **wanted), drop_path), None
-    if source.weights is None and not Path(source.name).expanduser().exists() and "/" not in source.name:
-        raise WeightsError(
-            f"no backbone {source.name!r}: name one of {', '.join(SPECS)}, a file, or a hub id (owner/repository)"
-        )
-    state = checkpoint.read_checkpoint(checkpoint.find_weights(source.weights or source.name))
-    found = checkpoint.spec_of(state)
-    if source.name in SPECS:
-        found = replace(SPECS[source.name], frames=found.frames, size=found.size)
-    published = checkpoint.sort_published(state, spec=replace(found, **wanted))
-    if published.tuner:
-        raise WeightsError("this is an SSP training checkpoint, not a backbone; read it with from_official")
-    backbone = VideoMamba(replace(found, **wanted), drop_path)
-    backbone.load_state_dict(published.backbone)
-    return backbone, published
 
 
 def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:
@@ -380,7 +306,7 @@ def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:
     unknown = [name for name in options if name not in known]
     if unknown:
         raise ValueError(f"{method} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
-    return METHODS[method](spec, **options)  # type: ignore[arg-type, call-arg]
+    return METHODS[method](spec, **options)
 
 
 def fill_head(head: Head, published: Published) -> None:
@@ -399,18 +325,3 @@ def fill_head(head: Head, published: Published) -> None:
             return published.notes.append(f"head: {rows} classes in the checkpoint, {classes} here: fresh")
         head.linear.weight.copy_(published.head["weight"][:classes])
         head.linear.bias.copy_(published.head["bias"][:classes])
-
-
-def fingerprint(backbone: VideoMamba) -> str:
-    """sha256 of the backbone's tensors by name, in float32."""
-    digest = hashlib.sha256()
-    for name, x in sorted(backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(x.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions that numbers depend on."""
-    names = ("videossp", "torch", "numba", "numpy", "av", "kornia")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -95,6 +95,33 @@ def to_clip(frames: Frames, form: ClipFormat, crop: int = 0, crops: int = 1) -> 
     return normalise(images[..., top : top + height, left : left + width].float() / 255, form)
 
 
+def random_crop(
+    frames: Frames, form: ClipFormat, scale: tuple[float, float], rng: np.random.Generator
+) -> Tensor:
+    """One random box for all frames, resized: area a share within `scale`, sides' ratio 3/4 to 4/3.
+
+    The box of Inception training (Szegedy et al. 2015); where ten draws do not fit into the frame,
+    the largest centred box of the format's shape. Resized with antialiasing, as tests are.
+
+    Returns:
+        (time, 3, height, width) float32 in [0, 1].
+    """
+    _, rows, columns, _ = frames.shape
+    for _ in range(10):
+        area = rows * columns * rng.uniform(*scale)
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        height, width = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
+        if 0 < height <= rows and 0 < width <= columns:
+            top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
+            break
+    else:
+        shrink = min(rows / form.size[0], columns / form.size[1])
+        height, width = max(1, int(form.size[0] * shrink)), max(1, int(form.size[1] * shrink))
+        top, left = (rows - height) // 2, (columns - width) // 2
+    images = torch.from_numpy(frames[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
+    return F.interpolate(images.float() / 255, form.size, mode="bilinear", antialias=True)
+
+
 def normalise(images: Tensor, form: ClipFormat) -> Tensor:
     """(time, 3, height, width) in [0, 1] to a clip, (3, time, height, width)."""
     mean, std = (torch.tensor(x)[:, None, None] for x in (form.mean, form.std))
@@ -102,7 +129,7 @@ def normalise(images: Tensor, form: ClipFormat) -> Tensor:
 
 
 def read_views(path: str | Video, form: ClipFormat, segments: int = 1, crops: int = 1) -> Tensor:
-    """All test views of a video, decoded once: (segments * crops, 3, frames, height, width), segment by segment."""
+    """All test views of a video, decoded once: (views, 3, frames, height, width), segment by segment."""
     video = path if isinstance(path, Video) else read_video(path)
     count = len(video.times)
     indices = [i for k in range(segments) for i in test_indices(count, form, k, segments)]
@@ -110,10 +137,11 @@ def read_views(path: str | Video, form: ClipFormat, segments: int = 1, crops: in
     return torch.stack([to_clip(part, form, k, crops) for part in parts for k in range(crops)])
 
 
-class TrainClips(Dataset[tuple[Tensor, int]]):
+class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
     """Augmented clips of samples: random frames, one random crop and flip for all frames of a clip.
 
-    What item i gives depends on (seed, epoch, i) alone, not on workers or order.
+    What item i gives depends on (seed, epoch, i) alone, not on workers or order: (clip, label, name, ""),
+    or (None, label, name, reason) for a video that cannot be decoded.
 
     Args:
         samples: labelled videos.
@@ -132,26 +160,23 @@ class TrainClips(Dataset[tuple[Tensor, int]]):
         flip: bool,
         seed: int,
     ) -> None:
-        from kornia.augmentation import RandomHorizontalFlip, RandomResizedCrop, VideoSequential
-
         self.samples, self.form, self.seed, self.epoch = samples, form, seed, 0
-        steps = [RandomResizedCrop(form.size, scale=scale, ratio=(3 / 4, 4 / 3), antialias=True)]
-        if flip:
-            steps.append(RandomHorizontalFlip(p=0.5))
-        self.augment = VideoSequential(*steps, data_format="BTCHW", same_on_frame=True)
+        self.scale, self.flip = scale, flip
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor | None, int, str, str]:
         sample = self.samples[index]
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        frames = read_frames(sample.path, lambda count: train_indices(count, self.form, rng))
-        images = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**62)))  # kornia draws from torch's global generator
-            images = self.augment(images[None])[0]
-        return normalise(images, self.form), sample.label
+        try:
+            frames = read_frames(sample.path, lambda count: train_indices(count, self.form, rng))
+        except DataError as error:
+            return None, sample.label, sample.name, str(error)
+        clip = normalise(random_crop(frames, self.form, self.scale, rng), self.form)
+        if self.flip and rng.random() < 0.5:
+            clip = clip.flip(-1)
+        return clip, sample.label, sample.name, ""
 
 
 class TestViews(Dataset[tuple[Tensor | None, str]]):

@@ -47,7 +47,8 @@ class Tokens:
     layout: Layout
 
     def _frames(self) -> Tensor:
-        return self.hidden[:, 1:].unflatten(1, (self.layout.frames, -1))
+        frames: Tensor = self.hidden[:, 1:].unflatten(1, (self.layout.frames, -1))
+        return frames
 
     def patches(self) -> Tensor:
         """Hidden patch tokens, (batch, frames, patches, d_model), a view."""
@@ -69,7 +70,7 @@ class Tokens:
         return Tokens(widen(self.hidden), widen(self.residual), layout)
 
     def write(self, *, patches: Tensor | None = None, slots: Tensor | None = None) -> "Tokens":
-        """The same tokens with other hidden patches and slots; shapes as `patches()` and `slots()` give them."""
+        """The same tokens with other hidden patches and slots, in the shapes of `patches()` and `slots()`."""
         frames = torch.cat(
             [self.patches() if patches is None else patches, self.slots() if slots is None else slots], dim=2
         )

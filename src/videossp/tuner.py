@@ -115,7 +115,8 @@ class Chain(Tuner):
 
     def __init__(self, *tuners: Tuner) -> None:
         super().__init__()
-        self.tuners = nn.ModuleList(tuners)
+        self.tuners: list[Tuner] = list(tuners)
+        self.members = nn.ModuleList(tuners)
         self.thaw = tuple(pattern for tuner in tuners for pattern in tuner.thaw)
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:

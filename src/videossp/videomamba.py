@@ -78,7 +78,7 @@ class Mixer(nn.Module):
 
 
 class Block(nn.Module):
-    """Add -> norm -> mixer, on two streams: residual <- residual + hidden; hidden <- mixer(norm(residual))."""
+    """Add, norm, mix, on two streams: residual <- residual + hidden; hidden <- mixer(norm(residual))."""
 
     def __init__(self, spec: Spec, drop_path: float) -> None:
         super().__init__()
@@ -133,8 +133,8 @@ class VideoMamba(nn.Module):
         expected = (3, self.spec.frames, *self.spec.size)
         if clip.ndim != 5 or tuple(clip.shape[1:]) != expected:
             raise ValueError(
-                f"a clip must be (batch, 3, frames, height, width) = (batch, {', '.join(map(str, expected))}), "
-                f"got {tuple(clip.shape)}"
+                "a clip must be (batch, 3, frames, height, width) = "
+                f"(batch, {', '.join(map(str, expected))}), got {tuple(clip.shape)}"
             )
         x = self.patch_embed["proj"](clip).flatten(3).permute(0, 2, 3, 1)  # (batch, frames, patches, d_model)
         x = x + self.pos_embed[:, None, 1:] + self.temporal_pos_embedding[:, :, None]

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,24 +24,24 @@ CHUNK = 64  # steps between stored states; what the backward recomputes of a chu
 LOG2E = np.float32(1.4426950408889634)
 # No "nnan"/"ninf": a NaN that comes in must come out.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
-OPTIONS = {"nogil": True, "cache": True, "fastmath": FAST, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": FAST, "error_model": "numpy"}
 
 
 @intrinsic
-def _truncate(typingctx, x):  # type: ignore[no-untyped-def]
+def _truncate(typingctx, x):
     """x rounded toward zero, by way of int32, which has a vector instruction everywhere."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.sitofp(builder.fptosi(args[0], ir.IntType(32)), ir.FloatType())
 
     return types.float32(types.float32), codegen
 
 
 @intrinsic
-def _times_power_of_two(typingctx, x, exponent):  # type: ignore[no-untyped-def]
+def _times_power_of_two(typingctx, x, exponent):
     """x * 2**exponent for a whole exponent, added to the exponent bits of x."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         i32 = ir.IntType(32)
         shifted = builder.shl(builder.fptosi(args[1], i32), ir.Constant(i32, 23))
         return builder.bitcast(builder.add(builder.bitcast(args[0], i32), shifted), ir.FloatType())
@@ -49,10 +50,10 @@ def _times_power_of_two(typingctx, x, exponent):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", **OPTIONS)
-def _exp2(x):  # type: ignore[no-untyped-def]
+def _exp2(x):
     """2**x for x <= 0 to 1e-7 relative: 2**whole by exponent bits, 2**rest by a minimax polynomial."""
     x = np.float32(-126.0) if x < np.float32(-126.0) else x
-    whole = _truncate(x - np.float32(0.5))
+    whole: Any = _truncate(x - np.float32(0.5))  # type: ignore[call-arg]
     r = x - whole
     q = np.float32(1.333353844e-03)
     q = q * r + np.float32(9.666245633e-03)
@@ -64,7 +65,7 @@ def _exp2(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", **OPTIONS)
-def _log1p(x):  # type: ignore[no-untyped-def]
+def _log1p(x):
     """log(1 + x) for 0 <= x <= 1 to 1e-7 relative."""
     q = np.float32(5.232690697e-03)
     q = q * x + np.float32(-2.950522892e-02)
@@ -79,21 +80,21 @@ def _log1p(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", **OPTIONS)
-def _softplus(x):  # type: ignore[no-untyped-def]
+def _softplus(x):
     """log(1 + exp(x)) without overflow."""
     small = _log1p(_exp2(-abs(x) * LOG2E))
     return small + (np.float32(0.0) if x < np.float32(0.0) else x)
 
 
 @njit(inline="always", **OPTIONS)
-def _sigmoid(x):  # type: ignore[no-untyped-def]
+def _sigmoid(x):
     """1 / (1 + exp(-x)) without overflow."""
     e = _exp2(-abs(x) * LOG2E)
     return (e if x < np.float32(0.0) else np.float32(1.0)) / (np.float32(1.0) + e)
 
 
 @njit(**OPTIONS)
-def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):  # type: ignore[no-untyped-def]
+def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):
     """One clip, one block of channels: walk the sequence once, keep the state in cache.
 
     A2 is A log2(e), (d_state, d_inner); states is (batch, chunks, d_state, d_inner) or empty, and
@@ -137,7 +138,7 @@ def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):  # ty
 
 
 @njit(**OPTIONS)
-def _scan_block_backward(  # type: ignore[no-untyped-def]
+def _scan_block_backward(
     job, dy, u, delta, A2, B, C, D, bias, states, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse
 ):
     """Gradients of one clip and channel block: per chunk, recompute the states, then walk back.
@@ -277,10 +278,11 @@ def scan_forward(
     D: Tensor | None,
     bias: Tensor | None,
     h0: Tensor | None,
+    *,
     reverse: bool,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    """y (batch, length, d_inner) and the chunk states the backward wants; arguments as `scan_reference`, float32."""
+    """y and the chunk states that the backward wants; arguments as `scan_reference`, all float32."""
     batch, length, d_inner = u.shape
     d_state = A.shape[1]
     A2, D, bias = _constants(u, A, D, bias)
@@ -302,6 +304,7 @@ def scan_backward(
     D: Tensor | None,
     bias: Tensor | None,
     states: Tensor,
+    *,
     reverse: bool,
     wanted: tuple[bool, ...],
 ) -> list[Tensor | None]:
@@ -316,9 +319,7 @@ def scan_backward(
     grads = [torch.empty(s if want else (0,) * len(s)) for s, want in zip(shapes, wanted, strict=True)]
     du, ddelta, dA, dB, dC, dD, dbias, dh0 = (x.numpy() for x in grads)
     inputs = [_array(x) for x in (dy, u, delta, A2, B, C, D, bias, states)]
-    _run(
-        _scan_block_backward, _jobs(u), *inputs, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse
-    )
+    _run(_scan_block_backward, _jobs(u), *inputs, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse)
     finish: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,
         lambda x: x,

@@ -14,6 +14,7 @@ def scan_reference(
     D: Tensor | None = None,
     delta_bias: Tensor | None = None,
     h0: Tensor | None = None,
+    *,
     reverse: bool = False,
 ) -> Tensor:
     """The recurrence as a loop over time: slow, obvious, differentiable, any device and dtype.

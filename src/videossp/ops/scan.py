@@ -1,6 +1,6 @@
-"""`Scan`, the arguments of a selective scan, and `selective_scan`, which runs it on the fastest kernel there is."""
+"""`Scan`, the arguments of a selective scan; `selective_scan` runs it on the fastest kernel there is."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -57,18 +57,16 @@ class Scan:
         for name, shape in shapes.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
-                raise ValueError(
-                    f"{name} must be {shape} to fit u {sequence}, got {tuple(value.shape)}"
-                )
+                raise ValueError(f"{name} must be {shape} to fit u {sequence}, got {tuple(value.shape)}")
 
 
 class _NumbaScan(torch.autograd.Function):
     """The Numba kernels as one differentiable operation; computes only the gradients asked for."""
 
     @staticmethod
-    def forward(ctx: Any, reverse: bool, *tensors: Tensor | None) -> Tensor:
-        wanted = ctx.needs_input_grad[1:]
-        y, states = cpu.scan_forward(*tensors, reverse, keep_states=any(wanted))  # type: ignore[arg-type]
+    def forward(ctx: Any, reverse: bool, *tensors: Any) -> Tensor:
+        keep_states = any(ctx.needs_input_grad)
+        y, states = cpu.scan_forward(*tensors, reverse=reverse, keep_states=keep_states)
         ctx.save_for_backward(*tensors[:-1], states)
         ctx.reverse = reverse
         return y
@@ -76,7 +74,7 @@ class _NumbaScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         wanted = ctx.needs_input_grad[1:]
-        return None, *cpu.scan_backward(dy, *ctx.saved_tensors, ctx.reverse, wanted)
+        return None, *cpu.scan_backward(dy, *ctx.saved_tensors, reverse=ctx.reverse, wanted=wanted)
 
 
 def kernel_for(device: torch.device, dtype: torch.dtype) -> str:
@@ -95,12 +93,12 @@ def selective_scan(scan: Scan) -> Tensor:
     Returns:
         y: (batch, length, d_inner), in the dtype of `u`.
     """
-    tensors = {f.name: getattr(scan, f.name) for f in fields(scan) if f.name not in ("z", "reverse")}
     wide = torch.float64 if scan.u.dtype == torch.float64 else torch.float32
-    arguments = [x if x is None else x.to(wide) for x in tensors.values()]
+    tensors: Any = [scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.delta_bias, scan.h0]
+    tensors = [x if x is None else x.to(wide) for x in tensors]
     if kernel_for(scan.u.device, scan.u.dtype) == "numba":
-        y = _NumbaScan.apply(scan.reverse, *arguments)
+        y: Tensor = _NumbaScan.apply(scan.reverse, *tensors)  # type: ignore[no-untyped-call]
     else:
-        y = scan_reference(*arguments, reverse=scan.reverse)
+        y = scan_reference(*tensors, reverse=scan.reverse)
     y = y.to(scan.u.dtype)
     return y if scan.z is None else y * F.silu(scan.z)

@@ -1,0 +1,295 @@
+"""argv -> one function call; heavy imports inside the verbs."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+USAGE, DATA, WEIGHTS, INTERRUPTED = 2, 3, 4, 130
+
+
+def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """teach a backbone the classes of a folder of videos; leaves a run folder with an adapter"""
+    from videossp.classifier import Classifier
+    from videossp.datasets import read_folder
+    from videossp.methods import METHODS
+    from videossp.train import TrainConfig
+    from videossp.train import train as run_training
+
+    parser.add_argument(
+        "--config", action="config", help="YAML file of these flags, as a run folder holds it"
+    )
+    parser.add_argument("data", type=str, help="FOLDER/CLASS/VIDEO or FOLDER/{train,val,test}/CLASS/VIDEO")
+    parser.add_argument(
+        "--out", type=str, help="run folder to write (default: the next free runs/DATA-METHOD-N)"
+    )
+    parser.add_argument("--method", type=str, default="ssp", help=f"one of {', '.join(METHODS)}")
+    parser.add_method_arguments(
+        Classifier, "create", skip={"num_classes", "classes", "method", "seed", "options"}
+    )
+    parser.add_class_arguments(TrainConfig)
+    owners = {name: parser.add_class_arguments(cls, name, skip={"spec"}) for name, cls in METHODS.items()}
+
+    def run(args: "Namespace") -> int:
+        for name in owners:
+            given, usual = args.get(name), parser.get_defaults().get(name)
+            if name != args.method and given != usual:
+                raise ValueError(f"options of {name} are given, but --method is {args.method}")
+        options = dict(args[args.method].items()) if args.get(args.method) else {}
+        config = TrainConfig(**{name: args[name] for name in TrainConfig.__dataclass_fields__})
+        samples = read_folder(args.data)
+        names = ("weights", "frames", "size", "sampling", "stride", "drop_path", "dropout", "seed")
+        classifier = Classifier.create(
+            args.backbone,
+            classes=samples.classes,
+            method=args.method,
+            **{name: args[name] for name in names},
+            **options,
+        )
+        if classifier.source.random:
+            say(f"{args.backbone}: no --weights given: RANDOM weights, good for trying things out only")
+        out = (
+            Path(args.out) if args.out else free_folder(Path("runs"), f"{Path(args.data).name}-{args.method}")
+        )
+        try:
+            result = run_training(classifier, args.data, config, out=out, progress=True)
+        except KeyboardInterrupt:
+            kept = (
+                f"the best adapter so far is in {out / 'adapter'}"
+                if (out / "adapter").exists()
+                else "no epoch ended"
+            )
+            say(f"interrupted; {kept}")
+            return INTERRUPTED
+        summary = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
+        lines = [
+            f"best epoch {result.best['epoch']}: validation top-1 {100 * result.best['val_top1']:.1f} %, "
+            f"{result.seconds:.0f} s in all",
+            f"run folder {out}, adapter {out / 'adapter'}",
+        ]
+        return show(args, summary, lines)
+
+    return run
+
+
+def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """accuracy of an adapter on labelled videos"""
+    from videossp.classifier import load
+    from videossp.datasets import read_folder
+    from videossp.evaluate import evaluate as run_evaluation
+    from videossp.evaluate import relabel
+    from videossp.report import draw_confusion
+    from videossp.video import DataError
+
+    parser.add_argument("adapter", type=str, help="adapter or run folder")
+    parser.add_argument("data", type=str, help="folder of classes, with or without split folders")
+    parser.add_argument(
+        "--split", type=str, help="train, val or test (default: test, or all of an unsplit folder)"
+    )
+    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
+    parser.add_function_arguments(run_evaluation, skip={"classifier", "samples", "progress"})
+    parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
+
+    def run(args: "Namespace") -> int:
+        classifier, data = load(args.adapter, backbone=args.backbone), read_folder(args.data)
+        split = args.split or ("test" if list(data.splits) != ["train"] else "train")
+        if split not in data.splits:
+            raise DataError(f"{args.data}: no split {split}; it has {', '.join(data.splits)}")
+        samples = relabel(data.splits[split], data.classes, classifier.classes)
+        result = run_evaluation(
+            classifier,
+            samples,
+            segments=args.segments,
+            crops=args.crops,
+            workers=args.workers,
+            on_error=args.on_error,
+            progress=True,
+        )
+        if args.confusion:
+            draw_confusion(result, Path(args.confusion))
+        summary = {
+            "split": split,
+            **result.summary(),
+            "failures": result.failures,
+            "classes": result.classes,
+            "confusion": result.confusion.tolist(),
+        }
+        top5 = "" if summary["top5"] is None else f"top-5 {100 * summary['top5']:.1f} %, "
+        lines = [f"could not be decoded, counted as wrong: {reason}" for reason in result.failures.values()]
+        lines += [
+            f"top-1 {100 * summary['top1']:.1f} %, {top5}mean class accuracy "
+            f"{100 * summary['mean_class_accuracy']:.1f} % on {len(samples)} videos of {split}, "
+            f"views (segments x crops) {summary['views']}",
+            *confusion_lines(result.classes, result.confusion.tolist()),
+        ]
+        return show(args, summary, lines)
+
+    return run
+
+
+def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """most probable classes of video files and folders"""
+    from videossp.classifier import load
+    from videossp.predict import predict as run_prediction
+
+    parser.add_argument("adapter", type=str, help="adapter or run folder")
+    parser.add_argument("paths", type=str, nargs="+", help="videos, or folders that hold some")
+    parser.add_argument("--top", type=int, default=5, help="classes to print per video")
+    parser.add_argument("--segments", type=int, default=1, help="clips per video")
+    parser.add_argument("--crops", type=int, default=1, help="crops per clip")
+    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
+
+    def run(args: "Namespace") -> int:
+        classifier = load(args.adapter, backbone=args.backbone)
+        results = run_prediction(classifier, args.paths, segments=args.segments, crops=args.crops)
+        lines, summary = [], []
+        for result in results:
+            ranked = list(result.probabilities.items())[: args.top]
+            summary.append(
+                {
+                    "path": result.path,
+                    "error": result.error,
+                    "top": [{"class": name, "probability": p} for name, p in ranked],
+                }
+            )
+            lines.append(result.path if result.error is None else f"{result.path}\n  FAILED {result.error}")
+            lines += [f"  {100 * p:5.1f} %  {name}" for name, p in ranked]
+        show(args, summary, lines)
+        failed = sum(result.error is not None for result in results)
+        if failed:
+            say(f"{failed} of {len(results)} videos could not be decoded")
+        return DATA if failed else 0
+
+    return run
+
+
+def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """versions, methods, and which kernel scans on this machine"""
+    import torch
+
+    from videossp.adapter import versions
+    from videossp.methods import METHODS
+    from videossp.ops.scan import kernel_for
+    from videossp.videomamba import SPECS
+
+    def run(args: "Namespace") -> int:
+        devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+        facts: dict[str, Any] = {
+            **versions(),
+            "threads": torch.get_num_threads(),
+            **{f"scan on {x}": kernel_for(torch.device(x), torch.float32) for x in devices},
+            "backbones": ", ".join(SPECS),
+            "methods": ", ".join(METHODS),
+        }
+        return show(args, facts, [f"{name:12} {value}" for name, value in facts.items()])
+
+    return run
+
+
+VERBS = {"train": train, "eval": evaluate, "predict": predict, "info": info}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0 ok, 1 failure, 2 usage, 3 data, 4 weights, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if arguments else USAGE
+    if arguments[0] == "--version":
+        print(version("videossp"))
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        say(f"no verb {verb!r}; there are {', '.join(VERBS)} (videossp --help)")
+        return USAGE
+    try:
+        return run_verb(verb, [underscores(x) for x in rest])
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if "--debug" in rest:
+            raise
+        say(str(error) or f"{type(error).__name__}; --debug shows where")
+        return exit_code(error)
+
+
+def run_verb(verb: str, arguments: list[str]) -> int:
+    """Parse the arguments of a verb and call it."""
+    from jsonargparse import ArgumentParser
+
+    build = VERBS[verb]
+    parser = ArgumentParser(prog=f"videossp {verb}", description=build.__doc__, exit_on_error=False)
+    run = build(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return run(parser.parse_args(arguments))
+
+
+def exit_code(error: Exception) -> int:
+    """The code for an error: what kind of thing the user has to mend."""
+    from argparse import ArgumentError
+
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "DataError" in kinds:
+        return DATA
+    if "WeightsError" in kinds:
+        return WEIGHTS
+    if isinstance(error, (ArgumentError, ValueError, TypeError)):
+        return USAGE
+    return 1
+
+
+def overview() -> str:
+    """The text of `videossp --help`."""
+    verbs = "\n".join(f"  {name:8} {build.__doc__}" for name, build in VERBS.items())
+    return (
+        "videossp: teach a frozen VideoMamba new classes with a small prompt\n\n"
+        f"usage: videossp VERB ...   (videossp VERB --help lists its flags)\n\n{verbs}\n"
+    )
+
+
+def underscores(argument: str) -> str:
+    """--batch-size is --batch_size."""
+    name, equals, value = argument.partition("=")
+    return (
+        name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+    )
+
+
+def free_folder(parent: Path, stem: str) -> Path:
+    """The first of parent/stem-1, parent/stem-2, ... that does not exist."""
+    number = 1
+    while (parent / f"{stem}-{number}").exists():
+        number += 1
+    return parent / f"{stem}-{number}"
+
+
+def confusion_lines(classes: Sequence[str], matrix: list[list[int]]) -> list[str]:
+    """The confusion matrix as text, rows true; beyond 20 classes use --confusion or --json."""
+    if len(classes) > 20:
+        return []
+    width = max(map(len, classes))
+    cells = max(3, len(str(max(max(row) for row in matrix))) + 1)
+    header = " " * width + "".join(f"{i:>{cells}}" for i in range(len(classes)))
+    rows = [
+        f"{name:>{width}}" + "".join(f"{count or '.':>{cells}}" for count in row) + f"   {i}"
+        for i, (name, row) in enumerate(zip(classes, matrix, strict=True))
+    ]
+    return ["", "confusion matrix (rows: true class, columns: predicted)", header, *rows]
+
+
+def show(args: "Namespace", summary: Any, lines: Sequence[str]) -> int:
+    """Print a result on stdout, as text or as JSON."""
+    print(json.dumps(summary, ensure_ascii=False) if args.json else "\n".join(lines))
+    return 0
+
+
+def say(line: str) -> None:
+    """A message on stderr."""
+    print(f"videossp: {line}", file=sys.stderr)

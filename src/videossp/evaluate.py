@@ -1,0 +1,152 @@
+"""Accuracy over labelled videos: several views per video, nothing replaced, nothing left out of the count."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+
+from videossp.classifier import Classifier
+from videossp.clips import TestViews
+from videossp.datasets import Sample
+from videossp.video import DataError
+
+OnError = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of every video and what follows from them.
+
+    A video that cannot be decoded counts as wrong in every accuracy.
+
+    Attributes:
+        classes: class names.
+        samples: the videos, in order.
+        scores: (videos, classes) probabilities, the mean over the views; zero where a video failed.
+        failures: reason by name of each video that could not be decoded.
+        views: (segments, crops) per video.
+    """
+
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    scores: Tensor
+    failures: dict[str, str]
+    views: tuple[int, int]
+
+    @cached_property
+    def _decoded(self) -> Tensor:
+        return torch.tensor([x.name not in self.failures for x in self.samples])
+
+    @cached_property
+    def _labels(self) -> Tensor:
+        return torch.tensor([x.label for x in self.samples])
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """(classes, classes): videos of the row's class that were called the column's; without failures."""
+        if not self._decoded.any():
+            return torch.zeros(len(self.classes), len(self.classes), dtype=torch.long)
+        scores, labels = self.scores[self._decoded], self._labels[self._decoded]
+        out: Tensor = multiclass_confusion_matrix(scores, labels, num_classes=len(self.classes))
+        return out
+
+    def top(self, k: int) -> float:
+        """Share of the videos whose class is among the k most probable."""
+        if not self._decoded.any():
+            return 0.0
+        scores, labels = self.scores[self._decoded], self._labels[self._decoded]
+        hits = multiclass_accuracy(scores, labels, len(self.classes), average="micro", top_k=k)
+        return hits.item() * len(labels) / len(self.samples)
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Mean over the classes that occur of their top-1 accuracy."""
+        videos = self._labels.bincount(minlength=len(self.classes))
+        occur = videos > 0
+        return (self.confusion.diag()[occur] / videos[occur]).mean().item()
+
+    @property
+    def loss(self) -> float:
+        """Mean negative log-likelihood of the decoded videos, in nats."""
+        own = self.scores[torch.arange(len(self.samples)), self._labels][self._decoded]
+        return -own.clamp_min(1e-12).log().mean().item() if len(own) else float("inf")
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, as they are printed and saved. `top5` is None for five classes or fewer."""
+        return {
+            "top1": self.top(1),
+            "top5": self.top(5) if len(self.classes) > 5 else None,
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "loss": self.loss,
+            "videos": len(self.samples),
+            "failed": len(self.failures),
+            "views": f"{self.views[0]} x {self.views[1]}",
+        }
+
+
+def evaluate(
+    classifier: Classifier,
+    samples: Sequence[Sample],
+    *,
+    segments: int = 1,
+    crops: int = 1,
+    workers: int = 0,
+    on_error: OnError = "error",
+    progress: bool = False,
+) -> Evaluation:
+    """Score every sample.
+
+    Args:
+        segments, crops: views per video; their probabilities are averaged.
+        workers: processes that decode ahead; 0 decodes in this one.
+        on_error: "error" stops at the first video that cannot be decoded; "skip" lists it and
+            counts it as wrong.
+        progress: show a bar on stderr if that is a terminal.
+
+    Raises:
+        DataError: no samples, or (on_error "error") one that cannot be decoded.
+    """
+    if not samples:
+        raise DataError("no videos to evaluate")
+    views = TestViews([x.path for x in samples], classifier.form, segments, crops)
+    loader: Iterable[tuple[Tensor | None, str]] = DataLoader(views, batch_size=None, num_workers=workers)
+    if progress and stderr().is_terminal:
+        loader = track(loader, "evaluating", total=len(views), console=stderr(), transient=True)
+    scores = torch.zeros(len(samples), len(classifier.classes))
+    failures: dict[str, str] = {}
+    for i, (clip, reason) in enumerate(loader):
+        if clip is not None:
+            scores[i] = classifier.probabilities(clip)
+        elif on_error == "error":
+            raise DataError(reason)
+        else:
+            failures[samples[i].name] = reason
+    return Evaluation(classifier.classes, tuple(samples), scores, failures, (segments, crops))
+
+
+def stderr() -> Any:
+    """A console for progress and messages; results go to stdout."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def relabel(samples: Sequence[Sample], classes: Sequence[str], wanted: Sequence[str]) -> list[Sample]:
+    """The samples with labels that index `wanted`, matched by class name.
+
+    Raises:
+        DataError: a class that the classifier does not know.
+    """
+    unknown = sorted(set(classes) - set(wanted))
+    if unknown:
+        raise DataError(
+            f"classes the classifier does not know: {', '.join(unknown)}; it knows {', '.join(wanted)}"
+        )
+    index = {name: i for i, name in enumerate(wanted)}
+    return [Sample(x.path, x.name, index[classes[x.label]]) for x in samples]
