@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from videossp.checkpoint import WeightsError
+from videossp.checkpoint import WeightsError, first_line
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 
@@ -50,7 +50,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         return config, load_file(folder / WEIGHTS)
     except Exception as error:  # safetensors raises its own kinds
-        raise WeightsError(f"{folder / WEIGHTS}: missing or damaged: {error}") from error
+        raise WeightsError(f"{folder / WEIGHTS}: missing or damaged: {first_line(error)}") from error
 
 
 def card(config: Mapping[str, Any], tuned: int) -> str:

@@ -65,9 +65,13 @@ def read_checkpoint(path: str | Path) -> State:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{path}: not a readable checkpoint: {reason}") from error
+        raise WeightsError(f"{path}: not a readable checkpoint: {first_line(error)}") from error
     return unwrap(content, str(path))
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def unwrap(content: Any, name: str = "state dict") -> State:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videossp.checkpoint import Published, WeightsError, read_checkpoint, sort_published, spec_of
+from videossp.checkpoint import Published, WeightsError, first_line, read_checkpoint, sort_published, spec_of
 from videossp.videomamba import SPECS, VideoMamba
 
 
@@ -78,7 +78,7 @@ def find_weights(source: str) -> Path:
     except WeightsError:
         raise
     except Exception as error:  # the hub's client has a dozen kinds; all mean: not to be had now
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise WeightsError(f"{source}: no such file here, and the hub did not give it: {reason}") from error
 
 

@@ -1,0 +1,114 @@
+"""Small videos, models and golden numbers that the tests share."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from videossp.classifier import Classifier
+from videossp.tuner import Spec
+
+DATA = Path(__file__).parent / "data"
+SMALL = Spec(depth=3, d_model=32, frames=4, size=(32, 32), d_state=4)
+SSP_SMALL = {"gather_width": 16, "spread_width": 16, "heads": 4}
+
+
+@pytest.fixture(autouse=True)
+def _two_threads():
+    """Numbers are compared at one thread count."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def nan_filled_empty(monkeypatch):
+    """torch.empty gives NaN, so that a kernel that forgets to write is caught."""
+    empty = torch.empty
+
+    def filled(*args, **kwargs):
+        x = empty(*args, **kwargs)
+        return x.fill_(float("nan")) if x.is_floating_point() else x
+
+    monkeypatch.setattr(torch, "empty", filled)
+
+
+def golden(name):
+    """(tensors by group "param", "grad", "", config) of numbers that the published model gave."""
+    with safe_open(DATA / f"{name}.safetensors", "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        config = json.loads(file.metadata()["config"])
+    groups = {"param": {}, "grad": {}, "": {}}
+    for key, value in tensors.items():
+        group, slash, rest = key.partition("/")
+        groups[group if slash else ""][rest if slash else key] = value
+    return groups, config
+
+
+@pytest.fixture
+def small_backbone(monkeypatch):
+    """The name of a backbone small enough to train in a test."""
+    from videossp import classifier, source, videomamba
+
+    for module in (videomamba, source, classifier):
+        monkeypatch.setitem(module.SPECS, "videomamba_small_test", SMALL)
+    return "videomamba_small_test"
+
+
+@pytest.fixture
+def small_classifier(small_backbone):
+    """SSP on the small backbone, with prompts that are switched on."""
+    classifier = Classifier.create(small_backbone, classes=["a", "b", "c"], **SSP_SMALL)
+    switch_on(classifier)
+    return classifier
+
+
+def switch_on(classifier, seed=0):
+    """Give every tuned weight a value, so that no test passes because of a zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for x in classifier.tuned().values():
+            x.add_(0.05 * torch.randn(x.shape, generator=generator))
+
+
+def write_video(
+    path, frames, *, codec="libx264", rate=12, pix_fmt="yuv420p", options=None, times=None, mux=None
+):
+    """Encode frames (time, height, width, 3); `times` are presentation times in 1/rate s, `mux` container options."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", container_options=mux or {}) as container:
+        stream = container.add_stream(codec, rate=Fraction(rate), options=options or {})
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pix_fmt
+        for i, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.time_base = Fraction(1, rate)
+            frame.pts = i if times is None else times[i]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def numbered_frames(count, height=48, width=64):
+    """Frames whose grey level tells their number: frame i is 4 i + 8, up to 60 frames."""
+    levels = (8 + 4 * np.arange(count)).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
+
+
+def numbers_of(frames):
+    """The numbers that `numbered_frames` wrote into decoded frames; ten-bit ones come back 2 levels darker."""
+    return [round((float(x.mean()) - 7) / 4) for x in frames]
+
+
+@pytest.fixture(scope="session")
+def class_folder(tmp_path_factory):
+    """Train and test folders of two easy classes, bright and dark, eight and four clips each."""
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name, level in (("bright", 200), ("dark", 50)):
+            for i in range(count):
+                frames = rng.normal(level, 20, (6, 40, 48, 3)).clip(0, 255).astype(np.uint8)
+                write_video(root / split / name / f"{i}.mp4", frames)
+    return root
