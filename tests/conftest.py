@@ -77,7 +77,7 @@ def switch_on(classifier, seed=0):
 def write_video(
     path, frames, *, codec="libx264", rate=12, pix_fmt="yuv420p", options=None, times=None, mux=None
 ):
-    """Encode frames (time, height, width, 3); `times` are presentation times in 1/rate s, `mux` container options."""
+    """Encode frames (time, height, width, 3); `times` are presentation times in units of 1/rate seconds."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", container_options=mux or {}) as container:
         stream = container.add_stream(codec, rate=Fraction(rate), options=options or {})
@@ -97,7 +97,7 @@ def numbered_frames(count, height=48, width=64):
 
 
 def numbers_of(frames):
-    """The numbers that `numbered_frames` wrote into decoded frames; ten-bit ones come back 2 levels darker."""
+    """The numbers that `numbered_frames` wrote into decoded frames (ten-bit ones come 2 levels darker)."""
     return [round((float(x.mean()) - 7) / 4) for x in frames]
 
 

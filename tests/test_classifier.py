@@ -1,0 +1,249 @@
+"""The trained set, saving and loading, and what a prediction may depend on."""
+
+import json
+import re
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import videossp
+from conftest import SMALL, SSP_SMALL, switch_on
+from videossp.checkpoint import WeightsError
+from videossp.classifier import Classifier
+from videossp.methods import METHODS
+from videossp.tuner import Tuner
+
+OPTIONS = {"ssp": SSP_SMALL}
+
+
+@pytest.fixture(params=list(METHODS))
+def classifier(request, small_backbone):
+    made = Classifier.create(
+        small_backbone, classes=["a", "b", "c"], method=request.param, **OPTIONS.get(request.param, {})
+    )
+    switch_on(made)
+    return made
+
+
+@pytest.fixture
+def clips():
+    return torch.randn(3, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def train_steps(classifier, clips, steps):
+    labels = torch.arange(len(clips)) % len(classifier.classes)
+    optimizer = torch.optim.AdamW(classifier.tuned().values(), lr=1e-2, weight_decay=0.0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(classifier(clips), labels)
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+def test_logits_are_finite_and_of_the_right_shape(classifier, clips):
+    logits, features = classifier(clips), classifier.features(clips)
+    assert logits.shape == (3, 3) and features.shape == (3, SMALL.d_model)
+    assert torch.isfinite(logits).all() and torch.isfinite(features).all()
+
+
+def test_a_prediction_ignores_its_batch_mates(classifier, clips):
+    with torch.no_grad():
+        together = classifier(clips)
+        alone = torch.cat([classifier(clip[None]) for clip in clips])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_every_tuned_weight_gets_a_gradient_and_no_other_does(classifier, clips):
+    train_steps(classifier, clips, 2)
+    tuned = classifier.tuned()
+    for name, x in classifier.named_parameters():
+        assert (x.grad is not None) == (name in tuned), name
+    assert all(x.grad.abs().sum() > 0 for x in tuned.values())
+
+
+def test_the_backbone_is_bit_identical_after_training(classifier, clips):
+    before = {name: x.clone() for name, x in classifier.backbone.state_dict().items()}
+    train_steps(classifier, clips, 3)
+    assert all(torch.equal(x, before[name]) for name, x in classifier.backbone.state_dict().items())
+
+
+def test_clips_are_overfitted(small_backbone, clips):
+    for method in METHODS:
+        classifier = Classifier.create(
+            small_backbone, num_classes=3, method=method, **OPTIONS.get(method, {})
+        )
+        assert train_steps(classifier, clips, 60) < 0.1, method
+
+
+def test_saved_and_loaded_gives_the_same_logits(classifier, clips, tmp_path):
+    classifier.metrics = {"note": "ünïcode"}
+    classifier.save(tmp_path / "adapter")
+    loaded = videossp.load(tmp_path / "adapter")
+    with torch.no_grad():
+        assert torch.equal(loaded(clips), classifier(clips))
+    assert loaded.classes == classifier.classes and loaded.form == classifier.form
+    assert loaded.metrics == classifier.metrics and loaded.options == classifier.options
+    loaded.save(tmp_path / "again")
+    first, second = ((tmp_path / x / "adapter_config.json").read_text() for x in ("adapter", "again"))
+    assert first == second
+    assert sorted(x.name for x in (tmp_path / "adapter").iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+def test_the_file_holds_exactly_the_tuned_set(classifier, tmp_path):
+    classifier.save(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    assert saved.keys() == classifier.tuned().keys()
+    assert not any(name.startswith("backbone.") for name in saved)
+    assert all(name.startswith(("tuner.", "head.")) for name in saved)
+
+
+def test_thawed_backbone_parameters_train_and_are_saved(small_backbone, clips, tmp_path, monkeypatch):
+    class Norms(Tuner):
+        thaw = ("layers.*.norm.weight",)
+
+        def __init__(self, spec):
+            super().__init__()
+
+    monkeypatch.setitem(METHODS, "norms", Norms)
+    classifier = Classifier.create(small_backbone, num_classes=3, method="norms")
+    train_steps(classifier, clips, 2)
+    classifier.save(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    thawed = [name for name in saved if name.startswith("backbone.")]
+    assert thawed == [f"backbone.layers.{i}.norm.weight" for i in range(SMALL.depth)]
+    with torch.no_grad():
+        assert torch.equal(videossp.load(tmp_path)(clips), classifier(clips))
+
+
+def test_a_thaw_pattern_that_matches_nothing_is_an_error(small_backbone, monkeypatch):
+    class Nothing(Tuner):
+        thaw = ("layers.*.bias_of_nothing",)
+
+        def __init__(self, spec):
+            super().__init__()
+
+    monkeypatch.setitem(METHODS, "nothing", Nothing)
+    with pytest.raises(ValueError, match=r"matches no backbone parameter; there are cls_token"):
+        Classifier.create(small_backbone, num_classes=3, method="nothing")
+
+
+def test_the_same_seed_gives_the_same_weights(small_backbone):
+    state = torch.random.get_rng_state()
+    make = [Classifier.create(small_backbone, num_classes=3, seed=s, **SSP_SMALL) for s in (1, 1, 2)]
+    first, second, third = (x.state_dict() for x in make)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert make[0].sha256 == make[1].sha256 != make[2].sha256
+    assert torch.equal(state, torch.random.get_rng_state())  # the caller's generator is left alone
+    assert not torch.equal(first["tuner.gather.down.weight"], third["tuner.gather.down.weight"])
+
+
+def test_another_backbone_is_refused_with_both_hashes(small_classifier, tmp_path):
+    small_classifier.save(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    right = config["base_model_sha256"]
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"base_model_seed": 7}))
+    with pytest.raises(WeightsError, match=right) as error:
+        videossp.load(tmp_path)
+    assert (
+        len([word for word in str(error.value).replace(",", " ").split() if len(word.strip(";")) == 64]) == 2
+    )
+
+
+def test_a_backbone_file_may_have_moved(tmp_path):
+    from test_checkpoint import published
+
+    save_file(published(), tmp_path / "weights.safetensors")
+    classifier = Classifier.create(str(tmp_path / "weights.safetensors"), classes=["a", "b"], **SSP_SMALL)
+    classifier.save(tmp_path / "adapter")
+    (tmp_path / "weights.safetensors").rename(tmp_path / "moved.safetensors")
+    with pytest.raises(WeightsError, match="weights.safetensors"):
+        videossp.load(tmp_path / "adapter")
+    loaded = videossp.load(tmp_path / "adapter", backbone=str(tmp_path / "moved.safetensors"))
+    assert loaded.sha256 == classifier.sha256
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("adapter_config.json", b"{"),
+        ("adapter_config.json", b'{"spec": {}}'),
+        ("adapter_config.json", b"[]"),
+        ("adapter_model.safetensors", b""),
+        ("adapter_model.safetensors", b"garbage"),
+    ],
+)
+def test_a_damaged_adapter_is_one_line(small_classifier, tmp_path, file, content):
+    small_classifier.save(tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(WeightsError, match="adapter_|config is damaged") as error:
+        videossp.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapter_that_lacks_a_tensor_is_refused(small_classifier, tmp_path):
+    small_classifier.save(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    del tensors["tuner.gain"]
+    save_file(tensors, path)
+    with pytest.raises(WeightsError, match="tuner.gain"):
+        videossp.load(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_adapter(small_classifier, tmp_path, monkeypatch):
+    small_classifier.save(tmp_path)
+    before = {x.name: x.read_bytes() for x in tmp_path.iterdir()}
+    switch_on(small_classifier, seed=5)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("videossp.adapter.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        small_classifier.save(tmp_path)
+    assert {x.name: x.read_bytes() for x in tmp_path.iterdir()} == before
+
+
+def test_unknown_names_list_the_known_ones(small_backbone):
+    with pytest.raises(ValueError, match="no method 'sps'; there are linear, ssp"):
+        Classifier.create(small_backbone, num_classes=2, method="sps")
+    with pytest.raises(ValueError, match="ssp has no option rank; it has prompts, gather_width"):
+        Classifier.create(small_backbone, num_classes=2, rank=4)
+    with pytest.raises(ValueError, match="no backbone 'videomamba_huge': name one of videomamba_nano"):
+        Classifier.create("videomamba_huge", num_classes=2)
+    with pytest.raises(ValueError, match="give num_classes or classes"):
+        Classifier.create(small_backbone)
+    with pytest.raises(ValueError, match="different class names"):
+        Classifier.create(small_backbone, classes=["a", "a"])
+
+
+def test_prompts_start_at_zero_and_slots_move_the_logits_a_little(small_backbone, clips):
+    """SSP is not the backbone at the start: even zero slots pass through the convolution and the state."""
+    plain = Classifier.create(small_backbone, num_classes=3, method="linear")
+    ssp = Classifier.create(small_backbone, num_classes=3, **SSP_SMALL)
+    without = Classifier.create(small_backbone, num_classes=3, prompts=0, **SSP_SMALL)
+    for other in (ssp, without):
+        other.head.load_state_dict(plain.head.state_dict())
+    with torch.no_grad():
+        expected = plain(clips)
+        torch.testing.assert_close(without(clips), expected, rtol=1e-5, atol=1e-6)
+        assert 0 < (ssp(clips) - expected).abs().max() < 0.5 * expected.abs().max()
+
+
+def test_no_warning_is_given(small_classifier, clips):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small_classifier(clips).sum().backward()
+
+
+def test_gather_kernels_of_any_size_keep_the_grid(small_backbone, clips):
+    for kernel in ((1, 3, 3), (3, 1, 1), (3, 3, 3)):
+        classifier = Classifier.create(small_backbone, num_classes=2, gather_kernel=kernel, **SSP_SMALL)
+        assert classifier(clips).shape == (3, 2)

@@ -1,0 +1,140 @@
+"""The backbone: its layout, its call points, its drop-path, its errors."""
+
+import pytest
+import torch
+
+from conftest import SMALL
+from videossp.ops.scan import Scan
+from videossp.tokens import Layout, Tokens
+from videossp.tuner import OPS, Chain, Spec, Tuner
+from videossp.videomamba import SPECS, VideoMamba
+
+
+@pytest.fixture
+def backbone():
+    torch.manual_seed(0)
+    return VideoMamba(SMALL)
+
+
+@pytest.fixture
+def clip():
+    return torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+class Spy(Tuner):
+    """Records where it was asked, and changes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def edit_tokens(self, layer, tokens):
+        self.calls.append((layer, "tokens"))
+        return tokens
+
+    def edit_scan(self, layer, op, scan):
+        assert scan.reverse == op.endswith("_b")
+        self.calls.append((layer, f"edit {op}"))
+        return scan
+
+    def edit_output(self, layer, op, x, y):
+        x = x.u if isinstance(x, Scan) else x
+        assert (x.shape[-1], y.shape[-1]) == SMALL.width(op)
+        self.calls.append((layer, op))
+        return y
+
+
+def test_every_call_point_is_passed_in_the_documented_order(backbone, clip):
+    spy = Spy()
+    with torch.no_grad():
+        assert torch.equal(backbone(clip, spy), backbone(clip))
+    forward = ["x_proj", "dt_proj", "edit scan", "scan"]
+    backward = [f"{op}_b" for op in forward]
+    block = ["tokens", "in_proj", *forward, *backward, "out_proj", "mixer"]
+    assert spy.calls == [(layer, op) for layer in range(SMALL.depth) for op in block]
+    assert set(OPS) == {op for _, op in spy.calls if not op.startswith(("tokens", "edit"))}
+
+
+def test_a_chain_speaks_in_order(backbone, clip):
+    first, second = Spy(), Spy()
+    backbone(clip, Chain(first, second))
+    assert first.calls == second.calls and first.calls
+
+
+def test_patches_are_laid_out_frame_by_frame_and_row_by_row(backbone):
+    """A patch's token depends on its own pixels only, at the place that the layout says."""
+    clip = torch.zeros(1, 3, 4, 32, 32)
+    plain = backbone.embed(clip)
+    clip[:, :, 2, 16:, :16] = 1.0  # frame 2, second row, first column
+    changed = (backbone.embed(clip).hidden != plain.hidden).any(-1)[0].nonzero().flatten().tolist()
+    assert changed == [1 + 2 * 4 + 2]
+    assert plain.layout == Layout(4, (2, 2)) and plain.layout.length == plain.hidden.shape[1]
+
+
+def test_the_first_position_sees_the_whole_clip(backbone, clip):
+    out = backbone(clip)[:, 0]
+    other = clip.clone()
+    other[:, :, -1, -16:, -16:] += 1
+    assert not torch.allclose(backbone(other)[:, 0], out)
+
+
+def test_clips_do_not_see_their_batch_mates(backbone, clip):
+    together = backbone(clip)
+    torch.testing.assert_close(together[:1], backbone(clip[:1]), rtol=1e-5, atol=1e-6)
+
+
+def test_drop_path_skips_branches_only_while_training(clip):
+    torch.manual_seed(0)
+    backbone = VideoMamba(SMALL, drop_path=0.5)
+    rates = [block.drop_path for block in backbone.layers]
+    assert rates == [0.0, 0.0, 0.25]
+    assert torch.equal(backbone.eval()(clip), backbone(clip))
+    assert not torch.equal(backbone.train()(clip), backbone.eval()(clip))
+
+
+def test_drop_path_keeps_the_mean(clip):
+    from videossp.videomamba import add
+
+    tokens = Tokens(torch.ones(4000, 1, 1), torch.zeros(4000, 1, 1), Layout(1, (1, 1)))
+    torch.manual_seed(0)
+    values = add(tokens, 0.25)
+    assert sorted(values.unique().tolist()) == [0.0, pytest.approx(4 / 3)]
+    assert values.mean().item() == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 32, 48), (1, 3, 5, 32, 32), (3, 4, 32, 32), (1, 1, 4, 32, 32)])
+def test_a_clip_of_another_shape_is_refused(backbone, shape):
+    with pytest.raises(ValueError, match="a clip must be"):
+        backbone(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("change", [{"size": (30, 32)}, {"depth": 0}, {"frames": 0}])
+def test_impossible_sizes_are_refused(change):
+    with pytest.raises(ValueError):
+        Spec(**({"depth": 1, "d_model": 16} | change))
+
+
+def test_an_unknown_op_lists_the_known_ones():
+    with pytest.raises(ValueError, match="out_proj, mixer"):
+        SMALL.width("attention")
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_named_backbones_have_blocks_of_the_published_size(name):
+    sizes = {"tiny": 282_048, "small": 1_043_328, "middle": 2_283_840}
+    with torch.device("meta"):
+        block = VideoMamba(SPECS[name]).layers[0]
+    count = sum(x.numel() for x in block.parameters())
+    assert count == sizes.get(name.removeprefix("videomamba_"), count)
+
+
+def test_tokens_gain_slots_and_keep_their_patches():
+    hidden = torch.arange(2 * 9 * 3.0).reshape(2, 9, 3)
+    tokens = Tokens(hidden, hidden + 100, Layout(2, (2, 2)))
+    wide = tokens.add_slots(2)
+    assert wide.layout.length == 13 == wide.hidden.shape[1] and not wide.slots().any()
+    assert torch.equal(wide.patches(), tokens.patches())
+    assert torch.equal(wide.residual[:, 1:5], tokens.residual[:, 1:5]) and not wide.residual[:, 5:7].any()
+    written = wide.write(slots=torch.ones(2, 2, 2, 3))
+    assert written.slots().all() and not wide.slots().any()  # the original is untouched
+    assert torch.equal(written.patches(), wide.patches()) and torch.equal(written.hidden[:, 0], hidden[:, 0])
