@@ -17,9 +17,9 @@ SIDE, FRAMES, RATE = 80, 24, 12  # pixels, frames, frames per second
 
 # Class -> (x, y, size) of the shape at time 0..1; x and y in sides of the picture, size relative.
 MOTIONS: dict[str, Callable[[float], tuple[float, float, float]]] = {
-    "circling": lambda t: (0.5 + 0.28 * np.cos(6.3 * t), 0.5 + 0.28 * np.sin(6.3 * t), 1.0),
     "falling": lambda t: (0.5, 0.2 + 0.6 * t, 1.0),
-    "growing": lambda t: (0.5, 0.5, 0.6 + 1.4 * t),
+    "rising": lambda t: (0.5, 0.8 - 0.6 * t, 1.0),
+    "shrinking": lambda t: (0.5, 0.5, 3.0 - 2.6 * t),
     "sliding": lambda t: (0.2 + 0.6 * t, 0.5, 1.0),
 }
 

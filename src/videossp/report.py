@@ -31,7 +31,7 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     side = max(3.5, 1.8 + 0.32 * len(names))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(matrix, cmap="Blues", vmin=0)
+    image = axes.imshow(matrix.numpy(), cmap="Blues", vmin=0)
     ticks = range(len(names))
     axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, names)

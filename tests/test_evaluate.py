@@ -1,0 +1,110 @@
+"""Figures against arithmetic; broken videos count; equal names do not collide."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import write_video
+from videossp.classifier import Classifier
+from videossp.clips import read_views
+from videossp.datasets import Sample
+from videossp.evaluate import Evaluation, evaluate, relabel
+from videossp.video import DataError
+
+
+def evaluation(scores, labels, failed=()):
+    samples = tuple(Sample(f"/{i}", f"{i}", label) for i, label in enumerate(labels))
+    classes = tuple("abcdefg"[: len(scores[0])])
+    return Evaluation(classes, samples, torch.tensor(scores), {f"{i}": "broken" for i in failed}, (1, 1))
+
+
+def test_figures_are_those_of_arithmetic():
+    # 7 classes; ranks of the true class: 1, 2, 6, 1
+    row = [0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05]
+    result = evaluation([row] * 4, [0, 1, 5, 0])
+    assert result.top(1) == pytest.approx(2 / 4) and result.top(2) == pytest.approx(3 / 4)
+    assert result.top(5) == pytest.approx(3 / 4) and result.top(6) == 1.0
+    assert result.mean_class_accuracy == pytest.approx((1 + 0 + 0) / 3)  # over the classes that occur
+    assert result.loss == pytest.approx(-np.log([0.3, 0.2, 0.08, 0.3]).mean(), rel=1e-5)
+    expected = torch.zeros(7, 7, dtype=torch.long)
+    expected[0, 0], expected[1, 0], expected[5, 0] = 2, 1, 1
+    assert torch.equal(result.confusion, expected)
+
+
+def test_a_video_that_failed_counts_as_wrong():
+    scores = [[0.9, 0.1], [0.9, 0.1], [0.0, 0.0], [0.1, 0.9]]
+    result = evaluation(scores, [0, 0, 0, 1], failed=[2])
+    assert result.top(1) == pytest.approx(3 / 4) and result.summary()["failed"] == 1
+    assert result.mean_class_accuracy == pytest.approx((2 / 3 + 1) / 2)
+    assert result.confusion.sum() == 3 and result.summary()["top5"] is None
+    nothing = evaluation([[0.0, 0.0]] * 2, [0, 1], failed=[0, 1])
+    assert nothing.top(1) == 0.0 and nothing.mean_class_accuracy == 0.0
+
+
+def test_figures_equal_those_of_a_second_way_to_count():
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.ones(7), 200).astype(np.float32)
+    labels = rng.integers(0, 7, 200).tolist()
+    result = evaluation(scores.tolist(), labels)
+    order = scores.argsort(1)[:, ::-1]
+    for k in (1, 3, 5):
+        hits = [label in row[:k] for label, row in zip(labels, order, strict=True)]
+        assert result.top(k) == pytest.approx(np.mean(hits))
+    per_class = [np.mean([order[i, 0] == c for i in range(200) if labels[i] == c]) for c in range(7)]
+    assert result.mean_class_accuracy == pytest.approx(np.mean(per_class))
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Two videos of the same base name in two folders, and a broken one."""
+    samples = []
+    for label, folder in enumerate(("cam1", "cam2")):
+        frames = np.random.default_rng(label).integers(0, 256, (8, 40, 60, 3), dtype=np.uint8)
+        write_video(tmp_path / folder / "001.mp4", frames)
+        samples.append(Sample(str(tmp_path / folder / "001.mp4"), f"{folder}/001.mp4", label))
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    return samples, Sample(str(tmp_path / "bad.mp4"), "bad.mp4", 0)
+
+
+def test_views_are_averaged_per_path(small_classifier, videos):
+    samples, _ = videos
+    result = evaluate(small_classifier, samples, segments=12, crops=2)
+    with torch.no_grad():
+        for sample, scores in zip(samples, result.scores, strict=True):
+            views = read_views(sample.path, small_classifier.form, 12, 2)
+            each = torch.stack([small_classifier(view[None])[0].softmax(-1) for view in views])
+            assert len(views) == 24
+            torch.testing.assert_close(scores, each.mean(0), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(result.scores[0], result.scores[1], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_workers_do_not_change_the_numbers(small_classifier, videos):
+    samples, bad = videos
+    plain = evaluate(small_classifier, [*samples, bad], on_error="skip")
+    ahead = evaluate(small_classifier, [*samples, bad], on_error="skip", workers=2)
+    assert torch.equal(plain.scores, ahead.scores) and plain.failures == ahead.failures
+
+
+def test_a_broken_video_stops_or_is_listed(small_classifier, videos):
+    samples, bad = videos
+    with pytest.raises(DataError, match="bad.mp4"):
+        evaluate(small_classifier, [*samples, bad])
+    result = evaluate(small_classifier, [*samples, bad], on_error="skip")
+    assert list(result.failures) == ["bad.mp4"] and len(result.scores) == 3
+    with pytest.raises(DataError, match="no videos"):
+        evaluate(small_classifier, [])
+
+
+def test_evaluation_is_in_eval_mode_whatever_came_before(small_backbone, videos):
+    samples, _ = videos
+    classifier = Classifier.create(small_backbone, num_classes=2, method="linear", dropout=0.9, drop_path=0.9)
+    first = evaluate(classifier.train(), samples)
+    assert torch.equal(first.scores, evaluate(classifier.train(), samples).scores)
+
+
+def test_labels_are_matched_by_class_name():
+    samples = [Sample("/x", "x", 0), Sample("/y", "y", 1)]
+    assert [x.label for x in relabel(samples, ("b", "c"), ("a", "b", "c"))] == [1, 2]
+    with pytest.raises(DataError, match="does not know: z; it knows a, b"):
+        relabel(samples, ("b", "z"), ("a", "b"))
