@@ -215,7 +215,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in rest:
             raise
-        say(str(error) or f"{type(error).__name__}; --debug shows where")
+        # Only a list of misplaced weights takes more than a line.
+        text = str(error) if exit_code(error) == WEIGHTS else " ".join(str(error).split())
+        say(text or f"{type(error).__name__}; --debug shows where")
         return exit_code(error)
 
 

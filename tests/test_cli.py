@@ -1,0 +1,167 @@
+"""The command line: results on stdout, messages on stderr, exit codes, one-line errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+from conftest import SSP_SMALL, write_video
+from videossp.cli import main
+
+FLAGS = [f"--ssp.{name.replace('_', '-')}={value}" for name, value in SSP_SMALL.items()]
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command; returns (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        code = main([str(x) for x in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def run_folder(call, small_backbone, class_folder, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--backbone", small_backbone, *FLAGS, "--epochs", 3, "--batch-size", 4, "--lr", 1e-2]
+    code, stdout, stderr = call("train", class_folder, *arguments, "--out", out, "--json")
+    assert code == 0, stderr
+    summary = json.loads(stdout)
+    assert summary["run"] == str(out) and summary["val_top1"] == 1.0
+    assert "RANDOM weights" in stderr and "epoch 3/3" in stderr
+    return out
+
+
+def test_train_eval_predict_from_one_end_to_the_other(call, run_folder, class_folder, tmp_path):
+    code, stdout, _ = call("eval", run_folder, class_folder, "--segments", 2, "--crops", 3, "--json")
+    result = json.loads(stdout)
+    assert code == 0 and result["top1"] == 1.0 and result["views"] == "2 x 3" and result["split"] == "test"
+    assert result["confusion"] == [[4, 0], [0, 4]]
+    picture = tmp_path / "confusion.png"
+    code, stdout, _ = call("eval", run_folder, class_folder, "--split", "train", "--confusion", picture)
+    assert code == 0 and "top-1 100.0 %" in stdout and "confusion matrix" in stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    videos = class_folder / "test" / "dark"
+    code, stdout, _ = call("predict", run_folder / "adapter", videos, videos / "0.mp4", "--top", 1, "--json")
+    predictions = json.loads(stdout)
+    assert code == 0 and len(predictions) == 5
+    assert all(x["top"][0]["class"] == "dark" and len(x["top"]) == 1 for x in predictions)
+    code, stdout, _ = call("predict", run_folder, videos / "0.mp4")
+    assert code == 0 and stdout.splitlines()[0] == str(videos / "0.mp4") and "%  dark" in stdout
+
+
+def test_a_saved_config_runs_again_with_the_same_numbers(call, run_folder, class_folder, tmp_path):
+    again = tmp_path / "again"
+    code, _, stderr = call("train", "--config", run_folder / "config.yaml", "--out", again)
+    assert code == 0, stderr
+
+    def figures(folder):
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [(row["loss"], row["val_loss"]) for row in rows]
+
+    assert figures(again) == figures(run_folder)
+    configs = [yaml.safe_load((x / "config.yaml").read_text()) for x in (run_folder, again)]
+    assert configs[0] == configs[1]
+    model = "adapter/adapter_model.safetensors"
+    assert (again / model).read_bytes() == (run_folder / model).read_bytes()
+
+
+def test_videos_that_fail_are_named_and_the_rest_is_predicted(call, run_folder, class_folder, tmp_path):
+    folder = tmp_path / "mixed"
+    write_video(folder / "good.mp4", np.full((4, 32, 32, 3), 220, np.uint8))
+    (folder / "bad.mp4").write_bytes(b"no video")
+    code, stdout, stderr = call("predict", run_folder, folder)
+    assert code == 3 and "FAILED" in stdout and "%  bright" in stdout
+    assert stderr.strip() == "videossp: 1 of 2 videos could not be decoded"
+
+
+def test_evaluation_counts_what_it_skips(call, run_folder, tmp_path):
+    for name, level in (("bright", 220), ("dark", 40)):
+        write_video(tmp_path / "data" / name / "0.mp4", np.full((4, 32, 32, 3), level, np.uint8))
+    (tmp_path / "data" / "dark" / "1.mp4").write_bytes(b"no video")
+    code, _, stderr = call("eval", run_folder, tmp_path / "data")
+    assert code == 3 and "1.mp4: not a readable video" in stderr
+    code, stdout, _ = call("eval", run_folder, tmp_path / "data", "--on-error", "skip", "--json")
+    result = json.loads(stdout)
+    assert code == 0 and result["top1"] == pytest.approx(2 / 3) and list(result["failures"]) == ["dark/1.mp4"]
+
+
+ERRORS = {
+    "no verb": (["fly"], 2, "no verb 'fly'; there are train, eval, predict, info"),
+    "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such folder"),
+    "no backbone": (["train", "DATA"], 2, "backbone"),
+    "wrong backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "name one of"),
+    "unknown flag": (["train", "DATA", "--backbone", "videomamba_tiny", "--speed", "9"], 2, "speed"),
+    "wrong type": (["train", "DATA", "--backbone", "videomamba_tiny", "--epochs", "many"], 2, "epochs"),
+    "wrong value": (["train", "DATA", "--backbone", "videomamba_tiny", "--epochs", "0"], 2, "at least 1"),
+    "wrong method": (["train", "DATA", "--backbone", "videomamba_tiny", "--method", "sps"], 2, "linear, ssp"),
+    "other's option": (
+        ["train", "DATA", "--backbone", "videomamba_tiny", "--method", "linear", "--ssp.prompts", "2"],
+        2,
+        "options of ssp are given, but --method is linear",
+    ),
+    "wrong size": (["train", "DATA", "--backbone", "videomamba_tiny", "--size", "50"], 2, "multiples"),
+    "no adapter": (["predict", "NOWHERE", "x.mp4"], 4, "no adapter here"),
+    "no config": (["train", "--config", "NOWHERE/x.yaml", "--backbone", "videomamba_tiny"], 2, "x.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_mistakes_get_one_line_and_a_fitting_code(call, class_folder, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    arguments, expected, words = ERRORS[case]
+    places = {"DATA": str(class_folder), "NOWHERE": str(tmp_path / "nowhere")}
+    code, stdout, stderr = call(*(places.get(x, x.replace("NOWHERE", places["NOWHERE"])) for x in arguments))
+    lines = [line for line in stderr.splitlines() if "RANDOM weights" not in line]
+    assert code == expected and stdout == "" and words in stderr
+    assert len(lines) == 1 and lines[0].startswith("videossp: ") and "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []  # nothing is left lying around
+
+
+def test_predict_names_a_missing_video(call, small_classifier, tmp_path):
+    small_classifier.save(tmp_path / "adapter")
+    for name, words in (("none.mp4", "no such file"), (".", "no videos in this folder")):
+        code, _, stderr = call("predict", tmp_path / "adapter", tmp_path / "adapter" / name)
+        assert code == 3 and words in stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(ValueError, match="no adapter here"):
+        main(["predict", str(tmp_path), "x.mp4", "--debug"])
+
+
+def test_help_version_and_info(call):
+    assert call("--help")[0] == 0 and call()[0] == 2
+    assert call("--version")[1].strip()
+    code, stdout, _ = call("info", "--json")
+    facts = json.loads(stdout)
+    assert code == 0 and facts["scan on cpu"] == "numba" and "ssp" in facts["methods"]
+    for verb in ("train", "eval", "predict", "info"):
+        with pytest.raises(SystemExit) as end:
+            main([verb, "--help"])
+        assert end.value.code == 0
+
+
+def test_an_interrupted_training_keeps_its_best_adapter(class_folder, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", "import sys; from videossp.cli import main; sys.exit(main())", "train"]
+    flags = ["--backbone", "videomamba_nano", "--size", "32", "--frames", "2", "--epochs", "1000", *FLAGS]
+    process = subprocess.Popen(
+        [*command, str(class_folder), *flags, "--out", str(out)], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and f"best adapter so far is in {out / 'adapter'}" in stderr
+    assert "Traceback" not in stderr
+    assert main(["predict", str(out), str(class_folder / "test" / "dark" / "0.mp4")]) == 0
