@@ -1,6 +1,7 @@
 """argv -> one function call; heavy imports inside the verbs."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -207,6 +208,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         say(f"no verb {verb!r}; there are {', '.join(VERBS)} (videossp --help)")
         return USAGE
+    # torch's OpenMP threads spin while they wait; left at that, two runs on the same cores slow each
+    # other down tenfold. Read when torch is loaded, so set before; what the user has set stands.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         return run_verb(verb, [underscores(x) for x in rest])
     except KeyboardInterrupt:

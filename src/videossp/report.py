@@ -26,12 +26,12 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Confusion matrix as a PNG: rows are the true classes, columns the predicted ones."""
+    """Confusion matrix as a PNG, in videos: rows are the true classes, columns the predicted ones."""
     matrix, names = evaluation.confusion, evaluation.classes
     side = max(3.5, 1.8 + 0.32 * len(names))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(matrix.numpy(), cmap="Blues", vmin=0)
+    axes.imshow(matrix.numpy(), cmap="Blues", vmin=0)
     ticks = range(len(names))
     axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, names)
@@ -43,7 +43,6 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
                 if count:
                     colour = "white" if count > matrix.max() / 2 else "black"
                     axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(image, label="videos", shrink=0.7)
     figure.savefig(path, dpi=120)
 
 

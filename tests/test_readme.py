@@ -1,0 +1,59 @@
+"""What the README says is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from videossp.cli import VERBS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+TREE = README.split("## File tree")[1].split("```")[1]
+
+
+def test_the_file_tree_is_the_tree():
+    named, folder = set(), ""
+    for line in TREE.strip().splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else ""
+        if name.endswith("/"):
+            folder = name
+        elif name.endswith(".py"):
+            named.add(folder + name)
+    places = [ROOT / x for x in ("src/videossp", "benchmarks", "examples")]
+    actual = {x.relative_to(ROOT).as_posix() for place in places for x in place.rglob("*.py")}
+    inner = {x for x in actual if x.endswith("__init__.py") and x != "src/videossp/__init__.py"}
+    assert named == actual - inner
+
+
+def test_the_demo_of_the_readme_is_the_demo_of_the_makefile():
+    commands = [line[2:] for line in README.splitlines() if line.startswith("$ ")]
+    recipe = (ROOT / "Makefile").read_text()
+    assert len(commands) == 3
+    for command in commands:
+        assert shlex.split(command)[0] == "videossp" and shlex.split(command)[1] in VERBS
+        assert f"$(BIN)/{command}\n" in recipe
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(tests/\w+\.py)`", README))))
+def test_named_tests_exist(name):
+    assert (ROOT / name).is_file()
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    import sys
+
+    import torch
+
+    sys.path.insert(0, str(ROOT / "examples"))
+    from make_clips import make_clips
+
+    monkeypatch.chdir(tmp_path)
+    make_clips(Path("demo/clips"), train=2, test=1)
+    code = README.split("```python")[1].split("```")[0]
+    code = code.replace("videomamba_tiny", "videomamba_nano")  # the same, sooner
+    namespace = {"clip": torch.zeros(1, 3, 8, 64, 64)}
+    exec(code, namespace)
+    assert namespace["logits"].shape == (1, 4) and "falling" in capsys.readouterr().out
