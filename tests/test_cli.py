@@ -133,6 +133,17 @@ def test_predict_names_a_missing_video(call, small_classifier, tmp_path):
         assert code == 3 and words in stderr
 
 
+def test_runs_without_a_name_get_the_next_free_number(
+    call, small_backbone, class_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--backbone", small_backbone, "--method", "linear", "--epochs", 1]
+    for _ in range(2):
+        assert call("train", class_folder, *arguments)[0] == 0
+    assert call("train", class_folder, *arguments, "--val-share", 2)[0] == 2
+    assert sorted(x.name.split("-", 1)[1] for x in (tmp_path / "runs").iterdir()) == ["linear-1", "linear-2"]
+
+
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(ValueError, match="no adapter here"):
         main(["predict", str(tmp_path), "x.mp4", "--debug"])

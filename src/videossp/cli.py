@@ -1,5 +1,6 @@
 """argv -> one function call; heavy imports inside the verbs."""
 
+import itertools
 import json
 import os
 import sys
@@ -55,18 +56,22 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         if classifier.source.random:
             say(f"{args.backbone}: no --weights given: RANDOM weights, good for trying things out only")
         out = (
-            Path(args.out) if args.out else free_folder(Path("runs"), f"{Path(args.data).name}-{args.method}")
+            Path(args.out)
+            if args.out
+            else new_folder(Path("runs"), f"{Path(args.data).resolve().name}-{args.method}")
         )
         try:
             result = run_training(classifier, args.data, config, out=out, progress=True)
         except KeyboardInterrupt:
-            kept = (
-                f"the best adapter so far is in {out / 'adapter'}"
-                if (out / "adapter").exists()
-                else "no epoch ended"
+            kept = (out / "adapter").exists()
+            say(
+                "interrupted; "
+                + (f"the best adapter so far is in {out / 'adapter'}" if kept else "no epoch ended")
             )
-            say(f"interrupted; {kept}")
             return INTERRUPTED
+        finally:
+            if out.is_dir() and not any(out.iterdir()):
+                out.rmdir()
         summary = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         lines = [
             f"best epoch {result.best['epoch']}: validation top-1 {100 * result.best['val_top1']:.1f} %, "
@@ -269,11 +274,14 @@ def underscores(argument: str) -> str:
     )
 
 
-def free_folder(parent: Path, stem: str) -> Path:
-    """The first of parent/stem-1, parent/stem-2, ... that does not exist."""
-    number = 1
-    while (parent / f"{stem}-{number}").exists():
-        number += 1
+def new_folder(parent: Path, stem: str) -> Path:
+    """Make the first of parent/stem-1, parent/stem-2, ... that is free, also against other processes."""
+    for number in itertools.count(1):
+        try:
+            (parent / f"{stem}-{number}").mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
     return parent / f"{stem}-{number}"
 
 
