@@ -144,6 +144,21 @@ def test_runs_without_a_name_get_the_next_free_number(
     assert sorted(x.name.split("-", 1)[1] for x in (tmp_path / "runs").iterdir()) == ["linear-1", "linear-2"]
 
 
+def test_what_was_changed_in_a_checkpoint_is_said(call, class_folder, tmp_path):
+    import torch
+
+    from test_checkpoint import published
+
+    torch.save({"model": published(classes=7)}, tmp_path / "weights.pth")
+    arguments = ["--backbone", tmp_path / "weights.pth", "--size", 48, "--frames", 3, "--method", "linear"]
+    code, _, stderr = call("train", class_folder, *arguments, "--epochs", 1, "--out", tmp_path / "run")
+    assert code == 0 and "RANDOM" not in stderr
+    assert "head: 7 classes in the checkpoint, 2 here: fresh" in stderr
+    assert "pos_embed: resized from (2, 2) to (3, 3) patches" in stderr
+    assert "temporal_pos_embedding: resized from 4 to 3 frames" in stderr
+    assert call("predict", tmp_path / "run", class_folder / "test" / "dark" / "0.mp4")[0] == 0
+
+
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(ValueError, match="no adapter here"):
         main(["predict", str(tmp_path), "x.mp4", "--debug"])

@@ -69,6 +69,7 @@ class Classifier(nn.Module):
         self.classes, self.form, self.source = tuple(classes), form, source
         self.method, self.options = method, dict(options)
         self.metrics: dict[str, Any] = {}
+        self.notes: tuple[str, ...] = ()  # what of the checkpoint was resized, left out or made fresh
         self.sha256 = fingerprint(backbone)
         backbone.requires_grad_(False)
         for pattern in tuner.thaw:
@@ -134,9 +135,11 @@ class Classifier(nn.Module):
         if published:
             fill_head(head, published)
         form = ClipFormat(network.spec.frames, network.spec.size, sampling, stride)
-        return cls(
+        made = cls(
             network, tuner, head, classes=names, method=method, options=options, form=form, source=source
         )
+        made.notes = tuple(published.notes) if published else ()
+        return made
 
     def features(self, clip: Tensor) -> Tensor:
         """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""

@@ -53,6 +53,8 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             **{name: args[name] for name in names},
             **options,
         )
+        for note in classifier.notes:
+            say(note)
         if classifier.source.random:
             say(f"{args.backbone}: no --weights given: RANDOM weights, good for trying things out only")
         out = (
