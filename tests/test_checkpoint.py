@@ -1,5 +1,7 @@
 """Reading published checkpoints: wrappers, prefixes, resizing, and errors that tell."""
 
+import argparse
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -129,6 +131,11 @@ def test_unreadable_files_are_one_line(tmp_path, content, suffix):
     assert "\n" not in str(error.value)
 
 
+def test_flags_inside_a_training_checkpoint_do_not_matter(tmp_path):
+    torch.save({"model": published(), "args": argparse.Namespace(lr=1e-3)}, tmp_path / "weights.pth")
+    assert spec_of(read_checkpoint(tmp_path / "weights.pth")) == SMALL
+
+
 def test_a_state_without_tensors_is_refused():
     with pytest.raises(WeightsError, match="no tensors"):
         unwrap({"model": {"a": 1}})
@@ -161,7 +168,9 @@ def test_a_folder_needs_one_weight_file(tmp_path):
         find_weights(str(tmp_path))
 
 
-@pytest.mark.parametrize("source", ["nothing.pth", "./no/such/file.pth", "/no/such/file.pth"])
+@pytest.mark.parametrize(
+    "source", ["nothing.pth", "weights/none.pth", "./no/such/file.pth", "/no/such/file.pth"]
+)
 def test_a_path_that_is_not_there(source):
     with pytest.raises(WeightsError, match="no such file|no backbone"):
         Classifier.create(source, num_classes=2)

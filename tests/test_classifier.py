@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import videossp
-from conftest import SMALL, SSP_SMALL, switch_on
+from conftest import SMALL, SSP_SMALL, golden, switch_on
 from videossp.checkpoint import WeightsError
 from videossp.classifier import Classifier
 from videossp.methods import METHODS
@@ -173,12 +173,18 @@ def test_a_backbone_file_may_have_moved(tmp_path):
         ("adapter_config.json", b"{"),
         ("adapter_config.json", b'{"spec": {}}'),
         ("adapter_config.json", b"[]"),
+        ("adapter_config.json", {"options": None}),
+        ("adapter_config.json", {"classes": None}),
+        ("adapter_config.json", {"method": "sps"}),
+        ("adapter_config.json", {"base_model_seed": "x"}),
         ("adapter_model.safetensors", b""),
         ("adapter_model.safetensors", b"garbage"),
     ],
 )
 def test_a_damaged_adapter_is_one_line(small_classifier, tmp_path, file, content):
     small_classifier.save(tmp_path)
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((tmp_path / file).read_text()) | content).encode()
     (tmp_path / file).write_bytes(content)
     with pytest.raises(WeightsError, match="adapter_|config is damaged") as error:
         videossp.load(tmp_path)
@@ -245,3 +251,24 @@ def test_gather_kernels_of_any_size_keep_the_grid(small_backbone, clips):
     for kernel in ((1, 3, 3), (3, 1, 1), (3, 3, 3)):
         classifier = Classifier.create(small_backbone, num_classes=2, gather_kernel=kernel, **SSP_SMALL)
         assert classifier(clips).shape == (3, 2)
+
+
+def test_a_classifier_of_a_published_checkpoint_is_saved_and_loaded(tmp_path):
+    numbers, _ = golden("ssp_b1")
+    save_file(numbers["param"], tmp_path / "ssp.safetensors")
+    classifier = videossp.from_official(numbers["param"])
+    classifier.save(tmp_path / "adapter")
+    loaded = videossp.load(tmp_path / "adapter", backbone=str(tmp_path / "ssp.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(loaded(numbers[""]["input"]), classifier(numbers[""]["input"]))
+
+
+def test_weights_are_found_from_another_folder(tmp_path, monkeypatch):
+    from test_checkpoint import published
+
+    save_file(published(), tmp_path / "weights.safetensors")
+    monkeypatch.chdir(tmp_path)
+    Classifier.create("weights.safetensors", num_classes=2, method="linear").save("adapter")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert videossp.load("../adapter").method == "linear"

@@ -109,16 +109,28 @@ ERRORS = {
         "options of ssp are given, but --method is linear",
     ),
     "wrong size": (["train", "DATA", "--backbone", "videomamba_tiny", "--size", "50"], 2, "multiples"),
+    "no place for a picture": (["eval", "RUN", "DATA", "--confusion", "no/x.png"], 2, "a folder that exists"),
+    "no views": (["predict", "RUN", "VIDEO", "--crops", "0"], 2, "segments and crops must be at least 1"),
     "no adapter": (["predict", "NOWHERE", "x.mp4"], 4, "no adapter here"),
     "no config": (["train", "--config", "NOWHERE/x.yaml", "--backbone", "videomamba_tiny"], 2, "x.yaml"),
 }
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_mistakes_get_one_line_and_a_fitting_code(call, class_folder, tmp_path, monkeypatch, case):
+def test_mistakes_get_one_line_and_a_fitting_code(
+    call, small_classifier, class_folder, tmp_path, tmp_path_factory, monkeypatch, case
+):
     monkeypatch.chdir(tmp_path)
+    run = tmp_path_factory.mktemp("adapter")
+    small_classifier.save(run)
     arguments, expected, words = ERRORS[case]
-    places = {"DATA": str(class_folder), "NOWHERE": str(tmp_path / "nowhere")}
+    video = str(class_folder / "test" / "dark" / "0.mp4")
+    places = {
+        "DATA": str(class_folder),
+        "RUN": str(run),
+        "VIDEO": video,
+        "NOWHERE": str(tmp_path / "nowhere"),
+    }
     code, stdout, stderr = call(*(places.get(x, x.replace("NOWHERE", places["NOWHERE"])) for x in arguments))
     lines = [line for line in stderr.splitlines() if "RANDOM weights" not in line]
     assert code == expected and stdout == "" and words in stderr

@@ -46,7 +46,13 @@ def test_a_folder_of_frames_is_one_video(tmp_path):
 
 def test_other_files_are_listed_not_read(tmp_path):
     touch(tmp_path, "a/1.mp4", "a/notes.txt", "b/1.mp4", "README.md")
-    assert read_folder(tmp_path).ignored == ("a/notes.txt",)
+    assert read_folder(tmp_path).ignored == ("README.md", "a/notes.txt")
+
+
+def test_a_stray_picture_does_not_make_a_class_vanish(tmp_path):
+    touch(tmp_path, "a/1.mp4", "a/poster.jpg", "b/1.mp4", "loose.mp4", "pictures/1.jpg")
+    data = read_folder(tmp_path)
+    assert data.classes == ("a", "b") and data.ignored == ("loose.mp4", "pictures", "a/poster.jpg")
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,11 @@ def test_labels_are_matched_by_class_name():
     assert [x.label for x in relabel(samples, ("b", "c"), ("a", "b", "c"))] == [1, 2]
     with pytest.raises(DataError, match="does not know: z; it knows a, b"):
         relabel(samples, ("b", "z"), ("a", "b"))
+
+
+def test_the_picture_takes_any_class_name(tmp_path):
+    from videossp.report import draw_confusion
+
+    samples = (Sample("/0", "0", 0), Sample("/1", "1", 1))
+    draw_confusion(Evaluation(("$_$", "<a>_{b"), samples, torch.eye(2), {}, (1, 1)), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

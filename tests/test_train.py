@@ -172,6 +172,7 @@ def test_only_matrices_are_decayed(small_backbone):
         (["turn_left", "turn right"], False),
         (["Pushing something from left to right", "x"], False),
         (["anti-clockwise", "x"], False),
+        (["SwipeRight", "x"], False),
         (["leftover", "brightness", "feast"], True),
     ],
 )
@@ -180,9 +181,18 @@ def test_mirror_images_are_off_where_a_class_has_a_direction(classes, allowed):
     assert mirror("on", classes) and not mirror("off", classes)
 
 
-@pytest.mark.parametrize(
-    "change", [{"epochs": 0}, {"lr": 0.0}, {"val_share": 1.0}, {"scale": (0.9, 0.1)}, {"workers": -1}]
-)
+IMPOSSIBLE = [
+    {"epochs": 0},
+    {"lr": 0.0},
+    {"seed": -1},
+    {"label_smoothing": 3.0},
+    {"val_share": 1.0},
+    {"scale": (0.9, 0.1)},
+    {"workers": -1},
+]
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE)
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError):
         TrainConfig(**change)

@@ -91,6 +91,55 @@ def test_seeking_gives_the_frames_of_a_decode_from_the_start(tmp_path, monkeypat
     assert seeks
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.avi", "mpeg4", {"g": "12", "bf": "2", "qmin": "1", "qmax": "2"}),
+        ("a.mpg", "mpeg2video", {"g": "12", "bf": "2", "qmin": "1", "qmax": "2"}),
+        ("a.ts", "libx264", {"g": "12", "bf": "3", "crf": "1"}),
+    ],
+)
+def test_containers_that_seek_roughly_give_the_frames_of_a_full_decode(tmp_path, name, codec, options):
+    """Reordered frames and seeks by decoding time: what a seek overshoots is found by a full pass."""
+    path = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 20, (300, 48, 64, 3), dtype=np.uint8)
+    frames = noise + (np.arange(300) % 200).astype(np.uint8)[:, None, None, None]
+    write_video(path, frames, codec=codec, options=options, rate=25)
+    count = len(read_video(path).times)
+    whole = read_frames(path)
+    for wanted in ([count - 1], [0, 100, count - 2], [150, 250], list(range(20, count, 37))):
+        assert np.array_equal(read_frames(path, lambda n, wanted=wanted: wanted), whole[wanted])
+
+
+def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
+    write_video(tmp_path / "whole.mp4", numbered_frames(40), options={"crf": "0", "bf": "0", "g": "40"})
+    with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        step = round(1 / 12 / source.streams.video[0].time_base)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts - 10 * step, packet.dts - 10 * step
+                packet.stream = stream
+                target.mux(packet)
+    assert len(read_video(tmp_path / "cut.mp4").times) == 30
+    assert numbers_of(read_frames(tmp_path / "cut.mp4")) == list(range(10, 40))
+
+
+def test_a_title_that_is_not_utf8_does_no_harm(tmp_path):
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "café"
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(numbered_frames(1, 32, 32)[0], format="rgb24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    title = "caf\u00e9".encode()
+    assert title in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(title, b"caf\xe9\xe9"))
+    assert len(read_frames(path)) == 1
+
+
 def test_only_wanted_frames_become_pixels(tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
     write_video(path, numbered_frames(60), options={"crf": "0", "g": "10"})

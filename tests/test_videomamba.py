@@ -92,6 +92,12 @@ def test_drop_path_skips_branches_only_while_training(clip):
     assert not torch.equal(backbone.train()(clip), backbone.eval()(clip))
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_an_impossible_drop_path_is_refused(share):
+    with pytest.raises(ValueError, match="drop_path"):
+        VideoMamba(SMALL, drop_path=share)
+
+
 def test_drop_path_keeps_the_mean(clip):
     from videossp.videomamba import add
 

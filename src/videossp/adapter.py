@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import threading
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +21,14 @@ def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
     """Write the folder; each file appears whole or not at all, so that a full disk spoils nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    new = {name: folder / f".{name}.{os.getpid()}" for name in (WEIGHTS, CONFIG, CARD)}
+    new = {
+        name: folder / f".{name}.{os.getpid()}.{threading.get_ident()}" for name in (WEIGHTS, CONFIG, CARD)
+    }
     try:
         save_file(dict(tensors), new[WEIGHTS], metadata={"format": "pt"})
         new[WEIGHTS].chmod(0o644)
-        new[CONFIG].write_text(text)
-        new[CARD].write_text(card(config, sum(x.numel() for x in tensors.values())))
+        new[CONFIG].write_text(text, encoding="utf-8")
+        new[CARD].write_text(card(config, sum(x.numel() for x in tensors.values())), encoding="utf-8")
         for name, path in new.items():
             path.replace(folder / name)
     finally:
@@ -44,7 +47,7 @@ def find_adapter(folder: str | Path) -> Path:
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(config, tensors) of an adapter folder, or a WeightsError that names the file."""
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{folder / CONFIG}: not readable: {error}") from error
     try:

@@ -1,5 +1,6 @@
 """Published state dicts to ours and back: strict, with a readable report."""
 
+import argparse
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -63,7 +64,9 @@ def read_checkpoint(path: str | Path) -> State:
         if str(path).endswith(".safetensors"):
             content: Any = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # Training checkpoints of this family carry their flags along, as a Namespace.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path}: not a readable checkpoint: {first_line(error)}") from error
     return unwrap(content, str(path))
@@ -71,7 +74,8 @@ def read_checkpoint(path: str | Path) -> State:
 
 def first_line(error: Exception) -> str:
     """What an error of a library says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    plain = re.sub(r"\x1b\[\d*m", "", str(error)).strip()
+    return (plain or type(error).__name__).splitlines()[0]
 
 
 def unwrap(content: Any, name: str = "state dict") -> State:
@@ -208,6 +212,9 @@ def _tuner_state(published: State) -> State:
 
 def ssp_options(tuner: State) -> dict[str, Any]:
     """The options of SSP that its tensors (under our names) show."""
+    missing = [x for x in ("gather.down.weight", "gather.conv.weight") if x not in tuner]
+    if missing:
+        raise WeightsError(f"the SSP checkpoint lacks {', '.join(missing)}")
     options: dict[str, Any] = {
         "prompts": sum(key.endswith(".scale") for key in tuner),
         "gather_width": tuner["gather.down.weight"].shape[0],

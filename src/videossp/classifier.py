@@ -118,7 +118,7 @@ class Classifier(nn.Module):
             ValueError: unknown method or option; the message lists what there is.
             WeightsError: weights not found, unreadable, or not fitting.
         """
-        source = Source(backbone, weights, seed)
+        source = Source(absolute(backbone), weights and absolute(weights), seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network, published = build_backbone(source, frames, size, drop_path)
@@ -216,20 +216,24 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
         raise WeightsError(f"{folder}: its config is damaged or not of this program: {error!r}") from error
     if backbone is not None:
         source = replace(source, weights=backbone) if source.name in SPECS else replace(source, name=backbone)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(source.seed)
-        network, _ = build_backbone(source, spec.frames, spec.size)
-        tuner = make_tuner(method, network.spec, options)
-    classifier = Classifier(
-        network,
-        tuner,
-        Head(spec.d_model, len(classes)),
-        classes=classes,
-        method=method,
-        options=options,
-        form=form,
-        source=source,
-    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(source.seed)
+            network, _ = build_backbone(source, spec.frames, spec.size)
+            classifier = Classifier(
+                network,
+                make_tuner(method, network.spec, options),
+                Head(spec.d_model, len(classes)),
+                classes=classes,
+                method=method,
+                options=options,
+                form=form,
+                source=source,
+            )
+    except WeightsError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"{folder}: its config is damaged or not of this program: {error}") from error
     if classifier.sha256 != sha256:
         raise WeightsError(
             f"{folder}: trained on the backbone with sha256 {sha256}, but {source.weights or source.name} "
@@ -238,6 +242,12 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
     classifier.metrics = metrics
     place(classifier, tensors)
     return classifier
+
+
+def absolute(source: str) -> str:
+    """A path that exists, made absolute so that it is found from elsewhere; other sources unchanged."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() and source not in SPECS else source
 
 
 def place(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
@@ -293,6 +303,8 @@ def to_official(classifier: Classifier) -> dict[str, Tensor]:
     """The whole classifier under the published names; methods `ssp` and `linear` only."""
     if classifier.method not in ("ssp", "linear"):
         raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
+    if classifier.backbone.spec.grid[0] != classifier.backbone.spec.grid[1]:
+        raise ValueError(f"the published code knows square clips, not {classifier.form.size}")
     return to_published(
         classifier.backbone.state_dict(),
         classifier.head.norm.weight.detach(),

@@ -38,6 +38,8 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     owners = {name: parser.add_class_arguments(cls, name, skip={"spec"}) for name, cls in METHODS.items()}
 
     def run(args: "Namespace") -> int:
+        if args.method not in METHODS:
+            raise ValueError(f"no method {args.method!r}; there are {', '.join(METHODS)}")
         for name in owners:
             given, usual = args.get(name), parser.get_defaults().get(name)
             if name != args.method and given != usual:
@@ -106,6 +108,9 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     def run(args: "Namespace") -> int:
         classifier, data = load(args.adapter, backbone=args.backbone), read_folder(args.data)
         split = args.split or ("test" if list(data.splits) != ["train"] else "train")
+        picture = Path(args.confusion) if args.confusion else None
+        if picture and (picture.suffix != ".png" or not picture.parent.is_dir()):
+            raise ValueError(f"--confusion {picture}: must be a .png in a folder that exists")
         if split not in data.splits:
             raise DataError(f"{args.data}: no split {split}; it has {', '.join(data.splits)}")
         samples = relabel(data.splits[split], data.classes, classifier.classes)
@@ -118,8 +123,10 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             on_error=args.on_error,
             progress=True,
         )
-        if args.confusion:
-            draw_confusion(result, Path(args.confusion))
+        if split == "train":
+            say("these are videos of the split train: the adapter may have been trained on them")
+        if picture:
+            draw_confusion(result, picture)
         summary = {
             "split": split,
             **result.summary(),

@@ -130,6 +130,8 @@ def normalise(images: Tensor, form: ClipFormat) -> Tensor:
 
 def read_views(path: str | Video, form: ClipFormat, segments: int = 1, crops: int = 1) -> Tensor:
     """All test views of a video, decoded once: (views, 3, frames, height, width), segment by segment."""
+    if segments < 1 or crops < 1:
+        raise ValueError(f"segments and crops must be at least 1, got {segments} and {crops}")
     video = path if isinstance(path, Video) else read_video(path)
     count = len(video.times)
     indices = [i for k in range(segments) for i in test_indices(count, form, k, segments)]

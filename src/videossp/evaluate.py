@@ -83,7 +83,7 @@ class Evaluation:
             "top1": self.top(1),
             "top5": self.top(5) if len(self.classes) > 5 else None,
             "mean_class_accuracy": self.mean_class_accuracy,
-            "loss": self.loss,
+            "loss": self.loss if self._decoded.any() else None,
             "videos": len(self.samples),
             "failed": len(self.failures),
             "views": f"{self.views[0]} x {self.views[1]}",
@@ -143,7 +143,7 @@ def relabel(samples: Sequence[Sample], classes: Sequence[str], wanted: Sequence[
     Raises:
         DataError: a class that the classifier does not know.
     """
-    unknown = sorted(set(classes) - set(wanted))
+    unknown = sorted({classes[x.label] for x in samples} - set(wanted))
     if unknown:
         raise DataError(
             f"classes the classifier does not know: {', '.join(unknown)}; it knows {', '.join(wanted)}"

@@ -27,14 +27,16 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     """Confusion matrix as a PNG, in videos: rows are the true classes, columns the predicted ones."""
-    matrix, names = evaluation.confusion, evaluation.classes
-    side = max(3.5, 1.8 + 0.32 * len(names))
+    matrix = evaluation.confusion
+    names = [name.replace("$", r"\$") for name in evaluation.classes]  # a bare $ would begin a formula
+    side = min(30.0, max(3.5, 1.8 + 0.32 * len(names)))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(matrix.numpy(), cmap="Blues", vmin=0)
     ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, names)
+    if len(names) <= 100:
+        axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted", ylabel="true", title=f"top-1 {100 * evaluation.top(1):.1f} %")
     if len(names) <= 30:
         for row in ticks:
@@ -64,4 +66,4 @@ def write_page(folder: Path, title: str, facts: Mapping[str, Any], pictures: Seq
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{style}</style><h1>{html.escape(title)}</h1><table>{rows}</table>{images}</html>\n"
     )
-    (folder / "report.html").write_text(page)
+    (folder / "report.html").write_text(page, encoding="utf-8")

@@ -9,6 +9,8 @@ from typing import Any
 from videossp.checkpoint import Published, WeightsError, first_line, read_checkpoint, sort_published, spec_of
 from videossp.videomamba import SPECS, VideoMamba
 
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -53,7 +55,9 @@ def build_backbone(
         found = replace(SPECS[source.name], frames=found.frames, size=found.size)
     published = sort_published(state, spec=replace(found, **wanted))
     if published.tuner:
-        raise WeightsError("this is an SSP training checkpoint, not a backbone; read it with from_official")
+        published.notes.append(
+            f"left out: {len(published.tuner)} tensors of trained SSP prompts (from_official keeps them)"
+        )
     backbone = VideoMamba(replace(found, **wanted), drop_path)
     backbone.load_state_dict(published.backbone)
     return backbone, published
@@ -67,7 +71,8 @@ def find_weights(source: str) -> Path:
     if path.is_dir():
         return path / _only(source, [x.name for x in path.iterdir()])
     parts = source.split("/")
-    if len(parts) < 2 or not all(parts) or parts[0] in (".", "..", "~"):
+    local = len(parts) == 2 and parts[1].endswith(SUFFIXES)
+    if len(parts) < 2 or not all(parts) or parts[0] in (".", "..", "~") or local:
         raise WeightsError(f"{source}: no such file, and not a hub id (owner/repository/file)")
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -83,7 +88,7 @@ def find_weights(source: str) -> Path:
 
 
 def _only(source: str, names: Iterable[str]) -> str:
-    weights = sorted(x for x in names if x.endswith((".pth", ".pt", ".bin", ".safetensors")))
+    weights = sorted(x for x in names if x.endswith(SUFFIXES))
     if len(weights) != 1:
         raise WeightsError(f"{source}: name one file of it; it holds {', '.join(weights) or 'no weights'}")
     return weights[0]

@@ -1,5 +1,6 @@
 """`TrainConfig` and the loop: one for every method."""
 
+import csv
 import json
 import math
 import os
@@ -72,6 +73,8 @@ class TrainConfig:
         object.__setattr__(self, "scale", tuple(self.scale))
         if self.epochs < 1 or self.batch_size < 1 or self.workers < 0:
             raise ValueError("epochs and batch_size must be at least 1, workers at least 0")
+        if self.seed < 0 or not 0 <= self.label_smoothing < 1:
+            raise ValueError("seed must be at least 0, label_smoothing at least 0 and below 1")
         if not 0 < self.val_share < 1:
             raise ValueError(f"val_share must lie between 0 and 1, got {self.val_share}")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
@@ -127,6 +130,8 @@ def train(
     flip = mirror(config.flip, classifier.classes)
     set_seed(config.seed)
     accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise ValueError("training with several processes is not supported yet; start one")
     clips = TrainClips(training, classifier.form, scale=config.scale, flip=flip, seed=config.seed)
     steps = math.ceil(len(training) / config.batch_size)
     optimizer = torch.optim.AdamW(parameter_groups(classifier, config.weight_decay), lr=config.lr)
@@ -186,6 +191,7 @@ def train(
                 optimizer.step()
                 optimizer.zero_grad()
                 total, seen = total + loss.item() * len(labels), seen + len(labels)
+            rate = schedule.get_last_lr()[0]
             schedule.step()
         if not seen:
             raise DataError(f"none of the {len(training)} training videos can be decoded")
@@ -200,7 +206,7 @@ def train(
             "val_top1": result.top(1),
             "val_mean_class_accuracy": result.mean_class_accuracy,
             "val_loss": result.loss,
-            "lr": schedule.get_last_lr()[0],
+            "lr": rate,
             "seconds": seconds,
             "seconds_per_clip": seconds / seen,
         }
@@ -248,9 +254,12 @@ def choose_splits(
 
 def mirror(flip: str, classes: Sequence[str]) -> bool:
     """Whether clips may be mirrored."""
-    return flip == "on" or (
-        flip == "auto" and not any(DIRECTION.search(x.replace("_", " ")) for x in classes)
-    )
+    return flip == "on" or (flip == "auto" and not any(DIRECTION.search(spaced(x)) for x in classes))
+
+
+def spaced(name: str) -> str:
+    """turn_left and TurnLeft as separate words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
 
 
 def parameter_groups(classifier: Classifier, weight_decay: float) -> list[dict[str, Any]]:
@@ -331,7 +340,10 @@ def write_setup(
     if classifier.options:
         plain = json.loads(json.dumps(classifier.options))  # tuples become lists
         settings = {**settings, classifier.method: plain}
-    (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    if source.seed != config.seed:
+        text = f"# The classifier was made with seed {source.seed}, which these flags cannot tell.\n" + text
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
     env = {
         "versions": versions(),
         "machine": platform.machine(),
@@ -341,12 +353,11 @@ def write_setup(
         "backbone_sha256": classifier.sha256,
     }
     (folder / "env.json").write_text(json.dumps(env, indent=2) + "\n")
-    lines = [
-        f"{json.dumps(x.name)},{split}"
-        for split, xs in (("train", training), ("val", validation))
-        for x in xs
-    ]
-    (folder / "split.csv").write_text("\n".join(["video,split", *lines]) + "\n")
+    with (folder / "split.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["video", "split"])
+        rows.writerows([x.name, "train"] for x in training)
+        rows.writerows([x.name, "val"] for x in validation)
 
 
 def write_results(folder: Path, classifier: Classifier, run: Run) -> None:

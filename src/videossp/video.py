@@ -44,7 +44,9 @@ class Video:
 def is_video(path: Path) -> bool:
     """Whether a path is, by its name, a video file or a folder of frames."""
     if path.is_dir():
-        return bool(_images(path))
+        # A folder that also holds videos or folders is a class with a stray picture, not a video.
+        others = (x for x in path.iterdir() if x.is_dir() or x.suffix.lower() in VIDEO_SUFFIXES)
+        return bool(_images(path)) and not any(others)
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -60,7 +62,7 @@ def _images(folder: Path) -> list[Path]:
 
 def _open(path: Path, **options: object) -> "av.container.InputContainer":
     # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
-    return av.open(f"file:{path}", **options)  # type: ignore[call-overload, no-any-return]
+    return av.open(f"file:{path}", metadata_errors="ignore", **options)  # type: ignore[call-overload, no-any-return]
 
 
 def _reason(error: Exception) -> str:
@@ -89,9 +91,10 @@ def read_video(path: str | os.PathLike[str]) -> Video:
             if not container.streams.video:
                 raise DataError(f"{path}: no video stream (audio only?)")
             stream = container.streams.video[0]
-            packets = [
-                (packet.pts, packet.is_keyframe) for packet in container.demux(stream) if packet.size > 0
-            ]
+            whole = [packet for packet in container.demux(stream) if packet.size > 0]
+            # An edit list hides packets: they are decoded, for others depend on them, but not shown.
+            hidden = {packet.pts for packet in whole if packet.is_discard}
+            packets = [(packet.pts, packet.is_keyframe) for packet in whole]
             promised, base = stream.frames, stream.time_base
             if any(time is None for time, _ in packets):
                 # Some AVI files carry no presentation times; only the decoder knows them then.
@@ -99,11 +102,11 @@ def read_video(path: str | os.PathLike[str]) -> Video:
                 packets = [(frame.pts, i == 0) for i, frame in enumerate(container.decode(stream))]
     except (FFmpegError, OSError) as error:
         raise DataError(f"{path}: not a readable video: {_reason(error)}") from error
-    times = sorted({time for time, _ in packets if time is not None})
+    times = sorted({time for time, _ in packets if time is not None} - hidden)
     if not times:
         raise DataError(f"{path}: the video stream holds no frames")
-    if promised - len(times) > max(2, promised // 100):
-        raise DataError(f"{path}: cut short: its header promises {promised} frames, it holds {len(times)}")
+    if promised - len(packets) > max(2, promised // 100):
+        raise DataError(f"{path}: cut short: its header promises {promised} frames, it holds {len(packets)}")
     keys = tuple(sorted(time for time, key in packets if key and time is not None))
     step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0
     seconds = float((times[-1] - times[0] + step) * base) if base else None
@@ -134,16 +137,25 @@ def read_frames(
     if not indices or min(indices) < 0 or max(indices) >= count:
         raise DataError(f"{video.path}: frames {indices} asked for, it has {count}")
     try:
-        images = _decode_images(video, indices) if video.path.is_dir() else _decode(video, indices)
+        if video.path.is_dir():
+            images = _decode_images(video, indices)
+        else:
+            images = _decode(video, indices, seek=True)
+            if len(images) < len(set(indices)):
+                # Some containers (AVI, MPEG) seek only roughly: what a seek overshot, a full pass finds.
+                images = _decode(video, indices, seek=False)
     except (FFmpegError, OSError) as error:
         raise DataError(f"{video.path}: damaged, cannot be decoded: {_reason(error)}") from error
+    missing = sorted(set(indices) - set(images))
+    if missing:
+        raise DataError(f"{video.path}: damaged: frame {missing[0]} of {count} cannot be decoded")
     sizes = {image.shape for image in images.values()}
     if len(sizes) > 1:
         raise DataError(f"{video.path}: the frame size changes within the video: {sorted(sizes)}")
     return np.stack([images[i] for i in indices])
 
 
-def _decode(video: Video, indices: list[int]) -> dict[int, np.ndarray]:
+def _decode(video: Video, indices: list[int], *, seek: bool) -> dict[int, np.ndarray]:
     wanted = {video.times[i]: i for i in indices}
     found: dict[int, np.ndarray] = {}
     with _open(video.path) as container:
@@ -153,24 +165,20 @@ def _decode(video: Video, indices: list[int]) -> dict[int, np.ndarray]:
         for target in sorted(wanted):
             if wanted[target] in found:
                 continue
-            index = wanted[target]
             key = video.keys[max(0, bisect_right(video.keys, target) - 1)]
-            if position == 0 or bisect_right(video.times, key) - position > SEEK_GAP:
-                if key > video.times[0]:
-                    container.seek(key, stream=stream, backward=True)
+            far = seek and bisect_right(video.times, key) - position > SEEK_GAP
+            if far:
+                container.seek(key, stream=stream, backward=True)
+            if far or position == 0:
                 frames = container.decode(stream)
             for frame in frames:
-                if frame.pts in wanted:
+                if frame.pts in wanted and wanted[frame.pts] not in found:
                     if frame.is_corrupt:
                         raise DataError(f"{video.path}: damaged: frame {wanted[frame.pts]} is corrupt")
                     found[wanted[frame.pts]] = _upright(frame)
                 if frame.pts is not None and frame.pts >= target:
                     position = bisect_right(video.times, frame.pts)
                     break
-            if index not in found:
-                raise DataError(
-                    f"{video.path}: damaged: frame {index} of {len(video.times)} cannot be decoded"
-                )
     return found
 
 

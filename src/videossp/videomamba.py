@@ -113,6 +113,8 @@ class VideoMamba(nn.Module):
 
     def __init__(self, spec: Spec, drop_path: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be at least 0 and below 1, got {drop_path}")
         self.spec = spec
         self.drop_path = drop_path
         side = (1, spec.patch, spec.patch)

@@ -13,7 +13,7 @@ def read_folder(root: str | Path) -> Samples:
 
     Without split folders everything is the split "train".
 
-    Files that are no videos by their names are listed in `ignored`.
+    What is no class and no video by its name or place is listed in `ignored`.
 
     Raises:
         DataError: no such folder, a class without videos, or fewer than two classes.
@@ -26,9 +26,11 @@ def read_folder(root: str | Path) -> Samples:
     if splits and len(splits) < len(folders):
         odd = sorted(set(folders) - set(SPLITS)) or sorted(folders)
         raise DataError(f"{root}: split folders and others side by side: {', '.join(odd)}")
-    found, ignored = {}, []
+    found: dict[str, dict[str, list[Path]]] = {}
+    ignored = [x for x in _visible(root) if not x.is_dir()]
     for split, path in (splits or {"train": root}).items():
         classes = {x.name: _visible(x) for x in _visible(path) if x.is_dir() and not is_video(x)}
+        ignored += [x for x in _visible(path) if x.name not in classes and x not in ignored]
         found[split] = {name: [x for x in paths if is_video(x)] for name, paths in classes.items()}
         ignored += [x for paths in classes.values() for x in paths if not is_video(x)]
     names = sorted({name for classes in found.values() for name in classes})

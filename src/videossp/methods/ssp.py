@@ -34,8 +34,8 @@ class SSP(Tuner):
         importance: Literal["clip", "batch"] = "clip",
     ) -> None:
         super().__init__()
-        if importance not in ("clip", "batch") or spread_width % heads:
-            raise ValueError("importance must be clip or batch, and heads must divide spread_width")
+        if importance not in ("clip", "batch") or prompts < 0 or heads < 1 or spread_width % heads:
+            raise ValueError("importance is clip or batch, prompts at least 0, heads divide spread_width")
         self.prompts, self.importance = prompts, importance
         self.gather = Gather(spec, gather_width, gather_kernel)
         if prompts:

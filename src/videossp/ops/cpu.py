@@ -24,7 +24,19 @@ CHUNK = 64  # steps between stored states; what the backward recomputes of a chu
 LOG2E = np.float32(1.4426950408889634)
 # No "nnan"/"ninf": a NaN that comes in must come out.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": FAST, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+
+
+def kernel(**options: Any) -> Any:
+    """Compile with Numba at first use; keep the result on disk if there is a place to write."""
+
+    def compiled(function: Any) -> Any:
+        try:
+            return njit(cache=True, **OPTIONS, **options)(function)
+        except RuntimeError:  # "no locator available": a read-only package and no writable home
+            return njit(**OPTIONS, **options)(function)
+
+    return compiled
 
 
 @intrinsic
@@ -49,7 +61,7 @@ def _times_power_of_two(typingctx, x, exponent):
     return types.float32(types.float32, types.float32), codegen
 
 
-@njit(inline="always", **OPTIONS)
+@kernel(inline="always")
 def _exp2(x):
     """2**x for x <= 0 to 1e-7 relative: 2**whole by exponent bits, 2**rest by a minimax polynomial."""
     x = np.float32(-126.0) if x < np.float32(-126.0) else x
@@ -64,7 +76,7 @@ def _exp2(x):
     return _times_power_of_two(np.float32(1.0) + r * q, whole)
 
 
-@njit(inline="always", **OPTIONS)
+@kernel(inline="always")
 def _log1p(x):
     """log(1 + x) for 0 <= x <= 1 to 1e-7 relative."""
     q = np.float32(5.232690697e-03)
@@ -79,21 +91,21 @@ def _log1p(x):
     return x * q
 
 
-@njit(inline="always", **OPTIONS)
+@kernel(inline="always")
 def _softplus(x):
     """log(1 + exp(x)) without overflow."""
     small = _log1p(_exp2(-abs(x) * LOG2E))
     return small + (np.float32(0.0) if x < np.float32(0.0) else x)
 
 
-@njit(inline="always", **OPTIONS)
+@kernel(inline="always")
 def _sigmoid(x):
     """1 / (1 + exp(-x)) without overflow."""
     e = _exp2(-abs(x) * LOG2E)
     return (e if x < np.float32(0.0) else np.float32(1.0)) / (np.float32(1.0) + e)
 
 
-@njit(**OPTIONS)
+@kernel()
 def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):
     """One clip, one block of channels: walk the sequence once, keep the state in cache.
 
@@ -137,7 +149,7 @@ def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):
             y[batch, t, first + c] = acc[c]
 
 
-@njit(**OPTIONS)
+@kernel()
 def _scan_block_backward(
     job, dy, u, delta, A2, B, C, D, bias, states, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse
 ):
@@ -235,13 +247,13 @@ def _scan_block_backward(
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def _run(kernel: Callable[..., None], jobs: int, *arguments: object) -> None:
-    """Call the kernel for each job, on as many threads as torch may use."""
+def _run(scan: Callable[..., None], jobs: int, *arguments: object) -> None:
+    """Call a scan kernel for each job, on as many threads as torch may use."""
     todo = itertools.count()  # its next() is atomic: whoever is free takes the next job
 
     def work() -> None:
         while (job := next(todo)) < jobs:
-            kernel(job, *arguments)
+            scan(job, *arguments)
 
     helpers = min(torch.get_num_threads(), jobs) - 1
     if helpers < 1:

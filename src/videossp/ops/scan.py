@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from videossp.ops import cpu
 from videossp.ops.reference import scan_reference
@@ -72,6 +73,7 @@ class _NumbaScan(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
         wanted = ctx.needs_input_grad[1:]
         return None, *cpu.scan_backward(dy, *ctx.saved_tensors, reverse=ctx.reverse, wanted=wanted)
