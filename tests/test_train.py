@@ -129,6 +129,14 @@ def test_a_broken_video_stops_the_run_or_is_listed(small_backbone, folder_with_a
     assert list(run.failures) == ["dark/broken.mp4"] and math.isfinite(run.history[0]["loss"])
 
 
+def test_an_epoch_is_never_chosen_on_nothing(small_backbone, class_folder):
+    data = read_folder(class_folder)
+    lost = [Sample("/nowhere.mp4", "lost", 0)]
+    config = TrainConfig(epochs=1, on_error="skip")
+    with pytest.raises(DataError, match="none of the 1 validation videos can be decoded"):
+        train(make(small_backbone), Samples(data.classes, data.splits | {"val": lost}), config)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(small_backbone, class_folder):
     classifier = make(small_backbone)
     with torch.no_grad():

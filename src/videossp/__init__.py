@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from videossp.checkpoint import WeightsError
-    from videossp.classifier import Classifier, from_official, load, to_official
+    from videossp.classifier import Classifier, load
     from videossp.clips import ClipFormat
     from videossp.evaluate import Evaluation, evaluate
+    from videossp.official import from_official, to_official
     from videossp.predict import Prediction, predict
-    from videossp.train import Run, TrainConfig, train
+    from videossp.run import Run
+    from videossp.train import TrainConfig, train
     from videossp.tuner import Spec, Tuner
     from videossp.video import DataError
 
@@ -37,15 +39,15 @@ __all__ = [
 _HOME = {
     "WeightsError": "checkpoint",
     "Classifier": "classifier",
-    "from_official": "classifier",
+    "from_official": "official",
     "load": "classifier",
-    "to_official": "classifier",
+    "to_official": "official",
     "ClipFormat": "clips",
     "Evaluation": "evaluate",
     "evaluate": "evaluate",
     "Prediction": "predict",
     "predict": "predict",
-    "Run": "train",
+    "Run": "run",
     "TrainConfig": "train",
     "train": "train",
     "Spec": "tuner",

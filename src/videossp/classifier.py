@@ -5,25 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.adapter import find_adapter, read_adapter, versions, write_adapter
-from videossp.checkpoint import (
-    Published,
-    WeightsError,
-    sort_published,
-    spec_of,
-    ssp_options,
-    to_published,
-    unwrap,
-)
+from videossp.checkpoint import Published, WeightsError
 from videossp.clips import ClipFormat, Sampling, read_views
 from videossp.methods import METHODS
-from videossp.source import Source, build_backbone, fingerprint
+from videossp.source import Source, absolute, build_backbone, fingerprint
 from videossp.tuner import Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba
 
@@ -101,7 +93,7 @@ class Classifier(nn.Module):
         """A classifier that is ready to be trained.
 
         Args:
-            backbone: `videomamba_tiny|small|middle|base`, or a path or hub id of a checkpoint.
+            backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint.
             num_classes: number of classes; default: of `classes`, else of the checkpoint's head.
             classes: their names, in the order of the labels.
             method: a name of `methods.METHODS`.
@@ -153,7 +145,10 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, views: Tensor) -> Tensor:
-        """(classes,): mean over the views (views, 3, frames, height, width) of one video of their softmax."""
+        """(classes,): mean softmax over the views of one video, (views, 3, frames, height, width).
+
+        Leaves the classifier in eval mode.
+        """
         self.eval()
         device = self.backbone.cls_token.device
         parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(4)]
@@ -244,12 +239,6 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
     return classifier
 
 
-def absolute(source: str) -> str:
-    """A path that exists, made absolute so that it is found from elsewhere; other sources unchanged."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() and source not in SPECS else source
-
-
 def place(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
     """Copy saved tensors into the tuned set; both must have the same names and shapes."""
     tuned = classifier.tuned()
@@ -260,57 +249,6 @@ def place(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in tensors.items():
             tuned[name].copy_(value)
-
-
-def from_official(
-    state_dict: Mapping[str, Any], *, importance: Literal["clip", "batch"] = "clip", heads: int = 8
-) -> Classifier:
-    """A classifier from a published VideoMamba or SSP training checkpoint, sizes read off its tensors.
-
-    Args:
-        state_dict: flat, or under 'model' or 'module'.
-        importance: see `methods.ssp.SSP`; "batch" for the published behaviour.
-        heads: of the spreading attention, which no tensor shows; published: 8.
-
-    Raises:
-        WeightsError: tensors are missing, unknown or of other shapes.
-    """
-    published = sort_published(unwrap(state_dict))
-    if published.head is None or published.norm is None:
-        raise WeightsError("a classifier needs norm_f and head, which this checkpoint lacks")
-    spec = spec_of(published.backbone)
-    method, options = "linear", {}
-    if published.tuner:
-        method = "ssp"
-        options = {**ssp_options(published.tuner), "heads": heads, "importance": importance}
-    backbone, tuner = VideoMamba(spec), make_tuner(method, spec, options)
-    backbone.load_state_dict(published.backbone)
-    try:
-        tuner.load_state_dict(published.tuner)
-    except RuntimeError as error:
-        raise WeightsError(str(error)) from error
-    head = Head(spec.d_model, len(published.head["bias"]))
-    fill_head(head, published)
-    names = [str(i) for i in range(len(published.head["bias"]))]
-    form = ClipFormat(spec.frames, spec.size)
-    source = Source("state_dict")
-    return Classifier(
-        backbone, tuner, head, classes=names, method=method, options=options, form=form, source=source
-    )
-
-
-def to_official(classifier: Classifier) -> dict[str, Tensor]:
-    """The whole classifier under the published names; methods `ssp` and `linear` only."""
-    if classifier.method not in ("ssp", "linear"):
-        raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
-    if classifier.backbone.spec.grid[0] != classifier.backbone.spec.grid[1]:
-        raise ValueError(f"the published code knows square clips, not {classifier.form.size}")
-    return to_published(
-        classifier.backbone.state_dict(),
-        classifier.head.norm.weight.detach(),
-        dict(classifier.head.linear.state_dict()),
-        dict(classifier.tuner.state_dict()),
-    )
 
 
 def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:

@@ -256,10 +256,12 @@ def exit_code(error: Exception) -> int:
     """The code for an error: what kind of thing the user has to mend."""
     from argparse import ArgumentError
 
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "DataError" in kinds:
+    from videossp.checkpoint import WeightsError
+    from videossp.video import DataError
+
+    if isinstance(error, DataError):
         return DATA
-    if "WeightsError" in kinds:
+    if isinstance(error, WeightsError):
         return WEIGHTS
     if isinstance(error, (ArgumentError, ValueError, TypeError)):
         return USAGE

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -116,8 +117,9 @@ def evaluate(
         raise DataError("no videos to evaluate")
     views = TestViews([x.path for x in samples], classifier.form, segments, crops)
     loader: Iterable[tuple[Tensor | None, str]] = DataLoader(views, batch_size=None, num_workers=workers)
-    if progress and stderr().is_terminal:
-        loader = track(loader, "evaluating", total=len(views), console=stderr(), transient=True)
+    console = Console(stderr=True)
+    if progress and console.is_terminal:
+        loader = track(loader, "evaluating", total=len(views), console=console, transient=True)
     scores = torch.zeros(len(samples), len(classifier.classes))
     failures: dict[str, str] = {}
     for i, (clip, reason) in enumerate(loader):
@@ -128,13 +130,6 @@ def evaluate(
         else:
             failures[samples[i].name] = reason
     return Evaluation(classifier.classes, tuple(samples), scores, failures, (segments, crops))
-
-
-def stderr() -> Any:
-    """A console for progress and messages; results go to stdout."""
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def relabel(samples: Sequence[Sample], classes: Sequence[str], wanted: Sequence[str]) -> list[Sample]:

@@ -32,6 +32,12 @@ class Source:
         return self.name in SPECS and self.weights is None
 
 
+def absolute(source: str) -> str:
+    """A path that exists, made absolute so that it is found from elsewhere; other sources unchanged."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() and source not in SPECS else source
+
+
 def build_backbone(
     source: Source,
     frames: int | None = None,

@@ -1,31 +1,27 @@
 """`TrainConfig` and the loop: one for every method."""
 
-import csv
 import json
 import math
-import os
-import platform
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from videossp.adapter import versions
 from videossp.classifier import Classifier, place
 from videossp.clips import TrainClips
 from videossp.datasets import Sample, Samples, read_folder, split_off
-from videossp.evaluate import Evaluation, OnError, evaluate, relabel, stderr
-from videossp.report import draw_confusion, draw_curves, write_page
+from videossp.evaluate import OnError, evaluate, relabel
+from videossp.run import Run, make_run_folder, write_results, write_setup
 from videossp.video import DataError
 
 # Class names that a mirror image would make wrong.
@@ -83,25 +79,6 @@ class TrainConfig:
             raise ValueError("lr must be positive; min_lr, weight_decay and warmup_epochs not negative")
 
 
-@dataclass(frozen=True)
-class Run:
-    """What came of a training.
-
-    Attributes:
-        history: one row of figures per epoch.
-        best: the row of the epoch that was kept, the best on validation.
-        validation: the evaluation of that epoch.
-        failures: reason by name of each video that could not be decoded (on_error "skip").
-        seconds: wall-clock time.
-    """
-
-    history: list[dict[str, Any]]
-    best: dict[str, Any]
-    validation: Evaluation
-    failures: dict[str, str]
-    seconds: float
-
-
 def train(
     classifier: Classifier,
     data: str | Path | Samples,
@@ -138,14 +115,15 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate(config, steps))
     model, optimizer = accelerator.prepare(classifier, optimizer)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-    console = stderr()
+    console = Console(stderr=True)
 
     def say(line: str) -> None:
         if progress:
             console.print(line, highlight=False, soft_wrap=True)
 
     if folder:
-        write_setup(folder, classifier, data, config, training, validation)
+        place_of_data = None if isinstance(data, Samples) else Path(data)
+        write_setup(folder, classifier, place_of_data, asdict(config), training, validation)
     if samples.ignored:
         say(f"left out, no videos by their names: {', '.join(samples.ignored)}")
     tuned = sum(x.numel() for x in classifier.tuned().values())
@@ -199,6 +177,8 @@ def train(
         result = evaluate(
             classifier, validation, workers=config.workers, on_error=config.on_error, progress=progress
         )
+        if len(result.failures) == len(validation):
+            raise DataError(f"none of the {len(validation)} validation videos can be decoded")
         failures |= result.failures
         row: dict[str, Any] = {
             "epoch": epoch + 1,
@@ -297,81 +277,8 @@ def collate(items: list[tuple[Tensor | None, int, str, str]]) -> tuple[Tensor, T
 def bar(loader: Any, title: str, total: int, show: bool) -> Iterator[Any]:
     """The batches, with a progress bar on a terminal."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = stderr()
+    console = Console(stderr=True)
     with Progress(
         *columns, console=console, transient=True, disable=not (show and console.is_terminal)
     ) as shown:
         yield from shown.track(loader, total=total)
-
-
-def make_run_folder(out: str | Path) -> Path:
-    """A new run folder; what an earlier run left is never overwritten."""
-    folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: exists and is not empty; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def write_setup(
-    folder: Path,
-    classifier: Classifier,
-    data: str | Path | Samples,
-    config: TrainConfig,
-    training: Sequence[Sample],
-    validation: Sequence[Sample],
-) -> None:
-    """config.yaml (the flags of `videossp train`, resolved), env.json and split.csv."""
-    form, source = classifier.form, classifier.source
-    settings: Mapping[str, Any] = {
-        "data": None if isinstance(data, Samples) else str(Path(data).resolve()),
-        "backbone": source.name,
-        "weights": source.weights,
-        "method": classifier.method,
-        "frames": form.frames,
-        "size": list(form.size),
-        "sampling": form.sampling,
-        "stride": form.stride,
-        "drop_path": classifier.backbone.drop_path,
-        "dropout": classifier.head.dropout.p,
-        **asdict(config),
-        "scale": list(config.scale),
-    }
-    if classifier.options:
-        plain = json.loads(json.dumps(classifier.options))  # tuples become lists
-        settings = {**settings, classifier.method: plain}
-    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    if source.seed != config.seed:
-        text = f"# The classifier was made with seed {source.seed}, which these flags cannot tell.\n" + text
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
-    env = {
-        "versions": versions(),
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "backbone_sha256": classifier.sha256,
-    }
-    (folder / "env.json").write_text(json.dumps(env, indent=2) + "\n")
-    with (folder / "split.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["video", "split"])
-        rows.writerows([x.name, "train"] for x in training)
-        rows.writerows([x.name, "val"] for x in validation)
-
-
-def write_results(folder: Path, classifier: Classifier, run: Run) -> None:
-    """The pictures and report.html."""
-    curves, confusion = folder / "curves.png", folder / "confusion.png"
-    draw_curves(run.history, curves)
-    draw_confusion(run.validation, confusion)
-    facts = {
-        "backbone": classifier.source.weights or classifier.source.name,
-        "method": f"{classifier.method} {classifier.options or ''}",
-        "best epoch": f"{run.best['epoch']} of {len(run.history)}, chosen on validation",
-        "validation top-1": f"{100 * run.best['val_top1']:.1f} %",
-        "mean class accuracy": f"{100 * run.best['val_mean_class_accuracy']:.1f} %",
-        "videos not decoded": ", ".join(run.failures) or "none",
-        "time": f"{run.seconds:.0f} s",
-    }
-    write_page(folder, f"{folder.name}: {classifier.method}", facts, [curves, confusion])

@@ -1,15 +1,10 @@
 """Numba kernels of the selective scan for the CPU, forward and backward: no compiler, no CUDA.
 
 Sequences lie channels last, so that the innermost loop runs over a block of channels and becomes
-vector instructions; a job is one (clip, channel block). Jobs are handed to a thread pool of our own:
-the kernels release the GIL, and unlike Numba's thread layers the pool may be called from several
-Python threads at once and survives a fork.
+vector instructions; a job is one (clip, channel block), and `threads.py` hands the jobs out.
 """
 
-import itertools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +13,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from torch import Tensor
+
+from videossp.ops.threads import run_jobs
 
 BLOCK = 128  # channels of one job; the state of a block (d_state, BLOCK) stays in the L1 cache
 CHUNK = 64  # steps between stored states; what the backward recomputes of a chunk stays in L2
@@ -244,29 +241,6 @@ def _scan_block_backward(
                 dh0[batch, n, first + c] = g[n, c]
 
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-
-
-def _run(scan: Callable[..., None], jobs: int, *arguments: object) -> None:
-    """Call a scan kernel for each job, on as many threads as torch may use."""
-    todo = itertools.count()  # its next() is atomic: whoever is free takes the next job
-
-    def work() -> None:
-        while (job := next(todo)) < jobs:
-            scan(job, *arguments)
-
-    helpers = min(torch.get_num_threads(), jobs) - 1
-    if helpers < 1:
-        return work()
-    key = os.getpid(), helpers  # threads do not survive a fork: a child makes its own pool
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(helpers, thread_name_prefix="videossp-scan")
-    running = [_pools[key].submit(work) for _ in range(helpers)]
-    work()
-    for future in running:
-        future.result()
-
-
 def _jobs(u: Tensor) -> int:
     return u.shape[0] * -(-u.shape[2] // BLOCK)
 
@@ -302,7 +276,7 @@ def scan_forward(
     chunks = -(-length // CHUNK) if keep_states else 0
     y, states = torch.empty(u.shape), torch.empty(batch, chunks, d_state, d_inner)
     inputs = [_array(x) for x in (u, delta, A2, B, C, D, bias, start)]
-    _run(_scan_block, _jobs(u), *inputs, y.numpy(), states.numpy(), reverse)
+    run_jobs(_scan_block, _jobs(u), *inputs, y.numpy(), states.numpy(), reverse)
     return y, states
 
 
@@ -331,7 +305,7 @@ def scan_backward(
     grads = [torch.empty(s if want else (0,) * len(s)) for s, want in zip(shapes, wanted, strict=True)]
     du, ddelta, dA, dB, dC, dD, dbias, dh0 = (x.numpy() for x in grads)
     inputs = [_array(x) for x in (dy, u, delta, A2, B, C, D, bias, states)]
-    _run(_scan_block_backward, _jobs(u), *inputs, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse)
+    run_jobs(_scan_block_backward, _jobs(u), *inputs, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse)
     finish: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,
         lambda x: x,

@@ -1,0 +1,70 @@
+"""Published VideoMamba and SSP training checkpoints as a `Classifier`, and back."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from videossp.checkpoint import (
+    WeightsError,
+    sort_published,
+    spec_of,
+    ssp_options,
+    to_published,
+    unwrap,
+)
+from videossp.classifier import Classifier, Head, fill_head, make_tuner
+from videossp.clips import ClipFormat
+from videossp.source import Source
+from videossp.videomamba import VideoMamba
+
+
+def from_official(
+    state_dict: Mapping[str, Any], *, importance: Literal["clip", "batch"] = "clip", heads: int = 8
+) -> Classifier:
+    """A classifier from a published VideoMamba or SSP training checkpoint, sizes read off its tensors.
+
+    Args:
+        state_dict: flat, or under 'model' or 'module'.
+        importance: see `methods.ssp.SSP`; "batch" for the published behaviour.
+        heads: of the spreading attention, which no tensor shows; published: 8.
+
+    Raises:
+        WeightsError: tensors are missing, unknown or of other shapes.
+    """
+    published = sort_published(unwrap(state_dict))
+    if published.head is None or published.norm is None:
+        raise WeightsError("a classifier needs norm_f and head, which this checkpoint lacks")
+    spec = spec_of(published.backbone)
+    method, options = "linear", {}
+    if published.tuner:
+        method = "ssp"
+        options = {**ssp_options(published.tuner), "heads": heads, "importance": importance}
+    backbone, tuner = VideoMamba(spec), make_tuner(method, spec, options)
+    backbone.load_state_dict(published.backbone)
+    try:
+        tuner.load_state_dict(published.tuner)
+    except RuntimeError as error:
+        raise WeightsError(str(error)) from error
+    head = Head(spec.d_model, len(published.head["bias"]))
+    fill_head(head, published)
+    names = [str(i) for i in range(len(published.head["bias"]))]
+    form = ClipFormat(spec.frames, spec.size)
+    source = Source("state_dict")
+    return Classifier(
+        backbone, tuner, head, classes=names, method=method, options=options, form=form, source=source
+    )
+
+
+def to_official(classifier: Classifier) -> dict[str, Tensor]:
+    """The whole classifier under the published names; methods `ssp` and `linear` only."""
+    if classifier.method not in ("ssp", "linear"):
+        raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
+    if classifier.backbone.spec.grid[0] != classifier.backbone.spec.grid[1]:
+        raise ValueError(f"the published code knows square clips, not {classifier.form.size}")
+    return to_published(
+        classifier.backbone.state_dict(),
+        classifier.head.norm.weight.detach(),
+        dict(classifier.head.linear.state_dict()),
+        dict(classifier.tuner.state_dict()),
+    )
