@@ -21,8 +21,11 @@ check: $(READY)  ## what a change must pass
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
-bench: $(READY)  ## time a forward pass of VideoMamba-M with SSP
+bench: $(READY)  ## time scan, forward pass and training step beside their bounds and their peers
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/forward.py
+	$(BIN)/python benchmarks/train_step.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

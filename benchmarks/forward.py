@@ -1,58 +1,78 @@
-"""Time a forward pass of VideoMamba-M with SSP on one clip, float32, beside its matrix products alone.
+"""Time a forward pass of VideoMamba with SSP on one clip beside its matrix products alone.
 
-    python benchmarks/forward.py [--backbone videomamba_middle] [--repeats 5]
+    python benchmarks/forward.py [--rounds 5] [--skip-long] [--skip-videomae]
 
-prints the median and minimum in seconds. The products are those of the four projections of every
-block, of the same shapes, into outputs allocated before, in the same run.
+1. tiny, small and middle at 8 frames, float32 and bfloat16 products; 2. middle at 8, 16, 32 and 64 frames;
+3. what a user might take instead: VideoMAE-base of Hugging Face (extra `bench`), at equal numbers of tokens.
+The products are those of the four projections of every block, of the patch embedding and of SSP's gathering:
+same shapes, same run, by the faster of oneDNN and torch.mm into outputs allocated before.
 """
 
 import argparse
-import statistics
-import time
 
-import torch
+from videossp import prepare_process
 
-from videossp.classifier import Classifier
+prepare_process()  # before torch is loaded
+
+import torch  # noqa: E402
+
+from videossp.bench import clock, make, show, time_forward  # noqa: E402
 
 
-def timed(work, repeats):
-    """(median, minimum) seconds of `work`, after one call to warm up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), min(seconds)
+def line(name, result):
+    print(
+        f"  {name:26}{result.tokens:6} tokens {show(result.whole.median):>9}"
+        f" (minimum {show(result.whole.minimum)})"
+        f"   products {show(result.products.median):>9}   ratio {result.ratio:.2f}"
+        f"   (to the backbone's alone {result.whole.median / result.backbone_products.median:.2f})",
+        flush=True,
+    )
+
+
+def beside_videomae(frames, rounds):
+    """A forward pass of VideoMAE-base, which makes one token of two frames, and of VideoMamba-M with SSP."""
+    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+
+    config = VideoMAEConfig(num_frames=2 * frames, num_labels=51)
+    peer = VideoMAEForVideoClassification(config).eval()
+    peer_clip = torch.randn(1, 2 * frames, 3, 224, 224)
+    classifier, clip = make("videomamba_middle", frames)
+    classifier.eval()
+    with torch.inference_mode():
+        works = {"VideoMAE-base": lambda: peer(peer_clip), "VideoMamba-M + SSP": lambda: classifier(clip)}
+        times = clock(works, rounds)
+    print(f"  {196 * frames} patch tokens: " + ", ".join(f"{name} {x}" for name, x in times.items()), end="")
+    print(f", {times['VideoMAE-base'].median / times['VideoMamba-M + SSP'].median:.1f} x", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", default="videomamba_middle")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--skip-long", action="store_true", help="leave out the longer clips")
+    parser.add_argument("--skip-videomae", action="store_true", help="leave out VideoMAE")
     args = parser.parse_args()
-    classifier = Classifier.create(args.backbone, num_classes=51).eval()
-    spec = classifier.backbone.spec
-    clip = torch.randn(1, 3, spec.frames, *spec.size)
-    tokens = 1 + spec.frames * (spec.grid[0] * spec.grid[1] + classifier.tuner.prompts)
-    products = []
-    for op in ("in_proj", "x_proj", "x_proj", "dt_proj", "dt_proj", "out_proj"):
-        width_in, width_out = spec.width(op)
-        shapes = (tokens, width_in), (width_in, width_out), (tokens, width_out)
-        products.append([torch.randn(shape) for shape in shapes])
-
-    def multiply():
-        for _ in range(spec.depth):
-            for x, weight, out in products:
-                torch.mm(x, weight, out=out)
-
-    with torch.inference_mode():
-        whole = timed(lambda: classifier(clip), args.repeats)
-        floor = timed(multiply, args.repeats)
-    print(f"{args.backbone} + ssp, {tokens} tokens, {torch.get_num_threads()} threads, float32")
-    print(f"forward            {whole[0]:.2f} s (minimum {whole[1]:.2f} s)")
-    print(f"its products alone {floor[0]:.2f} s (minimum {floor[1]:.2f} s)")
-    print(f"ratio              {whole[0] / floor[0]:.2f}")
+    print(f"one clip of 224 px, {torch.get_num_threads()} threads, medians of {args.rounds} rounds")
+    for size in ("tiny", "small", "middle"):
+        plain = time_forward(f"videomamba_{size}", None, args.rounds)
+        line(f"{size} + ssp, float32", plain)
+        rounded = time_forward(f"videomamba_{size}", None, args.rounds, "bf16")
+        line(f"{size} + ssp, bf16", rounded)
+        print(f"    bf16 is {plain.whole.median / rounded.whole.median:.2f} x faster")
+    if not args.skip_long:
+        before = None
+        for frames in (8, 16, 32, 64):
+            result = time_forward("videomamba_middle", frames, max(2, args.rounds * 8 // frames))
+            line(f"middle, {frames} frames, float32", result)
+            if before:
+                print(f"    twice the frames: {result.whole.median / before.whole.median:.2f} x the time")
+            before = result
+    if not args.skip_videomae:
+        try:
+            print("beside VideoMAE-base (random weights, tubes of two frames)")
+            for frames in (8, 32):
+                beside_videomae(frames, max(2, args.rounds * 8 // frames))
+        except ImportError:
+            print("transformers is not installed (pip install 'videossp[bench]'): left out")
 
 
 if __name__ == "__main__":

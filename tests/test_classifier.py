@@ -272,3 +272,29 @@ def test_weights_are_found_from_another_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert videossp.load("../adapter").method == "linear"
+
+
+def test_bf16_products_stay_close_and_leave_what_is_learned_alone(classifier, clips):
+    classifier.eval()
+    before = {name: x.clone() for name, x in classifier.tuned().items()}
+    with torch.no_grad():
+        exact = classifier(clips)
+        rounded = classifier.to_precision("bf16")(clips)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    assert (rounded - exact).norm() <= 2e-2 * exact.norm()
+    assert all(torch.equal(x, before[name]) for name, x in classifier.tuned().items())
+    mixer = classifier.backbone.layers[0].mixer
+    assert mixer.in_proj.weight.dtype == torch.bfloat16 and mixer.A_log.dtype == torch.float32
+    with pytest.raises(ValueError, match="rounded to bf16 already"):
+        classifier.to_precision("float32")
+    with pytest.raises(ValueError, match="float32 or bf16"):
+        classifier.to_precision("fp8")
+
+
+def test_bf16_gradients_are_near_those_of_float32(classifier, clips):
+    grads = []
+    for precision in ("float32", "bf16"):
+        classifier.to_precision(precision).zero_grad()
+        classifier(clips).square().sum().backward()
+        grads.append(torch.cat([x.grad.flatten() for x in classifier.tuned().values()]))
+    assert (grads[1] - grads[0]).norm() <= 5e-2 * grads[0].norm()

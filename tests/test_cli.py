@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from conftest import SSP_SMALL, write_video
+from conftest import SMALL, SSP_SMALL, write_video
 from videossp.cli import main
+from videossp.videomamba import SPECS
 
 FLAGS = [f"--ssp.{name.replace('_', '-')}={value}" for name, value in SSP_SMALL.items()]
 
@@ -95,7 +96,7 @@ def test_evaluation_counts_what_it_skips(call, run_folder, tmp_path):
 
 
 ERRORS = {
-    "no verb": (["fly"], 2, "no verb 'fly'; there are train, eval, predict, info"),
+    "no verb": (["fly"], 2, "no verb 'fly'; there are train, eval, predict, info, bench"),
     "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such folder"),
     "no backbone": (["train", "DATA"], 2, "backbone"),
     "wrong backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "name one of"),
@@ -182,10 +183,32 @@ def test_help_version_and_info(call):
     code, stdout, _ = call("info", "--json")
     facts = json.loads(stdout)
     assert code == 0 and facts["scan on cpu"] == "numba" and "ssp" in facts["methods"]
-    for verb in ("train", "eval", "predict", "info"):
+    for verb in ("train", "eval", "predict", "info", "bench"):
         with pytest.raises(SystemExit) as end:
             main([verb, "--help"])
         assert end.value.code == 0
+
+
+def test_bench_prints_the_figures_of_this_machine(call, monkeypatch):
+    monkeypatch.setitem(SPECS, "videomamba_nano", SMALL)
+    code, stdout, _ = call("bench", "--backbone", "videomamba_nano", "--rounds", "1", "--json")
+    facts = json.loads(stdout)
+    assert code == 0 and facts["backbone"] == "videomamba_nano"
+    assert all(value > 0 for name, value in facts.items() if name != "backbone")
+    code, stdout, _ = call("bench", "--backbone", "videomamba_nano", "--rounds", "1")
+    assert code == 0 and all(name in stdout for name in facts if name not in ("backbone", "threads"))
+    assert call("bench", "--rounds", "0")[0] == 2
+
+
+def test_bf16_predictions_from_the_command_line(call, run_folder, class_folder):
+    video, tops = class_folder / "test" / "dark" / "0.mp4", []
+    for precision in ("float32", "bf16"):
+        code, stdout, _ = call("predict", run_folder, video, "--precision", precision, "--json")
+        assert code == 0
+        tops.append({x["class"]: x["probability"] for x in json.loads(stdout)[0]["top"]})
+    assert tops[0] != tops[1] and all(abs(tops[0][name] - p) < 0.02 for name, p in tops[1].items())
+    assert call("eval", run_folder, class_folder, "--precision", "bf16")[0] == 0
+    assert call("predict", run_folder, video, "--precision", "fp8")[0] == 2
 
 
 def test_an_interrupted_training_keeps_its_best_adapter(class_folder, tmp_path):

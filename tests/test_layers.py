@@ -12,7 +12,7 @@ import videossp
 SOURCE = Path(videossp.__file__).parent
 ROWS = [
     {"cli"},
-    {"train", "predict"},
+    {"train", "predict", "bench"},
     {"run"},
     {"report"},
     {"evaluate", "official"},
@@ -22,7 +22,7 @@ ROWS = [
     {"checkpoint", "methods"},
     {"videomamba", "video"},
     {"tuner"},
-    {"ops", "tokens"},
+    {"ops", "tokens", "process"},
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -1,14 +1,18 @@
 """The Numba kernels against the reference loop, outputs and each gradient."""
 
 import multiprocessing
+import sys
 import threading
+import types
 
 import pytest
 import torch
 
-from videossp.ops import cpu
+from videossp.ops import choice, cpu
+from videossp.ops.choice import scan_kernel
+from videossp.ops.chunked import scan_chunked
 from videossp.ops.reference import conv_reference, scan_reference
-from videossp.ops.scan import Scan, kernel_for, selective_scan
+from videossp.ops.scan import Scan, selective_scan
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias", "h0")
 
@@ -93,6 +97,82 @@ def test_only_the_asked_for_gradient_is_computed(name, monkeypatch):
     tensors = {n: x.detach().double().requires_grad_() for n, x in tensors.items()}
     (expected,) = torch.autograd.grad(scan_reference(**tensors).sum(), [tensors[name]])
     close(grad.double(), expected, 1e-5)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 100])
+def test_chunked_equals_reference(length, reverse):
+    tensors = arguments(2, length, 5, 3)
+    tensors["delta"] *= 20  # decays from one to nothing within a step
+    runs = [
+        outputs_and_gradients(lambda t, r, run=run: run(**t, reverse=r), tensors, reverse, torch.float64)
+        for run in (scan_chunked, scan_reference)
+    ]
+    for actual, expected in zip(*runs, strict=True):
+        close(actual, expected, 1e-10)
+
+
+def test_chunked_gradients_are_those_of_finite_differences():
+    tensors = arguments(1, 5, 2, 2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(scan_chunked, [x.requires_grad_() for x in tensors.values()])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_gpu_scans_with_mamba_ssm(monkeypatch, reverse):
+    """Against a stand-in with the published signature and layout; the real kernel needs a GPU."""
+    seen = {}
+
+    def selective_scan_fn(
+        u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False
+    ):
+        assert delta_softplus and z is None and not return_last_state
+        seen["shapes"] = [tuple(x.shape) for x in (u, delta, A, B, C)]
+        return scan_reference(u.mT, delta.mT, A, B.mT, C.mT, D, delta_bias).mT
+
+    interface = types.ModuleType("mamba_ssm.ops.selective_scan_interface")
+    interface.selective_scan_fn = selective_scan_fn
+    monkeypatch.setitem(sys.modules, "mamba_ssm", types.ModuleType("mamba_ssm"))
+    monkeypatch.setitem(sys.modules, "mamba_ssm.ops", types.ModuleType("mamba_ssm.ops"))
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    monkeypatch.setattr(choice, "find_spec", lambda name: name == "mamba_ssm")
+    assert scan_kernel(torch.device("cuda"), torch.float32) == "mamba_ssm"
+    monkeypatch.setattr("videossp.ops.scan.scan_kernel", lambda device, dtype: "mamba_ssm")
+    tensors = arguments(2, 9, 4, 3)
+    expected = scan_reference(**tensors, reverse=reverse)
+    torch.testing.assert_close(selective_scan(Scan(**tensors, reverse=reverse)), expected)
+    assert not seen  # that kernel takes no h0
+    del tensors["h0"]
+    expected = scan_reference(**tensors, reverse=reverse)
+    torch.testing.assert_close(selective_scan(Scan(**tensors, reverse=reverse)), expected)
+    assert seen["shapes"] == [(2, 4, 9), (2, 4, 9), (4, 3), (2, 3, 9), (2, 3, 9)]
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_other_devices_scan_in_plain_torch(monkeypatch, device):
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    assert scan_kernel(torch.device(device), torch.float32) == "chunked"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_operator_is_sound_for_torch_compile(keep):
+    """torch's own check of schema, fake implementation, autograd registration and dynamic shapes."""
+    tensors = arguments(1, 70, 6, 3)
+    if keep:
+        tensors = {name: x.requires_grad_() for name, x in tensors.items()}
+    operator = torch.ops.videossp.selective_scan.default
+    torch.library.opcheck(operator, (*tensors.values(), False, keep))
+
+
+def test_export_sees_one_operator():
+    class Layer(torch.nn.Module):
+        def forward(self, u, delta, A, B, C):
+            return selective_scan(Scan(u, delta, A, B, C))
+
+    inputs = tuple(list(arguments(1, 20, 4, 3).values())[:5])
+    program = torch.export.export(Layer(), inputs)
+    operators = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert operators.count("videossp.selective_scan.default") == 1
+    torch.testing.assert_close(program.module()(*inputs), selective_scan(Scan(*inputs)))
 
 
 def test_states_are_kept_only_for_a_backward():
@@ -184,8 +264,8 @@ def test_reference_gradients_are_those_of_finite_differences():
 
 def test_float64_is_not_narrowed():
     tensors = arguments(1, 6, 3, 2, dtype=torch.float64)
-    assert kernel_for(torch.device("cpu"), torch.float64) == "reference"
-    assert torch.equal(selective_scan(Scan(**tensors)), scan_reference(**tensors))
+    assert scan_kernel(torch.device("cpu"), torch.float64) == "chunked"
+    torch.testing.assert_close(selective_scan(Scan(**tensors)), scan_reference(**tensors), rtol=1e-12, atol=0)
 
 
 def test_bfloat16_keeps_a_float32_state():

@@ -7,7 +7,7 @@ from conftest import SMALL
 from videossp.ops.scan import Scan
 from videossp.tokens import Layout, Tokens
 from videossp.tuner import OPS, Chain, Spec, Tuner
-from videossp.videomamba import SPECS, VideoMamba
+from videossp.videomamba import SPECS, VideoMamba, drop
 
 
 @pytest.fixture
@@ -99,11 +99,8 @@ def test_an_impossible_drop_path_is_refused(share):
 
 
 def test_drop_path_keeps_the_mean(clip):
-    from videossp.videomamba import add
-
-    tokens = Tokens(torch.ones(4000, 1, 1), torch.zeros(4000, 1, 1), Layout(1, (1, 1)))
     torch.manual_seed(0)
-    values = add(tokens, 0.25)
+    values = drop(torch.ones(4000, 1, 1), 0.25)
     assert sorted(values.unique().tolist()) == [0.0, pytest.approx(4 / 3)]
     assert values.mean().item() == pytest.approx(1.0, abs=0.03)
 
@@ -144,3 +141,57 @@ def test_tokens_gain_slots_and_keep_their_patches():
     written = wide.write(slots=torch.ones(2, 2, 2, 3))
     assert written.slots().all() and not wide.slots().any()  # the original is untouched
     assert torch.equal(written.patches(), wide.patches()) and torch.equal(written.hidden[:, 0], hidden[:, 0])
+
+
+def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
+    """It keeps only what stands between blocks, and gives the same gradients to the last bit."""
+    clip.requires_grad_()
+    backbone.requires_grad_(False)
+    grads, kept = [], []
+    for backbone.grad_checkpoint in (False, True):
+        shapes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, shapes=shapes: (shapes.append(x.shape), x)[1], lambda x: x
+        ):
+            out = backbone(clip)
+        kept.append([shape for shape in shapes if shape[-1] == SMALL.d_inner])
+        grads.append(torch.autograd.grad(out[:, 0].square().sum(), clip)[0])
+    assert torch.equal(*grads)
+    assert len(kept[0]) > 3 * SMALL.depth and not kept[1]
+
+
+def test_a_frozen_backbone_computes_no_gradient_of_its_weights(backbone, clip, monkeypatch):
+    """Not one of a product, a convolution, a norm or a scan: what would be thrown away is never made."""
+    from videossp.ops import conv, cpu, linear, norm
+
+    products, wanted, empty = [], [], []
+    product, scan_backward = linear._product, cpu.scan_backward
+    monkeypatch.setattr(linear, "_product", lambda *args: (products.append(args), product(*args))[1])
+
+    def spy(*args, **kwargs):
+        wanted.append(kwargs["wanted"])
+        return scan_backward(*args, **kwargs)
+
+    monkeypatch.setattr(cpu, "scan_backward", spy)
+    for module, function, places in (
+        (conv, "_conv_block_backward", (-2, -1)),
+        (norm, "_norm_rows_backward", (-1,)),
+    ):
+        run, kind = module.run_jobs, getattr(module, function)
+
+        def watch(kernel, jobs, *args, run=run, kind=kind, places=places):
+            if kernel is kind:
+                empty.extend(args[place].size == 0 for place in places)
+            run(kernel, jobs, *args)
+
+        monkeypatch.setattr(module, "run_jobs", watch)
+    backbone.requires_grad_(False)
+    prompt = torch.zeros(1, requires_grad=True)
+    out = backbone(clip + prompt)
+    products.clear()
+    out.sum().backward()
+    assert prompt.grad is not None
+    # Per block the input gradients of in_proj, 2 x_proj, 2 dt_proj, out_proj; and dt_proj's product again.
+    assert len(products) == SMALL.depth * (6 + 2)
+    assert wanted == 2 * SMALL.depth * [(True, True, False, True, True, False, False, False)]
+    assert len(empty) == 3 * SMALL.depth and all(empty)

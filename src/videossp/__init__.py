@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from videossp.evaluate import Evaluation, evaluate
     from videossp.official import from_official, to_official
     from videossp.predict import Prediction, predict
+    from videossp.process import prepare_process
     from videossp.run import Run
     from videossp.train import TrainConfig, train
     from videossp.tuner import Spec, Tuner
@@ -32,6 +33,7 @@ __all__ = [
     "from_official",
     "load",
     "predict",
+    "prepare_process",
     "to_official",
     "train",
 ]
@@ -47,6 +49,7 @@ _HOME = {
     "evaluate": "evaluate",
     "Prediction": "predict",
     "predict": "predict",
+    "prepare_process": "process",
     "Run": "run",
     "TrainConfig": "train",
     "train": "train",

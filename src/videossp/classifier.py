@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,12 @@ from videossp.adapter import find_adapter, read_adapter, versions, write_adapter
 from videossp.checkpoint import Published, WeightsError
 from videossp.clips import ClipFormat, Sampling, read_views
 from videossp.methods import METHODS
+from videossp.ops.linear import Linear
 from videossp.source import Source, absolute, build_backbone, fingerprint
 from videossp.tuner import Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba
+
+Precision = Literal["float32", "bf16"]
 
 
 class Head(nn.Module):
@@ -60,6 +64,7 @@ class Classifier(nn.Module):
         self.backbone, self.tuner, self.head = backbone, tuner, head
         self.classes, self.form, self.source = tuple(classes), form, source
         self.method, self.options = method, dict(options)
+        self.precision: Precision = "float32"
         self.metrics: dict[str, Any] = {}
         self.notes: tuple[str, ...] = ()  # what of the checkpoint was resized, left out or made fresh
         self.sha256 = fingerprint(backbone)
@@ -133,14 +138,35 @@ class Classifier(nn.Module):
         made.notes = tuple(published.notes) if published else ()
         return made
 
+    def to_precision(self, precision: Precision) -> "Classifier":
+        """From now on compute the backbone's and the method's matrix products in this precision.
+
+        With bf16 the frozen weights of the products are rounded for good. What is learned and saved, the
+        residual stream, the state of the scan and the head stay float32.
+        """
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision is {' or '.join(get_args(Precision))}, got {precision!r}")
+        if precision == "float32" and self.precision == "bf16":
+            raise ValueError("the weights are rounded to bf16 already; load the classifier again")
+        self.precision = precision
+        for module in self.backbone.modules() if precision == "bf16" else ():
+            if isinstance(module, Linear) and not module.weight.requires_grad:
+                module.weight.data = module.weight.data.bfloat16()
+        return self
+
+    def _cls(self, clip: Tensor) -> Tensor:
+        rounded = self.precision == "bf16"
+        with torch.autocast(clip.device.type, torch.bfloat16) if rounded else nullcontext():
+            return self.backbone(clip, self.tuner)[:, 0]
+
     def features(self, clip: Tensor) -> Tensor:
         """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""
-        out: Tensor = self.head.norm(self.backbone(clip, self.tuner)[:, 0])
+        out: Tensor = self.head.norm(self._cls(clip))
         return out
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (batch, classes) of a clip (batch, 3, frames, height, width), normalised."""
-        out: Tensor = self.head(self.backbone(clip, self.tuner)[:, 0])
+        out: Tensor = self.head(self._cls(clip))
         return out
 
     @torch.no_grad()

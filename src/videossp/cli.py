@@ -2,12 +2,13 @@
 
 import itertools
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from videossp.process import prepare_process
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -89,7 +90,7 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
 def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """accuracy of an adapter on labelled videos"""
-    from videossp.classifier import load
+    from videossp.classifier import Precision, load
     from videossp.datasets import read_folder
     from videossp.evaluate import evaluate as run_evaluation
     from videossp.evaluate import relabel
@@ -103,10 +104,12 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     )
     parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
     parser.add_function_arguments(run_evaluation, skip={"classifier", "samples", "progress"})
+    parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
     parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
 
     def run(args: "Namespace") -> int:
-        classifier, data = load(args.adapter, backbone=args.backbone), read_folder(args.data)
+        classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
+        data = read_folder(args.data)
         split = args.split or ("test" if list(data.splits) != ["train"] else "train")
         picture = Path(args.confusion) if args.confusion else None
         if picture and (picture.suffix != ".png" or not picture.parent.is_dir()):
@@ -149,7 +152,7 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
 def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """most probable classes of video files and folders"""
-    from videossp.classifier import load
+    from videossp.classifier import Precision, load
     from videossp.predict import predict as run_prediction
 
     parser.add_argument("adapter", type=str, help="adapter or run folder")
@@ -158,9 +161,10 @@ def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     parser.add_argument("--segments", type=int, default=1, help="clips per video")
     parser.add_argument("--crops", type=int, default=1, help="crops per clip")
     parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
+    parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
 
     def run(args: "Namespace") -> int:
-        classifier = load(args.adapter, backbone=args.backbone)
+        classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
         results = run_prediction(classifier, args.paths, segments=args.segments, crops=args.crops)
         lines, summary = [], []
         for result in results:
@@ -189,7 +193,7 @@ def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
     from videossp.adapter import versions
     from videossp.methods import METHODS
-    from videossp.ops.scan import kernel_for
+    from videossp.ops.choice import scan_kernel
     from videossp.videomamba import SPECS
 
     def run(args: "Namespace") -> int:
@@ -197,7 +201,7 @@ def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         facts: dict[str, Any] = {
             **versions(),
             "threads": torch.get_num_threads(),
-            **{f"scan on {x}": kernel_for(torch.device(x), torch.float32) for x in devices},
+            **{f"scan on {x}": scan_kernel(torch.device(x), torch.float32) for x in devices},
             "backbones": ", ".join(SPECS),
             "methods": ", ".join(METHODS),
         }
@@ -206,7 +210,31 @@ def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     return run
 
 
-VERBS = {"train": train, "eval": evaluate, "predict": predict, "info": info}
+def bench(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """how fast this machine is: the scan, a forward pass, a training step, on one clip with SSP"""
+    import torch
+
+    from videossp.bench import show as seconds
+    from videossp.bench import summary
+    from videossp.videomamba import SPECS
+
+    parser.add_argument("--backbone", type=Literal[tuple(SPECS)], default="videomamba_tiny", help="its size")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")
+
+    def run(args: "Namespace") -> int:
+        if args.rounds < 1:
+            raise ValueError("--rounds must be at least 1")
+        facts = summary(args.backbone, args.rounds)
+        lines = [f"{args.backbone} + ssp, random weights, {torch.get_num_threads()} threads"]
+        for name, value in facts.items():
+            ratio = " over " in name or "GB" in name
+            lines.append(f"{name:38}{value:9.2f}" if ratio else f"{name:38}{seconds(value):>12}")
+        return show(args, {"backbone": args.backbone, "threads": torch.get_num_threads(), **facts}, lines)
+
+    return run
+
+
+VERBS = {"train": train, "eval": evaluate, "predict": predict, "info": info, "bench": bench}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -222,10 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         say(f"no verb {verb!r}; there are {', '.join(VERBS)} (videossp --help)")
         return USAGE
-    # torch's OpenMP threads spin while they wait; left at that, two runs on the same cores slow each
-    # other down tenfold. Read when torch is loaded, so set before; what the user has set stands.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    prepare_process()
     try:
         return run_verb(verb, [underscores(x) for x in rest])
     except KeyboardInterrupt:

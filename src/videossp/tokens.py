@@ -1,6 +1,7 @@
 """`Layout` and `Tokens`: which position of the sequence is cls, patch or slot."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -46,17 +47,21 @@ class Tokens:
     residual: Tensor
     layout: Layout
 
-    def _frames(self) -> Tensor:
-        frames: Tensor = self.hidden[:, 1:].unflatten(1, (self.layout.frames, -1))
-        return frames
+    @cached_property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden cls, patches and slots: views of one split, whose gradients meet in one concatenation."""
+        cls, rest = self.hidden.split([1, self.layout.length - 1], dim=1)
+        frames = rest.unflatten(1, (self.layout.frames, -1))
+        patches, slots = frames.split([self.layout.patches, self.layout.slots], dim=2)
+        return cls, patches, slots
 
     def patches(self) -> Tensor:
         """Hidden patch tokens, (batch, frames, patches, d_model), a view."""
-        return self._frames()[:, :, : self.layout.patches]
+        return self._parts[1]
 
     def slots(self) -> Tensor:
         """Hidden prompt slots, (batch, frames, slots, d_model), a view."""
-        return self._frames()[:, :, self.layout.patches :]
+        return self._parts[2]
 
     def add_slots(self, slots: int) -> "Tokens":
         """The same tokens with `slots` zeros (hidden and residual) after the patches of each frame."""
@@ -71,7 +76,8 @@ class Tokens:
 
     def write(self, *, patches: Tensor | None = None, slots: Tensor | None = None) -> "Tokens":
         """The same tokens with other hidden patches and slots, in the shapes of `patches()` and `slots()`."""
-        frames = torch.cat(
-            [self.patches() if patches is None else patches, self.slots() if slots is None else slots], dim=2
-        )
-        return replace(self, hidden=torch.cat([self.hidden[:, :1], frames.flatten(1, 2)], dim=1))
+        patches = self.patches() if patches is None else patches
+        slots = self.slots() if slots is None else slots
+        parts = [x.to(self.hidden.dtype).unbind(1) for x in (patches, slots)]  # by frame
+        frames = [x for frame in zip(*parts, strict=True) for x in frame]
+        return replace(self, hidden=torch.cat([self._parts[0], *frames], dim=1))

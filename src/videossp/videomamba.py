@@ -5,10 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from videossp.ops.reference import conv_reference
+from videossp.ops.conv import conv_silu
+from videossp.ops.gate import gate
+from videossp.ops.linear import Linear, linear, made_again
+from videossp.ops.norm import add_norm
 from videossp.ops.scan import Scan, selective_scan
 from videossp.tokens import Layout, Tokens
 from videossp.tuner import Spec, Tuner
@@ -32,19 +35,21 @@ class Mixer(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.d_state, rank = spec.d_state, spec.width("dt_proj")[0]
-        self.in_proj = nn.Linear(*spec.width("in_proj"), bias=False)
-        self.out_proj = nn.Linear(*spec.width("out_proj"), bias=False)
+        # A cheap product with a large result is made again for the backward: a fifth less memory to train in.
+        self.thrifty = True
+        self.in_proj = Linear(*spec.width("in_proj"), bias=False)
+        self.out_proj = Linear(*spec.width("out_proj"), bias=False)
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
         self.out_proj.weight.data /= math.sqrt(spec.depth)
         for q in ("", "_b"):
             conv = nn.Conv1d(spec.d_inner, spec.d_inner, spec.d_conv, groups=spec.d_inner)
-            dt_proj = nn.Linear(*spec.width("dt_proj"))
+            dt_proj = Linear(*spec.width("dt_proj"))
             nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
             # Steps start log-uniform in [0.001, 0.1], through the inverse of softplus (Gu & Dao 2023).
             dt = torch.exp(torch.empty(spec.d_inner).uniform_(math.log(1e-3), math.log(1e-1)))
             dt_proj.bias.data = dt + torch.log(-torch.expm1(-dt))
             setattr(self, f"conv1d{q}", conv)
-            setattr(self, f"x_proj{q}", nn.Linear(*spec.width("x_proj"), bias=False))
+            setattr(self, f"x_proj{q}", Linear(*spec.width("x_proj"), bias=False))
             setattr(self, f"dt_proj{q}", dt_proj)
             states = torch.arange(1, spec.d_state + 1, dtype=torch.float32)
             setattr(self, f"A{q}_log", nn.Parameter(states.log().repeat(spec.d_inner, 1)))
@@ -52,18 +57,20 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor, layer: int, tuner: Tuner) -> Tensor:
         """(batch, length, d_model) -> (batch, length, d_model)."""
-        u, z = tuner.edit_output(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
-        y = self._direction("", u, layer, tuner) + self._direction("_b", u, layer, tuner)
-        y = y * F.silu(z)
+        x_in, z = tuner.edit_output(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
+        convs: Any = (self.conv1d, self.conv1d_b)
+        u, u_b = conv_silu(x_in, *(x for conv in convs for x in (conv.weight, conv.bias)))
+        y, y_b = self._direction("", u, layer, tuner), self._direction("_b", u_b, layer, tuner)
+        y = gate(y, y_b, z)
         return tuner.edit_output(layer, "out_proj", y, self.out_proj(y))
 
     def _direction(self, q: str, u: Tensor, layer: int, tuner: Tuner) -> Tensor:
         """The scan of one direction, before the gate: (batch, length, d_inner)."""
-        conv, x_proj, dt_proj = (getattr(self, f"{name}{q}") for name in ("conv1d", "x_proj", "dt_proj"))
-        u = conv_reference(u, conv.weight, conv.bias, reverse=q == "_b")
+        x_proj, dt_proj = getattr(self, f"x_proj{q}"), getattr(self, f"dt_proj{q}")
         steps = tuner.edit_output(layer, f"x_proj{q}", u, x_proj(u))
         dt, B, C = steps.split([dt_proj.in_features, self.d_state, self.d_state], dim=-1)
-        delta = tuner.edit_output(layer, f"dt_proj{q}", dt, F.linear(dt, dt_proj.weight))
+        product = linear(dt, dt_proj.weight)
+        delta = tuner.edit_output(layer, f"dt_proj{q}", dt, product)
         scan = Scan(
             u=u,
             delta=delta,
@@ -75,7 +82,12 @@ class Mixer(nn.Module):
             reverse=q == "_b",
         )
         scan = tuner.edit_scan(layer, f"scan{q}", scan)
-        return tuner.edit_output(layer, f"scan{q}", scan, selective_scan(scan))
+        if self.thrifty:
+            with made_again(product, lambda: linear(dt, dt_proj.weight)):
+                y = selective_scan(scan)
+        else:
+            y = selective_scan(scan)
+        return tuner.edit_output(layer, f"scan{q}", scan, y)
 
 
 class Block(nn.Module):
@@ -88,19 +100,18 @@ class Block(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, tokens: Tokens, layer: int, tuner: Tuner) -> Tokens:
-        residual = add(tokens, self.drop_path if self.training else 0.0)
-        x = self.norm(residual).to(tokens.hidden.dtype)
+        hidden = drop(tokens.hidden, self.drop_path if self.training else 0.0)
+        residual, x = add_norm(tokens.residual, hidden, self.norm.weight)
         hidden = tuner.edit_output(layer, "mixer", x, self.mixer(x, layer, tuner))
         return replace(tokens, hidden=hidden, residual=residual)
 
 
-def add(tokens: Tokens, drop_path: float) -> Tensor:
-    """The residual plus the hidden branch, in float32; a share `drop_path` of the clips skips the branch."""
-    hidden = tokens.hidden.float()
-    if drop_path > 0:
-        keep = torch.rand(hidden.shape[0], 1, 1, device=hidden.device) >= drop_path
-        hidden = hidden * keep / (1 - drop_path)
-    return tokens.residual + hidden
+def drop(hidden: Tensor, share: float) -> Tensor:
+    """Stochastic depth: a share of the clips loses its branch, the others make up for it."""
+    if share == 0:
+        return hidden
+    keep = torch.rand(hidden.shape[0], 1, 1, device=hidden.device) >= share
+    return hidden * keep / (1 - share)
 
 
 class VideoMamba(nn.Module):
@@ -109,6 +120,10 @@ class VideoMamba(nn.Module):
     Args:
         spec: the sizes.
         drop_path: stochastic depth of the last block while training; 0 for a frozen backbone.
+
+    Attributes:
+        grad_checkpoint: keep only what stands between blocks for the backward, and compute the inside of
+            a block again: much less memory, one more forward.
     """
 
     def __init__(self, spec: Spec, drop_path: float = 0.0) -> None:
@@ -117,6 +132,7 @@ class VideoMamba(nn.Module):
             raise ValueError(f"drop_path must be at least 0 and below 1, got {drop_path}")
         self.spec = spec
         self.drop_path = drop_path
+        self.grad_checkpoint = False
         side = (1, spec.patch, spec.patch)
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(3, spec.d_model, side, stride=side)})
         rows, columns = spec.grid
@@ -148,10 +164,20 @@ class VideoMamba(nn.Module):
 
     def forward(self, clip: Tensor, tuner: Tuner = SILENT) -> Tensor:
         """The sum of both streams after the last block, (batch, length, d_model), before the final norm."""
+        checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
+        blocks: Any = self.layers
+
+        def run(layer: int, tokens: Tokens) -> Any:
+            # The hooks of both ways to save memory exclude each other.
+            blocks[layer].mixer.thrifty = not checkpointed
+            return blocks[layer](tuner.edit_tokens(layer, tokens), layer, tuner)
+
         tokens = self.embed(clip)
-        for layer, block in enumerate(self.layers):
-            tokens = block(tuner.edit_tokens(layer, tokens), layer, tuner)
-        return add(tokens, self.drop_path if self.training else 0.0)
+        for layer in range(len(blocks)):
+            tokens = (
+                checkpoint(run, layer, tokens, use_reentrant=False) if checkpointed else run(layer, tokens)
+            )
+        return tokens.residual + drop(tokens.hidden, self.drop_path if self.training else 0.0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """As `forward`."""

@@ -5,6 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from videossp.ops.depthwise import Depthwise
+from videossp.ops.entropy import softmax_entropy
+from videossp.ops.linear import Linear
 from videossp.tokens import Tokens
 from videossp.tuner import Spec, Tuner
 
@@ -15,10 +18,8 @@ class SSP(Tuner):
     Args:
         spec: sizes of the backbone. Its layers share all modules; only the gains are per layer.
         prompts: prompt slots after each frame.
-        gather_width: width of the gathering bottleneck.
-        gather_kernel: (time, rows, columns) of its depthwise convolution; published: 1 x 1 x 1.
-        spread_width: width of the temporal attention.
-        heads: of the temporal attention; divides spread_width.
+        gather_width, gather_kernel: of the gathering bottleneck and its convolution; published 1 x 1 x 1.
+        spread_width, heads: width of the temporal attention and its heads, which divide it.
         importance: entropy relative to the largest of the clip, or (published) of all its batch mates.
     """
 
@@ -39,50 +40,49 @@ class SSP(Tuner):
         self.prompts, self.importance = prompts, importance
         self.gather = Gather(spec, gather_width, gather_kernel)
         if prompts:
-            # A weighting of all places of a frame makes its summary; like the prompts, zero at first.
+            # A weighted sum of all places of a frame makes its summary; zero at first.
             self.places = nn.Conv3d(gather_width, gather_width, (1, *spec.grid), groups=gather_width)
             self.summary = nn.Linear(gather_width, spec.d_model)
             nn.init.xavier_normal_(self.summary.weight)
             for weight in (*self.places.parameters(), self.summary.bias):
-                nn.init.zeros_(weight)
+                weight.data.zero_()
             self.spread = nn.ModuleList(Spread(spec, spread_width, heads) for _ in range(prompts))
             self.gain = nn.Parameter(torch.zeros(spec.depth - 1))
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
-        if layer == 0:
-            tokens = tokens.add_slots(self.prompts)
+        tokens = tokens.add_slots(self.prompts) if layer == 0 else tokens
         patches = tokens.patches()
         prompt, code = self.gather(patches, tokens.layout.grid)
         if layer == 0 or not self.prompts:
             return tokens.write(patches=patches + prompt)
         # The last patch of a frame has seen all of it in the forward scan.
         last = patches[:, :, -1] * (1 + self.gain[layer - 1] * self.frame_weights(prompt)[..., None])
-        summary = self.summary(self.places(code.detach()).flatten(2).mT)
+        weighted = code.detach() * self.places.weight.flatten(1).T  # a convolution as large as the frame
+        summary = self.summary(weighted.sum(2) + self.places.bias)
         slots = torch.stack([spread(last) * summary for spread in self.spread], dim=2)
         return tokens.write(patches=patches + prompt, slots=slots)
 
     @torch.no_grad()
     def frame_weights(self, prompt: Tensor) -> Tensor:
         """How telling the prompt of each frame is, by its channel entropy: (batch, frames), sum 1."""
-        log_p = prompt.float().log_softmax(-1)
-        entropy = -(log_p.exp() * log_p).sum(-1)  # (batch, frames, patches)
+        entropy = softmax_entropy(prompt)
         largest = entropy.amax() if self.importance == "batch" else entropy.amax((1, 2), keepdim=True)
         return (1 - entropy / largest.clamp_min(1e-10)).mean(-1).softmax(-1).to(prompt.dtype)
 
 
 class Gather(nn.Module):
-    """Intra-frame gathering: patch tokens to prompts and code (batch, width, frames, rows, columns)."""
+    """Intra-frame gathering: patch tokens to prompts and their code (batch, frames, patches, width)."""
 
     def __init__(self, spec: Spec, width: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()
-        self.down, self.up = nn.Linear(spec.d_model, width), nn.Linear(width, spec.d_model)
-        self.conv = nn.Conv3d(width, width, kernel, padding="same", groups=width)
-        for zero in (self.down.bias, self.up.bias, *self.conv.parameters()):
-            nn.init.zeros_(zero)
+        self.down, self.up = Linear(spec.d_model, width), Linear(width, spec.d_model)
+        self.conv = Depthwise(width, kernel)
+        self.down.bias.data.zero_()
+        self.up.bias.data.zero_()
 
     def forward(self, patches: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        code = self.conv(self.down(patches).unflatten(2, grid).permute(0, 4, 1, 2, 3))
-        return self.up(code.permute(0, 2, 3, 4, 1).flatten(2, 3)), code
+        code = self.conv(self.down(patches), grid)
+        return self.up(code), code
 
 
 class Spread(nn.Module):
@@ -90,7 +90,7 @@ class Spread(nn.Module):
 
     def __init__(self, spec: Spec, width: int, heads: int) -> None:
         super().__init__()
-        self.down, self.up = nn.Linear(spec.d_model, width), nn.Linear(width, spec.d_model)
+        self.down, self.up = Linear(spec.d_model, width), Linear(width, spec.d_model)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.scale = nn.Parameter(torch.ones(1))
 

@@ -2,104 +2,37 @@
 
 Sequences lie channels last, so that the innermost loop runs over a block of channels and becomes
 vector instructions; a job is one (clip, channel block), and `threads.py` hands the jobs out.
+docs/scan.md has the mathematics, the reasons and the measurements.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from videossp.ops.threads import run_jobs
+from videossp.ops.vector import LOG2E, ask, exp2, kernel, narrow, rows, sigmoid, softplus, widen
 
-BLOCK = 128  # channels of one job; the state of a block (d_state, BLOCK) stays in the L1 cache
-CHUNK = 64  # steps between stored states; what the backward recomputes of a chunk stays in L2
-LOG2E = np.float32(1.4426950408889634)
-# No "nnan"/"ninf": a NaN that comes in must come out.
-FAST = {"reassoc", "contract", "nsz", "arcp"}
-OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+BLOCK = (
+    96  # channels of one job: a divisor of every published d_inner; (d_state, BLOCK) stays in the L1 cache
+)
+CHUNK = 64  # steps between stored states: what the backward recomputes of a chunk stays in the L2 cache
+AHEAD = 2  # steps from asking for a row to reading it
 
-
-def kernel(**options: Any) -> Any:
-    """Compile with Numba at first use; keep the result on disk if there is a place to write."""
-
-    def compiled(function: Any) -> Any:
-        try:
-            return njit(cache=True, **OPTIONS, **options)(function)
-        except RuntimeError:  # "no locator available": a read-only package and no writable home
-            return njit(**OPTIONS, **options)(function)
-
-    return compiled
-
-
-@intrinsic
-def _truncate(typingctx, x):
-    """x rounded toward zero, by way of int32, which has a vector instruction everywhere."""
-
-    def codegen(context, builder, signature, args):
-        return builder.sitofp(builder.fptosi(args[0], ir.IntType(32)), ir.FloatType())
-
-    return types.float32(types.float32), codegen
-
-
-@intrinsic
-def _times_power_of_two(typingctx, x, exponent):
-    """x * 2**exponent for a whole exponent, added to the exponent bits of x."""
-
-    def codegen(context, builder, signature, args):
-        i32 = ir.IntType(32)
-        shifted = builder.shl(builder.fptosi(args[1], i32), ir.Constant(i32, 23))
-        return builder.bitcast(builder.add(builder.bitcast(args[0], i32), shifted), ir.FloatType())
-
-    return types.float32(types.float32, types.float32), codegen
+# Rows of the kernels' work arrays. What an inner loop touches lies in few arrays, at known distances: LLVM
+# then sees that nothing overlaps, where for many small arrays it would check all pairs before every loop.
+SKIP, SHIFT, DT, DTU, OUT = range(5)  # forward: D, bias; of one step dt, dt u, y
+GDT, GY, GDTU, GSKIP, GSHIFT = 2, 4, 5, 6, 7  # backward: gradients of dt, y, dt u of one step; of D and bias
+DECAY, STATE = range(2)  # of one channel and state: A log2(e) or exp(dt A); h
+GH, GA = 2, 3  # backward: gradients of h and A
+X, SLOPE, DTX = 0, 1, 3  # backward, of one step: u, slope of softplus, dt u; DT as above
 
 
 @kernel(inline="always")
-def _exp2(x):
-    """2**x for x <= 0 to 1e-7 relative: 2**whole by exponent bits, 2**rest by a minimax polynomial."""
-    x = np.float32(-126.0) if x < np.float32(-126.0) else x
-    whole: Any = _truncate(x - np.float32(0.5))  # type: ignore[call-arg]
-    r = x - whole
-    q = np.float32(1.333353844e-03)
-    q = q * r + np.float32(9.666245633e-03)
-    q = q * r + np.float32(5.550500215e-02)
-    q = q * r + np.float32(2.402235134e-01)
-    q = q * r + np.float32(6.931471435e-01)
-    # 1 + r q is exact at r = 0, so that a decay close to 1 stays right over thousands of steps.
-    return _times_power_of_two(np.float32(1.0) + r * q, whole)
-
-
-@kernel(inline="always")
-def _log1p(x):
-    """log(1 + x) for 0 <= x <= 1 to 1e-7 relative."""
-    q = np.float32(5.232690697e-03)
-    q = q * x + np.float32(-2.950522892e-02)
-    q = q * x + np.float32(7.822594433e-02)
-    q = q * x + np.float32(-1.366324604e-01)
-    q = q * x + np.float32(1.910600743e-01)
-    q = q * x + np.float32(-2.484298259e-01)
-    q = q * x + np.float32(3.331909690e-01)
-    q = q * x + np.float32(-4.999949315e-01)
-    q = q * x + np.float32(9.999999699e-01)
-    return x * q
-
-
-@kernel(inline="always")
-def _softplus(x):
-    """log(1 + exp(x)) without overflow."""
-    small = _log1p(_exp2(-abs(x) * LOG2E))
-    return small + (np.float32(0.0) if x < np.float32(0.0) else x)
-
-
-@kernel(inline="always")
-def _sigmoid(x):
-    """1 / (1 + exp(-x)) without overflow."""
-    e = _exp2(-abs(x) * LOG2E)
-    return (e if x < np.float32(0.0) else np.float32(1.0)) / (np.float32(1.0) + e)
+def _time(step, length, reverse):
+    """Position in the sequence of a step of the scan."""
+    return length - 1 - step if reverse else step
 
 
 @kernel()
@@ -109,41 +42,41 @@ def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):
     A2 is A log2(e), (d_state, d_inner); states is (batch, chunks, d_state, d_inner) or empty, and
     receives the state at the start of each chunk, for the backward.
     """
-    length, d_inner = u.shape[1], u.shape[2]
-    d_state = B.shape[2]
+    length, (d_state, d_inner) = u.shape[1], A2.shape
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, first = job // blocks, job % blocks * BLOCK
-    width = min(BLOCK, d_inner - first)
-    a, h = np.zeros((d_state, BLOCK), np.float32), np.zeros((d_state, BLOCK), np.float32)
-    skip, shift = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    dt, dtu, acc = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    for c in range(width):
-        skip[c], shift[c] = D[first + c], bias[first + c]
+    last = min(first + BLOCK, d_inner)
+    width = last - first
+    row = np.zeros((5, BLOCK), np.float32)
+    own = np.zeros((d_state, 2, BLOCK), np.float32)
+    row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]
     for n in range(d_state):
-        for c in range(width):
-            a[n, c], h[n, c] = A2[n, first + c], h0[batch, n, first + c]
+        own[n, DECAY, :width], own[n, STATE, :width] = A2[n, first:last], h0[batch, n, first:last]
     for step in range(length):
-        t = length - 1 - step if reverse else step
+        t = _time(step, length, reverse)
+        if step + AHEAD < length:
+            soon = _time(step + AHEAD, length, reverse)
+            ask(u, batch, soon, first, width)
+            ask(delta, batch, soon, first, width)
+            ask(y, batch, soon, first, width)
         if states.size > 0 and step % CHUNK == 0:
             for n in range(d_state):
-                for c in range(width):
-                    states[batch, step // CHUNK, n, first + c] = h[n, c]
+                states[batch, step // CHUNK, n, first:last] = own[n, STATE, :width]
+        u_t, delta_t, y_t = u[batch, t, first:last], delta[batch, t, first:last], y[batch, t, first:last]
         for c in range(width):
-            x = u[batch, t, first + c]
-            acc[c] = skip[c] * x
-            dtu[c] = x
-            dt[c] = delta[batch, t, first + c]
+            row[DTU, c], row[DT, c] = widen(u_t[c]), widen(delta_t[c])
         for c in range(BLOCK):
-            dt[c] = _softplus(dt[c] + shift[c])
-            dtu[c] *= dt[c]
+            row[OUT, c] = row[SKIP, c] * row[DTU, c]
+            row[DT, c] = softplus(row[DT, c] + row[SHIFT, c])
+            row[DTU, c] *= row[DT, c]
         for n in range(d_state):
             b, k = B[batch, t, n], C[batch, t, n]
             for c in range(BLOCK):
-                state = _exp2(dt[c] * a[n, c]) * h[n, c] + dtu[c] * b
-                h[n, c] = state
-                acc[c] += state * k
+                state = exp2(row[DT, c] * own[n, DECAY, c]) * own[n, STATE, c] + row[DTU, c] * b
+                own[n, STATE, c] = state
+                row[OUT, c] += state * k
         for c in range(width):
-            y[batch, t, first + c] = acc[c]
+            y_t[c] = narrow(y_t, row[OUT, c])
 
 
 @kernel()
@@ -155,104 +88,117 @@ def _scan_block_backward(
     dB and dC are (blocks, batch, length, d_state), dA (batch, d_state, d_inner), dD and dbias
     (batch, d_inner): one slot per job, summed by the caller. An empty array is not wanted.
     """
-    length, d_inner = u.shape[1], u.shape[2]
-    d_state = B.shape[2]
+    length, (d_state, d_inner) = u.shape[1], A2.shape
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, block = job // blocks, job % blocks
     first = block * BLOCK
-    width = min(BLOCK, d_inner - first)
-    a, g = np.zeros((d_state, BLOCK), np.float32), np.zeros((d_state, BLOCK), np.float32)
-    ga = np.zeros((d_state, BLOCK), np.float32)
-    decay = np.zeros((CHUNK, d_state, BLOCK), np.float32)
-    h = np.zeros((CHUNK + 1, d_state, BLOCK), np.float32)
-    x, dt = np.zeros((CHUNK, BLOCK), np.float32), np.zeros((CHUNK, BLOCK), np.float32)
-    skip, shift = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    gy, gdt, gdtu = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    dtu, gskip, gshift = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    for c in range(width):
-        skip[c], shift[c] = D[first + c], bias[first + c]
+    last = min(first + BLOCK, d_inner)
+    width = last - first
+    row = np.zeros((8, BLOCK), np.float32)
+    seen = np.zeros((CHUNK, 4, BLOCK), np.float32)
+    own = np.zeros((d_state, 4, BLOCK), np.float32)
+    past = np.zeros((CHUNK, d_state, BLOCK), np.float32)
+    row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]
     for n in range(d_state):
-        for c in range(width):
-            a[n, c] = A2[n, first + c]
+        own[n, DECAY, :width] = A2[n, first:last]
     for chunk in range((length - 1) // CHUNK, -1, -1):
         start = chunk * CHUNK
         steps = min(CHUNK, length - start)
         for n in range(d_state):
-            for c in range(width):
-                h[0, n, c] = states[batch, chunk, n, first + c]
+            own[n, STATE, :width] = states[batch, chunk, n, first:last]
         for s in range(steps):
-            t = length - 1 - start - s if reverse else start + s
+            t = _time(start + s, length, reverse)
+            if s + AHEAD < steps:
+                soon = _time(start + s + AHEAD, length, reverse)
+                ask(u, batch, soon, first, width)
+                ask(delta, batch, soon, first, width)
+            u_t, delta_t = u[batch, t, first:last], delta[batch, t, first:last]
             for c in range(width):
-                x[s, c], dt[s, c] = u[batch, t, first + c], delta[batch, t, first + c]
+                seen[s, X, c], seen[s, SLOPE, c] = widen(u_t[c]), widen(delta_t[c])
             for c in range(BLOCK):
-                dt[s, c] = _softplus(dt[s, c] + shift[c])
-                dtu[c] = dt[s, c] * x[s, c]
+                v = seen[s, SLOPE, c] + row[SHIFT, c]
+                seen[s, SLOPE, c] = sigmoid(v)
+                seen[s, DT, c] = softplus(v)
+                seen[s, DTX, c] = seen[s, DT, c] * seen[s, X, c]
             for n in range(d_state):
                 b = B[batch, t, n]
                 for c in range(BLOCK):
-                    e = _exp2(dt[s, c] * a[n, c])
-                    decay[s, n, c] = e
-                    h[s + 1, n, c] = e * h[s, n, c] + dtu[c] * b
+                    h = own[n, STATE, c]
+                    past[s, n, c] = h
+                    own[n, STATE, c] = exp2(seen[s, DT, c] * own[n, DECAY, c]) * h + seen[s, DTX, c] * b
         for s in range(steps - 1, -1, -1):
-            t = length - 1 - start - s if reverse else start + s
+            t = _time(start + s, length, reverse)
+            if start + s >= AHEAD:
+                soon = _time(start + s - AHEAD, length, reverse)
+                ask(dy, batch, soon, first, width)
+                if du.size > 0:
+                    ask(du, batch, soon, first, width)
+                if ddelta.size > 0:
+                    ask(ddelta, batch, soon, first, width)
+            dy_t = dy[batch, t, first:last]
             for c in range(width):
-                gy[c] = dy[batch, t, first + c]
+                row[GY, c] = widen(dy_t[c])
             for c in range(BLOCK):
-                gdt[c], gdtu[c] = np.float32(0.0), np.float32(0.0)
-                dtu[c] = dt[s, c] * x[s, c]
+                row[GDT, c], row[GDTU, c] = np.float32(0.0), np.float32(0.0)
             for n in range(d_state):
                 b, k = B[batch, t, n], C[batch, t, n]
                 sum_b, sum_c = np.float32(0.0), np.float32(0.0)
                 for c in range(BLOCK):
-                    gh = g[n, c] + gy[c] * k
-                    sum_c += gy[c] * h[s + 1, n, c]
-                    sum_b += gh * dtu[c]
-                    gdtu[c] += gh * b
-                    back = gh * decay[s, n, c]
-                    g[n, c] = back
-                    gdt[c] += back * h[s, n, c] * a[n, c]
+                    gh = own[n, GH, c] + row[GY, c] * k
+                    sum_c += row[GY, c] * own[n, STATE, c]
+                    sum_b += gh * seen[s, DTX, c]
+                    row[GDTU, c] += gh * b
+                    h = past[s, n, c]
+                    back = gh * exp2(seen[s, DT, c] * own[n, DECAY, c])
+                    own[n, GH, c], own[n, STATE, c] = back, h
+                    row[GDT, c] += back * h * own[n, DECAY, c]
                 if dA.size > 0:
                     for c in range(BLOCK):
-                        ga[n, c] += g[n, c] * h[s, n, c] * dt[s, c]
+                        own[n, GA, c] += own[n, GH, c] * own[n, STATE, c] * seen[s, DT, c]
                 if dB.size > 0:
                     dB[block, batch, t, n] = sum_b
                 if dC.size > 0:
                     dC[block, batch, t, n] = sum_c
-            for c in range(width):
-                # a holds A log2(e), so its sum is scaled back; d softplus(v)/dv = 1 - exp(-softplus(v)).
-                slope = _sigmoid(delta[batch, t, first + c] + shift[c])
-                gv = (gdt[c] / LOG2E + gdtu[c] * x[s, c]) * slope
-                if du.size > 0:
-                    du[batch, t, first + c] = gdtu[c] * dt[s, c] + gy[c] * skip[c]
-                if ddelta.size > 0:
-                    ddelta[batch, t, first + c] = gv
-                gskip[c] += gy[c] * x[s, c]
-                gshift[c] += gv
-    for c in range(width):
-        if dD.size > 0:
-            dD[batch, first + c] = gskip[c]
-        if dbias.size > 0:
-            dbias[batch, first + c] = gshift[c]
+            for c in range(BLOCK):
+                # own[DECAY] is A log2(e), so its sum is scaled back.
+                row[GDT, c] = (row[GDT, c] / LOG2E + row[GDTU, c] * seen[s, X, c]) * seen[s, SLOPE, c]
+                row[GDTU, c] = row[GDTU, c] * seen[s, DT, c] + row[GY, c] * row[SKIP, c]
+                row[GSKIP, c] += row[GY, c] * seen[s, X, c]
+                row[GSHIFT, c] += row[GDT, c]
+            if du.size > 0:
+                du_t = du[batch, t, first:last]
+                for c in range(width):
+                    du_t[c] = narrow(du, row[GDTU, c])
+            if ddelta.size > 0:
+                ddelta_t = ddelta[batch, t, first:last]
+                for c in range(width):
+                    ddelta_t[c] = narrow(ddelta, row[GDT, c])
+    if dD.size > 0:
+        dD[batch, first:last] = row[GSKIP, :width]
+    if dbias.size > 0:
+        dbias[batch, first:last] = row[GSHIFT, :width]
     for n in range(d_state):
-        for c in range(width):
-            if dA.size > 0:
-                dA[batch, n, first + c] = ga[n, c]
-            if dh0.size > 0:
-                dh0[batch, n, first + c] = g[n, c]
+        if dA.size > 0:
+            dA[batch, n, first:last] = own[n, GA, :width]
+        if dh0.size > 0:
+            dh0[batch, n, first:last] = own[n, GH, :width]
 
 
 def _jobs(u: Tensor) -> int:
     return u.shape[0] * -(-u.shape[2] // BLOCK)
 
 
-def _array(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().numpy()
-
-
-def _constants(u: Tensor, A: Tensor, D: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _constants(A: Tensor, D: Tensor | None, bias: Tensor | None) -> list[np.ndarray]:
     """A in base 2 as (d_state, d_inner); D and bias, zero where there is none."""
-    zero = u.new_zeros(u.shape[2])
-    return A.detach().mT * LOG2E.item(), zero if D is None else D, zero if bias is None else bias
+    zero = A.new_zeros(A.shape[0])
+    constants = A.mT * LOG2E.item(), zero if D is None else D, zero if bias is None else bias
+    return [x.detach().contiguous().numpy() for x in constants]
+
+
+def states_shape(shape: torch.Size, d_state: int, keep: bool) -> tuple[int, int, int, int]:
+    """Shape of the states that the forward keeps of u (batch, length, d_inner) for the backward."""
+    batch, length, d_inner = shape
+    return batch, -(-length // CHUNK) if keep else 0, d_state, d_inner
 
 
 def scan_forward(
@@ -268,15 +214,20 @@ def scan_forward(
     reverse: bool,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    """y and the chunk states that the backward wants; arguments as `scan_reference`, all float32."""
+    """y, like u, and the chunk states that the backward wants.
+
+    Arguments as `scan_reference`: u and delta float32 or bfloat16, the rest float32.
+    """
     batch, length, d_inner = u.shape
     d_state = A.shape[1]
-    A2, D, bias = _constants(u, A, D, bias)
-    start = u.new_zeros(batch, d_state, d_inner) if h0 is None else h0.mT
-    chunks = -(-length // CHUNK) if keep_states else 0
-    y, states = torch.empty(u.shape), torch.empty(batch, chunks, d_state, d_inner)
-    inputs = [_array(x) for x in (u, delta, A2, B, C, D, bias, start)]
-    run_jobs(_scan_block, _jobs(u), *inputs, y.numpy(), states.numpy(), reverse)
+    start = u.new_zeros(batch, d_state, d_inner, dtype=torch.float32) if h0 is None else h0.mT
+    y = u.new_empty(u.shape)
+    states = torch.empty(states_shape(u.shape, d_state, keep_states))
+    sequences = [rows(x) for x in (u, delta)]
+    steps = [rows(x) for x in (B, C)]
+    A2, skip, shift = _constants(A, D, bias)
+    h = start.detach().contiguous().numpy()
+    run_jobs(_scan_block, _jobs(u), *sequences, A2, *steps, skip, shift, h, rows(y), states.numpy(), reverse)
     return y, states
 
 
@@ -298,14 +249,25 @@ def scan_backward(
     batch, length, d_inner = u.shape
     d_state = A.shape[1]
     blocks = -(-d_inner // BLOCK)
-    A2, D, bias = _constants(u, A, D, bias)
     per_token, per_step = (batch, length, d_inner), (blocks, batch, length, d_state)
     per_state, per_channel = (batch, d_state, d_inner), (batch, d_inner)
     shapes = [per_token, per_token, per_state, per_step, per_step, per_channel, per_channel, per_state]
-    grads = [torch.empty(s if want else (0,) * len(s)) for s, want in zip(shapes, wanted, strict=True)]
-    du, ddelta, dA, dB, dC, dD, dbias, dh0 = (x.numpy() for x in grads)
-    inputs = [_array(x) for x in (dy, u, delta, A2, B, C, D, bias, states)]
-    run_jobs(_scan_block_backward, _jobs(u), *inputs, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse)
+    kinds = [u.dtype, delta.dtype] + 6 * [torch.float32]
+    grads = [
+        torch.empty(shape if want else (0,) * len(shape), dtype=kind)
+        for shape, kind, want in zip(shapes, kinds, wanted, strict=True)
+    ]
+    du, ddelta = (rows(x) for x in grads[:2])
+    dA, dB, dC, dD, dbias, dh0 = (x.numpy() for x in grads[2:])
+    sequences = [rows(x) for x in (dy, u, delta)]
+    steps = [rows(x) for x in (B, C)]
+    A2, skip, shift = _constants(A, D, bias)
+    outputs = du, ddelta, dB, dC, dA, dD, dbias, dh0
+    run_jobs(
+        _scan_block_backward,
+        _jobs(u),
+        *(*sequences, A2, *steps, skip, shift, states.numpy(), *outputs, reverse),
+    )
     finish: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,
         lambda x: x,

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from videossp.ops import cpu
-from videossp.ops.reference import scan_reference
+from videossp.ops.choice import scan_kernel
+from videossp.ops.chunked import scan_chunked
+from videossp.ops.mamba import scan_mamba
 
 
 @dataclass(frozen=True)
@@ -61,33 +62,102 @@ class Scan:
                 raise ValueError(f"{name} must be {shape} to fit u {sequence}, got {tuple(value.shape)}")
 
 
-class _NumbaScan(torch.autograd.Function):
-    """The Numba kernels as one differentiable operation; computes only the gradients asked for."""
+@torch.library.custom_op("videossp::selective_scan", mutates_args=(), device_types="cpu")
+def _scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    h0: Tensor | None,
+    reverse: bool,
+    keep_states: bool,
+) -> tuple[Tensor, Tensor]:
+    """The Numba kernel as one operator of torch, also for torch.compile and torch.export: y and states."""
+    return cpu.scan_forward(u, delta, A, B, C, D, delta_bias, h0, reverse=reverse, keep_states=keep_states)
 
-    @staticmethod
-    def forward(ctx: Any, reverse: bool, *tensors: Any) -> Tensor:
-        keep_states = any(ctx.needs_input_grad)
-        y, states = cpu.scan_forward(*tensors, reverse=reverse, keep_states=keep_states)
-        ctx.save_for_backward(*tensors[:-1], states)
-        ctx.reverse = reverse
-        return y
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> Any:
-        wanted = ctx.needs_input_grad[1:]
-        return None, *cpu.scan_backward(dy, *ctx.saved_tensors, reverse=ctx.reverse, wanted=wanted)
+@_scan.register_fake
+def _(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    h0: Tensor | None,
+    reverse: bool,
+    keep_states: bool,
+) -> tuple[Tensor, Tensor]:
+    y = torch.empty_like(u, memory_format=torch.contiguous_format)
+    return y, A.new_empty(cpu.states_shape(u.shape, A.shape[1], keep_states))
 
 
-def kernel_for(device: torch.device, dtype: torch.dtype) -> str:
-    """Which implementation scans tensors of this device and dtype: "numba" or "reference"."""
-    return "numba" if device.type == "cpu" and dtype != torch.float64 else "reference"
+@torch.library.custom_op("videossp::selective_scan_backward", mutates_args=(), device_types="cpu")
+def _scan_backward(
+    dy: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    states: Tensor,
+    reverse: bool,
+    wanted: list[bool],
+) -> list[Tensor]:
+    """Gradients of u, delta, A, B, C, D, delta_bias, h0; empty where not wanted."""
+    inputs = dy, u, delta, A, B, C, D, delta_bias, states
+    grads = cpu.scan_backward(*inputs, reverse=reverse, wanted=tuple(wanted))
+    return [u.new_empty(0) if grad is None else grad for grad in grads]
+
+
+@_scan_backward.register_fake
+def _(
+    dy: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    states: Tensor,
+    reverse: bool,
+    wanted: list[bool],
+) -> list[Tensor]:
+    batch, _, d_inner = u.shape
+    likes = [u, delta, A, B, C, u.new_empty(d_inner), u.new_empty(d_inner), u.new_empty(batch, *A.shape)]
+    return [
+        torch.empty_like(x, memory_format=torch.contiguous_format) if want else u.new_empty(0)
+        for x, want in zip(likes, wanted, strict=True)
+    ]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, _, ctx.reverse, _ = inputs  # h0 is in the first of the states
+    ctx.save_for_backward(*tensors, output[1])
+
+
+def _differentiate(ctx: Any, dy: Tensor, _: Tensor) -> Any:
+    wanted = list(ctx.needs_input_grad[:8])
+    grads = _scan_backward(dy, *ctx.saved_tensors, ctx.reverse, wanted)
+    return *(grad if want else None for grad, want in zip(grads, wanted, strict=True)), None, None
+
+
+_scan.register_autograd(_differentiate, setup_context=_keep)
 
 
 def selective_scan(scan: Scan) -> Tensor:
     """Output of the selective state-space recurrence; `ops/reference.py` is the definition.
 
-    The state and the exponentials are float32 (float64 for float64 input, which takes the reference loop).
+    `choice.scan_kernel` says who computes it: Numba on a CPU, mamba_ssm on a GPU if it is installed, else
+    plain torch, a chunk of steps at a time. The state and the exponentials are float32 (float64 for
+    float64 input, which takes plain torch).
 
     Args:
         scan: the arguments, see `Scan`.
@@ -95,12 +165,19 @@ def selective_scan(scan: Scan) -> Tensor:
     Returns:
         y: (batch, length, d_inner), in the dtype of `u`.
     """
+    kernel = scan_kernel(scan.u.device, scan.u.dtype)
     wide = torch.float64 if scan.u.dtype == torch.float64 else torch.float32
-    tensors: Any = [scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.delta_bias, scan.h0]
-    tensors = [x if x is None else x.to(wide) for x in tensors]
-    if kernel_for(scan.u.device, scan.u.dtype) == "numba":
-        y: Tensor = _NumbaScan.apply(scan.reverse, *tensors)  # type: ignore[no-untyped-call]
+    sequences: list[Any] = [scan.u, scan.delta]
+    if kernel != "numba" or any(x.dtype not in (torch.float32, torch.bfloat16) for x in sequences):
+        sequences = [x.to(wide) for x in sequences]  # Numba reads bfloat16 as it is
+    rest: list[Any] = [scan.A, scan.B, scan.C, scan.D, scan.delta_bias, scan.h0]
+    tensors = sequences + [x if x is None else x.to(wide) for x in rest]
+    if kernel == "numba":
+        learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+        y: Tensor = _scan(*tensors, scan.reverse, learning)[0]
+    elif kernel == "mamba_ssm" and scan.h0 is None:
+        y = scan_mamba(*tensors[:-1], reverse=scan.reverse)
     else:
-        y = scan_reference(*tensors, reverse=scan.reverse)
+        y = scan_chunked(*tensors, reverse=scan.reverse)
     y = y.to(scan.u.dtype)
     return y if scan.z is None else y * F.silu(scan.z)

@@ -1,0 +1,264 @@
+"""How fast this machine is: the scan, a forward pass and a training step, each beside what bounds it."""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from videossp.classifier import Classifier, Precision
+from videossp.ops.chunked import scan_chunked
+from videossp.ops.linear import linear
+from videossp.ops.reference import scan_reference
+from videossp.ops.scan import Scan, selective_scan
+from videossp.tuner import Spec
+from videossp.videomamba import SPECS
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of one piece of work, over some rounds."""
+
+    median: float
+    minimum: float
+
+    def __str__(self) -> str:
+        return f"{show(self.median):>9} (minimum {show(self.minimum)})"
+
+
+def show(seconds: float) -> str:
+    """Seconds with their unit."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
+
+
+def clock(works: Mapping[str, Work], rounds: int) -> dict[str, Time]:
+    """Time pieces of work in turn, A B C A B C ..., so that a slow moment of the machine hits them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(rounds):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Time(statistics.median(x), min(x)) for name, x in seconds.items()}
+
+
+def scan_arguments(length: int, d_inner: int, d_state: int) -> dict[str, Tensor]:
+    """A batch of one, of the magnitudes of a VideoMamba: steps around 0.05, decay rates 1 to d_state."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(1, *shape, generator=generator)
+
+    return {
+        "u": draw(length, d_inner),
+        "delta": draw(length, d_inner) - 3,
+        "A": -torch.arange(1.0, d_state + 1).repeat(d_inner, 1),
+        "B": draw(length, d_state),
+        "C": draw(length, d_state),
+        "D": torch.ones(d_inner),
+    }
+
+
+def scans() -> dict[str, Callable[[dict[str, Tensor]], Tensor]]:
+    """The scans of this package, by name, as functions of `scan_arguments`."""
+    return {
+        "videossp": lambda t: selective_scan(Scan(**t)),
+        "plain torch, chunked": lambda t: scan_chunked(**t),
+        "plain torch, loop over time": lambda t: scan_reference(**t),
+    }
+
+
+def forward_and_backward(run: Callable[[dict[str, Tensor]], Tensor], tensors: dict[str, Tensor]) -> Work:
+    """One scan and the gradients of its inputs u, delta, B, C: what a frozen backbone needs."""
+    inputs = {name: x.clone().requires_grad_(name in ("u", "delta", "B", "C")) for name, x in tensors.items()}
+    wanted = [x for x in inputs.values() if x.requires_grad]
+    dy = torch.ones_like(tensors["u"])
+    return lambda: torch.autograd.grad(run(inputs), wanted, dy)
+
+
+def product_shapes(spec: Spec, tokens: int) -> list[tuple[int, int, int]]:
+    """(rows, features in, features out) of every matrix product of the backbone on one clip."""
+    ops = ("in_proj", "x_proj", "x_proj", "dt_proj", "dt_proj", "out_proj")
+    blocks = [(tokens, *spec.width(op)) for _ in range(spec.depth) for op in ops]
+    rows, columns = spec.grid
+    return [(spec.frames * rows * columns, 3 * spec.patch**2, spec.d_model), *blocks]
+
+
+def ssp_shapes(spec: Spec, width: int) -> list[tuple[int, int, int]]:
+    """(rows, features in, features out) of the products over all patches of SSP's gathering."""
+    rows, columns = spec.grid
+    patches = spec.frames * rows * columns
+    return spec.depth * [(patches, spec.d_model, width), (patches, width, spec.d_model)]
+
+
+def products(
+    shapes: Sequence[tuple[int, int, int]], dtype: torch.dtype, *, backward: bool = False
+) -> list[Work]:
+    """Two ways to do all these products and nothing else; the faster one is the floor of a forward pass.
+
+    Through the library this package calls, and by `torch.mm` into outputs that were allocated before.
+    With `backward`, also the gradient of the input of each.
+    """
+    operands = {}
+    for shape in set(shapes):
+        rows, width_in, width_out = shape
+        x, weight = torch.randn(rows, width_in, dtype=dtype), torch.randn(width_out, width_in, dtype=dtype)
+        operands[shape] = x, weight, torch.empty(rows, width_out, dtype=dtype), torch.empty_like(x)
+
+    def by_linear() -> None:
+        for x, weight, y, _ in map(operands.__getitem__, shapes):
+            linear(x, weight)
+            if backward:
+                linear(y, weight.t())
+
+    def by_mm() -> None:
+        for x, weight, y, dx in map(operands.__getitem__, shapes):
+            torch.mm(x, weight.t(), out=y)
+            if backward:
+                torch.mm(y, weight, out=dx)
+
+    return [by_linear, by_mm]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass of a backbone with SSP on one clip, beside its matrix products alone."""
+
+    tokens: int
+    whole: Time
+    products: Time
+    backbone_products: Time
+
+    @property
+    def ratio(self) -> float:
+        """Of the medians, whole to products."""
+        return self.whole.median / self.products.median
+
+
+def floor(times: Mapping[str, Time], prefix: str) -> Time:
+    """The faster of the ways to do the same products."""
+    return min((x for name, x in times.items() if name.startswith(prefix)), key=lambda x: x.median)
+
+
+def make(backbone: str, frames: int | None = None) -> tuple[Classifier, Tensor]:
+    """A classifier with SSP and random weights, and a clip for it."""
+    classifier = Classifier.create(backbone, num_classes=51, frames=frames)
+    spec = classifier.backbone.spec
+    generator = torch.Generator().manual_seed(0)
+    return classifier, torch.randn(1, 3, spec.frames, *spec.size, generator=generator)
+
+
+def shapes_of(classifier: Classifier) -> tuple[int, list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """Tokens of a clip with its prompts; products of the backbone; products of SSP."""
+    tuner: Any = classifier.tuner
+    spec = classifier.backbone.spec
+    tokens = 1 + spec.frames * (spec.grid[0] * spec.grid[1] + tuner.prompts)
+    return tokens, product_shapes(spec, tokens), ssp_shapes(spec, tuner.gather.down.out_features)
+
+
+def time_forward(backbone: str, frames: int | None, rounds: int, precision: Precision = "float32") -> Forward:
+    """A forward pass in the given precision, and its products in the same."""
+    classifier, clip = make(backbone, frames)
+    classifier.eval().to_precision(precision)
+    dtype = torch.float32 if precision == "float32" else torch.bfloat16
+    tokens, own, of_ssp = shapes_of(classifier)
+    with torch.inference_mode():
+        works: dict[str, Work] = {"whole": lambda: classifier(clip)}
+        works |= {f"all {i}": work for i, work in enumerate(products(own + of_ssp, dtype))}
+        works |= {f"backbone {i}": work for i, work in enumerate(products(own, dtype))}
+        times = clock(works, rounds)
+    return Forward(tokens, times["whole"], floor(times, "all"), floor(times, "backbone"))
+
+
+def training_step(classifier: Classifier, clip: Tensor, *, grad_checkpoint: bool = False) -> Work:
+    """One step of AdamW on the tuned set, as `train` makes it."""
+    classifier.train().backbone.grad_checkpoint = grad_checkpoint
+    optimizer = torch.optim.AdamW(classifier.tuned().values(), lr=1e-4)
+    label = torch.zeros(len(clip), dtype=torch.long)
+
+    def step() -> None:
+        loss = F.cross_entropy(classifier(clip), label)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def time_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> tuple[Time, Time, Time]:
+    """A training step of SSP on one clip; its forward products with input gradients; a forward pass."""
+    classifier, clip = make(backbone)
+    step = training_step(classifier, clip, grad_checkpoint=grad_checkpoint)
+    _, own, of_ssp = shapes_of(classifier)
+
+    @torch.no_grad()
+    def forward() -> Tensor:
+        logits: Tensor = classifier(clip)
+        return logits
+
+    works: dict[str, Work] = {"step": step, "forward": forward}
+    with torch.no_grad():
+        pairs = products(own + of_ssp, torch.float32, backward=True)
+    works |= {f"products {i}": torch.no_grad()(work) for i, work in enumerate(pairs)}
+    times = clock(works, rounds)
+    return times["step"], floor(times, "products"), times["forward"]
+
+
+def peak_memory() -> float:
+    """Largest resident size of this process so far, in GB (10**9 bytes)."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
+
+
+def report_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> str:
+    """One training step in words. Memory is that of the steps alone, taken before the products run."""
+    classifier, clip = make(backbone)
+    step = training_step(classifier, clip, grad_checkpoint=grad_checkpoint)
+    clock({"": step}, rounds)
+    memory = peak_memory()
+    took, alone, forward = time_step(backbone, rounds, grad_checkpoint=grad_checkpoint)
+    name = f"{backbone} + ssp, one clip, float32" + ", grad_checkpoint" * grad_checkpoint
+    lines = [
+        f"training step of {name}",
+        f"  step                             {took}",
+        f"  forward, input-gradient products {alone}",
+        f"  ratio                            {took.median / alone.median:9.2f}",
+        f"  forward alone                    {forward}",
+        f"  peak memory of the process       {memory:9.2f} GB",
+    ]
+    return "\n".join(lines)
+
+
+def summary(backbone: str, rounds: int) -> dict[str, float]:
+    """The figures of `videossp bench`: seconds (medians) and ratios within this run."""
+    spec = SPECS[backbone]
+    tensors = scan_arguments(1 + spec.frames * spec.grid[0] * spec.grid[1], spec.d_inner, spec.d_state)
+    kinds = {name: run for name, run in scans().items() if name != "plain torch, chunked"}
+    with torch.no_grad():
+        forward = clock({name: partial(run, tensors) for name, run in kinds.items()}, rounds)
+    both = clock({"": forward_and_backward(kinds["videossp"], tensors)}, rounds)[""]
+    plain, rounded = (time_forward(backbone, None, rounds, precision) for precision in ("float32", "bf16"))
+    step, alone, _ = time_step(backbone, rounds)
+    loop = forward["plain torch, loop over time"]
+    return {
+        "scan": forward["videossp"].median,
+        "scan in plain torch": loop.median,
+        "scan with input gradients": both.median,
+        "forward, float32": plain.whole.median,
+        "forward, float32, over its products": plain.ratio,
+        "forward, bf16": rounded.whole.median,
+        "training step": step.median,
+        "training step over its products": step.median / alone.median,
+        "peak memory (GB)": peak_memory(),
+    }

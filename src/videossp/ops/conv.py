@@ -1,0 +1,216 @@
+"""`conv_silu`: the causal convolution and SiLU of both directions, in one walk over the sequence."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from videossp.ops.choice import fused
+from videossp.ops.reference import conv_reference
+from videossp.ops.threads import run_jobs
+from videossp.ops.vector import ask, kernel, narrow, rows, sigmoid, widen
+
+BLOCK = 96  # channels of one job
+TAPS = 4  # of the published models; other widths take the reference
+RING, LOW = 8, 7  # rows at hand: 3 before and 3 after the present one; a row's place is its number's low bits
+AHEAD = 2  # rows from asking for a row to reading it
+
+
+@kernel()
+def _conv_block(job, x, weight, bias, u, u_b):
+    """One clip, one block of channels. weight is (2, TAPS, d_inner), bias (2, d_inner)."""
+    length, d_inner = x.shape[1], weight.shape[2]
+    blocks = (d_inner + BLOCK - 1) // BLOCK
+    batch, first = job // blocks, job % blocks * BLOCK
+    last = min(first + BLOCK, d_inner)
+    width = last - first
+    w, shift = np.zeros((2, TAPS, BLOCK), np.float32), np.zeros((2, BLOCK), np.float32)
+    w[:, :, :width], shift[:, :width] = weight[:, :, first:last], bias[:, first:last]
+    ring = np.zeros((RING, BLOCK), np.float32)
+    out = np.zeros((2, BLOCK), np.float32)
+    for t in range(1 - TAPS, length):
+        new = t + TAPS - 1  # the furthest row that row t sees
+        if new + AHEAD < length:
+            ask(x, batch, new + AHEAD, first, width)
+        if new < length:
+            x_new = x[batch, new, first:last]
+            for c in range(width):
+                ring[new & LOW, c] = widen(x_new[c])
+        else:
+            ring[new & LOW, :] = np.float32(0.0)
+        if t < 0:
+            continue
+        if t + AHEAD < length:
+            ask(u, batch, t + AHEAD, first, width)
+            ask(u_b, batch, t + AHEAD, first, width)
+        p3, p2, p1, here = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[t & LOW]
+        n1, n2, n3 = ring[(t + 1) & LOW], ring[(t + 2) & LOW], ring[(t + 3) & LOW]
+        for c in range(BLOCK):
+            v = (
+                w[0, 0, c] * p3[c]
+                + w[0, 1, c] * p2[c]
+                + w[0, 2, c] * p1[c]
+                + w[0, 3, c] * here[c]
+                + shift[0, c]
+            )
+            out[0, c] = v * sigmoid(v)
+        for c in range(BLOCK):
+            v = (
+                w[1, 0, c] * n3[c]
+                + w[1, 1, c] * n2[c]
+                + w[1, 2, c] * n1[c]
+                + w[1, 3, c] * here[c]
+                + shift[1, c]
+            )
+            out[1, c] = v * sigmoid(v)
+        u_t, u_b_t = u[batch, t, first:last], u_b[batch, t, first:last]
+        for c in range(width):
+            u_t[c] = narrow(u, out[0, c])
+        for c in range(width):
+            u_b_t[c] = narrow(u_b, out[1, c])
+
+
+@kernel(inline="always")
+def _silu_slope(v):
+    """Derivative of v sigmoid(v)."""
+    s = sigmoid(v)
+    return s * (np.float32(1.0) + v * (np.float32(1.0) - s))
+
+
+@kernel()
+def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
+    """Gradients of one clip and block of channels.
+
+    dweight is (batch, 2, TAPS, d_inner), dbias (batch, 2, d_inner); an empty array is not wanted.
+
+    At row t the gradients before the activation are made; three rows later all that row t gave is known.
+    """
+    length, d_inner = x.shape[1], weight.shape[2]
+    blocks = (d_inner + BLOCK - 1) // BLOCK
+    batch, first = job // blocks, job % blocks * BLOCK
+    last = min(first + BLOCK, d_inner)
+    width = last - first
+    w, shift = np.zeros((2, TAPS, BLOCK), np.float32), np.zeros((2, BLOCK), np.float32)
+    w[:, :, :width], shift[:, :width] = weight[:, :, first:last], bias[:, first:last]
+    gw, gb = np.zeros((2, TAPS, BLOCK), np.float32), np.zeros((2, BLOCK), np.float32)
+    ring = np.zeros((RING, BLOCK), np.float32)
+    g, g_b = np.zeros((RING, BLOCK), np.float32), np.zeros((RING, BLOCK), np.float32)
+    out = np.zeros(BLOCK, np.float32)
+    for t in range(1 - TAPS, length + TAPS - 1):
+        new = t + TAPS - 1
+        if new + AHEAD < length:
+            ask(x, batch, new + AHEAD, first, width)
+        if new < length:
+            x_new = x[batch, new, first:last]
+            for c in range(width):
+                ring[new & LOW, c] = widen(x_new[c])
+        else:
+            ring[new & LOW, :] = np.float32(0.0)
+        if t < 0:
+            continue
+        now = t & LOW
+        if t < length:
+            if t + AHEAD < length:
+                ask(du, batch, t + AHEAD, first, width)
+                ask(du_b, batch, t + AHEAD, first, width)
+            du_t, du_b_t = du[batch, t, first:last], du_b[batch, t, first:last]
+            for c in range(width):
+                g[now, c], g_b[now, c] = widen(du_t[c]), widen(du_b_t[c])
+            p3, p2, p1, here = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[now]
+            n1, n2, n3 = ring[(t + 1) & LOW], ring[(t + 2) & LOW], ring[(t + 3) & LOW]
+            for c in range(BLOCK):
+                v = w[0, 0, c] * p3[c] + w[0, 1, c] * p2[c] + w[0, 2, c] * p1[c] + w[0, 3, c] * here[c]
+                g[now, c] *= _silu_slope(v + shift[0, c])
+            for c in range(BLOCK):
+                v = w[1, 0, c] * n3[c] + w[1, 1, c] * n2[c] + w[1, 2, c] * n1[c] + w[1, 3, c] * here[c]
+                g_b[now, c] *= _silu_slope(v + shift[1, c])
+            if dweight.size > 0:
+                for k in range(TAPS):
+                    before, after = ring[(t - 3 + k) & LOW], ring[(t + 3 - k) & LOW]
+                    for c in range(BLOCK):
+                        gw[0, k, c] += g[now, c] * before[c]
+                        gw[1, k, c] += g_b[now, c] * after[c]
+            if dbias.size > 0:
+                for c in range(BLOCK):
+                    gb[0, c] += g[now, c]
+                    gb[1, c] += g_b[now, c]
+        else:
+            g[now, :] = np.float32(0.0)
+            g_b[now, :] = np.float32(0.0)
+        done = t - (TAPS - 1)
+        if done < 0 or dx.size == 0:
+            continue
+        if done + AHEAD < length:
+            ask(dx, batch, done + AHEAD, first, width)
+        g0, g1, g2, g3 = g[done & LOW], g[(done + 1) & LOW], g[(done + 2) & LOW], g[now]
+        b0, b1, b2, b3 = g_b[done & LOW], g_b[(done - 1) & LOW], g_b[(done - 2) & LOW], g_b[(done - 3) & LOW]
+        for c in range(BLOCK):
+            out[c] = w[0, 3, c] * g0[c] + w[0, 2, c] * g1[c] + w[0, 1, c] * g2[c] + w[0, 0, c] * g3[c]
+        for c in range(BLOCK):
+            out[c] += w[1, 3, c] * b0[c] + w[1, 2, c] * b1[c] + w[1, 1, c] * b2[c] + w[1, 0, c] * b3[c]
+        dx_done = dx[batch, done, first:last]
+        for c in range(width):
+            dx_done[c] = narrow(dx, out[c])
+    if dweight.size > 0:
+        dweight[batch, :, :, first:last] = gw[:, :, :width]
+    if dbias.size > 0:
+        dbias[batch, :, first:last] = gb[:, :width]
+
+
+def _stacked(*tensors: Tensor) -> np.ndarray:
+    """The weights (d_inner, 1, TAPS) or biases of both directions as (2, TAPS, d_inner) or (2, d_inner)."""
+    return torch.stack([x.detach().float().reshape(x.shape[0], -1).mT for x in tensors]).squeeze(1).numpy()
+
+
+class _ConvSilu(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, weight_b: Tensor, bias_b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, weight, bias, weight_b, bias_b)
+        u, u_b = x.new_empty(x.shape), x.new_empty(x.shape)
+        jobs = x.shape[0] * -(-x.shape[2] // BLOCK)
+        constants = _stacked(weight, weight_b), _stacked(bias, bias_b)
+        run_jobs(_conv_block, jobs, rows(x), *constants, rows(u), rows(u_b))
+        return u, u_b
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, du: Tensor, du_b: Tensor) -> Any:
+        x, weight, bias, weight_b, bias_b = ctx.saved_tensors
+        batch, _, d_inner = x.shape
+        for_x, *for_parameters = ctx.needs_input_grad
+        for_weight, for_bias = (any(for_parameters[i::2]) for i in range(2))
+        dx = x.new_empty(x.shape if for_x else (0, 0, 0))
+        dweight = torch.empty(batch if for_weight else 0, 2, TAPS, d_inner)
+        dbias = torch.empty(batch if for_bias else 0, 2, d_inner)
+        constants = _stacked(weight, weight_b), _stacked(bias, bias_b)
+        jobs = batch * -(-d_inner // BLOCK)
+        outputs = rows(dx), dweight.numpy(), dbias.numpy()
+        run_jobs(_conv_block_backward, jobs, rows(du), rows(du_b), rows(x), *constants, *outputs)
+        grads = []
+        for q, (own_weight, own_bias) in enumerate(((weight, bias), (weight_b, bias_b))):
+            grads.append(dweight[:, q].sum(0).mT.reshape(own_weight.shape) if for_parameters[2 * q] else None)
+            grads.append(dbias[:, q].sum(0).reshape(own_bias.shape) if for_parameters[2 * q + 1] else None)
+        return dx if for_x else None, *grads
+
+
+def conv_silu(
+    x: Tensor, weight: Tensor, bias: Tensor, weight_b: Tensor, bias_b: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Causal depthwise convolution and SiLU, forward and backward in time, as `conv_reference` defines.
+
+    Args:
+        x: (batch, length, d_inner).
+        weight, bias: (d_inner, 1, d_conv) and (d_inner,), of the forward direction.
+        weight_b, bias_b: of the backward direction.
+
+    Returns:
+        Two tensors (batch, length, d_inner), forward and backward.
+    """
+    if weight.shape[-1] != TAPS or not fused(x, weight, bias, weight_b, bias_b):
+        return conv_reference(x, weight, bias), conv_reference(x, weight_b, bias_b, reverse=True)
+    out: tuple[Tensor, Tensor] = _ConvSilu.apply(x, weight, bias, weight_b, bias_b)
+    return out

@@ -1,0 +1,25 @@
+"""`Depthwise`: a convolution of each channel by itself over frames, rows and columns of patch tokens."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Depthwise(nn.Conv3d):
+    """Depthwise convolution that keeps the grid; zero at first.
+
+    Args:
+        channels: width of the tokens.
+        kernel: (time, rows, columns).
+    """
+
+    def __init__(self, channels: int, kernel: tuple[int, int, int]) -> None:
+        super().__init__(channels, channels, kernel, padding="same", groups=channels)
+        for weight in self.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:  # type: ignore[override]
+        """Tokens (batch, frames, patches, channels) on a grid (rows, columns) to the same shape."""
+        if self.kernel_size == (1, 1, 1):  # a gain and a shift per channel, many times faster as that
+            return torch.addcmul(self.bias, x, self.weight.flatten())  # type: ignore[arg-type]
+        volume = super().forward(x.unflatten(2, grid).permute(0, 4, 1, 2, 3))
+        return volume.flatten(3).permute(0, 2, 3, 1)

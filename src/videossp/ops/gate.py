@@ -1,0 +1,79 @@
+"""`gate`: the sum of both directions, gated by SiLU(z), in one pass."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from videossp.ops.choice import fused
+from videossp.ops.threads import run_jobs
+from videossp.ops.vector import kernel, narrow, rows, sigmoid, widen
+
+ROWS = 128  # of one job
+
+
+@kernel()
+def _gate_rows(job, y, y_b, z, total, out, width):
+    """ROWS rows of one clip; total, if not empty, receives y + y_b for the backward."""
+    length = y.shape[1]
+    jobs = (length + ROWS - 1) // ROWS
+    batch, start = job // jobs, job % jobs * ROWS
+    for t in range(start, min(start + ROWS, length)):
+        y_t, y_b_t, z_t, out_t = y[batch, t], y_b[batch, t], z[batch, t], out[batch, t]
+        if total.size > 0:
+            total_t = total[batch, t]
+            for c in range(width):
+                total_t[c] = narrow(total, widen(y_t[c]) + widen(y_b_t[c]))
+        for c in range(width):
+            g = widen(z_t[c])
+            out_t[c] = narrow(out, (widen(y_t[c]) + widen(y_b_t[c])) * (g * sigmoid(g)))
+
+
+@kernel()
+def _gate_rows_backward(job, dout, total, z, dy, dz, width):
+    length = total.shape[1]
+    jobs = (length + ROWS - 1) // ROWS
+    batch, start = job // jobs, job % jobs * ROWS
+    for t in range(start, min(start + ROWS, length)):
+        dout_t, total_t, z_t = dout[batch, t], total[batch, t], z[batch, t]
+        dy_t, dz_t = dy[batch, t], dz[batch, t]
+        for c in range(width):
+            g, d = widen(z_t[c]), widen(dout_t[c])
+            s = sigmoid(g)
+            dy_t[c] = narrow(dy, d * (g * s))
+            dz_t[c] = narrow(dz, d * widen(total_t[c]) * s * (np.float32(1.0) + g * (np.float32(1.0) - s)))
+
+
+def _jobs(x: Tensor) -> int:
+    return x.shape[0] * -(-x.shape[1] // ROWS)
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, y_b: Tensor, z: Tensor) -> Tensor:
+        keep = any(ctx.needs_input_grad)
+        out, total = y.new_empty(y.shape), y.new_empty(y.shape if keep else (0, 0, 0))
+        arrays = (rows(x) for x in (y, y_b, z, total, out))
+        run_jobs(_gate_rows, _jobs(y), *arrays, y.shape[2])
+        ctx.save_for_backward(total, z)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> Any:
+        total, z = ctx.saved_tensors
+        dy, dz = total.new_empty(total.shape), total.new_empty(total.shape)
+        arrays = (rows(x) for x in (dout, total, z, dy, dz))
+        run_jobs(_gate_rows_backward, _jobs(total), *arrays, total.shape[2])
+        return dy, dy, dz
+
+
+def gate(y: Tensor, y_b: Tensor, z: Tensor) -> Tensor:
+    """(y + y_b) silu(z), all (batch, length, d_inner)."""
+    if not fused(y, y_b, z):
+        return (y + y_b) * F.silu(z)
+    out: Tensor = _Gate.apply(y, y_b, z)
+    return out

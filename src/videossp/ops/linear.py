@@ -1,0 +1,83 @@
+"""`linear`, the matrix products: through oneDNN, and without the gradient of a frozen weight."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from videossp.ops.choice import fused
+
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias by oneDNN, which runs AVX-512 on any CPU; MKL, torch's default, only on Intel's."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
+
+
+class _Linear(torch.autograd.Function):
+    """A product that keeps its input only if the weight learns."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        dy_rows = dy.flatten(0, -2)
+        return (
+            _product(dy, weight.t()) if for_x else None,
+            _product(dy_rows.t(), x.flatten(0, -2).t()) if for_weight else None,
+            dy_rows.sum(0) if for_bias else None,
+        )
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias, as `torch.nn.functional.linear`, in the dtype of autocast or else of the weight.
+
+    Args:
+        x: (..., features in).
+        weight: (features out, features in).
+        bias: (features out,) or None.
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    x, weight, bias = x.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype)
+    if not (ONEDNN and x.ndim > 1 and fused(x, weight, bias)):
+        return F.linear(x, weight, bias)
+    if not torch.is_grad_enabled():
+        return _product(x, weight, bias)
+    out: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return out
+
+
+def made_again(x: Tensor, make: Callable[[], Tensor]) -> AbstractContextManager[Any]:
+    """Within this context, autograd keeps `make` in place of `x`, and calls it when the backward wants x."""
+    place, shape = x.data_ptr(), x.shape
+
+    def pack(kept: Tensor) -> Any:
+        return make if kept.data_ptr() == place and kept.shape == shape else kept
+
+    def unpack(kept: Any) -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        with torch.no_grad():
+            return make()
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
+class Linear(nn.Linear):
+    """torch's layer on `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)

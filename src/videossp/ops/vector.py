@@ -1,0 +1,186 @@
+"""What the CPU kernels are made of: how they compile, and exp, softplus, sigmoid as vector instructions.
+
+No SVML comes with pip, so exp is written out as a polynomial: everything here is plain arithmetic that LLVM
+turns into AVX2, AVX-512 or NEON instructions when it meets it in a loop over channels.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic as numba_intrinsic
+from torch import Tensor
+
+LOG2E = np.float32(1.4426950408889634)
+# No "nnan"/"ninf": a NaN that comes in must come out.
+FAST = {"reassoc", "contract", "nsz", "arcp"}
+OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+LINE = 16  # float32 values of a cache line
+
+
+def intrinsic(function: Any) -> Any:
+    """An operation written as LLVM instructions; the type checker does not see its arguments."""
+    return numba_intrinsic(function)
+
+
+def kernel(**options: Any) -> Any:
+    """Compile with Numba at first use; keep the result on disk if there is a place to write."""
+
+    def compiled(function: Any) -> Any:
+        try:
+            return njit(cache=True, **OPTIONS, **options)(function)
+        except RuntimeError:  # "no locator available": a read-only package and no writable home
+            return njit(**OPTIONS, **options)(function)
+
+    return compiled
+
+
+def rows(x: Tensor) -> np.ndarray:
+    """A sequence (batch, length, width) as a kernel reads it: C order, float32 or bfloat16 as its bits.
+
+    A slice of a wider tensor's last dimension is not copied: its rows keep the pitch of the wider ones,
+    and what stands in them behind the slice is not the kernel's to touch.
+    """
+    x = x.detach()
+    if x.is_contiguous():
+        array: np.ndarray = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+        return array
+    batch, length, width = x.shape
+    pitch = x.stride(1) if length > 1 else width
+    if x.stride(2) != 1 or pitch < width or (batch > 1 and x.stride(0) != length * pitch):
+        x, pitch = x.contiguous(), width
+    array = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+    step = array.itemsize
+    strides = (length * pitch * step, pitch * step, step)
+    return np.lib.stride_tricks.as_strided(array, (batch, length, pitch), strides)
+
+
+@intrinsic
+def widen(typingctx, x):
+    """An element of `rows` as float32."""
+    if x == types.float32:
+        return types.float32(x), lambda context, builder, signature, args: args[0]
+
+    def codegen(context, builder, signature, args):
+        bits = builder.zext(args[0], ir.IntType(32))
+        return builder.bitcast(builder.shl(bits, ir.Constant(bits.type, 16)), ir.FloatType())
+
+    return types.float32(types.uint16), codegen
+
+
+@intrinsic
+def narrow(typingctx, like, x):
+    """A float32 as an element of the array `like`; to bfloat16 with rounding to nearest even."""
+    if like.dtype == types.float32:
+        return types.float32(like, types.float32), lambda context, builder, signature, args: args[1]
+
+    def codegen(context, builder, signature, args):
+        i32 = ir.IntType(32)
+        bits = builder.bitcast(args[1], i32)
+        odd = builder.and_(builder.lshr(bits, ir.Constant(i32, 16)), ir.Constant(i32, 1))
+        rounded = builder.add(bits, builder.add(odd, ir.Constant(i32, 0x7FFF)))
+        is_nan = builder.fcmp_unordered("uno", args[1], args[1])
+        bits = builder.select(is_nan, bits, rounded)
+        return builder.trunc(builder.lshr(bits, ir.Constant(i32, 16)), ir.IntType(16))
+
+    return types.uint16(like, types.float32), codegen
+
+
+@intrinsic
+def _prefetch(typingctx, array, place):
+    """Ask for the cache line of array.flat[place] ahead of its use; a hint that never faults."""
+
+    def codegen(context, builder, signature, args):
+        i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.gep(
+            context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]]
+        )
+        read, keep, data = ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)
+        builder.call(hint, [builder.bitcast(address, byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@kernel(inline="always")
+def ask(array, batch, t, first, width):
+    """Ask for channels [first, first + width) of row t, which will be read or written soon.
+
+    A block of channels is a few lines in each of thousands of rows, each on another page: the hardware's
+    own prefetchers do not follow that, and waiting for memory at every step costs more than the arithmetic.
+    """
+    start = (batch * array.shape[1] + t) * array.shape[2] + first
+    for c in range(0, width, LINE):
+        _prefetch(array, start + c)
+
+
+@intrinsic
+def _nearest(typingctx, x):
+    """x rounded to the nearest whole number."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.rint.f32"), args)
+
+    return types.float32(types.float32), codegen
+
+
+@intrinsic
+def _times_power_of_two(typingctx, x, exponent):
+    """x * 2**exponent for a whole exponent, added to the exponent bits of x."""
+
+    def codegen(context, builder, signature, args):
+        i32 = ir.IntType(32)
+        shifted = builder.shl(builder.fptosi(args[1], i32), ir.Constant(i32, 23))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], i32), shifted), ir.FloatType())
+
+    return types.float32(types.float32, types.float32), codegen
+
+
+@kernel(inline="always")
+def exp2(x):
+    """2**x for x <= 0 to 1e-7 relative: 2**whole by exponent bits, 2**rest by a minimax polynomial."""
+    x = np.float32(-126.0) if x < np.float32(-126.0) else x
+    whole = _nearest(x)
+    r = x - whole
+    q = np.float32(1.333353844e-03)
+    q = q * r + np.float32(9.666245633e-03)
+    q = q * r + np.float32(5.550500215e-02)
+    q = q * r + np.float32(2.402235134e-01)
+    q = q * r + np.float32(6.931471435e-01)
+    # 1 + r q is exact at r = 0, so that a decay close to 1 stays right over thousands of steps.
+    return _times_power_of_two(np.float32(1.0) + r * q, whole)
+
+
+@kernel(inline="always")
+def _log1p(x):
+    """log(1 + x) for 0 <= x <= 1 to 1e-7 relative."""
+    q = np.float32(5.232690697e-03)
+    q = q * x + np.float32(-2.950522892e-02)
+    q = q * x + np.float32(7.822594433e-02)
+    q = q * x + np.float32(-1.366324604e-01)
+    q = q * x + np.float32(1.910600743e-01)
+    q = q * x + np.float32(-2.484298259e-01)
+    q = q * x + np.float32(3.331909690e-01)
+    q = q * x + np.float32(-4.999949315e-01)
+    q = q * x + np.float32(9.999999699e-01)
+    return x * q
+
+
+@kernel(inline="always")
+def softplus(x):
+    """log(1 + exp(x)) without overflow."""
+    small = _log1p(exp2(-abs(x) * LOG2E))
+    return small + (np.float32(0.0) if x < np.float32(0.0) else x)
+
+
+@kernel(inline="always")
+def sigmoid(x):
+    """1 / (1 + exp(-x)) without overflow."""
+    e = exp2(-abs(x) * LOG2E)
+    return (e if x < np.float32(0.0) else np.float32(1.0)) / (np.float32(1.0) + e)

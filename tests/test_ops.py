@@ -1,0 +1,199 @@
+"""The fused CPU operations against plain torch in float64, outputs and each gradient."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from videossp.ops import choice
+from videossp.ops.conv import conv_silu
+from videossp.ops.depthwise import Depthwise
+from videossp.ops.entropy import softmax_entropy
+from videossp.ops.gate import gate
+from videossp.ops.linear import Linear, linear, made_again
+from videossp.ops.norm import add_norm
+
+
+def draw(*shapes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def conv_arguments(batch, length, width):
+    x, z, *weights = draw((batch, length, width), (batch, length, width), *2 * [(width, 1, 4), (width,)])
+    # A half of a wider tensor, as in_proj gives it.
+    return [torch.cat([x, z], dim=-1)[..., :width], *weights]
+
+
+CASES = {
+    "conv_silu": (conv_silu, conv_arguments),
+    "gate": (gate, lambda b, n, w: draw((b, n, w), (b, n, w), (b, n, w))),
+    "add_norm": (add_norm, lambda b, n, w: draw((b, n, w), (b, n, w), (w,))),
+    "linear": (linear, lambda b, n, w: draw((b, n, w), (w + 3, w), (w + 3,))),
+}
+
+
+def outputs_and_gradients(function, inputs, dtype, wanted=None):
+    inputs = [x.to(dtype).detach() for x in inputs]
+    wanted = range(len(inputs)) if wanted is None else wanted
+    for i in wanted:
+        inputs[i].requires_grad_()
+    outputs = function(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    total = sum((y * torch.linspace(-1, 2, y.numel(), dtype=dtype).view(y.shape)).sum() for y in outputs)
+    return [*outputs, *torch.autograd.grad(total, [inputs[i] for i in wanted])]
+
+
+def close(actual, expected, tolerance=1e-5):
+    assert actual.shape == expected.shape
+    assert torch.isfinite(actual).all()
+    scale = expected.abs().max().clamp_min(1e-3)
+    assert (actual.double() - expected).abs().max() <= tolerance * scale
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (1, 7, 96), (3, 130, 100)], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_fused_equals_plain_torch(nan_filled_empty, name, shape):
+    function, make = CASES[name]
+    inputs = make(*shape)
+    assert choice.fused(*inputs)
+    fast = outputs_and_gradients(function, inputs, torch.float32)
+    for actual, expected in zip(fast, outputs_and_gradients(function, inputs, torch.float64), strict=True):
+        close(actual, expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_gradient_alone_is_that_of_all(nan_filled_empty, name):
+    function, make = CASES[name]
+    inputs = make(2, 9, 20)
+    everything = outputs_and_gradients(function, inputs, torch.float32)[-len(inputs) :]
+    for i, expected in enumerate(everything):
+        alone = outputs_and_gradients(function, inputs, torch.float32, [i])[-1]
+        torch.testing.assert_close(alone, expected)
+
+
+@pytest.mark.parametrize("name", ["conv_silu", "gate", "add_norm"])
+def test_bfloat16_is_float32_inside(name):
+    """Rounding the inputs, computing in float32 and rounding the outputs gives the same numbers."""
+    function, make = CASES[name]
+    inputs = make(2, 9, 20)
+    first = 1 if name == "add_norm" else 0  # the residual stays float32
+    rounded = [x.bfloat16() if x.ndim == 3 and i >= first else x for i, x in enumerate(inputs)]
+    outputs = function(*rounded)
+    for y, wide in zip(outputs, function(*(x.float() for x in rounded)), strict=True):
+        assert torch.equal(y, wide.to(y.dtype))
+    assert (outputs[-1] if isinstance(outputs, tuple) else outputs).dtype == torch.bfloat16
+
+
+def test_another_width_of_the_convolution_takes_plain_torch():
+    inputs = draw((1, 6, 3), (3, 1, 2), (3,), (3, 1, 2), (3,))
+    fast = outputs_and_gradients(conv_silu, inputs, torch.float32)
+    for actual, expected in zip(fast, outputs_and_gradients(conv_silu, inputs, torch.float64), strict=True):
+        close(actual, expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 30.0, -1e4])
+def test_entropy_of_a_softmax(value):
+    (x,) = draw((2, 3, 130))
+    x[0, 0] = value
+    expected = torch.distributions.Categorical(logits=x.double()).entropy()
+    torch.testing.assert_close(softmax_entropy(x).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(softmax_entropy(x.double()).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 1, 1), (1, 3, 3)], ids=str)
+def test_depthwise_is_the_convolution(kernel):
+    layer = Depthwise(5, kernel)
+    for weight in layer.parameters():
+        nn.init.normal_(weight)
+    (x,) = draw((2, 4, 6, 5))
+    expected = nn.Conv3d.forward(layer, x.view(2, 4, 2, 3, 5).permute(0, 4, 1, 2, 3))
+    torch.testing.assert_close(layer(x, (2, 3)), expected.permute(0, 2, 3, 4, 1).flatten(2, 3))
+
+
+def kept(function):
+    """Bytes that autograd keeps of a call, and its result."""
+    sizes = {}
+
+    def pack(x):
+        sizes[x.data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        out = function()
+    return set(sizes), out
+
+
+def test_a_frozen_weight_costs_no_gradient_and_no_memory(monkeypatch):
+    """Two products when the weight learns, one when it is frozen; and the input is not kept."""
+    from videossp.ops import linear as module
+
+    calls = []
+    product = module._product
+    monkeypatch.setattr(module, "_product", lambda *args: (calls.append(args), product(*args))[1])
+    x, weight = draw((2, 5, 8), (6, 8))
+    x.requires_grad_()
+    for frozen, products in ((True, 1), (False, 2)):
+        weight.requires_grad_(not frozen)
+        places, y = kept(lambda: linear(x, weight))
+        assert (x.data_ptr() in places) == (not frozen)
+        calls.clear()
+        y.sum().backward()
+        assert len(calls) == products
+    assert weight.grad.shape == weight.shape
+
+
+def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():
+    x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
+    product = linear(x, weight)
+
+    def work():
+        with made_again(product, lambda: linear(x, weight)):
+            return product.sigmoid() * product
+
+    expected = torch.autograd.grad((product.sigmoid() * product).sum(), [x, weight], retain_graph=True)
+    places, y = kept(lambda: product * product)
+    assert product.data_ptr() in places
+    places, y = kept(work)
+    assert product.data_ptr() not in places
+    for actual, wanted in zip(torch.autograd.grad(y.sum(), [x, weight]), expected, strict=True):
+        torch.testing.assert_close(actual, wanted)
+
+
+def test_the_layer_is_torchs():
+    torch.manual_seed(0)
+    ours = Linear(7, 5)
+    theirs = nn.Linear(7, 5)
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+    (x,) = draw((4, 7))
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_the_switch_turns_every_kernel_off():
+    (x,) = draw((1, 2, 3))
+    assert choice.fused(x) and choice.scan_kernel(x.device, x.dtype) == "numba"
+    with choice.kernels("torch"):
+        assert not choice.fused(x) and choice.scan_kernel(x.device, x.dtype) == "chunked"
+    assert choice.fused(x) and not choice.fused(x.double())
+    with pytest.raises(ValueError, match="auto, torch"), choice.kernels("fast"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("torch", "chunked"), ("fast", "must be one of auto, torch")]
+)
+def test_the_switch_of_a_process(value, expected):
+    code = "import torch; from videossp.ops.choice import *; "
+    code += "print(scan_kernel(torch.device('cpu'), torch.float32))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, choice.VARIABLE: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert expected in done.stdout + done.stderr
