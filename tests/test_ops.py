@@ -147,12 +147,23 @@ def test_a_frozen_weight_costs_no_gradient_and_no_memory(monkeypatch):
     assert weight.grad.shape == weight.shape
 
 
+def test_a_frozen_weight_that_changes_is_arranged_anew():
+    (x,) = draw((3, 8))
+    layer = Linear(8, 6).requires_grad_(False)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+            layer.weight.add_(1)
+        layer.weight.data = torch.zeros(6, 8)
+        torch.testing.assert_close(layer(x), layer.bias.expand(3, 6))
+
+
 def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():
     x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
     product = linear(x, weight)
 
     def work():
-        with made_again(product, lambda: linear(x, weight)):
+        with made_again((product, lambda: linear(x, weight))):
             return product.sigmoid() * product
 
     expected = torch.autograd.grad((product.sigmoid() * product).sum(), [x, weight], retain_graph=True)

@@ -1,6 +1,8 @@
 """`Mixer`, `Block`, `VideoMamba`: the frozen backbone, which knows no method."""
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +37,7 @@ class Mixer(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.d_state, rank = spec.d_state, spec.width("dt_proj")[0]
-        # A cheap product with a large result is made again for the backward: a fifth less memory to train in.
+        # What is large and cheap to compute is made again for the backward: half the memory to train in.
         self.thrifty = True
         self.in_proj = Linear(*spec.width("in_proj"), bias=False)
         self.out_proj = Linear(*spec.width("out_proj"), bias=False)
@@ -59,13 +61,23 @@ class Mixer(nn.Module):
         """(batch, length, d_model) -> (batch, length, d_model)."""
         x_in, z = tuner.edit_output(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
         convs: Any = (self.conv1d, self.conv1d_b)
-        u, u_b = conv_silu(x_in, *(x for conv in convs for x in (conv.weight, conv.bias)))
-        y, y_b = self._direction("", u, layer, tuner), self._direction("_b", u_b, layer, tuner)
+        weights = [x for conv in convs for x in (conv.weight, conv.bias)]
+        both = dict(enumerate(conv_silu(x_in, *weights)))
+
+        def u(direction: int) -> Tensor:
+            """The input of one scan; asked again in the backward, it makes both anew and forgets them."""
+            if direction not in both:
+                both.update(enumerate(conv_silu(x_in, *weights)))
+            return both.pop(direction)
+
+        y = self._direction("", lambda: u(0), layer, tuner)
+        y_b = self._direction("_b", lambda: u(1), layer, tuner)
         y = gate(y, y_b, z)
         return tuner.edit_output(layer, "out_proj", y, self.out_proj(y))
 
-    def _direction(self, q: str, u: Tensor, layer: int, tuner: Tuner) -> Tensor:
+    def _direction(self, q: str, make_u: Callable[[], Tensor], layer: int, tuner: Tuner) -> Tensor:
         """The scan of one direction, before the gate: (batch, length, d_inner)."""
+        u = make_u()
         x_proj, dt_proj = getattr(self, f"x_proj{q}"), getattr(self, f"dt_proj{q}")
         steps = tuner.edit_output(layer, f"x_proj{q}", u, x_proj(u))
         dt, B, C = steps.split([dt_proj.in_features, self.d_state, self.d_state], dim=-1)
@@ -82,10 +94,8 @@ class Mixer(nn.Module):
             reverse=q == "_b",
         )
         scan = tuner.edit_scan(layer, f"scan{q}", scan)
-        if self.thrifty:
-            with made_again(product, lambda: linear(dt, dt_proj.weight)):
-                y = selective_scan(scan)
-        else:
+        recipes = (u, make_u), (product, lambda: linear(dt, dt_proj.weight))
+        with made_again(*recipes) if self.thrifty else nullcontext():
             y = selective_scan(scan)
         return tuner.edit_output(layer, f"scan{q}", scan, y)
 
