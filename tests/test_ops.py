@@ -156,6 +156,8 @@ def test_a_frozen_weight_that_changes_is_arranged_anew():
             layer.weight.add_(1)
         layer.weight.data = torch.zeros(6, 8)
         torch.testing.assert_close(layer(x), layer.bias.expand(3, 6))
+    layer(x.requires_grad_())
+    assert not ops.linear._packed, "who trains needs the memory"
 
 
 def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():

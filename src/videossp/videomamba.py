@@ -15,6 +15,7 @@ from videossp.ops.gate import gate
 from videossp.ops.linear import Linear, linear, made_again
 from videossp.ops.norm import add_norm
 from videossp.ops.scan import Scan, selective_scan
+from videossp.process import give_back_memory
 from videossp.tokens import Layout, Tokens
 from videossp.tuner import Spec, Tuner
 
@@ -26,6 +27,7 @@ SPECS = {
     "videomamba_base": Spec(depth=24, d_model=768),
 }
 SILENT = Tuner()
+GROUP = 2  # blocks between two checkpoints: what one keeps is a third of what the inside of a block takes
 
 
 class Mixer(nn.Module):
@@ -132,8 +134,8 @@ class VideoMamba(nn.Module):
         drop_path: stochastic depth of the last block while training; 0 for a frozen backbone.
 
     Attributes:
-        grad_checkpoint: keep only what stands between blocks for the backward, and compute the inside of
-            a block again: much less memory, one more forward.
+        grad_checkpoint: keep only what stands between every second block for the backward, and compute
+            the rest again: much less memory, one more forward.
     """
 
     def __init__(self, spec: Spec, drop_path: float = 0.0) -> None:
@@ -174,19 +176,24 @@ class VideoMamba(nn.Module):
 
     def forward(self, clip: Tensor, tuner: Tuner = SILENT) -> Tensor:
         """The sum of both streams after the last block, (batch, length, d_model), before the final norm."""
-        checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
         blocks: Any = self.layers
+        checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
+        group = GROUP if checkpointed else len(blocks)
 
-        def run(layer: int, tokens: Tokens) -> Any:
-            # The hooks of both ways to save memory exclude each other.
-            blocks[layer].mixer.thrifty = not checkpointed
-            return blocks[layer](tuner.edit_tokens(layer, tokens), layer, tuner)
+        def run(first: int, tokens: Tokens) -> Tokens:
+            for layer in range(first, min(first + group, len(blocks))):
+                # The hooks of both ways to save memory exclude each other.
+                blocks[layer].mixer.thrifty = not checkpointed
+                tokens = blocks[layer](tuner.edit_tokens(layer, tokens), layer, tuner)
+            return tokens
 
         tokens = self.embed(clip)
-        for layer in range(len(blocks)):
-            tokens = (
-                checkpoint(run, layer, tokens, use_reentrant=False) if checkpointed else run(layer, tokens)
-            )
+        for first in range(0, len(blocks), group):
+            if checkpointed:
+                give_back_memory()
+                tokens = checkpoint(run, first, tokens, use_reentrant=False)
+            else:
+                tokens = run(first, tokens)
         return tokens.residual + drop(tokens.hidden, self.drop_path if self.training else 0.0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:

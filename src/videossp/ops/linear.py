@@ -70,6 +70,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not torch.is_grad_enabled():
         frozen = isinstance(weight, nn.Parameter) and not weight.requires_grad
         return _product(x, _arranged(weight, x.numel() // x.shape[-1]) if frozen else weight, bias)
+    if _packed:
+        _packed.clear()  # training needs the memory more
     out: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return out
 

@@ -140,10 +140,11 @@ def _(
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, _, ctx.reverse, _ = inputs  # h0 is in the first of the states
+    ctx.set_materialize_grads(False)  # the states have no gradient, not even zeros
     ctx.save_for_backward(*tensors, output[1])
 
 
-def _differentiate(ctx: Any, dy: Tensor, _: Tensor) -> Any:
+def _differentiate(ctx: Any, dy: Tensor, _: None) -> Any:
     wanted = list(ctx.needs_input_grad[:8])
     grads = _scan_backward(dy, *ctx.saved_tensors, ctx.reverse, wanted)
     return *(grad if want else None for grad, want in zip(grads, wanted, strict=True)), None, None
