@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from videossp.ops import choice
+from videossp.ops.attention import self_attention
 from videossp.ops.conv import conv_silu
 from videossp.ops.depthwise import Depthwise
 from videossp.ops.entropy import softmax_entropy
 from videossp.ops.gate import gate
-from videossp.ops.linear import Linear, linear, made_again
+from videossp.ops.linear import Linear, _packed, linear, made_again
 from videossp.ops.norm import add_norm
 
 
@@ -128,6 +129,24 @@ def kept(function):
     return set(sizes), out
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 12), (1, 1, 12)])
+def test_attention_equals_the_layer_whose_weights_it_takes(shape):
+    layer = nn.MultiheadAttention(12, 3, batch_first=True)
+    nn.init.normal_(layer.in_proj_bias)
+    (x,) = draw(shape)
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    y, expected = self_attention(ours, layer), layer(theirs, theirs, theirs, need_weights=False)[0]
+    torch.testing.assert_close(y, expected)
+    dy = torch.randn_like(y)
+    weights = list(layer.parameters())
+    for grad, right in zip(
+        torch.autograd.grad(y, [ours, *weights], dy),
+        torch.autograd.grad(expected, [theirs, *weights], dy),
+        strict=True,
+    ):
+        torch.testing.assert_close(grad, right)
+
+
 def test_a_frozen_weight_costs_no_gradient_and_no_memory(monkeypatch):
     """Two products when the weight learns, one when it is frozen; and the input is not kept."""
     from videossp.ops import linear as module
@@ -157,7 +176,7 @@ def test_a_frozen_weight_that_changes_is_arranged_anew():
         layer.weight.data = torch.zeros(6, 8)
         torch.testing.assert_close(layer(x), layer.bias.expand(3, 6))
     layer(x.requires_grad_())
-    assert not ops.linear._packed, "who trains needs the memory"
+    assert not _packed, "who trains needs the memory"
 
 
 def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from videossp.ops.attention import self_attention
 from videossp.ops.depthwise import Depthwise
 from videossp.ops.entropy import softmax_entropy
 from videossp.ops.linear import Linear
@@ -90,10 +91,9 @@ class Spread(nn.Module):
 
     def __init__(self, spec: Spec, width: int, heads: int) -> None:
         super().__init__()
-        self.down, self.up = Linear(spec.d_model, width), Linear(width, spec.d_model)
+        self.down, self.up = nn.Linear(spec.d_model, width), nn.Linear(width, spec.d_model)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, last: Tensor) -> Tensor:
-        x = self.down(last)
-        return torch.mul(self.scale, self.up(self.attention(x, x, x, need_weights=False)[0]))
+        return torch.mul(self.scale, self.up(self_attention(self.down(last), self.attention)))

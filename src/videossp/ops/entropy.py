@@ -6,7 +6,7 @@ from torch import Tensor
 
 from videossp.ops.choice import fused
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import LOG2E, exp2, kernel, rows, widen
+from videossp.ops.vector import LINE, LOG2E, exp2, kernel, rows, widen
 
 ROWS = 128  # of one job
 
@@ -14,14 +14,23 @@ ROWS = 128  # of one job
 @kernel()
 def _entropy_rows(job, x, out):
     """ROWS rows of x (1, rows, width); log s - sum(e v) / s with e = exp(v), s = sum(e), v = x - max(x)."""
+    width = x.shape[2]
+    row = np.empty(-(-width // LINE) * LINE, np.float32)
+    top = np.empty(LINE, np.float32)
+    row[width:] = -np.inf
     for t in range(job * ROWS, min((job + 1) * ROWS, x.shape[1])):
         x_t = x[0, t]
-        largest = np.float32(-np.inf)
-        for c in range(x_t.size):
-            largest = max(largest, widen(x_t[c]))
+        for c in range(width):
+            row[c] = widen(x_t[c])
+        # One maximum per lane, then of the lanes: a single one would be a chain of scalar instructions.
+        top[:] = -np.inf
+        for first in range(0, row.size, LINE):
+            for lane in range(LINE):
+                top[lane] = row[first + lane] if row[first + lane] > top[lane] else top[lane]
+        largest = top.max()
         s, sv = np.float32(0.0), np.float32(0.0)
-        for c in range(x_t.size):
-            v = widen(x_t[c]) - largest
+        for c in range(width):
+            v = row[c] - largest
             e = exp2(v * LOG2E)
             s += e
             sv += e * v
