@@ -9,6 +9,7 @@ same shapes, same run, by the faster of oneDNN and torch.mm into outputs allocat
 """
 
 import argparse
+from functools import partial
 
 from videossp import prepare_process
 
@@ -27,6 +28,17 @@ def line(name, result):
         f"   (to the backbone's alone {result.whole.median / result.backbone_products.median:.2f})",
         flush=True,
     )
+
+
+def longer_clips(rounds):
+    """A forward pass at 8, 16, 32 and 64 frames, in turn."""
+    made = {frames: make("videomamba_middle", frames) for frames in (8, 16, 32, 64)}
+    with torch.inference_mode():
+        works = {frames: partial(classifier.eval(), clip) for frames, (classifier, clip) in made.items()}
+        times = clock(works, rounds)
+    for frames, time in times.items():
+        growth = f"   {time.median / times[frames // 2].median:.2f} x that of half" if frames > 8 else ""
+        print(f"  middle + ssp, float32, {frames:2} frames {time}{growth}", flush=True)
 
 
 def beside_videomae(frames, rounds):
@@ -59,13 +71,7 @@ def main():
         line(f"{size} + ssp, bf16", rounded)
         print(f"    bf16 is {plain.whole.median / rounded.whole.median:.2f} x faster")
     if not args.skip_long:
-        before = None
-        for frames in (8, 16, 32, 64):
-            result = time_forward("videomamba_middle", frames, max(2, args.rounds * 8 // frames))
-            line(f"middle, {frames} frames, float32", result)
-            if before:
-                print(f"    twice the frames: {result.whole.median / before.whole.median:.2f} x the time")
-            before = result
+        longer_clips(max(3, args.rounds // 2))
     if not args.skip_videomae:
         try:
             print("beside VideoMAE-base (random weights, tubes of two frames)")

@@ -1,5 +1,7 @@
 """The backbone: its layout, its call points, its drop-path, its errors."""
 
+import gc
+
 import pytest
 import torch
 
@@ -195,3 +197,17 @@ def test_a_frozen_backbone_computes_no_gradient_of_its_weights(backbone, clip, m
     assert len(products) == SMALL.depth * (6 + 2)
     assert wanted == 2 * SMALL.depth * [(True, True, False, True, True, False, False, False)]
     assert len(empty) == 3 * SMALL.depth and all(empty)
+
+
+def test_a_forward_pass_without_a_backward_leaves_nothing_behind():
+    backbone, clip = VideoMamba(SMALL), torch.randn(1, 3, SMALL.frames, *SMALL.size)
+
+    def tensors():
+        gc.collect()
+        return sum(type(x) is torch.Tensor for x in gc.get_objects())
+
+    backbone(clip)
+    before = tensors()
+    for _ in range(3):
+        backbone(clip)
+    assert tensors() == before

@@ -85,7 +85,8 @@ def made_again(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContext
     places = {(x.data_ptr(), x.shape): make for x, make in recipes}
 
     def pack(kept: Tensor) -> Any:
-        return places.get((kept.data_ptr(), kept.shape), kept)
+        # Detached: a result that its own graph kept would keep that graph alive for ever.
+        return places.get((kept.data_ptr(), kept.shape), kept.detach())
 
     def unpack(kept: Any) -> Tensor:
         if isinstance(kept, Tensor):
