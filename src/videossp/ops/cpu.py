@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import LOG2E, ask, exp2, kernel, narrow, rows, sigmoid, softplus, widen
+from videossp.ops.vector import LOG2E, ask, exp2, kernel, narrow, rows, sigmoid, softplus, whole_vectors, widen
 
 BLOCK = (
     96  # channels of one job: a divisor of every published d_inner; (d_state, BLOCK) stays in the L1 cache
@@ -24,8 +24,8 @@ AHEAD = 2  # steps from asking for a row to reading it
 # then sees that nothing overlaps, where for many small arrays it would check all pairs before every loop.
 SKIP, SHIFT, DT, DTU, OUT = range(5)  # forward: D, bias; of one step dt, dt u, y
 GDT, GY, GDTU, GSKIP, GSHIFT = 2, 4, 5, 6, 7  # backward: gradients of dt, y, dt u of one step; of D and bias
-DECAY, STATE = range(2)  # of one channel and state: A log2(e) or exp(dt A); h
-GH, GA = 2, 3  # backward: gradients of h and A
+DECAY, STATE = range(2)  # of one channel and state: A log2(e); h
+GH, GA = 1, 2  # backward: gradients of h and A
 X, SLOPE, DTX = 0, 1, 3  # backward, of one step: u, slope of softplus, dt u; DT as above
 
 
@@ -42,6 +42,7 @@ def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):
     A2 is A log2(e), (d_state, d_inner); states is (batch, chunks, d_state, d_inner) or empty, and
     receives the state at the start of each chunk, for the backward.
     """
+    whole_vectors()
     length, (d_state, d_inner) = u.shape[1], A2.shape
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, first = job // blocks, job % blocks * BLOCK
@@ -88,6 +89,7 @@ def _scan_block_backward(
     dB and dC are (blocks, batch, length, d_state), dA (batch, d_state, d_inner), dD and dbias
     (batch, d_inner): one slot per job, summed by the caller. An empty array is not wanted.
     """
+    whole_vectors()
     length, (d_state, d_inner) = u.shape[1], A2.shape
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, block = job // blocks, job % blocks
@@ -96,8 +98,9 @@ def _scan_block_backward(
     width = last - first
     row = np.zeros((8, BLOCK), np.float32)
     seen = np.zeros((CHUNK, 4, BLOCK), np.float32)
-    own = np.zeros((d_state, 4, BLOCK), np.float32)
-    past = np.zeros((CHUNK, d_state, BLOCK), np.float32)
+    own = np.zeros((d_state, 3, BLOCK), np.float32)
+    h = np.zeros((CHUNK + 1, d_state, BLOCK), np.float32)  # before step s, and after it at s + 1
+    decay = np.zeros((CHUNK, d_state, BLOCK), np.float32)
     row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]
     for n in range(d_state):
         own[n, DECAY, :width] = A2[n, first:last]
@@ -105,7 +108,7 @@ def _scan_block_backward(
         start = chunk * CHUNK
         steps = min(CHUNK, length - start)
         for n in range(d_state):
-            own[n, STATE, :width] = states[batch, chunk, n, first:last]
+            h[0, n, :width] = states[batch, chunk, n, first:last]
         for s in range(steps):
             t = _time(start + s, length, reverse)
             if s + AHEAD < steps:
@@ -123,9 +126,9 @@ def _scan_block_backward(
             for n in range(d_state):
                 b = B[batch, t, n]
                 for c in range(BLOCK):
-                    h = own[n, STATE, c]
-                    past[s, n, c] = h
-                    own[n, STATE, c] = exp2(seen[s, DT, c] * own[n, DECAY, c]) * h + seen[s, DTX, c] * b
+                    e = exp2(seen[s, DT, c] * own[n, DECAY, c])
+                    decay[s, n, c] = e
+                    h[s + 1, n, c] = e * h[s, n, c] + seen[s, DTX, c] * b
         for s in range(steps - 1, -1, -1):
             t = _time(start + s, length, reverse)
             if start + s >= AHEAD:
@@ -145,16 +148,15 @@ def _scan_block_backward(
                 sum_b, sum_c = np.float32(0.0), np.float32(0.0)
                 for c in range(BLOCK):
                     gh = own[n, GH, c] + row[GY, c] * k
-                    sum_c += row[GY, c] * own[n, STATE, c]
+                    sum_c += row[GY, c] * h[s + 1, n, c]
                     sum_b += gh * seen[s, DTX, c]
                     row[GDTU, c] += gh * b
-                    h = past[s, n, c]
-                    back = gh * exp2(seen[s, DT, c] * own[n, DECAY, c])
-                    own[n, GH, c], own[n, STATE, c] = back, h
-                    row[GDT, c] += back * h * own[n, DECAY, c]
+                    back = gh * decay[s, n, c]
+                    own[n, GH, c] = back
+                    row[GDT, c] += back * h[s, n, c] * own[n, DECAY, c]
                 if dA.size > 0:
                     for c in range(BLOCK):
-                        own[n, GA, c] += own[n, GH, c] * own[n, STATE, c] * seen[s, DT, c]
+                        own[n, GA, c] += own[n, GH, c] * h[s, n, c] * seen[s, DT, c]
                 if dB.size > 0:
                     dB[block, batch, t, n] = sum_b
                 if dC.size > 0:

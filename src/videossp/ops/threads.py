@@ -8,9 +8,12 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import numpy as np
 import torch
 
+TINY, ONE = np.float32(1e-40), np.float32(1)  # their product says what this thread does with denormals
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
@@ -23,12 +26,15 @@ def run_jobs(kernel: Callable[..., None], jobs: int, *arguments: object) -> None
             kernel(job, *arguments)
 
     helpers = min(torch.get_num_threads(), jobs) - 1
-    if helpers < 1:
-        return work()
     key = os.getpid(), helpers  # threads do not survive a fork: a child makes its own pool
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(helpers, thread_name_prefix="videossp-scan")
+    if helpers and key not in _pools:
+        _pools[key] = ThreadPoolExecutor(helpers, "videossp-scan", partial(torch.set_flush_denormal, True))
     running = [_pools[key].submit(work) for _ in range(helpers)]
-    work()
+    flushing = bool(TINY * ONE == 0)
+    torch.set_flush_denormal(True)
+    try:
+        work()
+    finally:
+        torch.set_flush_denormal(flushing)
     for future in running:
         future.result()

@@ -59,6 +59,18 @@ def rows(x: Tensor) -> np.ndarray:
 
 
 @intrinsic
+def whole_vectors(typingctx):
+    """At the top of a kernel: vectors as wide as the machine has. LLVM would use half of Intel's AVX-512."""
+
+    def codegen(context, builder, signature, args):
+        # llvmlite's own `add` takes plain attributes only.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def widen(typingctx, x):
     """An element of `rows` as float32."""
     if x == types.float32:
