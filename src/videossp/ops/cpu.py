@@ -36,14 +36,14 @@ def _time(step, length, reverse):
 
 
 @kernel()
-def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):
+def _scan_block(job, u, delta, A, B, C, D, bias, h0, y, states, reverse):
     """One clip, one block of channels: walk the sequence once, keep the state in cache.
 
-    A2 is A log2(e), (d_state, d_inner); states is (batch, chunks, d_state, d_inner) or empty, and
-    receives the state at the start of each chunk, for the backward.
+    h0 is (batch, d_inner, d_state), or empty for zero; states is (batch, chunks, d_state, d_inner) or empty,
+    and receives the state at the start of each chunk, for the backward.
     """
     whole_vectors()
-    length, (d_state, d_inner) = u.shape[1], A2.shape
+    length, (d_inner, d_state) = u.shape[1], A.shape
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, first = job // blocks, job % blocks * BLOCK
     last = min(first + BLOCK, d_inner)
@@ -52,7 +52,9 @@ def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):
     own = np.zeros((d_state, 2, BLOCK), np.float32)
     row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]
     for n in range(d_state):
-        own[n, DECAY, :width], own[n, STATE, :width] = A2[n, first:last], h0[batch, n, first:last]
+        own[n, DECAY, :width] = A[first:last, n] * LOG2E
+        if h0.size > 0:
+            own[n, STATE, :width] = h0[batch, first:last, n]
     for step in range(length):
         t = _time(step, length, reverse)
         if step + AHEAD < length:
@@ -82,7 +84,7 @@ def _scan_block(job, u, delta, A2, B, C, D, bias, h0, y, states, reverse):
 
 @kernel()
 def _scan_block_backward(
-    job, dy, u, delta, A2, B, C, D, bias, states, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse
+    job, dy, u, delta, A, B, C, D, bias, states, du, ddelta, dB, dC, dA, dD, dbias, dh0, reverse
 ):
     """Gradients of one clip and channel block: per chunk, recompute the states, then walk back.
 
@@ -90,7 +92,7 @@ def _scan_block_backward(
     (batch, d_inner): one slot per job, summed by the caller. An empty array is not wanted.
     """
     whole_vectors()
-    length, (d_state, d_inner) = u.shape[1], A2.shape
+    length, (d_inner, d_state) = u.shape[1], A.shape
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, block = job // blocks, job % blocks
     first = block * BLOCK
@@ -103,7 +105,7 @@ def _scan_block_backward(
     decay = np.zeros((CHUNK, d_state, BLOCK), np.float32)
     row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]
     for n in range(d_state):
-        own[n, DECAY, :width] = A2[n, first:last]
+        own[n, DECAY, :width] = A[first:last, n] * LOG2E
     for chunk in range((length - 1) // CHUNK, -1, -1):
         start = chunk * CHUNK
         steps = min(CHUNK, length - start)
@@ -191,10 +193,8 @@ def _jobs(u: Tensor) -> int:
 
 
 def _constants(A: Tensor, D: Tensor | None, bias: Tensor | None) -> list[np.ndarray]:
-    """A in base 2 as (d_state, d_inner); D and bias, zero where there is none."""
-    zero = A.new_zeros(A.shape[0])
-    constants = A.mT * LOG2E.item(), zero if D is None else D, zero if bias is None else bias
-    return [x.detach().contiguous().numpy() for x in constants]
+    """A; D and bias, zero where there is none."""
+    return [(A.new_zeros(len(A)) if x is None else x).detach().contiguous().numpy() for x in (A, D, bias)]
 
 
 def states_shape(shape: torch.Size, d_state: int, keep: bool) -> tuple[int, int, int, int]:
@@ -220,16 +220,14 @@ def scan_forward(
 
     Arguments as `scan_reference`: u and delta float32 or bfloat16, the rest float32.
     """
-    batch, length, d_inner = u.shape
-    d_state = A.shape[1]
-    start = u.new_zeros(batch, d_state, d_inner, dtype=torch.float32) if h0 is None else h0.mT
     y = u.new_empty(u.shape)
-    states = torch.empty(states_shape(u.shape, d_state, keep_states))
+    states = torch.empty(states_shape(u.shape, A.shape[1], keep_states))
     sequences = [rows(x) for x in (u, delta)]
     steps = [rows(x) for x in (B, C)]
-    A2, skip, shift = _constants(A, D, bias)
-    h = start.detach().contiguous().numpy()
-    run_jobs(_scan_block, _jobs(u), *sequences, A2, *steps, skip, shift, h, rows(y), states.numpy(), reverse)
+    decay, skip, shift = _constants(A, D, bias)
+    start = (torch.empty(0, 0, 0) if h0 is None else h0.detach().contiguous()).numpy()
+    outputs = rows(y), states.numpy()
+    run_jobs(_scan_block, _jobs(u), *sequences, decay, *steps, skip, shift, start, *outputs, reverse)
     return y, states
 
 
@@ -263,12 +261,12 @@ def scan_backward(
     dA, dB, dC, dD, dbias, dh0 = (x.numpy() for x in grads[2:])
     sequences = [rows(x) for x in (dy, u, delta)]
     steps = [rows(x) for x in (B, C)]
-    A2, skip, shift = _constants(A, D, bias)
+    decay, skip, shift = _constants(A, D, bias)
     outputs = du, ddelta, dB, dC, dA, dD, dbias, dh0
     run_jobs(
         _scan_block_backward,
         _jobs(u),
-        *(*sequences, A2, *steps, skip, shift, states.numpy(), *outputs, reverse),
+        *(*sequences, decay, *steps, skip, shift, states.numpy(), *outputs, reverse),
     )
     finish: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,

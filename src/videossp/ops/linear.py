@@ -16,18 +16,14 @@ from videossp.ops.choice import fused
 # By weight: its version, and itself as oneDNN wants it.
 _packed: Any = WeakTensorKeyDictionary()
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-# torch's default for float32. It runs AVX-512 on Intel's processors, a tenth faster than oneDNN; on AMD's, at half speed.
+# torch's default for float32: on Intel's processors a tenth faster than oneDNN, on AMD's it halves the speed.
 MKL = torch.backends.mkl.is_available() and not get_host_cpu_name().startswith(("znver", "bdver", "btver"))
-
-
-def _by_mkl(x: Tensor, bias: Tensor | None) -> bool:
-    return MKL and x.dtype == torch.float32 and bias is None  # a bias costs it another pass
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x weight^T + bias by the faster library."""
-    if _by_mkl(x, bias):
-        return F.linear(x, weight)
+    if MKL and x.dtype == torch.float32:
+        return F.linear(x, weight, bias)
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return out
 
@@ -78,7 +74,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if not torch.is_grad_enabled():
         frozen = isinstance(weight, nn.Parameter) and not weight.requires_grad
-        if frozen and not _by_mkl(x, bias):
+        if frozen and not (MKL and x.dtype == torch.float32):
             weight = _arranged(weight, x.numel() // x.shape[-1])
         return _product(x, weight, bias)
     if _packed:
