@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from videossp.ops.choice import fused
 from videossp.ops.reference import conv_reference
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import ask, kernel, narrow, rows, sigmoid, widen
+from videossp.ops.vector import ask, kernel, narrow, rows, sigmoid, whole_vectors, widen
 
 BLOCK = 96  # channels of one job
 TAPS = 4  # of the published models; other widths take the reference
@@ -21,6 +21,7 @@ AHEAD = 2  # rows from asking for a row to reading it
 @kernel()
 def _conv_block(job, x, weight, bias, u, u_b):
     """One clip, one block of channels. weight is (2, TAPS, d_inner), bias (2, d_inner)."""
+    whole_vectors()
     length, d_inner = x.shape[1], weight.shape[2]
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, first = job // blocks, job % blocks * BLOCK
@@ -87,6 +88,7 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
 
     At row t the gradients before the activation are made; three rows later all that row t gave is known.
     """
+    whole_vectors()
     length, d_inner = x.shape[1], weight.shape[2]
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, first = job // blocks, job % blocks * BLOCK

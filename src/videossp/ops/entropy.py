@@ -6,7 +6,7 @@ from torch import Tensor
 
 from videossp.ops.choice import fused
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import LINE, LOG2E, exp2, kernel, rows, widen
+from videossp.ops.vector import LINE, LOG2E, exp2, kernel, rows, whole_vectors, widen
 
 ROWS = 128  # of one job
 
@@ -14,6 +14,7 @@ ROWS = 128  # of one job
 @kernel()
 def _entropy_rows(job, x, out):
     """ROWS rows of x (1, rows, width); log s - sum(e v) / s with e = exp(v), s = sum(e), v = x - max(x)."""
+    whole_vectors()
     width = x.shape[2]
     row = np.empty(-(-width // LINE) * LINE, np.float32)
     top = np.empty(LINE, np.float32)

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from videossp.ops.choice import fused
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import kernel, narrow, rows, sigmoid, widen
+from videossp.ops.vector import kernel, narrow, rows, sigmoid, whole_vectors, widen
 
 ROWS = 128  # of one job
 
@@ -18,6 +18,7 @@ ROWS = 128  # of one job
 @kernel()
 def _gate_rows(job, y, y_b, z, total, out, width):
     """ROWS rows of one clip; total, if not empty, receives y + y_b for the backward."""
+    whole_vectors()
     length = y.shape[1]
     jobs = (length + ROWS - 1) // ROWS
     batch, start = job // jobs, job % jobs * ROWS
@@ -34,6 +35,7 @@ def _gate_rows(job, y, y_b, z, total, out, width):
 
 @kernel()
 def _gate_rows_backward(job, dout, total, z, dy, dz, width):
+    whole_vectors()
     length = total.shape[1]
     jobs = (length + ROWS - 1) // ROWS
     batch, start = job // jobs, job % jobs * ROWS

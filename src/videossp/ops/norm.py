@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from videossp.ops.choice import fused
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import kernel, narrow, rows, widen
+from videossp.ops.vector import kernel, narrow, rows, whole_vectors, widen
 
 ROWS = 128  # of one job
 
@@ -18,6 +18,7 @@ ROWS = 128  # of one job
 @kernel()
 def _norm_rows(job, residual, hidden, weight, eps, total, x, scale):
     """ROWS rows of one clip; scale (batch, length) receives 1 / sqrt(mean square + eps)."""
+    whole_vectors()
     (length, width), jobs = total.shape[1:], (total.shape[1] + ROWS - 1) // ROWS
     batch, start = job // jobs, job % jobs * ROWS
     for t in range(start, min(start + ROWS, length)):
@@ -41,6 +42,7 @@ def _norm_rows(job, residual, hidden, weight, eps, total, x, scale):
 @kernel()
 def _norm_rows_backward(job, dtotal, dx, total, scale, weight, dsum, dweight):
     """dtotal may be empty, for zero; dweight is (jobs, width) or empty."""
+    whole_vectors()
     (length, width), jobs = total.shape[1:], (total.shape[1] + ROWS - 1) // ROWS
     batch, start = job // jobs, job % jobs * ROWS
     for t in range(start, min(start + ROWS, length)):
