@@ -247,9 +247,26 @@ def test_extreme_steps(value):
     close(selective_scan(Scan(**tensors)).double(), expected, 1e-5)
 
 
-@pytest.mark.parametrize("name", ["u", "delta", "B"])
+def test_decays_from_almost_one_to_nothing():
+    """Both ways to compute a decay meet here: as it is, and down to where float32 ends."""
+    tensors = arguments(1, 60, 100, 16)
+    tensors["delta"] = torch.linspace(-5, 40, 60)[None, :, None] + tensors["delta"]
+    tensors["A"] = -torch.logspace(-3, 2, 16) * torch.linspace(0.5, 1.5, 100)[:, None]
+    run = lambda t, reverse: selective_scan(Scan(**t, reverse=reverse))  # noqa: E731
+    fast = outputs_and_gradients(run, tensors, False, torch.float32)
+    slow = outputs_and_gradients(lambda t, _: scan_reference(**t), tensors, False, torch.float64)
+    for x, y in zip(fast, slow, strict=True):
+        close(x, y, 2e-5)
+
+
+@pytest.mark.parametrize("name", ["u", "delta", "A", "B"])
 def test_a_nan_that_comes_in_comes_out(name):
     tensors = arguments(1, 10, 3, 2)
+    if name == "A":
+        tensors["A"][2] = float("nan")
+        y = selective_scan(Scan(**tensors))
+        assert torch.isfinite(y[:, :, :2]).all() and torch.isnan(y[:, :, 2]).all()
+        return
     tensors[name][:, 4] = float("nan")
     y = selective_scan(Scan(**tensors))
     assert torch.isfinite(y[:, :4]).all() and torch.isnan(y[:, 4:]).all()
@@ -283,6 +300,23 @@ def test_bfloat16_keeps_a_float32_state():
 def test_shapes_that_disagree_are_named(change):
     with pytest.raises(ValueError, match=rf"^{next(iter(change))} must be"):
         Scan(**(arguments(1, 5, 3, 2) | change))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_thread_of_a_kernel_computes_with_denormals_and_the_caller_still_does(threads):
+    """On Intel's processors an operation on a denormal takes as long as a hundred others."""
+    torch.set_num_threads(threads)
+    tensors = arguments(1, 40, 300, 4)
+    tensors |= {"u": torch.zeros(1, 40, 300), "h0": torch.full((1, 300, 4), 1e-39), "delta": tensors["u"] - 9}
+    assert (scan_reference(**tensors) != 0).any()
+    assert (selective_scan(Scan(**tensors)) == 0).all()
+    assert 1e-40 * torch.ones(1) != 0
+    torch.set_flush_denormal(True)
+    try:
+        selective_scan(Scan(**tensors))
+        assert 1e-40 * torch.ones(1) == 0
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_several_threads_may_scan_at_once():

@@ -12,7 +12,22 @@ import torch
 from torch import Tensor
 
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import LOG2E, ask, exp2, kernel, narrow, rows, sigmoid, softplus, whole_vectors, widen
+from videossp.ops.vector import (
+    LOG2E,
+    LOWEST,
+    ask,
+    exp2,
+    exp2_of_product,
+    kernel,
+    larger,
+    narrow,
+    rows,
+    sigmoid,
+    softplus,
+    whole_vectors,
+    widen,
+    work_array,
+)
 
 BLOCK = (
     96  # channels of one job: a divisor of every published d_inner; (d_state, BLOCK) stays in the L1 cache
@@ -48,11 +63,12 @@ def _scan_block(job, u, delta, A, B, C, D, bias, h0, y, states, reverse):
     batch, first = job // blocks, job % blocks * BLOCK
     last = min(first + BLOCK, d_inner)
     width = last - first
-    row = np.zeros((5, BLOCK), np.float32)
-    own = np.zeros((d_state, 2, BLOCK), np.float32)
+    row, own = work_array((5, BLOCK)), work_array((d_state, 2, BLOCK))
+    steepest = work_array((d_state,))
     row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]
     for n in range(d_state):
         own[n, DECAY, :width] = A[first:last, n] * LOG2E
+        steepest[n] = own[n, DECAY].min()
         if h0.size > 0:
             own[n, STATE, :width] = h0[batch, first:last, n]
     for step in range(length):
@@ -72,12 +88,23 @@ def _scan_block(job, u, delta, A, B, C, D, bias, h0, y, states, reverse):
             row[OUT, c] = row[SKIP, c] * row[DTU, c]
             row[DT, c] = softplus(row[DT, c] + row[SHIFT, c])
             row[DTU, c] *= row[DT, c]
+        longest = np.float32(0.0)
+        for c in range(BLOCK):
+            longest = larger(longest, row[DT, c])
         for n in range(d_state):
             b, k = B[batch, t, n], C[batch, t, n]
-            for c in range(BLOCK):
-                state = exp2(row[DT, c] * own[n, DECAY, c]) * own[n, STATE, c] + row[DTU, c] * b
-                own[n, STATE, c] = state
-                row[OUT, c] += state * k
+            if longest * steepest[n] > LOWEST:
+                for c in range(BLOCK):
+                    e = exp2_of_product(row[DT, c], own[n, DECAY, c])
+                    state = e * own[n, STATE, c] + row[DTU, c] * b
+                    own[n, STATE, c] = state
+                    row[OUT, c] += state * k
+            else:
+                for c in range(BLOCK):
+                    e = exp2(row[DT, c] * own[n, DECAY, c])
+                    state = e * own[n, STATE, c] + row[DTU, c] * b
+                    own[n, STATE, c] = state
+                    row[OUT, c] += state * k
         for c in range(width):
             y_t[c] = narrow(y_t, row[OUT, c])
 
@@ -98,9 +125,8 @@ def _scan_block_backward(
     first = block * BLOCK
     last = min(first + BLOCK, d_inner)
     width = last - first
-    row = np.zeros((8, BLOCK), np.float32)
-    seen = np.zeros((CHUNK, 4, BLOCK), np.float32)
-    own = np.zeros((d_state, 3, BLOCK), np.float32)
+    row, own = work_array((8, BLOCK)), work_array((d_state, 3, BLOCK))
+    seen = work_array((CHUNK, 4, BLOCK))
     h = np.zeros((CHUNK + 1, d_state, BLOCK), np.float32)  # before step s, and after it at s + 1
     decay = np.zeros((CHUNK, d_state, BLOCK), np.float32)
     row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]

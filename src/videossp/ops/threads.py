@@ -1,7 +1,9 @@
 """Jobs of a kernel on a thread pool of our own.
 
 The kernels release the GIL; and unlike Numba's thread layers, this pool may be used from several
-Python threads at once and survives a fork.
+Python threads at once and survives a fork. While they run, numbers below 1e-38 are zero: a gradient that
+decays over the sequence passes through them, and an operation on one takes Intel's processors as long as a
+hundred others.
 """
 
 import itertools
@@ -25,7 +27,7 @@ def run_jobs(kernel: Callable[..., None], jobs: int, *arguments: object) -> None
         while (job := next(todo)) < jobs:
             kernel(job, *arguments)
 
-    helpers = min(torch.get_num_threads(), jobs) - 1
+    helpers = max(0, min(torch.get_num_threads(), jobs) - 1)
     key = os.getpid(), helpers  # threads do not survive a fork: a child makes its own pool
     if helpers and key not in _pools:
         _pools[key] = ThreadPoolExecutor(helpers, "videossp-scan", partial(torch.set_flush_denormal, True))

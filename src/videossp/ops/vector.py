@@ -12,12 +12,15 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic as numba_intrinsic
+from numba.np.arrayobj import populate_array
 from torch import Tensor
 
 LOG2E = np.float32(1.4426950408889634)
 # No "nnan"/"ninf": a NaN that comes in must come out.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+LOWEST = np.float32(-126.0)  # 2**LOWEST is the smallest float32 with all its bits
+SHIFT = 1.5 * 2**23  # a float32 of this size has no fraction
 LINE = 16  # float32 values of a cache line
 
 
@@ -68,6 +71,49 @@ def whole_vectors(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def work_array(typingctx, shape):
+    """A zeroed float32 array on the stack of the kernel, which calls this outside of any loop.
+
+    It begins with a cache line, so that no vector lies across two; and LLVM sees that it overlaps nothing,
+    where it would check an array of the heap against every other before every loop. For some ten kilobytes.
+    """
+    kind = types.Array(types.float32, len(shape), "C")
+
+    def codegen(context, builder, signature, args):
+        sides = cgutils.unpack_tuple(builder, args[0])
+        strides = [ir.Constant(sides[0].type, 4)]  # bytes, from the last to the first
+        for side in reversed(sides):
+            strides.append(builder.mul(strides[-1], side))
+        size = strides.pop()
+        place = builder.alloca(ir.IntType(8), size)
+        place.align = 4 * LINE
+        cgutils.memset(builder, place, size, 0)
+        array = context.make_array(kind)(context, builder)
+        populate_array(
+            array,
+            data=builder.bitcast(place, ir.FloatType().as_pointer()),
+            shape=sides,
+            strides=strides[::-1],
+            itemsize=context.get_constant(types.intp, 4),
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return kind(shape), codegen
+
+
+@intrinsic
+def larger(typingctx, x, y):
+    """The larger of two float32, NaN if one is."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.FloatType(), 2 * [ir.FloatType()])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.maximum.f32"), args)
+
+    return types.float32(types.float32, types.float32), codegen
 
 
 @intrinsic
@@ -143,6 +189,40 @@ def _nearest(typingctx, x):
 
 
 @intrinsic
+def _shifted(typingctx, x, y):
+    """SHIFT + x y, rounded once: x y to the nearest whole number, in the low bits."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.FloatType(), 3 * [ir.FloatType()])
+        fma = cgutils.get_or_insert_function(builder.module, kind, "llvm.fma.f32")
+        return builder.call(fma, [*args, ir.Constant(ir.FloatType(), SHIFT)])
+
+    return types.float32(types.float32, types.float32), codegen
+
+
+@intrinsic
+def _unshifted(typingctx, x):
+    """x - SHIFT; not for LLVM to cancel against the SHIFT before."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fsub(args[0], ir.Constant(ir.FloatType(), SHIFT))
+
+    return types.float32(types.float32), codegen
+
+
+@intrinsic
+def _times_power_of_shifted(typingctx, x, shifted):
+    """x * 2**whole, for shifted = SHIFT + whole."""
+
+    def codegen(context, builder, signature, args):
+        i32 = ir.IntType(32)
+        exponent = builder.shl(builder.bitcast(args[1], i32), ir.Constant(i32, 23))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], i32), exponent), ir.FloatType())
+
+    return types.float32(types.float32, types.float32), codegen
+
+
+@intrinsic
 def _times_power_of_two(typingctx, x, exponent):
     """x * 2**exponent for a whole exponent, added to the exponent bits of x."""
 
@@ -157,16 +237,28 @@ def _times_power_of_two(typingctx, x, exponent):
 @kernel(inline="always")
 def exp2(x):
     """2**x for x <= 0 to 1e-7 relative: 2**whole by exponent bits, 2**rest by a minimax polynomial."""
-    x = np.float32(-126.0) if x < np.float32(-126.0) else x
+    x = LOWEST if x < LOWEST else x
     whole = _nearest(x)
-    r = x - whole
+    return _times_power_of_two(_exp2_of_rest(x - whole), whole)
+
+
+@kernel(inline="always")
+def exp2_of_product(x, y):
+    """2**(x y) for LOWEST < x y <= 0, in a quarter fewer instructions than `exp2`."""
+    shifted = _shifted(x, y)
+    return _times_power_of_shifted(_exp2_of_rest(x * y - _unshifted(shifted)), shifted)
+
+
+@kernel(inline="always")
+def _exp2_of_rest(r):
+    """2**r for -0.5 <= r <= 0.5 by a minimax polynomial."""
     q = np.float32(1.333353844e-03)
     q = q * r + np.float32(9.666245633e-03)
     q = q * r + np.float32(5.550500215e-02)
     q = q * r + np.float32(2.402235134e-01)
     q = q * r + np.float32(6.931471435e-01)
     # 1 + r q is exact at r = 0, so that a decay close to 1 stays right over thousands of steps.
-    return _times_power_of_two(np.float32(1.0) + r * q, whole)
+    return np.float32(1.0) + r * q
 
 
 @kernel(inline="always")
