@@ -4,14 +4,18 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
-import pytest
-import torch
-from safetensors import safe_open
+from videossp import prepare_process
 
-from videossp.classifier import Classifier
-from videossp.tuner import Spec
+prepare_process()  # before torch is loaded: two workers on two cores must not spin
+
+import av  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+
+from videossp.classifier import Classifier  # noqa: E402
+from videossp.tuner import Spec  # noqa: E402
 
 DATA = Path(__file__).parent / "data"
 SMALL = Spec(depth=3, d_model=32, frames=4, size=(32, 32), d_state=4)

@@ -7,7 +7,7 @@ import torch
 
 from conftest import SMALL
 from videossp.ops.scan import Scan
-from videossp.tokens import Layout, Tokens
+from videossp.tokens import Layout, Prompts, Tokens
 from videossp.tuner import OPS, Chain, Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba, drop
 
@@ -30,7 +30,13 @@ class Spy(Tuner):
         super().__init__()
         self.calls = []
 
+    def edit_clip(self, clip, memory):
+        memory["spy"] = len(clip)
+        self.calls.append((-1, "clip"))
+        return clip
+
     def edit_tokens(self, layer, tokens):
+        assert tokens.memory["spy"] == len(tokens.hidden)
         self.calls.append((layer, "tokens"))
         return tokens
 
@@ -40,8 +46,8 @@ class Spy(Tuner):
         return scan
 
     def edit_output(self, layer, op, x, y):
-        x = x.u if isinstance(x, Scan) else x
-        assert (x.shape[-1], y.shape[-1]) == SMALL.width(op)
+        x = x.u if isinstance(x, Scan) else x.hidden if isinstance(x, Tokens) else x
+        assert op == "cls" or (x.shape[-1], y.shape[-1]) == SMALL.width(op)
         self.calls.append((layer, op))
         return y
 
@@ -53,13 +59,14 @@ def test_every_call_point_is_passed_in_the_documented_order(backbone, clip):
     forward = ["x_proj", "dt_proj", "edit scan", "scan"]
     backward = [f"{op}_b" for op in forward]
     block = ["tokens", "in_proj", *forward, *backward, "out_proj", "mixer"]
-    assert spy.calls == [(layer, op) for layer in range(SMALL.depth) for op in block]
-    assert set(OPS) == {op for _, op in spy.calls if not op.startswith(("tokens", "edit"))}
+    inside = [(layer, op) for layer in range(SMALL.depth) for op in block]
+    assert spy.calls == [(-1, "clip"), *inside, (SMALL.depth, "cls")]
+    assert set(OPS) == {op for _, op in inside if not op.startswith(("tokens", "edit"))}
 
 
 def test_a_chain_speaks_in_order(backbone, clip):
     first, second = Spy(), Spy()
-    backbone(clip, Chain(first, second))
+    backbone(clip, Chain({"first": first, "second": second}))
     assert first.calls == second.calls and first.calls
 
 
@@ -74,10 +81,10 @@ def test_patches_are_laid_out_frame_by_frame_and_row_by_row(backbone):
 
 
 def test_the_first_position_sees_the_whole_clip(backbone, clip):
-    out = backbone(clip)[:, 0]
+    out = backbone(clip)
     other = clip.clone()
     other[:, :, -1, -16:, -16:] += 1
-    assert not torch.allclose(backbone(other)[:, 0], out)
+    assert not torch.allclose(backbone(other), out)
 
 
 def test_clips_do_not_see_their_batch_mates(backbone, clip):
@@ -133,16 +140,32 @@ def test_named_backbones_have_blocks_of_the_published_size(name):
     assert count == sizes.get(name.removeprefix("videomamba_"), count)
 
 
-def test_tokens_gain_slots_and_keep_their_patches():
+def test_tokens_gain_prompts_and_keep_their_patches():
     hidden = torch.arange(2 * 9 * 3.0).reshape(2, 9, 3)
     tokens = Tokens(hidden, hidden + 100, Layout(2, (2, 2)))
-    wide = tokens.add_slots(2)
-    assert wide.layout.length == 13 == wide.hidden.shape[1] and not wide.slots().any()
-    assert torch.equal(wide.patches(), tokens.patches())
-    assert torch.equal(wide.residual[:, 1:5], tokens.residual[:, 1:5]) and not wide.residual[:, 5:7].any()
-    written = wide.write(slots=torch.ones(2, 2, 2, 3))
-    assert written.slots().all() and not wide.slots().any()  # the original is untouched
-    assert torch.equal(written.patches(), wide.patches()) and torch.equal(written.hidden[:, 0], hidden[:, 0])
+    wide = (
+        tokens.insert("own", "frame_end", 2).insert("other", "frame_end", 1).insert("head", "before_cls", 1)
+    )
+    assert wide.layout.length == 16 == wide.hidden.shape[1] and not wide.part("own").any()
+    assert torch.equal(wide.part("patches"), tokens.part("patches"))
+    assert torch.equal(wide.part("cls"), hidden[:, :1])
+    assert torch.equal(wide.residual_part("patches"), tokens.residual[:, 1:].unflatten(1, (2, 4)))
+    written = wide.write(own=torch.ones(2, 2, 2, 3))
+    assert written.part("own").all() and not wide.part("own").any()  # the original is untouched
+    assert torch.equal(written.hidden[:, 6:8], torch.ones(2, 2, 3)) and not written.hidden[:, 8].any()
+    assert torch.equal(written.part("patches"), wide.part("patches"))
+    again = written.restart(own=torch.full((2, 3), 5.0))
+    assert not again.part("own").any() and (again.residual_part("own") == 5).all()
+    assert torch.equal(again.residual_part("patches"), wide.residual_part("patches"))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("cls", "end"), ("patches", "end"), ("own", "end"), ("new", "middle")]
+)
+def test_a_group_of_prompts_has_a_name_and_a_place_of_its_own(name, place):
+    layout = Layout(2, (2, 2)).add(Prompts("own", "frame_start", 1))
+    with pytest.raises(ValueError, match="positions named|no place 'middle'; there are before_cls"):
+        layout.add(Prompts(name, place, 1))
 
 
 def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
@@ -157,7 +180,7 @@ def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
         ):
             out = backbone(clip)
         kept.append([shape for shape in shapes if shape[-1] == SMALL.d_inner])
-        grads.append(torch.autograd.grad(out[:, 0].square().sum(), clip)[0])
+        grads.append(torch.autograd.grad(out.square().sum(), clip)[0])
     assert torch.equal(*grads)
     assert len(kept[0]) > 3 * SMALL.depth and not kept[1]
 

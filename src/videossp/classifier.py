@@ -18,7 +18,7 @@ from videossp.clips import ClipFormat, Sampling, read_views
 from videossp.methods import METHODS
 from videossp.ops.linear import Linear
 from videossp.source import Source, absolute, build_backbone, fingerprint
-from videossp.tuner import Spec, Tuner
+from videossp.tuner import Chain, Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba
 
 Precision = Literal["float32", "bf16"]
@@ -65,6 +65,7 @@ class Classifier(nn.Module):
         self.classes, self.form, self.source = tuple(classes), form, source
         self.method, self.options = method, dict(options)
         self.precision: Precision = "float32"
+        self.merged = False
         self.metrics: dict[str, Any] = {}
         self.notes: tuple[str, ...] = ()  # what of the checkpoint was resized, left out or made fresh
         self.sha256 = fingerprint(backbone)
@@ -101,7 +102,7 @@ class Classifier(nn.Module):
             backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint.
             num_classes: number of classes; default: of `classes`, else of the checkpoint's head.
             classes: their names, in the order of the labels.
-            method: a name of `methods.METHODS`.
+            method: a name of `methods.METHODS`, or several joined by "+", which speak one after the other.
             weights: path or hub id of the weights of a named backbone. Without it they are random.
             frames: of a clip; default: the backbone's. Position embeddings are resized to it.
             size: of a clip in pixels, (height, width) or one number for both; default: the backbone's.
@@ -109,7 +110,7 @@ class Classifier(nn.Module):
             drop_path: stochastic depth of the backbone while training.
             dropout: before the linear head, while training.
             seed: of everything that starts at random.
-            **options: of the method, see its class.
+            **options: of the method, see its class; of a chain by name, lora={"rank": 8}.
 
         Raises:
             ValueError: unknown method or option; the message lists what there is.
@@ -154,10 +155,27 @@ class Classifier(nn.Module):
                 module.weight.data = module.weight.data.bfloat16()
         return self
 
+    def merge(self) -> str:
+        """Fold into frozen weights what the method adds, where that is exact: the same logits, sooner.
+
+        The classifier then only predicts: it can neither be trained nor saved.
+
+        Returns:
+            What was done, and why the rest cannot be.
+        """
+        if self.precision != "float32":
+            raise ValueError("merge in float32, and call to_precision afterwards")
+        blocks: Any = self.backbone.layers
+        self.requires_grad_(False).eval()
+        self.tuner, note = self.tuner.merge(lambda layer, op: getattr(blocks[layer].mixer, op).weight)
+        self.tuner.requires_grad_(False).eval()
+        self.merged = True
+        return note
+
     def _cls(self, clip: Tensor) -> Tensor:
         rounded = self.precision == "bf16"
         with torch.autocast(clip.device.type, torch.bfloat16) if rounded else nullcontext():
-            return self.backbone(clip, self.tuner)[:, 0]
+            return self.backbone(clip, self.tuner)
 
     def features(self, clip: Tensor) -> Tensor:
         """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""
@@ -194,7 +212,9 @@ class Classifier(nn.Module):
         return {name: x for name, x in self.named_parameters() if x.requires_grad}
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapter folder: the tuned tensors, the config and a model card; no backbone tensor."""
+        """Write the adapter folder: the tuned tensors, the config and a model card; no frozen tensor."""
+        if self.merged:
+            raise ValueError("a merged classifier cannot be saved; save it before merge()")
         config = {
             "peft_type": self.method.upper(),
             "task_type": "VIDEO_CLASSIFICATION",
@@ -278,13 +298,22 @@ def place(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
 
 
 def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:
-    """A method by name; unknown names and options are errors that list the known ones."""
-    if method not in METHODS:
-        raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    """A method by name, or a chain of several, "ssp+lora", whose options are nested by name.
+
+    Unknown names and options are errors that list the known ones.
+    """
+    names = method.split("+")
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    if len(names) > 1:
+        if len(set(names)) < len(names):
+            raise ValueError(f"{method}: each method once")
+        if odd := [name for name in options if name not in names or not isinstance(options[name], Mapping)]:
+            raise ValueError(f"{method} has no option {odd[0]}; give those of a member as {names[0]}={{...}}")
+        return Chain({name: make_tuner(name, spec, options.get(name, {})) for name in names})
     known = list(inspect.signature(METHODS[method]).parameters)[1:]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise ValueError(f"{method} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+    if odd := [name for name in options if name not in known]:
+        raise ValueError(f"{method} has no option {', '.join(odd)}; it has {', '.join(known) or 'none'}")
     return METHODS[method](spec, **options)
 
 

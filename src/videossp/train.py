@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -247,11 +248,21 @@ def spaced(name: str) -> str:
 
 
 def parameter_groups(classifier: Classifier, weight_decay: float) -> list[dict[str, Any]]:
-    """The tuned set for the optimiser; biases, norms, gains and scales are not decayed."""
-    tuned = list(classifier.tuned().values())
+    """The tuned set for the optimiser.
+
+    Not decayed: vectors (biases, norms, gains), what the tuner says (`undecayed`), and of a thawed backbone
+    A, cls and positions, which decay would pull away from what was learned.
+    """
+    own = [f"tuner.{pattern}" for pattern in classifier.tuner.undecayed]
+    spared = [*own, "*.A_log", "*.A_b_log", "backbone.cls_token", "backbone.*pos_embed*"]
+
+    def decays(name: str, x: Tensor) -> bool:
+        return x.ndim > 1 and not any(fnmatchcase(name, pattern) for pattern in spared)
+
+    tuned = classifier.tuned()
     return [
-        {"params": [x for x in tuned if x.ndim > 1], "weight_decay": weight_decay},
-        {"params": [x for x in tuned if x.ndim <= 1], "weight_decay": 0.0},
+        {"params": [x for name, x in tuned.items() if decays(name, x)], "weight_decay": weight_decay},
+        {"params": [x for name, x in tuned.items() if not decays(name, x)], "weight_decay": 0.0},
     ]
 
 

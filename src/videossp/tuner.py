@@ -1,9 +1,11 @@
-"""`Tuner`, the three places where a tuning method may speak; `Spec`, what it may know of a backbone."""
+"""`Tuner`, the places where a tuning method may speak; `Spec`, what it may know of a backbone."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from videossp.ops.scan import Scan
@@ -83,16 +85,63 @@ class Spec:
             raise ValueError(f"no op {op!r}; there are {', '.join(OPS)}")
         return widths[op.removesuffix("_b")]
 
+    def rows(self, target: str) -> tuple[str, int, int]:
+        """(op, first, last + 1) of the outputs of a projection, or of a named part of them.
+
+        Parts: in_proj.x and in_proj.z (the gate); x_proj.dt, x_proj.B and x_proj.C.
+        """
+        op, _, part = target.partition(".")
+        out, rank = self.width(op)[1], self.width("dt_proj")[0]
+        parts = {
+            "in_proj": {"x": (0, self.d_inner), "z": (self.d_inner, out)},
+            "x_proj": {
+                "dt": (0, rank),
+                "B": (rank, rank + self.d_state),
+                "C": (rank + self.d_state, out),
+            },
+        }.get(op.removesuffix("_b"), {})
+        if part and part not in parts:
+            raise ValueError(f"{op} has no part {part!r}; it has {', '.join(parts) or 'none'}")
+        return (op, *(parts[part] if part else (0, out)))
+
+    def last_layers(self, layers: int) -> range:
+        """The last `layers` blocks; a ValueError if there are fewer."""
+        if not 1 <= layers <= self.depth:
+            raise ValueError(
+                f"layers must be between 1 and {self.depth}, the blocks of the backbone, got {layers}"
+            )
+        return range(self.depth - layers, self.depth)
+
+    def prompts(self, *shape: int) -> nn.Parameter:
+        """Learnable tokens (*shape, d_model), uniform as in VPT (Jia et al. 2022), by pixels and width."""
+        bound = math.sqrt(6 / (3 * self.patch**2 + self.d_model))
+        return nn.Parameter(torch.empty(*shape, self.d_model).uniform_(-bound, bound))
+
 
 class Tuner(nn.Module):
-    """The three places where a tuning method may speak; by default it stays silent.
+    """The places where a tuning method may speak; by default it stays silent.
 
     A method owns its learned weights. What trains is its parameters, the head, and the backbone
     parameters whose names match a glob pattern of `thaw`; exactly that is saved. The keyword
     arguments of a method's constructor, after `spec`, are its options.
+
+    Attributes:
+        thaw: patterns of the names of backbone parameters that train as well.
+        undecayed: patterns of the names of its own parameters that weight decay spares. It always spares
+            vectors (biases, norms, gains).
+        resizes: the sequence is longer inside the mixer. Such a method comes last in a chain.
     """
 
     thaw: tuple[str, ...] = ()
+    undecayed: tuple[str, ...] = ()
+    resizes: bool = False
+
+    def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
+        """Clip (batch, 3, frames, height, width) that is embedded in place of `clip`.
+
+        What is put into `memory` comes back in `Tokens.memory`.
+        """
+        return clip
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         """Tokens that block `layer` reads in place of `tokens`."""
@@ -103,21 +152,59 @@ class Tuner(nn.Module):
         return scan
 
     def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        """Output of `op` in place of `y`, which the frozen op made of `x` (a tensor; for a scan, a `Scan`).
+        """Output of `op` in place of `y`, which the frozen op made of `x`.
 
-        dt_proj speaks before its bias, which is added inside the scan.
+        x is a tensor (batch, length, width); for a scan, a `Scan`; for the mixer, `Tokens` whose residual is
+        the sum of both streams and whose hidden is its norm. dt_proj speaks before its bias, which is added
+        inside the scan. After the last block op "cls" (layer: the depth) may replace what the head reads: x
+        is the same kind of `Tokens`, their hidden the last mixer's output, and y (batch, d_model) their cls.
         """
         return y
 
+    def merge(self, weight: Callable[[int, str], Tensor]) -> "tuple[Tuner, str]":
+        """Fold into frozen weights what can be folded exactly.
+
+        Args:
+            weight: (layer, op) -> weight of a projection, (features out, features in), to be changed in
+                place.
+
+        Returns:
+            The tuner that remains, and what was done or why nothing can be.
+        """
+        return self, "nothing to fold: it adds no product whose sum with a frozen one is a product"
+
 
 class Chain(Tuner):
-    """Several tuners, one after the other."""
+    """Several tuners, one after the other.
 
-    def __init__(self, *tuners: Tuner) -> None:
+    Args:
+        tuners: by name.
+
+    Raises:
+        ValueError: one that resizes the sequence is not the last.
+    """
+
+    def __init__(self, tuners: Mapping[str, Tuner]) -> None:
         super().__init__()
-        self.tuners: list[Tuner] = list(tuners)
-        self.members = nn.ModuleList(tuners)
-        self.thaw = tuple(pattern for tuner in tuners for pattern in tuner.thaw)
+        early = [name for name in list(tuners)[:-1] if tuners[name].resizes]
+        if early:
+            raise ValueError(f"{early[0]} makes the sequence longer inside the mixer: name it last")
+        for name, tuner in tuners.items():
+            self.add_module(name, tuner)
+        self.names = tuple(tuners)
+        self.thaw = tuple(pattern for tuner in tuners.values() for pattern in tuner.thaw)
+        self.undecayed = tuple(f"{name}.{x}" for name, tuner in tuners.items() for x in tuner.undecayed)
+        self.resizes = any(tuner.resizes for tuner in tuners.values())
+
+    @property
+    def tuners(self) -> list[Tuner]:
+        """The members, in order."""
+        return [getattr(self, name) for name in self.names]
+
+    def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
+        for tuner in self.tuners:
+            clip = tuner.edit_clip(clip, memory)
+        return clip
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         for tuner in self.tuners:
@@ -133,3 +220,9 @@ class Chain(Tuner):
         for tuner in self.tuners:
             y = tuner.edit_output(layer, op, x, y)
         return y
+
+    def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
+        done = {name: tuner.merge(weight) for name, tuner in zip(self.names, self.tuners, strict=True)}
+        return Chain({name: rest for name, (rest, _) in done.items()}), "; ".join(
+            f"{name}: {note}" for name, (_, note) in done.items()
+        )

@@ -114,8 +114,8 @@ class Block(nn.Module):
     def forward(self, tokens: Tokens, layer: int, tuner: Tuner) -> Tokens:
         hidden = drop(tokens.hidden, self.drop_path if self.training else 0.0)
         residual, x = add_norm(tokens.residual, hidden, self.norm.weight)
-        hidden = tuner.edit_output(layer, "mixer", x, self.mixer(x, layer, tuner))
-        return replace(tokens, hidden=hidden, residual=residual)
+        read = replace(tokens, hidden=x, residual=residual)
+        return replace(read, hidden=tuner.edit_output(layer, "mixer", read, self.mixer(x, layer, tuner)))
 
 
 def drop(hidden: Tensor, share: float) -> Tensor:
@@ -175,7 +175,7 @@ class VideoMamba(nn.Module):
         return Tokens(hidden, hidden.new_zeros(hidden.shape, dtype=torch.float32), layout)
 
     def forward(self, clip: Tensor, tuner: Tuner = SILENT) -> Tensor:
-        """The sum of both streams after the last block, (batch, length, d_model), before the final norm."""
+        """What the head reads: the sum of both streams' cls after the last block, (batch, d_model)."""
         blocks: Any = self.layers
         checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
         group = GROUP if checkpointed else len(blocks)
@@ -187,14 +187,17 @@ class VideoMamba(nn.Module):
                 tokens = blocks[layer](tuner.edit_tokens(layer, tokens), layer, tuner)
             return tokens
 
-        tokens = self.embed(clip)
+        memory: dict[str, Any] = {}
+        tokens = replace(self.embed(tuner.edit_clip(clip, memory)), memory=memory)
         for first in range(0, len(blocks), group):
             if checkpointed:
                 give_back_memory()
                 tokens = checkpoint(run, first, tokens, use_reentrant=False)
             else:
                 tokens = run(first, tokens)
-        return tokens.residual + drop(tokens.hidden, self.drop_path if self.training else 0.0)
+        tokens = replace(tokens, hidden=drop(tokens.hidden, self.drop_path if self.training else 0.0))
+        cls = (tokens.residual_part("cls") + tokens.part("cls")).squeeze(1)
+        return tuner.edit_output(len(blocks), "cls", tokens, cls)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """As `forward`."""

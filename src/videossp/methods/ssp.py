@@ -1,12 +1,13 @@
 """State Space Prompting: intra-frame gathering and inter-frame spreading (NeurIPS 2025, arXiv 2510.12160)."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from videossp.ops.attention import self_attention
-from videossp.ops.depthwise import Depthwise
+from videossp.ops.bottleneck import Bottleneck
 from videossp.ops.entropy import softmax_entropy
 from videossp.ops.linear import Linear
 from videossp.tokens import Tokens
@@ -39,7 +40,8 @@ class SSP(Tuner):
         if importance not in ("clip", "batch") or prompts < 0 or heads < 1 or spread_width % heads:
             raise ValueError("importance is clip or batch, prompts at least 0, heads divide spread_width")
         self.prompts, self.importance = prompts, importance
-        self.gather = Gather(spec, gather_width, gather_kernel)
+        self.gather = Bottleneck(spec.d_model, gather_width, gather_kernel)
+        self.whole: Linear | None = None  # all of it as one product, once merged
         if prompts:
             # A weighted sum of all places of a frame makes its summary; zero at first.
             self.places = nn.Conv3d(gather_width, gather_width, (1, *spec.grid), groups=gather_width)
@@ -51,8 +53,11 @@ class SSP(Tuner):
             self.gain = nn.Parameter(torch.zeros(spec.depth - 1))
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
-        tokens = tokens.add_slots(self.prompts) if layer == 0 else tokens
-        patches = tokens.patches()
+        if layer == 0 and self.prompts:
+            tokens = tokens.insert("ssp", "frame_end", self.prompts)
+        patches = tokens.part("patches")
+        if self.whole:
+            return tokens.write(patches=patches + self.whole(patches))
         prompt, code = self.gather(patches, tokens.layout.grid)
         if layer == 0 or not self.prompts:
             return tokens.write(patches=patches + prompt)
@@ -61,7 +66,15 @@ class SSP(Tuner):
         weighted = code.detach() * self.places.weight.flatten(1).T  # a convolution as large as the frame
         summary = self.summary(weighted.sum(2) + self.places.bias)
         slots = torch.stack([spread(last) * summary for spread in self.spread], dim=2)
-        return tokens.write(patches=patches + prompt, slots=slots)
+        return tokens.write(patches=patches + prompt, ssp=slots)
+
+    def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
+        if not self.gather.fold():
+            return self, "nothing to fold: the convolution of the gathering mixes patches"
+        if self.prompts:
+            return self, "gathering: convolution folded; its two products stay, spreading reads between them"
+        self.whole = self.gather.one_product()
+        return self, "gathering: one product"
 
     @torch.no_grad()
     def frame_weights(self, prompt: Tensor) -> Tensor:
@@ -69,21 +82,6 @@ class SSP(Tuner):
         entropy = softmax_entropy(prompt)
         largest = entropy.amax() if self.importance == "batch" else entropy.amax((1, 2), keepdim=True)
         return (1 - entropy / largest.clamp_min(1e-10)).mean(-1).softmax(-1).to(prompt.dtype)
-
-
-class Gather(nn.Module):
-    """Intra-frame gathering: patch tokens to prompts and their code (batch, frames, patches, width)."""
-
-    def __init__(self, spec: Spec, width: int, kernel: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.down, self.up = Linear(spec.d_model, width), Linear(width, spec.d_model)
-        self.conv = Depthwise(width, kernel)
-        self.down.bias.data.zero_()
-        self.up.bias.data.zero_()
-
-    def forward(self, patches: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        code = self.conv(self.down(patches), grid)
-        return self.up(code), code
 
 
 class Spread(nn.Module):

@@ -1,0 +1,54 @@
+"""AdaptFormer: a bottleneck beside the mixer (Chen et al., NeurIPS 2022, arXiv 2205.13535)."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videossp.ops.linear import Linear
+from videossp.tuner import Spec, Tuner
+
+
+class Adapter(Tuner):
+    """Adds scale * (ReLU(x down + b) up + b) to the output of every mixer. Starts at zero.
+
+    Args:
+        spec: sizes of the backbone.
+        width: of the bottleneck.
+        scale: fixed factor; None learns one per block, from 1.
+        reads: the sum of both streams, its norm (what the mixer reads), or the mixer's output (one after the
+            other).
+        dropout: inside the bottleneck, while training.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        width: int = 64,
+        scale: float | None = 0.1,
+        reads: Literal["residual", "norm", "output"] = "residual",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if width < 1 or not 0 <= dropout < 1 or reads not in ("residual", "norm", "output"):
+            raise ValueError("width must be at least 1, dropout in [0, 1), reads residual, norm or output")
+        self.reads, self.dropout, self.fixed = reads, dropout, scale
+        self.down = nn.ModuleList(Linear(spec.d_model, width) for _ in range(spec.depth))
+        self.up = nn.ModuleList(Linear(width, spec.d_model) for _ in range(spec.depth))
+        for down, up in zip(self.down, self.up, strict=True):
+            nn.init.zeros_(down.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(up.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(up.bias)  # type: ignore[arg-type]
+        if scale is None:
+            self.scale = nn.Parameter(torch.ones(spec.depth))
+
+    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
+        if op != "mixer":
+            return y
+        read = {"residual": x.residual, "norm": x.hidden, "output": y}[self.reads]
+        inner = F.dropout(F.relu(self.down[layer](read)), self.dropout, self.training)
+        scale = self.scale[layer] if self.fixed is None else self.fixed
+        out: Tensor = y + (scale * self.up[layer](inner)).to(y.dtype)
+        return out

@@ -1,0 +1,61 @@
+"""Additional-Scan: more states beside the frozen ones (MambaPEFT, ICLR 2025, arXiv 2411.03855)."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import nn
+
+from videossp.ops.linear import Linear
+from videossp.ops.scan import Scan
+from videossp.tuner import Spec, Tuner
+
+
+class AdditionalScan(Tuner):
+    """Both scans of every block get `states` more states per channel, with their own A and projections to B
+    and C.
+
+    What the new states add to the output is a second scan's; the frozen one is unchanged.
+
+    Args:
+        spec: sizes of the backbone.
+        states: more states per channel.
+        start: their A starts from the channel's first or last frozen one, or goes on as in S4D (n + 1, n +
+            2, ...).
+        silent: their C starts at zero, so that training starts at the backbone's output; else as published.
+    """
+
+    undecayed = ("A",)
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        states: int = 6,
+        start: Literal["first", "last", "s4d"] = "first",
+        silent: bool = False,
+    ) -> None:
+        super().__init__()
+        if states < 1 or start not in ("first", "last", "s4d"):
+            raise ValueError("states must be at least 1, start first, last or s4d")
+        self.states, self.start = states, start
+        # log of A relative to where it starts, (depth, direction, d_inner, states)
+        self.A = nn.Parameter(torch.zeros(spec.depth, 2, spec.d_inner, states))
+        if start == "s4d":
+            self.A.data += torch.log(spec.d_state + 1 + torch.arange(states, dtype=torch.float32))
+        self.BC = nn.ModuleList(Linear(spec.d_inner, 2 * states, bias=False) for _ in range(2 * spec.depth))
+        if silent:
+            for projection in self.BC:
+                projection.weight.data[states:] = 0  # type: ignore[operator]
+
+    def edit_scan(self, layer: int, op: str, scan: Scan) -> Scan:
+        direction = int(op == "scan_b")
+        frozen = {"first": scan.A[:, :1], "last": scan.A[:, -1:], "s4d": -torch.ones(())}
+        A = frozen[self.start] * torch.exp(self.A[layer, direction])
+        B, C = self.BC[2 * layer + direction](scan.u).to(scan.B.dtype).chunk(2, dim=-1)
+        return replace(
+            scan,
+            A=torch.cat([A, scan.A], dim=1),
+            B=torch.cat([B, scan.B], dim=-1),
+            C=torch.cat([C, scan.C], dim=-1),
+        )

@@ -1,0 +1,41 @@
+"""Attentive probe: a learned query reads the frozen tokens (V-JEPA, arXiv 2404.08471)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videossp.ops.linear import Linear
+from videossp.tuner import Spec, Tuner
+
+
+class Attentive(Tuner):
+    """In place of cls the head reads what a query gathers from all tokens after the last block.
+
+    One block of cross-attention and one MLP, as V-JEPA's evaluation has it.
+
+    Args:
+        spec: sizes of the backbone.
+        heads: of the attention; they divide d_model.
+        width: of the MLP, in multiples of d_model.
+    """
+
+    def __init__(self, spec: Spec, *, heads: int = 8, width: int = 4) -> None:
+        super().__init__()
+        if heads < 1 or spec.d_model % heads or width < 1:
+            raise ValueError(f"heads must divide d_model {spec.d_model} and width be at least 1")
+        self.query = nn.Parameter(torch.empty(1, 1, spec.d_model))
+        nn.init.trunc_normal_(self.query, std=0.02)
+        self.norm, self.norm_mlp = nn.LayerNorm(spec.d_model), nn.LayerNorm(spec.d_model)
+        self.attention = nn.MultiheadAttention(spec.d_model, heads, batch_first=True)
+        wide = width * spec.d_model
+        self.mlp = nn.Sequential(Linear(spec.d_model, wide), nn.GELU(), Linear(wide, spec.d_model))
+
+    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
+        if op != "cls":
+            return y
+        tokens = self.norm(x.residual + x.hidden)
+        query = self.query.expand(len(tokens), -1, -1)
+        query = query + self.attention(query, tokens, tokens, need_weights=False)[0]
+        out: Tensor = query + self.mlp(self.norm_mlp(query))
+        return out.squeeze(1).to(y.dtype)

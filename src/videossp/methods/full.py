@@ -1,0 +1,12 @@
+"""Full fine-tuning: every weight of the backbone trains."""
+
+from videossp.tuner import Spec, Tuner
+
+
+class Full(Tuner):
+    """Nothing added, nothing frozen: the upper reference, and the most expensive."""
+
+    thaw = ("*",)
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()

@@ -1,0 +1,87 @@
+"""LoRA on the projections (Hu et al., arXiv 2106.09685; on Mamba: MambaPEFT, arXiv 2411.03855)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videossp.ops.linear import Linear, linear
+from videossp.tuner import Spec, Tuner
+
+TARGETS = [
+    "in_proj",
+    "in_proj.x",
+    "in_proj.z",
+    "x_proj",
+    "x_proj.dt",
+    "x_proj.B",
+    "x_proj.C",
+    "dt_proj",
+    "out_proj",
+]
+
+
+class LoRA(Tuner):
+    """Adds scale * up(down(x)) to the output of frozen projections, in every block. Starts at zero.
+
+    Args:
+        spec: sizes of the backbone.
+        targets: of in_proj, x_proj, dt_proj, out_proj; or parts: in_proj.x, in_proj.z (gate), x_proj.dt,
+            x_proj.B, x_proj.C. x_proj and dt_proj are meant in both directions, each with its own weights.
+        rank: of the change.
+        scale: its factor (MambaPEFT: 0.1).
+        dropout: between down and up, while training (MambaPEFT: 0.1).
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        targets: tuple[str, ...] = ("in_proj", "out_proj"),
+        rank: int = 16,
+        scale: float = 0.1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        unknown = [name for name in targets if name not in TARGETS]
+        if unknown or not targets:
+            raise ValueError(f"targets {', '.join(unknown) or 'none'}: there are {', '.join(TARGETS)}")
+        if rank < 1 or not 0 <= dropout < 1:
+            raise ValueError("rank must be at least 1, dropout in [0, 1)")
+        self.scale, self.dropout = scale, dropout
+        self.places: dict[str, list[tuple[str, int, int]]] = {}  # op -> key in `pairs`, rows of the weight
+        pairs = {}
+        for target in targets:
+            op, _, part = target.partition(".")
+            for direction in ("", "_b") if op in ("x_proj", "dt_proj") else ("",):
+                name, first, last = spec.rows(f"{op}{direction}{part and '.' + part}")
+                key = f"{name}_{part}" if part else name
+                self.places.setdefault(name, []).append((key, first, last))
+                layers = (self._pair(spec.width(name)[0], rank, last - first) for _ in range(spec.depth))
+                pairs[key] = nn.ModuleList(layers)
+        self.pairs = nn.ModuleDict(pairs)
+
+    @staticmethod
+    def _pair(width: int, rank: int, out: int) -> nn.ModuleList:
+        down, up = Linear(width, rank, bias=False), Linear(rank, out, bias=False)
+        nn.init.zeros_(up.weight)
+        return nn.ModuleList([down, up])
+
+    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
+        for key, first, last in self.places.get(op, ()):
+            down, up = self.pairs[key][layer]  # type: ignore[index]
+            change = self.scale * up(F.dropout(down(x), self.dropout, self.training))
+            y = y + F.pad(change.to(y.dtype), (first, y.shape[-1] - last))
+        return y
+
+    @torch.no_grad()
+    def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
+        for op, places in self.places.items():
+            for key, first, last in places:
+                pairs: Any = self.pairs[key]
+                for layer, (down, up) in enumerate(pairs):
+                    change = linear(up.weight, down.weight.t())
+                    weight(layer, op)[first:last] += self.scale * change
+        return Tuner(), f"folded into {', '.join(self.places)}"

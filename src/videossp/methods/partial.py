@@ -1,0 +1,29 @@
+"""Partial fine-tuning: some weights train (BitFit, arXiv 2106.10199; MambaPEFT, arXiv 2411.03855)."""
+
+from videossp.tuner import Spec, Tuner
+
+PARTS = {
+    "bias": ("*.bias",),
+    "A": ("*.A_log", "*.A_b_log"),
+    "D": ("*.D", "*.D_b"),
+    "dt_bias": ("*.dt_proj.bias", "*.dt_proj_b.bias"),
+    "conv": ("*.conv1d.weight", "*.conv1d_b.weight"),
+    "norm": ("*.norm.weight",),
+    "position": ("cls_token", "pos_embed", "temporal_pos_embedding"),
+}
+
+
+class Partial(Tuner):
+    """Nothing added; the named kinds of weights train. With "bias" alone this is BitFit.
+
+    Args:
+        spec: sizes of the backbone.
+        parts: of bias, A, D, dt_bias, conv (weights), norm, position (with the cls token).
+    """
+
+    def __init__(self, spec: Spec, *, parts: tuple[str, ...] = ("bias",)) -> None:
+        super().__init__()
+        unknown = [name for name in parts if name not in PARTS]
+        if unknown or not parts:
+            raise ValueError(f"parts {', '.join(unknown) or 'none'}: there are {', '.join(PARTS)}")
+        self.thaw = tuple(pattern for name in parts for pattern in PARTS[name])

@@ -1,0 +1,52 @@
+"""ST-Adapter: a bottleneck with a depthwise 3-D convolution (Pan et al., NeurIPS 2022, arXiv 2206.13559)."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from videossp.ops.bottleneck import Bottleneck
+from videossp.tokens import Tokens
+from videossp.tuner import Spec, Tuner
+
+
+class STAdapter(Tuner):
+    """Before some blocks adds up(conv(down(x))) to every patch; no activation. Starts at zero.
+
+    Args:
+        spec: sizes of the backbone.
+        width: of the bottleneck.
+        kernel: (time, rows, columns) of the convolution.
+        layers: how many of the last blocks have one; published: the last, of a number the paper does not
+            give.
+        residual: x is the sum of both streams, as in the paper; else the last mixer's output alone.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        width: int = 384,
+        kernel: tuple[int, int, int] = (3, 1, 1),
+        layers: int = 6,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        self.first, self.residual = spec.last_layers(layers).start, residual
+        self.bottlenecks = nn.ModuleList(Bottleneck(spec.d_model, width, kernel) for _ in range(layers))
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        i = layer - self.first
+        if i < 0:
+            return tokens
+        patches = tokens.part("patches")
+        read = patches + tokens.residual_part("patches") if self.residual else patches
+        change, _ = self.bottlenecks[i](read, tokens.layout.grid)
+        return tokens.write(patches=patches + change.to(patches.dtype))
+
+    def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
+        if not all(x.fold() for x in self.bottlenecks):  # type: ignore[operator]
+            return self, "nothing to fold: the convolutions mix patches"
+        return (
+            self,
+            "convolutions folded; the products stay, they add to the stream and not to a frozen product",
+        )

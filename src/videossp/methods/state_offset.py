@@ -1,0 +1,32 @@
+"""State-offset tuning: a learned state that every step reads (Kang et al., ACL 2025, arXiv 2503.03499)."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from videossp.ops.linear import linear
+from videossp.tuner import Spec, Tuner
+
+
+class StateOffset(Tuner):
+    """Adds C_t h' to the output of both scans at every step t, or a vector. Starts at zero.
+
+    Args:
+        spec: sizes of the backbone.
+        of: "state" learns h' (d_inner, d_state); "output" learns the vector (d_inner) itself.
+    """
+
+    def __init__(self, spec: Spec, *, of: Literal["state", "output"] = "state") -> None:
+        super().__init__()
+        if of not in ("state", "output"):
+            raise ValueError(f"of must be state or output, got {of!r}")
+        self.of = of
+        width = (spec.d_state,) if of == "state" else ()
+        self.offset = nn.Parameter(torch.zeros(spec.depth, 2, spec.d_inner, *width))
+
+    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
+        if op not in ("scan", "scan_b"):
+            return y
+        offset = self.offset[layer, int(op == "scan_b")]
+        return y + (linear(x.C, offset) if self.of == "state" else offset).to(y.dtype)

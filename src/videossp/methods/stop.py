@@ -1,0 +1,94 @@
+"""STOP: prompts on the pixels, tokens in each frame (Liu et al., CVPR 2025, arXiv 2503.15973)."""
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videossp.ops.linear import Linear
+from videossp.tokens import Tokens
+from videossp.tuner import Spec, Tuner
+
+
+class STOP(Tuner):
+    """Draws a prompt onto the pixels, stronger where the clip changes, and puts tokens into each frame.
+
+    The published code is for CLIP; this is a port. The cells of its mask are patches here (there a 7 x 7
+    pattern, tiled over the frame by a slip), and the network that scores them learns (there a hard
+    comparison keeps it random).
+
+    Args:
+        spec: sizes of the backbone.
+        prompts: tokens in each frame, the same before every block.
+        scale: of everything added.
+        share: of the patches that the mask marks.
+        position: of the tokens, before or after the patches of a frame.
+        heads: of the attention over all patches; they divide d_model.
+        importance: a frame's weight runs from 0 to 1 within its clip, or (published) within all its batch
+            mates.
+        dropout: in the pixel network, while training.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        prompts: int = 4,
+        scale: float = 0.05,
+        share: float = 6 / 49,
+        position: Literal["frame_start", "frame_end"] = "frame_start",
+        heads: int = 12,
+        importance: Literal["clip", "batch"] = "clip",
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if prompts < 1 or not 0 < share < 1 or not 0 <= dropout < 1 or heads < 1 or spec.d_model % heads:
+            raise ValueError(
+                f"prompts >= 1, 0 < share < 1, 0 <= dropout < 1, heads divide d_model {spec.d_model}"
+            )
+        self.count, self.scale, self.place, self.patch = prompts, scale, position, spec.patch
+        self.dims = (1,) if importance == "clip" else (0, 1)
+        patches = spec.grid[0] * spec.grid[1]
+        self.marked = max(1, round(share * patches))
+
+        conv, drop, big = partial(nn.Conv3d, padding="same"), partial(nn.Dropout, dropout), (3, 11, 11)
+        first, act = (conv(3, 9, big), conv(9, 9, big)), nn.PReLU
+        self.draw = nn.Sequential(*first, act(), conv(9, 9, big), act(), conv(9, 16, big), drop())
+        # Dropout twice in a row, as published.
+        self.colour = nn.Sequential(nn.Linear(16, 16), act(), nn.Linear(16, 3), drop(), drop())
+        self.pixel_score, self.frame_score = conv(3, 1, (5, 11, 11)), conv(1, 1, (5, 11, 11))
+        self.attention = nn.MultiheadAttention(spec.d_model, heads, batch_first=True)
+        self.between = nn.Sequential(conv(1, 9, (3, 15, 25)), act(), conv(9, 1, (3, 15, 25)))
+        self.tokens = nn.Sequential(Linear(patches, 16), nn.PReLU(), Linear(16, prompts))
+
+    def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
+        score = F.avg_pool3d(self.pixel_score(clip), (1, self.patch, self.patch)).squeeze(1).flatten(2)
+        least = score.topk(self.marked, dim=-1).values[..., -1:].detach()
+        soft = torch.sigmoid(score - least)
+        mask = (score >= least).to(soft) + soft - soft.detach()  # hard forward, soft backward
+        memory["stop_mask"] = mask  # (batch, frames, patches)
+        grown = mask.unflatten(2, [side // self.patch for side in clip.shape[-2:]])
+        grown = grown.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[:, None]
+        drawn = self.colour(self.draw(clip).movedim(1, -1)).movedim(-1, 1)
+        out: Tensor = clip + self.scale * drawn * (1 + grown)
+        return out
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        if layer == 0:
+            tokens.memory["stop"] = self.make(tokens.part("patches").float(), tokens.memory["stop_mask"])
+            tokens = tokens.insert("stop", self.place, self.count)
+        return tokens.restart(stop=tokens.memory["stop"])
+
+    def make(self, patches: Tensor, mask: Tensor) -> Tensor:
+        """Tokens (batch, frames, prompts, d_model) of embedded patches (batch, frames, patches, d_model)."""
+        flat = patches.flatten(1, 2)
+        seen = self.attention(flat, flat, flat, need_weights=False)[0].view_as(patches)
+        volume = self.between(seen[:, None]).squeeze(1)
+        weight = ((1 + mask[..., None]) * self.frame_score(seen[:, None]).squeeze(1)).mean((2, 3))
+        low, high = weight.amin(self.dims, keepdim=True), weight.amax(self.dims, keepdim=True)
+        weight = (weight - low) / (high - low).clamp_min(1e-10)
+        made = self.tokens(volume.transpose(2, 3)).transpose(2, 3)
+        out: Tensor = self.scale * made * (1 + weight[..., None, None])
+        return out

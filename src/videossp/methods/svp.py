@@ -1,0 +1,41 @@
+"""Selective Visual Prompting: a prompt for every patch (Yao et al., AAAI 2025, arXiv 2412.08947)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from videossp.ops.linear import Linear
+from videossp.tokens import Tokens
+from videossp.tuner import Spec, Tuner
+
+
+class SVP(Tuner):
+    """Before each block adds alpha SiLU(up(down(x))) + beta SiLU(cross(x)) to every patch x. Starts at zero.
+
+    The first prompt is the layer's own, of low rank; the second is of full rank and shared by a group of
+    layers.
+
+    Args:
+        spec: sizes of the backbone.
+        width: rank of the layer's own prompt.
+        groups: of neighbouring layers that share a full-rank prompt; published: 2 to 6 of 24 layers. 1 fits
+            SSP's table.
+    """
+
+    def __init__(self, spec: Spec, *, width: int = 64, groups: int = 1) -> None:
+        super().__init__()
+        if width < 1 or not 1 <= groups <= spec.depth:
+            raise ValueError(f"width must be at least 1, groups between 1 and {spec.depth}")
+        self.group = [layer * groups // spec.depth for layer in range(spec.depth)]
+        self.down = nn.ModuleList(Linear(spec.d_model, width) for _ in range(spec.depth))
+        self.up = nn.ModuleList(Linear(width, spec.d_model) for _ in range(spec.depth))
+        self.cross = nn.ModuleList(Linear(spec.d_model, spec.d_model) for _ in range(groups))
+        # One vector each, so that weight decay spares them, as the gains that they are.
+        self.alpha = nn.ParameterList(torch.zeros(spec.d_model) for _ in range(spec.depth))
+        self.beta = nn.ParameterList(torch.zeros(spec.d_model) for _ in range(groups))
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        x, group = tokens.part("patches"), self.group[layer]
+        own = self.alpha[layer] * F.silu(self.up[layer](self.down[layer](x)))
+        shared = self.beta[group] * F.silu(self.cross[group](x))
+        return tokens.write(patches=x + own + shared)

@@ -1,0 +1,60 @@
+"""Visual Fourier Prompt Tuning: VPT with transformed tokens (Zeng et al., NeurIPS 2024, arXiv 2411.01327)."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from videossp.tokens import Tokens
+from videossp.tuner import Spec, Tuner
+
+
+class VFPT(Tuner):
+    """Learned tokens after cls, new before every block; the first of them as the real part of their
+    transform.
+
+    Args:
+        spec: sizes of the backbone.
+        length: tokens.
+        share: of them that are transformed (alpha).
+        dimension: transformed over tokens and channels, over channels alone, or over tokens alone.
+        norm: "backward" as published: no factor, so that transformed tokens are some hundred times larger;
+            "ortho" keeps their size.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        length: int = 80,
+        share: float = 0.5,
+        dimension: Literal["all", "hidden", "sequence"] = "all",
+        norm: Literal["backward", "ortho"] = "backward",
+    ) -> None:
+        super().__init__()
+        dims = {"all": (-2, -1), "hidden": (-1,), "sequence": (-2,)}
+        if length < 1 or not 0 <= share <= 1 or dimension not in dims or norm not in ("backward", "ortho"):
+            raise ValueError(
+                "length >= 1, 0 <= share <= 1, dimension all, hidden or sequence, norm backward or ortho"
+            )
+        self.transformed, self.dims, self.norm = int(share * length), dims[dimension], norm
+        self.prompts = spec.prompts(spec.depth, length)
+
+    def tokens(self, prompts: Tensor) -> Tensor:
+        """What stands in the sequence for learned tokens (..., length, d_model), float32."""
+        first, rest = prompts.float().split([self.transformed, prompts.shape[-2] - self.transformed], dim=-2)
+        if self.transformed:
+            first = torch.fft.fftn(first, dim=self.dims, norm=self.norm).real
+        return torch.cat([first, rest], dim=-2)
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        if layer == 0:
+            tokens = tokens.insert("vfpt", "after_cls", self.prompts.shape[1])
+        return tokens.restart(vfpt=self.tokens(self.prompts[layer]))
+
+    @torch.no_grad()
+    def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
+        self.prompts.copy_(self.tokens(self.prompts))
+        self.transformed = 0
+        return self, "the transform is folded into its tokens; they stay in the sequence"
