@@ -1,0 +1,96 @@
+"""docs/methods.md: its table is current, its example runs."""
+
+import inspect
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import torch
+
+import videossp
+from conftest import SMALL
+from test_methods import SILENT, train_steps
+from videossp.methods import METHODS
+from videossp.videomamba import SPECS, VideoMamba
+
+DOCS = (Path(__file__).parent.parent / "docs" / "methods.md").read_text()
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split(" | ")]
+    for line in DOCS.split("## Table")[1].split("\n## ")[0].splitlines()
+    if line.startswith("| `")
+]
+HEAD_AND_NORM = 576 * 51 + 51 + 576
+
+
+def options(method):
+    """Of a method, as the table has them."""
+    known = list(inspect.signature(METHODS[method]).parameters.values())[1:]
+    return ", ".join(f"`{x.name}={x.default!r}`" for x in known) or "none"
+
+
+def parameters(method):
+    """Of a method in VideoMamba-M, those of the backbone that it thaws among them."""
+    spec = SPECS["videomamba_middle"]
+    with torch.device("meta"):
+        tuner, backbone = METHODS[method](spec), VideoMamba(spec)
+    thawed = [
+        x.numel()
+        for name, x in backbone.named_parameters()
+        if any(fnmatchcase(name, pattern) for pattern in tuner.thaw)
+    ]
+    return sum(x.numel() for x in tuner.parameters()) + sum(thawed)
+
+
+def test_the_table_has_every_method_in_order():
+    assert [row[0].strip("`") for row in ROWS] == list(METHODS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("`"))
+def test_a_row_is_what_its_class_says(row):
+    method = row[0].strip("`")
+    assert row[3] == options(method)
+    alone = parameters(method)
+    assert row[4:6] == [f"{alone:,}", f"{alone + HEAD_AND_NORM:,}"]
+    assert (row[6] == "yes") == (method in SILENT)
+
+
+@pytest.mark.parametrize(
+    ("method", "millions", "with_head"),
+    [
+        ("adapter", 2.40, True),
+        ("st_adapter", 2.69, True),
+        ("vpt", 1.50, True),
+        ("vfpt", 1.50, True),
+        ("svp", 2.76, True),
+        ("additional_scan", 1.33, False),
+        ("stop", 1.49, True),
+        ("ssp", 2.41, False),
+    ],
+)
+def test_counts_are_those_of_the_paper(method, millions, with_head):
+    """The paper rounds or cuts to two digits; STOP, whose port is not known exactly, is within 1.2 %."""
+    count = (parameters(method) + with_head * HEAD_AND_NORM) / 1e6
+    assert abs(count - millions) < (0.012 * millions if method == "stop" else 0.0101)
+
+
+def test_the_worked_example_runs(small_backbone, monkeypatch, tmp_path):
+    namespace = {}
+    exec(DOCS.split("```python")[1].split("```")[0], namespace)
+    monkeypatch.setitem(METHODS, "scale_shift", namespace["ScaleShift"])
+    clips = torch.randn(2, 3, SMALL.frames, *SMALL.size, generator=torch.Generator().manual_seed(0))
+    make = videossp.Classifier.create
+    classifier = make(small_backbone, classes=["a", "b"], method="scale_shift", shift=False)
+    plain = make(small_backbone, classes=["a", "b"], method="linear")
+    plain.head.load_state_dict(classifier.head.state_dict())
+    assert torch.equal(plain(clips), classifier(clips))  # it starts as the identity
+    seen, loss = train_steps(classifier, clips, 60)
+    assert loss < 0.1 and {name for name, total in seen.items() if total} == set(classifier.tuned())
+    assert "tuner.gain" in seen and "tuner.shift" not in seen
+    classifier.save(tmp_path)
+    assert torch.equal(videossp.load(tmp_path)(clips), classifier(clips))
+    with pytest.raises(ValueError, match="scale_shift has no option rank; it has shift"):
+        make(small_backbone, classes=["a", "b"], method="scale_shift", rank=4)
+    chain = make(
+        small_backbone, classes=["a", "b"], method="ssp+scale_shift", ssp={"heads": 4, "spread_width": 8}
+    )
+    assert chain(clips).shape == (2, 2)
