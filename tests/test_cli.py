@@ -1,5 +1,6 @@
 """The command line: results on stdout, messages on stderr, exit codes, one-line errors."""
 
+import inspect
 import json
 import os
 import signal
@@ -12,7 +13,9 @@ import pytest
 import yaml
 
 from conftest import SMALL, SSP_SMALL, write_video
+from videossp.classifier import Classifier
 from videossp.cli import main
+from videossp.methods import METHODS
 from videossp.videomamba import SPECS
 
 FLAGS = [f"--ssp.{name.replace('_', '-')}={value}" for name, value in SSP_SMALL.items()]
@@ -75,6 +78,29 @@ def test_a_saved_config_runs_again_with_the_same_numbers(call, run_folder, class
     assert (again / model).read_bytes() == (run_folder / model).read_bytes()
 
 
+def test_a_chain_of_methods_is_trained_with_the_options_of_each_and_runs_again(
+    call, small_backbone, class_folder, tmp_path
+):
+    flags = ["--method", "ssp+vpt", *FLAGS, "--vpt.length", 2, "--vpt.deep=false", "--epochs", 1]
+    runs = [tmp_path / "run", tmp_path / "again"]
+    code, _, stderr = call("train", class_folder, "--backbone", small_backbone, *flags, "--out", runs[0])
+    assert code == 0 and f"{small_backbone} + ssp+vpt: " in stderr
+    config = yaml.safe_load((runs[0] / "config.yaml").read_text())
+    assert config["method"] == "ssp+vpt" and config["ssp"]["heads"] == 4 and config["vpt"]["length"] == 2
+    assert call("train", "--config", runs[0] / "config.yaml", "--out", runs[1])[0] == 0
+    models = [(run / "adapter" / "adapter_model.safetensors").read_bytes() for run in runs]
+    assert models[0] == models[1] and (runs[1] / "config.yaml").read_text() == yaml.safe_dump(
+        config, sort_keys=False, allow_unicode=True
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_option_of_a_method_is_named_like_an_argument_of_create(method):
+    """Its flag --METHOD.option could not reach it."""
+    options = list(inspect.signature(METHODS[method]).parameters)[1:]
+    assert not set(options) & set(inspect.signature(Classifier.create).parameters)
+
+
 def test_videos_that_fail_are_named_and_the_rest_is_predicted(call, run_folder, class_folder, tmp_path):
     folder = tmp_path / "mixed"
     write_video(folder / "good.mp4", np.full((4, 32, 32, 3), 220, np.uint8))
@@ -95,19 +121,52 @@ def test_evaluation_counts_what_it_skips(call, run_folder, tmp_path):
     assert code == 0 and result["top1"] == pytest.approx(2 / 3) and list(result["failures"]) == ["dark/1.mp4"]
 
 
+NANO = ["--backbone", "videomamba_nano", "--size", "32", "--frames", "2"]
 ERRORS = {
-    "no verb": (["fly"], 2, "no verb 'fly'; there are train, eval, predict, info, bench"),
+    "no verb": (["fly"], 2, "no verb 'fly'; there are train, compare, eval, predict, info, bench"),
     "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such folder"),
     "no backbone": (["train", "DATA"], 2, "backbone"),
     "wrong backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "name one of"),
     "unknown flag": (["train", "DATA", "--backbone", "videomamba_tiny", "--speed", "9"], 2, "speed"),
     "wrong type": (["train", "DATA", "--backbone", "videomamba_tiny", "--epochs", "many"], 2, "epochs"),
     "wrong value": (["train", "DATA", "--backbone", "videomamba_tiny", "--epochs", "0"], 2, "at least 1"),
-    "wrong method": (["train", "DATA", "--backbone", "videomamba_tiny", "--method", "sps"], 2, "linear, ssp"),
+    "wrong method": (
+        ["train", "DATA", "--backbone", "videomamba_tiny", "--method", "sps"],
+        2,
+        "there are linear,",
+    ),
+    "wrong member": (
+        ["train", "DATA", "--backbone", "videomamba_tiny", "--method", "ssp+"],
+        2,
+        "no method ''; there are linear,",
+    ),
     "other's option": (
         ["train", "DATA", "--backbone", "videomamba_tiny", "--method", "linear", "--ssp.prompts", "2"],
         2,
-        "options of ssp are given, but --method is linear",
+        "options of ssp are given, but what trains is linear",
+    ),
+    "no data to compare on": (["compare", "NOWHERE", *NANO, "--methods", "ssp"], 3, "no such folder"),
+    "no methods": (["compare", "DATA", *NANO], 2, "methods"),
+    "empty methods": (["compare", "DATA", *NANO, "--methods="], 2, "methods: at least one is needed"),
+    "wrong methods": (["compare", "DATA", *NANO, "--methods", "ssp,sps"], 2, "no method 'sps'; there are"),
+    "a method twice": (["compare", "DATA", *NANO, "--methods", "ssp,ssp"], 2, "and each once"),
+    "no seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds="], 2, "seeds: at least one"),
+    "wrong seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,-2"], 2, "whole numbers"),
+    "a seed twice": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,01"], 2, "and each once"),
+    "impossible option": (
+        ["compare", "DATA", *NANO, "--methods", "linear,ssp", "--ssp.heads", "7"],
+        2,
+        "heads divide spread_width",
+    ),
+    "option of none of them": (
+        ["compare", "DATA", *NANO, "--methods", "linear,vpt", "--ssp.heads", "4"],
+        2,
+        "options of ssp are given, but what trains is linear, vpt",
+    ),
+    "no folder of a comparison": (
+        ["compare", "DATA", *NANO, "--methods", "linear", "--out", "RUN"],
+        2,
+        "exists and is not a comparison",
     ),
     "wrong size": (["train", "DATA", "--backbone", "videomamba_tiny", "--size", "50"], 2, "multiples"),
     "no place for a picture": (["eval", "RUN", "DATA", "--confusion", "no/x.png"], 2, "a folder that exists"),
@@ -183,7 +242,7 @@ def test_help_version_and_info(call):
     code, stdout, _ = call("info", "--json")
     facts = json.loads(stdout)
     assert code == 0 and facts["scan on cpu"] == "numba" and "ssp" in facts["methods"]
-    for verb in ("train", "eval", "predict", "info", "bench"):
+    for verb in ("train", "compare", "eval", "predict", "info", "bench"):
         with pytest.raises(SystemExit) as end:
             main([verb, "--help"])
         assert end.value.code == 0

@@ -12,8 +12,9 @@ import videossp
 SOURCE = Path(videossp.__file__).parent
 ROWS = [
     {"cli"},
+    {"flags", "compare"},
     {"train", "predict", "bench"},
-    {"run"},
+    {"run", "comparison"},
     {"report"},
     {"evaluate", "official"},
     {"classifier"},

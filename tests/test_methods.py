@@ -27,7 +27,7 @@ OPTIONS = {
     "vpt": {"length": 2},
     "vfpt": {"length": 2},
     "svp": {"width": 4},
-    "stop": {"heads": 4, "prompts": 1, "dropout": 0.0},
+    "stop": {"heads": 4, "prompts": 1, "drop": 0.0},
     "ssp": SSP_SMALL,
 }
 CHAINS = {

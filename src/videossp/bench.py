@@ -1,5 +1,6 @@
 """How fast this machine is: the scan, a forward pass and a training step, each beside what bounds it."""
 
+import re
 import resource
 import statistics
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -212,6 +214,10 @@ def time_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> t
 
 def peak_memory() -> float:
     """Largest resident size of this process so far, in GB (10**9 bytes)."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024 / 1e9
+    # On Linux this would begin with the peak of the process that started this one.
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
 

@@ -1,6 +1,5 @@
 """argv -> one function call; heavy imports inside the verbs."""
 
-import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -8,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from videossp.flags import FORM, add_training, chosen, listed, options_of, out_folder
 from videossp.process import prepare_process
 
 if TYPE_CHECKING:
@@ -24,59 +24,38 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     from videossp.train import TrainConfig
     from videossp.train import train as run_training
 
+    add_training(parser, out="run folder to write (default: the next free runs/DATA-METHOD-N)")
     parser.add_argument(
-        "--config", action="config", help="YAML file of these flags, as a run folder holds it"
-    )
-    parser.add_argument("data", type=str, help="FOLDER/CLASS/VIDEO or FOLDER/{train,val,test}/CLASS/VIDEO")
-    parser.add_argument(
-        "--out", type=str, help="run folder to write (default: the next free runs/DATA-METHOD-N)"
-    )
-    parser.add_argument("--method", type=str, default="ssp", help=f"one of {', '.join(METHODS)}")
-    parser.add_method_arguments(
-        Classifier, "create", skip={"num_classes", "classes", "method", "seed", "options"}
+        "--method", type=str, default="ssp", help=f"one of {', '.join(METHODS)}, or several joined by +"
     )
     parser.add_class_arguments(TrainConfig)
-    owners = {name: parser.add_class_arguments(cls, name, skip={"spec"}) for name, cls in METHODS.items()}
 
     def run(args: "Namespace") -> int:
-        if args.method not in METHODS:
-            raise ValueError(f"no method {args.method!r}; there are {', '.join(METHODS)}")
-        for name in owners:
-            given, usual = args.get(name), parser.get_defaults().get(name)
-            if name != args.method and given != usual:
-                raise ValueError(f"options of {name} are given, but --method is {args.method}")
-        options = dict(args[args.method].items()) if args.get(args.method) else {}
-        config = TrainConfig(**{name: args[name] for name in TrainConfig.__dataclass_fields__})
+        options = options_of(parser, args, [args.method])[args.method]
+        config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__))
         samples = read_folder(args.data)
-        names = ("weights", "frames", "size", "sampling", "stride", "drop_path", "dropout", "seed")
         classifier = Classifier.create(
             args.backbone,
             classes=samples.classes,
             method=args.method,
-            **{name: args[name] for name in names},
+            seed=args.seed,
+            **chosen(args, FORM),
             **options,
         )
         for note in classifier.notes:
             say(note)
         if classifier.source.random:
             say(f"{args.backbone}: no --weights given: RANDOM weights, good for trying things out only")
-        out = (
-            Path(args.out)
-            if args.out
-            else new_folder(Path("runs"), f"{Path(args.data).resolve().name}-{args.method}")
-        )
-        try:
-            result = run_training(classifier, args.data, config, out=out, progress=True)
-        except KeyboardInterrupt:
-            kept = (out / "adapter").exists()
-            say(
-                "interrupted; "
-                + (f"the best adapter so far is in {out / 'adapter'}" if kept else "no epoch ended")
-            )
-            return INTERRUPTED
-        finally:
-            if out.is_dir() and not any(out.iterdir()):
-                out.rmdir()
+        with out_folder(args.out, f"{Path(args.data).resolve().name}-{args.method}") as out:
+            try:
+                result = run_training(classifier, args.data, config, out=out, progress=True)
+            except KeyboardInterrupt:
+                kept = (out / "adapter").exists()
+                say(
+                    "interrupted; "
+                    + (f"the best adapter so far is in {out / 'adapter'}" if kept else "no epoch ended")
+                )
+                return INTERRUPTED
         summary = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         lines = [
             f"best epoch {result.best['epoch']}: validation top-1 {100 * result.best['val_top1']:.1f} %, "
@@ -84,6 +63,61 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             f"run folder {out}, adapter {out / 'adapter'}",
         ]
         return show(args, summary, lines)
+
+    return run
+
+
+def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """train several methods with several seeds on the same data in the same way, and table them"""
+    from videossp.compare import compare as run_comparison
+    from videossp.comparison import RESULTS
+    from videossp.methods import METHODS
+    from videossp.train import TrainConfig
+
+    add_training(
+        parser,
+        out="folder to write (default: the next free runs/compare-DATA-N); "
+        "an earlier comparison goes on, what is finished in it is not run again",
+    )
+    parser.add_argument(
+        "--methods",
+        type=list[str] | str,
+        required=True,
+        help=f"some of {', '.join(METHODS)}, separated by commas; several joined by + are one",
+    )
+    parser.add_argument(
+        "--seeds", type=list[int] | int | str, default="0,1,2", help="whole numbers, separated by commas"
+    )
+    parser.add_class_arguments(TrainConfig, skip={"seed"})
+
+    def run(args: "Namespace") -> int:
+        methods, seeds = listed(args.methods), listed(args.seeds)
+        if not all(seed.isdecimal() for seed in seeds):
+            raise ValueError(f"--seeds must be whole numbers, at least 0, got {', '.join(seeds)}")
+        options = options_of(parser, args, methods)
+        config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__.keys() - {"seed"}))
+        with out_folder(args.out, f"compare-{Path(args.data).resolve().name}") as out:
+            try:
+                result = run_comparison(
+                    args.data,
+                    methods,
+                    [int(seed) for seed in seeds],
+                    config,
+                    out=out,
+                    backbone=args.backbone,
+                    options=options,
+                    progress=True,
+                    **chosen(args, FORM),
+                )
+            except KeyboardInterrupt:
+                kept = (out / RESULTS).exists()
+                say(
+                    "interrupted; "
+                    + (f"the same command with --out {out} goes on" if kept else "nothing was run")
+                )
+                return INTERRUPTED
+        show(args, result.summary(), [*result.table(), f"figures and picture in {out}"])
+        return 1 if result.failed else 0
 
     return run
 
@@ -234,7 +268,14 @@ def bench(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     return run
 
 
-VERBS = {"train": train, "eval": evaluate, "predict": predict, "info": info, "bench": bench}
+VERBS = {
+    "train": train,
+    "compare": compare,
+    "eval": evaluate,
+    "predict": predict,
+    "info": info,
+    "bench": bench,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -308,17 +349,6 @@ def underscores(argument: str) -> str:
     return (
         name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
     )
-
-
-def new_folder(parent: Path, stem: str) -> Path:
-    """Make the first of parent/stem-1, parent/stem-2, ... that is free, also against other processes."""
-    for number in itertools.count(1):
-        try:
-            (parent / f"{stem}-{number}").mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-    return parent / f"{stem}-{number}"
 
 
 def confusion_lines(classes: Sequence[str], matrix: list[list[int]]) -> list[str]:

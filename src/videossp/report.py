@@ -2,11 +2,17 @@
 
 import base64
 import html
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.path import Path as Line
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from videossp.evaluate import Evaluation
 
@@ -46,6 +52,89 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
                     colour = "white" if count > matrix.max() / 2 else "black"
                     axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Top-1 and its interval against the trained parameters of each method that has figures, as a PNG."""
+    rows = [row for row in rows if row["top1"] is not None]
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel="trained parameters, with head (M)", ylabel="top-1 (%)", xscale="log")
+    axes.grid(alpha=0.3)
+    points = [(row["parameters_m"], 100 * row["top1"]) for row in rows]
+    ends = [(100 * row["top1_low"], 100 * row["top1_high"]) for row in rows]
+    colours = [f"C{i}" for i in range(len(rows))]
+    for (x, y), (low, high), colour in zip(points, ends, colours, strict=True):
+        axes.errorbar(x, y, [[y - low], [high - y]], fmt="o", color=colour, capsize=3, elinewidth=1)
+    if rows:
+        left, right = min(x for x, _ in points), max(x for x, _ in points)
+        bottom, top = max(0, min(low for low, _ in ends)), min(100, max(high for _, high in ends))
+        wide, tall = max(2, (right / left) ** 0.15), max(2, 0.08 * (top - bottom))
+        axes.set(xlim=(left / wide, right * wide), ylim=(bottom - tall, top + tall))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what is measured now stays where it is
+    pixels = axes.transData.transform
+    bars = [
+        Bbox(pixels([(x, low), (x, high)])).padded(2)
+        for (x, _), (low, high) in zip(points, ends, strict=True)
+    ]
+    spots = [Bbox(pixels([point, point])).padded(6) for point in points]
+    names: list[Bbox] = []
+    for row, point, spot, colour in zip(rows, points, spots, colours, strict=True):
+        apart = [other for other in spots if not other.overlaps(spot)]
+        names.append(
+            place_name(axes, row["method"], point, colour, blocked=[*apart, *names], busy=[*spots, *bars])
+        )
+    figure.savefig(path)
+
+
+def place_name(
+    axes: Axes,
+    name: str,
+    point: tuple[float, float],
+    colour: str,
+    blocked: Sequence[Bbox],
+    busy: Sequence[Bbox],
+) -> Bbox:
+    """Write a name near its point, with a line to it; returns the rectangle it takes, in pixels.
+
+    As far as there is room, the name lies on nothing blocked or busy, and the line crosses nothing blocked.
+    """
+    text = axes.annotate(
+        name,
+        point,
+        xytext=(0, 0),
+        textcoords="figure pixels",
+        ha="center",
+        va="center",
+        fontsize=9,
+        color=colour,
+        arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.4, "shrinkA": 0, "shrinkB": 3},
+    )
+    size = Text.get_window_extent(text)  # of the name alone, without its line
+    x, y = axes.transData.transform(point)
+    # First left and right of the point, then on the diagonals, above and below, and between these.
+    sixteenths = (0, 8, 2, 14, 6, 10, 4, 12, *range(1, 16, 2))
+    boxes = []
+    for distance, sixteenth in itertools.product(range(10, 250, 6), sixteenths):
+        across, up = math.cos(sixteenth * math.pi / 8), math.sin(sixteenth * math.pi / 8)
+        middle = x + across * (size.width / 2 + distance), y + up * (size.height / 2 + distance)
+        boxes.append(
+            Bbox.from_bounds(middle[0] - size.width / 2, middle[1] - size.height / 2, size.width, size.height)
+        )
+
+    def clear(box: Bbox) -> bool:
+        inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
+        return inside and not box.count_overlaps([*blocked, *busy])
+
+    def reached(box: Bbox) -> bool:
+        line = Line([(x, y), (box.x0 + box.width / 2, box.y0 + box.height / 2)])
+        return not any(map(line.intersects_bbox, blocked))
+
+    free = list(filter(clear, boxes)) or boxes
+    box = next(filter(reached, free), free[0])
+    text.set_position((box.x0 + box.width / 2, box.y0 + box.height / 2))
+    return box
 
 
 def write_page(folder: Path, title: str, facts: Mapping[str, Any], pictures: Sequence[Path]) -> None:

@@ -47,6 +47,21 @@ def make_run_folder(out: str | Path) -> Path:
     return folder
 
 
+def arguments_of(classifier: Classifier) -> dict[str, Any]:
+    """The arguments of `Classifier.create` that made it, but for classes, method, options and seed."""
+    form, source = classifier.form, classifier.source
+    return {
+        "backbone": source.name,
+        "weights": source.weights,
+        "frames": form.frames,
+        "size": form.size,
+        "sampling": form.sampling,
+        "stride": form.stride,
+        "drop_path": classifier.backbone.drop_path,
+        "dropout": classifier.head.dropout.p,
+    }
+
+
 def write_setup(
     folder: Path,
     classifier: Classifier,
@@ -56,26 +71,20 @@ def write_setup(
     validation: Sequence[Sample],
 ) -> None:
     """config.yaml (the flags of `videossp train`, resolved), env.json and split.csv."""
-    form, source = classifier.form, classifier.source
-    settings: Mapping[str, Any] = {
+    settings: dict[str, Any] = {
         "data": data and str(data.resolve()),
-        "backbone": source.name,
-        "weights": source.weights,
         "method": classifier.method,
-        "frames": form.frames,
-        "size": form.size,
-        "sampling": form.sampling,
-        "stride": form.stride,
-        "drop_path": classifier.backbone.drop_path,
-        "dropout": classifier.head.dropout.p,
+        **arguments_of(classifier),
         **config,
     }
     if classifier.options:
-        settings = {**settings, classifier.method: classifier.options}
+        chain = "+" in classifier.method  # then they are nested by the names of its members already
+        settings |= classifier.options if chain else {classifier.method: classifier.options}
     plain = json.loads(json.dumps(settings))  # tuples become lists
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-    if source.seed != config["seed"]:
-        text = f"# The classifier was made with seed {source.seed}, which these flags cannot tell.\n" + text
+    seed = classifier.source.seed
+    if seed != config["seed"]:
+        text = f"# The classifier was made with seed {seed}, which these flags cannot tell.\n" + text
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     env = {
         "versions": versions(),

@@ -19,7 +19,7 @@ class Adapter(Tuner):
         scale: fixed factor; None learns one per block, from 1.
         reads: the sum of both streams, its norm (what the mixer reads), or the mixer's output (one after the
             other).
-        dropout: inside the bottleneck, while training.
+        drop: inside the bottleneck, while training.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Adapter(Tuner):
         width: int = 64,
         scale: float | None = 0.1,
         reads: Literal["residual", "norm", "output"] = "residual",
-        dropout: float = 0.0,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if width < 1 or not 0 <= dropout < 1 or reads not in ("residual", "norm", "output"):
-            raise ValueError("width must be at least 1, dropout in [0, 1), reads residual, norm or output")
-        self.reads, self.dropout, self.fixed = reads, dropout, scale
+        if width < 1 or not 0 <= drop < 1 or reads not in ("residual", "norm", "output"):
+            raise ValueError("width must be at least 1, drop in [0, 1), reads residual, norm or output")
+        self.reads, self.drop, self.fixed = reads, drop, scale
         self.down = nn.ModuleList(Linear(spec.d_model, width) for _ in range(spec.depth))
         self.up = nn.ModuleList(Linear(width, spec.d_model) for _ in range(spec.depth))
         for down, up in zip(self.down, self.up, strict=True):
@@ -48,7 +48,7 @@ class Adapter(Tuner):
         if op != "mixer":
             return y
         read = {"residual": x.residual, "norm": x.hidden, "output": y}[self.reads]
-        inner = F.dropout(F.relu(self.down[layer](read)), self.dropout, self.training)
+        inner = F.dropout(F.relu(self.down[layer](read)), self.drop, self.training)
         scale = self.scale[layer] if self.fixed is None else self.fixed
         out: Tensor = y + (scale * self.up[layer](inner)).to(y.dtype)
         return out

@@ -32,7 +32,7 @@ class LoRA(Tuner):
             x_proj.B, x_proj.C. x_proj and dt_proj are meant in both directions, each with its own weights.
         rank: of the change.
         scale: its factor (MambaPEFT: 0.1).
-        dropout: between down and up, while training (MambaPEFT: 0.1).
+        drop: between down and up, while training (MambaPEFT: 0.1).
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class LoRA(Tuner):
         targets: tuple[str, ...] = ("in_proj", "out_proj"),
         rank: int = 16,
         scale: float = 0.1,
-        dropout: float = 0.0,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         unknown = [name for name in targets if name not in TARGETS]
         if unknown or not targets:
             raise ValueError(f"targets {', '.join(unknown) or 'none'}: there are {', '.join(TARGETS)}")
-        if rank < 1 or not 0 <= dropout < 1:
-            raise ValueError("rank must be at least 1, dropout in [0, 1)")
-        self.scale, self.dropout = scale, dropout
+        if rank < 1 or not 0 <= drop < 1:
+            raise ValueError("rank must be at least 1, drop in [0, 1)")
+        self.scale, self.drop = scale, drop
         self.places: dict[str, list[tuple[str, int, int]]] = {}  # op -> key in `pairs`, rows of the weight
         pairs = {}
         for target in targets:
@@ -72,7 +72,7 @@ class LoRA(Tuner):
     def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
         for key, first, last in self.places.get(op, ()):
             down, up = self.pairs[key][layer]  # type: ignore[index]
-            change = self.scale * up(F.dropout(down(x), self.dropout, self.training))
+            change = self.scale * up(F.dropout(down(x), self.drop, self.training))
             y = y + F.pad(change.to(y.dtype), (first, y.shape[-1] - last))
         return y
 

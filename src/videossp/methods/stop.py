@@ -28,7 +28,7 @@ class STOP(Tuner):
         heads: of the attention over all patches; they divide d_model.
         importance: a frame's weight runs from 0 to 1 within its clip, or (published) within all its batch
             mates.
-        dropout: in the pixel network, while training.
+        drop: in the pixel network, while training.
     """
 
     def __init__(
@@ -41,23 +41,23 @@ class STOP(Tuner):
         position: Literal["frame_start", "frame_end"] = "frame_start",
         heads: int = 12,
         importance: Literal["clip", "batch"] = "clip",
-        dropout: float = 0.5,
+        drop: float = 0.5,
     ) -> None:
         super().__init__()
-        if prompts < 1 or not 0 < share < 1 or not 0 <= dropout < 1 or heads < 1 or spec.d_model % heads:
+        if prompts < 1 or not 0 < share < 1 or not 0 <= drop < 1 or heads < 1 or spec.d_model % heads:
             raise ValueError(
-                f"prompts >= 1, 0 < share < 1, 0 <= dropout < 1, heads divide d_model {spec.d_model}"
+                f"prompts >= 1, 0 < share < 1, 0 <= drop < 1, heads divide d_model {spec.d_model}"
             )
         self.count, self.scale, self.place, self.patch = prompts, scale, position, spec.patch
         self.dims = (1,) if importance == "clip" else (0, 1)
         patches = spec.grid[0] * spec.grid[1]
         self.marked = max(1, round(share * patches))
 
-        conv, drop, big = partial(nn.Conv3d, padding="same"), partial(nn.Dropout, dropout), (3, 11, 11)
+        conv, big = partial(nn.Conv3d, padding="same"), (3, 11, 11)
         first, act = (conv(3, 9, big), conv(9, 9, big)), nn.PReLU
-        self.draw = nn.Sequential(*first, act(), conv(9, 9, big), act(), conv(9, 16, big), drop())
-        # Dropout twice in a row, as published.
-        self.colour = nn.Sequential(nn.Linear(16, 16), act(), nn.Linear(16, 3), drop(), drop())
+        self.draw = nn.Sequential(*first, act(), conv(9, 9, big), act(), conv(9, 16, big), nn.Dropout(drop))
+        drops = nn.Dropout(drop), nn.Dropout(drop)  # two in a row, as published
+        self.colour = nn.Sequential(nn.Linear(16, 16), act(), nn.Linear(16, 3), *drops)
         self.pixel_score, self.frame_score = conv(3, 1, (5, 11, 11)), conv(1, 1, (5, 11, 11))
         self.attention = nn.MultiheadAttention(spec.d_model, heads, batch_first=True)
         self.between = nn.Sequential(conv(1, 9, (3, 15, 25)), act(), conv(9, 1, (3, 15, 25)))

@@ -1,0 +1,320 @@
+"""`compare`: methods and seeds, each trained alone on the same data in the same way; one table of them."""
+
+import fcntl
+import inspect
+import itertools
+import json
+import shutil
+import signal
+import statistics
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+
+import yaml
+
+from videossp.adapter import WEIGHTS
+from videossp.bench import peak_memory
+from videossp.classifier import Classifier
+from videossp.comparison import RESULTS, Comparison, replace_file, write
+from videossp.datasets import read_folder
+from videossp.evaluate import evaluate
+from videossp.methods import METHODS
+from videossp.process import give_back_memory
+from videossp.run import arguments_of
+from videossp.train import TrainConfig, choose_splits, train
+
+RESULT, ERROR, LOCK = "result.json", "error.txt", ".lock"
+
+# What a run's own process does. It ends when this process does, for then its standard input ends.
+CHILD = """
+import json, os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+sys.path, job = json.loads(sys.argv[1])
+from videossp.process import prepare_process
+prepare_process()
+from videossp.compare import run_alone
+run_alone(**job)
+"""
+
+
+def compare(
+    data: str | Path,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    config: TrainConfig | None = None,
+    *,
+    out: str | Path,
+    backbone: str,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: bool = False,
+    **form: Any,
+) -> Comparison:
+    """Train every method with every seed, one after the other, each in a process of its own.
+
+    So the peak memory is that of one run, and a run that fails, even if it is killed, takes no other along.
+
+    Args:
+        data: a folder of classes. Accuracy is that on its test split; without one, on the validation split.
+        methods: names of `methods.METHODS`, or several of them joined by +.
+        seeds: of the classifier and of the training.
+        config: how to train; its seed does not matter.
+        out: folder for METHOD-seedN, a run folder each, results.json, results.csv and accuracy.png, all
+            written anew after every run. What is finished in it is not run again.
+        backbone: see `Classifier.create`.
+        options: by method, what `Classifier.create` takes for it.
+        progress: messages and bars on stderr.
+        **form: further arguments of `Classifier.create`: weights, frames, size, ...
+
+    Raises:
+        ValueError: methods, seeds or options that cannot be, or runs with other settings in `out`.
+        DataError: the data cannot be used.
+        WeightsError: the weights of the backbone cannot be.
+    """
+    config = config or TrainConfig()
+    jobs, notes = plan(data, methods, seeds, config, backbone, options or {}, form)
+    settings = jobs[methods[0]]["settings"]
+    # By seed first, so that a comparison that is stopped has something to say of every method.
+    order = [(method, seed) for seed, method in itertools.product(seeds, methods)]
+
+    def say(line: str) -> None:
+        if progress:
+            print(line, file=sys.stderr, flush=True)
+
+    for note in notes:
+        say(note)
+    folder = Path(out)
+    with claim(folder):
+        done = finished(folder, jobs, seeds)
+        places = {key: folder / f"{key[0]}-seed{key[1]}" for key in order if key not in done}
+        for (method, seed), place in places.items():
+            clear(place, method, seed)
+
+        def so_far() -> Comparison:
+            return Comparison(tuple(methods), tuple(seeds), settings, [done[x] for x in order if x in done])
+
+        write(folder, so_far())
+        for number, (method, seed) in enumerate(order, 1):
+            title = f"run {number}/{len(order)}, {method}, seed {seed}"
+            if (method, seed) not in places:
+                say(f"{title}: finished before")
+                continue
+            say(title)
+            job = {**jobs[method], "seed": seed, "folder": str(places[method, seed]), "progress": progress}
+            run = done[method, seed] = run_child(job)
+            write(folder, so_far())
+            say(f"{title}: " + (f"top-1 {100 * run['top1']:.1f} %" if run["error"] is None else run["error"]))
+    return so_far()
+
+
+def plan(
+    data: str | Path,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    config: TrainConfig,
+    backbone: str,
+    options: Mapping[str, Mapping[str, Any]],
+    form: Mapping[str, Any],
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """By method, the settings and options of its runs; and notes on the backbone.
+
+    Every classifier is made once, so that what cannot be is said before anything runs.
+    """
+    for name, values in (("methods", methods), ("seeds", seeds)):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{name}: at least one is needed, and each once, got {list(values)}")
+    if odd := [name for name in options if name not in methods]:
+        raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
+    samples = read_folder(data)
+    for seed in seeds:
+        choose_splits(samples, samples.classes, replace(config, seed=seed))
+    jobs = {}
+    for method in methods:
+        given = options.get(method, {})
+        classifier = Classifier.create(backbone, classes=samples.classes, method=method, **form, **given)
+        settings = {
+            "data": str(Path(data).resolve()),
+            "videos": {split: len(members) for split, members in samples.splits.items()},
+            "evaluated_on": "test" if samples.splits.get("test") else "val",
+            "classifier": arguments_of(classifier),
+            "backbone_sha256": None if classifier.source.random else classifier.sha256,
+            "training": {name: value for name, value in asdict(config).items() if name != "seed"},
+        }
+        job = {"settings": settings, "method": method, "options": resolved(method, given)}
+        jobs[method] = json.loads(json.dumps(job))  # tuples become lists, as when they are read again
+    notes = list(classifier.notes)
+    if classifier.source.random:
+        notes.append(f"{backbone}: no --weights given: RANDOM weights, good for trying things out only")
+    del classifier
+    give_back_memory()
+    return jobs, notes
+
+
+def resolved(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as `Classifier.create` takes them, with the defaults of those that are not given."""
+
+    def whole(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        signature = list(inspect.signature(METHODS[name]).parameters.values())[1:]
+        return {x.name: x.default for x in signature} | dict(given)
+
+    names = method.split("+")
+    return whole(method, options) if len(names) == 1 else {x: whole(x, options.get(x, {})) for x in names}
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Make the folder of a comparison, or take an earlier one, against other processes as well."""
+    if folder.exists() and not is_comparison(folder):
+        raise ValueError(f"{folder}: exists and is not a comparison; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another comparison is running in it; choose another --out") from None
+        yield
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether `compare` may write here: an empty folder, or one it has written to."""
+    if not folder.is_dir():
+        return False
+    if not {x.name for x in folder.iterdir()} - {LOCK}:
+        return True
+    try:
+        return {"settings", "runs", "rows"} <= set(json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def finished(
+    folder: Path, jobs: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """The runs of this comparison that are finished, by method and seed.
+
+    Raises:
+        ValueError: a finished run in the folder, of whatever method, had other settings.
+    """
+    done = {}
+    for path in sorted(folder.glob(f"*-seed*/{RESULT}")):
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            method, settings, options = run["method"], run.pop("settings"), run["options"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not readable; remove {path.parent} to run it again") from error
+        job = jobs.get(method, {"settings": next(iter(jobs.values()))["settings"], "options": options})
+        odd = differences({**settings, method: options}, {**job["settings"], method: job["options"]})
+        if odd:
+            raise ValueError(
+                f"{path.parent} was run with other settings: {'; '.join(odd)}; choose another --out"
+            )
+        if method in jobs and run["seed"] in seeds:
+            done[method, run["seed"]] = run
+    return done
+
+
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """What differs between two settings, as "name: value there, value here"."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return [] if there == here else [f"{name}: {json.dumps(there)} there, {json.dumps(here)} here"]
+    keys = [*there, *(key for key in here if key not in there)]
+    dot = f"{name}." if name else ""
+    return [x for key in keys for x in differences(there.get(key), here.get(key), f"{dot}{key}")]
+
+
+def clear(folder: Path, method: str, seed: int) -> None:
+    """Remove what an unfinished run of this method and seed left; anything else in its place is an error."""
+    if not folder.exists():
+        return
+    path = folder / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    own = isinstance(config, dict) and (config.get("method"), config.get("seed")) == (method, seed)
+    if not own and (not folder.is_dir() or {x.name for x in folder.iterdir()} - {ERROR}):
+        raise ValueError(f"{folder}: is not an unfinished run of {method}, seed {seed}; move it away")
+    shutil.rmtree(folder)
+
+
+def run_child(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a run made in a new process, or why it failed.
+
+    A process started by multiprocessing would import the caller's program again, and torch before
+    `prepare_process`. -I keeps a json.py in the working folder from being taken for Python's.
+    """
+    folder = Path(job["folder"])
+    command = [sys.executable, "-I", "-c", CHILD, json.dumps([sys.path, job])]
+    with Popen(command, stdin=PIPE, stdout=2) as child:  # stdout is for the table
+        try:
+            code = child.wait()
+        finally:
+            child.kill()
+            child.wait()
+    if (folder / RESULT).is_file():
+        run = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        return {name: value for name, value in run.items() if name != "settings"}
+    if (folder / ERROR).is_file():
+        reason = (folder / ERROR).read_text(encoding="utf-8").split("\n", 1)[0]
+    elif code < 0:
+        name = signal.Signals(-code).name
+        reason = f"its process was killed by {name}" + ", for want of memory?" * (name == "SIGKILL")
+    else:
+        reason = f"its process ended with exit code {code}"
+    return {**{name: job[name] for name in ("method", "seed", "options")}, "error": reason}
+
+
+def run_alone(
+    settings: Mapping[str, Any],
+    method: str,
+    options: Mapping[str, Any],
+    seed: int,
+    folder: str,
+    progress: bool,
+) -> None:
+    """One run in this process: a run folder with result.json, written last, or with error.txt."""
+    try:
+        samples = read_folder(settings["data"])
+        classifier = Classifier.create(
+            **settings["classifier"], classes=samples.classes, method=method, seed=seed, **options
+        )
+        config = TrainConfig(**settings["training"], seed=seed)
+        run = train(classifier, settings["data"], config, out=folder, progress=progress)
+        memory = peak_memory()
+        result = run.validation
+        if settings["evaluated_on"] == "test":
+            result = evaluate(
+                classifier,
+                samples.splits["test"],
+                workers=config.workers,
+                on_error=config.on_error,
+                progress=progress,
+            )
+        tuned = {name: x.numel() for name, x in classifier.tuned().items()}
+        # The first epoch compiles kernels.
+        times = [row["seconds_per_clip"] for row in run.history[1:] or run.history]
+        figures = {
+            "method": method,
+            "seed": seed,
+            "options": options,
+            "error": None,
+            "parameters": sum(tuned.values()),
+            "all_parameters": sum(x.numel() for x in classifier.parameters()),
+            "method_parameters": sum(count for name, count in tuned.items() if not name.startswith("head.")),
+            "best_epoch": run.best["epoch"],
+            **result.summary(),
+            "val_top1": run.best["val_top1"],
+            "seconds_per_clip": statistics.fmean(times),
+            "memory_gb": memory,
+            "adapter_mb": (Path(folder) / "adapter" / WEIGHTS).stat().st_size / 1e6,
+            "settings": settings,
+        }
+        replace_file(Path(folder) / RESULT, json.dumps(figures, indent=2) + "\n")
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        Path(folder).mkdir(exist_ok=True)
+        replace_file(Path(folder) / ERROR, f"{reason}\n\n{traceback.format_exc()}")
+        sys.exit(1)

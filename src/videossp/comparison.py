@@ -1,0 +1,171 @@
+"""`Comparison`, what came of comparing methods: figures by method with their intervals, table, files."""
+
+import csv
+import io
+import json
+import math
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from videossp.report import draw_comparison
+
+RESULTS = "results.json"
+FIGURES = (
+    *("parameters", "parameters_m", "parameters_percent", "method_parameters"),
+    *("top1", "top1_low", "top1_high", "interval", "seconds_per_clip", "memory_gb", "adapter_mb"),
+)
+
+# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, the normal one.
+STUDENT = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+NORMAL = 1.96
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        methods: in the order of the table.
+        seeds: of every method.
+        settings: what all runs share.
+        runs: of each run that ended, by seed and method: method, seed, options and figures. `error` is None,
+            or the reason why it failed; then there are no figures.
+    """
+
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: dict[str, Any]
+    runs: list[dict[str, Any]]
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """The runs that failed."""
+        return [run for run in self.runs if run["error"] is not None]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row of figures per method, of its runs that did not fail; None where there are none.
+
+        `parameters` counts what trains, with the head and the final norm; `method_parameters` is without
+        these two. `top1` is the mean share over seeds, `top1_low` to `top1_high` its 95 % interval, made
+        as `interval` says: over seeds it tells how much a seed matters, not how telling the test videos are.
+        `seconds_per_clip` of training is a mean, `memory_gb` the largest of the seeds.
+        """
+        return [self._row(method) for method in self.methods]
+
+    def _row(self, method: str) -> dict[str, Any]:
+        ended = [run for run in self.runs if run["method"] == method]
+        good = [run for run in ended if run["error"] is None]
+        row = {
+            "method": method,
+            "seeds": len(good),
+            "failed": len(ended) - len(good),
+            **dict.fromkeys(FIGURES),
+        }
+        if not good:
+            return row
+        tops = [run["top1"] for run in good]
+        low, high = student(tops) if len(tops) > 1 else wilson(tops[0], good[0]["videos"])
+        made = f"Student t, {len(tops)} seeds" if len(tops) > 1 else f"Wilson, {good[0]['videos']} videos"
+        return row | {
+            "parameters": good[0]["parameters"],
+            "parameters_m": good[0]["parameters"] / 1e6,
+            "parameters_percent": 100 * good[0]["parameters"] / good[0]["all_parameters"],
+            "method_parameters": good[0]["method_parameters"],
+            "top1": statistics.fmean(tops),
+            "top1_low": low,
+            "top1_high": high,
+            "interval": made,
+            "seconds_per_clip": statistics.fmean(run["seconds_per_clip"] for run in good),
+            "memory_gb": max(run["memory_gb"] for run in good),
+            "adapter_mb": max(run["adapter_mb"] for run in good),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return {**asdict(self), "rows": self.rows}
+
+    def table(self) -> list[str]:
+        """The rows as lines of text, then what failed and how the figures were made."""
+        header = ("method", "seeds", "trained (M)", "of all (%)", "top-1 (%)", "s/clip", "GB", "adapter (MB)")
+        cells = [header, *(self._cells(row) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in cells
+        ]
+        lines += [f"FAILED {run['method']}, seed {run['seed']}: {run['error']}" for run in self.failed]
+        split, made = self.settings["evaluated_on"], sorted({x["interval"] for x in self.rows} - {None})
+        chosen = "" if split == "test" else ", which also chose the epoch: there is no test split"
+        lines += [
+            "",
+            f"top-1 on the split {split}{chosen}; 95 % interval: {'; '.join(made) or 'none'}",
+            "trained: with head and final norm; s/clip: training, after the first epoch; GB: peak of a run",
+        ]
+        return lines
+
+    def _cells(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        seeds = str(row["seeds"]) + f" of {row['seeds'] + row['failed']}" * (row["failed"] > 0)
+        if not row["seeds"]:
+            return (row["method"], seeds, *["-"] * 6)
+        top, low, high = (100 * row[name] for name in ("top1", "top1_low", "top1_high"))
+        spread = f"± {high - top:.1f}" if row["seeds"] > 1 else f"({low:.1f} to {high:.1f})"
+        return (
+            row["method"],
+            seeds,
+            f"{row['parameters_m']:.4f}",
+            f"{row['parameters_percent']:.3f}",
+            f"{top:.1f} {spread}",
+            f"{row['seconds_per_clip']:.3f}",
+            f"{row['memory_gb']:.2f}",
+            f"{row['adapter_mb']:.3f}",
+        )
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of two or more values; as Student's t has no bounds, it may leave 0 to 1."""
+    freedom = len(values) - 1
+    quantile = STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL
+    mean, half = statistics.fmean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
+    return mean - half, mean + half
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share of `count` videos (Wilson 1927)."""
+    z = NORMAL**2 / count
+    middle = (share + z / 2) / (1 + z)
+    half = NORMAL / (1 + z) * math.sqrt(share * (1 - share) / count + z / (4 * count))
+    # Rounding would leave 0 to 1, or the share itself out.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+
+
+def write(folder: Path, comparison: Comparison) -> None:
+    """results.json, results.csv and accuracy.png; the first two appear whole or not at all."""
+    text = json.dumps(comparison.summary(), indent=2, ensure_ascii=False) + "\n"
+    replace_file(folder / RESULTS, text)
+    rows = comparison.rows
+    table = io.StringIO(newline="")
+    sheet = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+    sheet.writeheader()
+    sheet.writerows(rows)
+    replace_file(folder / "results.csv", table.getvalue())
+    if any(row["seeds"] for row in rows):
+        draw_comparison(rows, folder / "accuracy.png")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file that is whole whenever it is there."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""Flags that `train` and `compare` share, and what becomes of them; heavy imports inside."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+FORM = ("weights", "frames", "size", "sampling", "stride", "drop_path", "dropout")  # of a classifier
+
+
+def add_training(parser: "ArgumentParser", *, out: str) -> None:
+    """The flags that verbs which train have in common, but for those of `TrainConfig`."""
+    from videossp.classifier import Classifier
+    from videossp.methods import METHODS
+
+    parser.add_argument(
+        "--config", action="config", help="YAML file of these flags, as a run folder holds it"
+    )
+    parser.add_argument("data", type=str, help="FOLDER/CLASS/VIDEO or FOLDER/{train,val,test}/CLASS/VIDEO")
+    parser.add_argument("--out", type=str, help=out)
+    parser.add_method_arguments(
+        Classifier, "create", skip={"num_classes", "classes", "method", "seed", "options"}
+    )
+    for name, method in METHODS.items():
+        parser.add_class_arguments(method, name, skip={"spec"})
+
+
+def options_of(
+    parser: "ArgumentParser", args: "Namespace", methods: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """By method, its options as `Classifier.create` takes them; those of a chain nested by name."""
+    from videossp.methods import METHODS
+
+    used = [name for method in methods for name in method.split("+")]
+    if unknown := [name for name in used if name not in METHODS]:
+        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    usual = parser.get_defaults()
+    if odd := [name for name in METHODS if name not in used and args.get(name) != usual.get(name)]:
+        raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
+    own = {name: dict(args[name].items()) if args.get(name) else {} for name in used}
+    return {
+        method: {name: own[name] for name in method.split("+")} if "+" in method else own[method]
+        for method in methods
+    }
+
+
+def chosen(args: "Namespace", names: Iterable[str]) -> dict[str, Any]:
+    """The arguments of these names."""
+    return {name: args[name] for name in names}
+
+
+def listed(value: str | int | list[Any]) -> list[str]:
+    """a,b of the command line, or a list of a YAML file, as a list of texts."""
+    values = value if isinstance(value, list) else str(value).split(",")
+    return [text for text in (str(x).strip() for x in values) if text]
+
+
+@contextmanager
+def out_folder(out: str | None, stem: str) -> Iterator[Path]:
+    """The folder `out`, or a new one, runs/STEM-N; what stays empty is removed."""
+    folder = Path(out) if out else new_folder(Path("runs"), stem)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty, or never made
+            folder.rmdir()
+            if not out:
+                folder.parent.rmdir()
+
+
+def new_folder(parent: Path, stem: str) -> Path:
+    """Make the first of parent/stem-1, parent/stem-2, ... that is free, also against other processes."""
+    for number in itertools.count(1):
+        try:
+            (parent / f"{stem}-{number}").mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    return parent / f"{stem}-{number}"

@@ -1,0 +1,438 @@
+"""Comparisons: what is run and what is not, what a row says, what becomes of failures."""
+
+import csv
+import json
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import videossp.compare
+from conftest import SSP_SMALL, write_video
+from test_checkpoint import published
+from videossp.classifier import Classifier
+from videossp.cli import main
+from videossp.compare import compare, differences
+from videossp.comparison import STUDENT, Comparison, student, wilson
+from videossp.methods import METHODS
+from videossp.report import draw_comparison
+from videossp.train import TrainConfig
+from videossp.tuner import Tuner
+
+QUICK = TrainConfig(epochs=1, batch_size=8, lr=1e-2)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A checkpoint small enough to train in a test, which a new process can read too."""
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file({name: 0.2 * x for name, x in published().items()}, path)
+    return str(path)
+
+
+class Here:
+    """Stands for a process of its own: makes the run in this one."""
+
+    def __init__(self, command, **_):
+        _, self.job = json.loads(command[-1])
+        self.code = None
+
+    def wait(self):
+        try:
+            if self.code is None:
+                self.code = videossp.compare.run_alone(**self.job) or 0
+        except SystemExit as end:
+            self.code = end.code
+        return self.code
+
+    def kill(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    monkeypatch.setattr(videossp.compare, "Popen", Here)
+
+
+class Broken(Tuner):
+    """Fails in a training with seed 1, or with every seed if `always`."""
+
+    def __init__(self, spec, *, always: bool = True):
+        super().__init__()
+        self.always = always
+
+    def edit_tokens(self, layer, tokens):
+        if self.training and (self.always or torch.initial_seed() == 1):
+            raise RuntimeError("this method\nis broken")
+        return tokens
+
+
+def contents(folder):
+    return {x: x.read_bytes() for x in sorted(folder.rglob("*")) if x.is_file() and x.name != ".lock"}
+
+
+def figures(comparison):
+    """The runs without what differs from one time to the next."""
+    times = ("seconds_per_clip", "memory_gb")
+    return [{name: x for name, x in run.items() if name not in times} for run in comparison.runs]
+
+
+def test_the_quantiles_are_those_of_students_t():
+    for freedom, quantile in enumerate(STUDENT, 1):
+        t = np.linspace(-quantile, quantile, 200_001)
+        peak = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2) / math.sqrt(freedom * math.pi)
+        inside = np.trapezoid(peak * (1 + t**2 / freedom) ** (-(freedom + 1) / 2), t)
+        assert inside == pytest.approx(0.95, abs=5e-5)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_textbook():
+    # mean 0.6, standard deviation 0.1, 2 degrees of freedom: 4.303 * 0.1 / sqrt(3) = 0.24843
+    assert student([0.5, 0.6, 0.7]) == pytest.approx((0.35157, 0.84843), abs=1e-5)
+    many = [0.0, 1.0] * 50  # beyond the table: 1.96 * sqrt(0.25 * 100 / 99) / 10
+    assert student(many)[1] == pytest.approx(0.5 + 1.96 * math.sqrt(0.25 * 100 / 99) / 10)
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    assert wilson(0.8, 10) == pytest.approx((0.49016, 0.94332), abs=2e-5)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.27754), abs=2e-5)
+    for count in range(1, 50):
+        assert wilson(1.0, count)[1] == 1.0 and wilson(0.0, count)[0] == 0.0
+
+
+def test_each_run_is_a_process_of_its_own_with_the_figures_of_its_classifier(weights, class_folder, tmp_path):
+    big = np.ones(10**9, np.uint8)  # the peak of this process is not that of a run
+    del big
+    options = {"ssp+partial": {"ssp": SSP_SMALL}}
+    out = tmp_path / "out"
+    result = compare(
+        class_folder,
+        ["ssp+partial"],
+        [3],
+        TrainConfig(epochs=2, batch_size=8),
+        out=out,
+        backbone=weights,
+        options=options,
+        dropout=0.1,
+    )
+    (run,), (row,) = result.runs, result.rows
+    assert run["error"] is None and run["videos"] == 8 and result.settings["evaluated_on"] == "test"
+    classifier = Classifier.create(
+        weights, classes=["bright", "dark"], method="ssp+partial", ssp=SSP_SMALL, seed=3
+    )
+    tuned = {name: x.numel() for name, x in classifier.tuned().items()}
+    assert any(name.startswith("backbone.") for name in tuned)
+    whole = sum(x.numel() for x in classifier.parameters())
+    head = 32 + 2 * 32 + 2  # norm, weight and bias
+    assert row["parameters"] == sum(tuned.values()) == row["method_parameters"] + head
+    assert row["parameters_percent"] == 100 * row["parameters"] / whole
+    assert 0.2 < row["memory_gb"] < 1.0
+    folder = out / "ssp+partial-seed3"
+    assert row["adapter_mb"] == (folder / "adapter" / "adapter_model.safetensors").stat().st_size / 1e6
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert row["seconds_per_clip"] == rows[1]["seconds_per_clip"] and run["val_top1"] in (0.5, 0.75, 1.0)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["dropout"] == 0.1 and config["ssp"]["heads"] == 4 and config["seed"] == 3
+    samples = videossp.compare.read_folder(class_folder).splits["test"]
+    loaded = videossp.load(folder)
+    assert videossp.evaluate(loaded, samples).top(1) == run["top1"] == row["top1"]
+
+
+def test_finished_runs_are_not_run_again_and_a_resumed_comparison_equals_a_whole_one(
+    weights, class_folder, tmp_path, in_process
+):
+    def run(name):
+        return compare(class_folder, ["linear", "vpt"], [0, 1], QUICK, out=tmp_path / name, backbone=weights)
+
+    whole = run("a")
+    assert [(x["method"], x["seed"]) for x in whole.runs] == [
+        ("linear", 0),
+        ("vpt", 0),
+        ("linear", 1),
+        ("vpt", 1),
+    ]
+    before = contents(tmp_path / "a")
+    (tmp_path / "a" / "vpt-seed0" / "result.json").unlink()  # as if stopped in the middle of it
+    (tmp_path / "a" / "vpt-seed0" / "metrics.jsonl").write_text("torn")
+    times = {x: x.stat().st_mtime_ns for x in before if x.exists()}
+    again = run("a")
+    assert figures(again) == figures(whole)
+    after = contents(tmp_path / "a")
+    assert after.keys() == before.keys()
+    changed = {x.relative_to(tmp_path / "a").parts[0] for x in after if times.get(x) != x.stat().st_mtime_ns}
+    assert changed == {"vpt-seed0", "results.json", "results.csv", "accuracy.png"}
+    model = tmp_path / "a" / "vpt-seed0" / "adapter" / "adapter_model.safetensors"
+    assert after[model] == before[model]
+    assert run("a") == again  # nothing was left to do
+
+
+def test_fewer_methods_and_seeds_are_a_part_of_the_same_comparison(
+    weights, class_folder, tmp_path, in_process, monkeypatch
+):
+    arguments = {"config": QUICK, "out": tmp_path, "backbone": weights}
+    both = compare(class_folder, ["linear"], [0, 1], **arguments)
+    monkeypatch.setattr(videossp.compare, "Popen", None)  # nothing may be started
+    one = compare(class_folder, ["linear"], [1], **arguments)
+    assert one.runs == both.runs[1:] and "Wilson, 8 videos" in one.rows[0]["interval"]
+    assert compare(class_folder, ["linear"], [0, 1], **arguments) == both
+
+
+def test_a_failed_run_is_named_and_the_others_are_kept(
+    weights, class_folder, tmp_path, in_process, monkeypatch, capsys
+):
+    monkeypatch.setitem(METHODS, "broken", Broken)
+    out, flags = tmp_path / "out", ["--epochs", "1", "--backbone", weights]
+    arguments = ["compare", str(class_folder), "--methods", "broken,linear", *flags, "--out", str(out)]
+    assert main([*arguments, "--seeds", "0,1,2", "--broken.always=false"]) == 1
+    stdout = capsys.readouterr().out
+    assert "FAILED broken, seed 1: RuntimeError: this method is broken" in stdout
+    saved = json.loads((out / "results.json").read_text())
+    assert [(row["method"], row["seeds"], row["failed"]) for row in saved["rows"]] == [
+        ("broken", 2, 1),
+        ("linear", 3, 0),
+    ]
+    assert saved["rows"][0]["interval"] == "Student t, 2 seeds"
+    assert any(line.split()[:4] == ["broken", "2", "of", "3"] for line in stdout.splitlines())
+    text = (out / "broken-seed1" / "error.txt").read_text()
+    assert text.startswith("RuntimeError: this method is broken\n") and "in edit_tokens" in text
+
+    monkeypatch.setattr(Broken, "edit_tokens", Tuner.edit_tokens)  # mended: only what failed is run
+    kept = contents(out / "broken-seed0")
+    assert main([*arguments, "--seeds", "0,1,2", "--broken.always=false", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["seeds"], row["failed"]) for row in rows] == [(3, 0), (3, 0)]
+    assert contents(out / "broken-seed0") == kept and not (out / "broken-seed1" / "error.txt").exists()
+
+
+def test_a_comparison_of_failures_only_has_a_table(weights, class_folder, tmp_path, in_process, monkeypatch):
+    monkeypatch.setitem(METHODS, "broken", Broken)
+    result = compare(class_folder, ["broken"], [0], QUICK, out=tmp_path, backbone=weights)
+    assert result.rows[0]["top1"] is None and result.table()[1].split() == [
+        "broken",
+        "0",
+        "of",
+        "1",
+        *"------",
+    ]
+    assert not (tmp_path / "accuracy.png").exists() and (tmp_path / "results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "its process was killed by SIGKILL, for want of memory?"),
+        ("raise SystemExit(7)", "its process ended with exit code 7"),
+    ],
+)
+def test_a_process_that_dies_is_named(weights, class_folder, tmp_path, monkeypatch, code, reason):
+    monkeypatch.setattr(videossp.compare, "CHILD", code)
+    result = compare(class_folder, ["linear", "vpt"], [0], QUICK, out=tmp_path, backbone=weights)
+    assert [run["error"] for run in result.runs] == [reason, reason]
+
+
+def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, in_process):
+    out = tmp_path / "out"
+
+    def run(methods, data=class_folder, config=QUICK, **change):
+        return compare(data, methods, [0], config, out=out, backbone=weights, **change)
+
+    run(["linear", "vpt"])
+    before = contents(out)
+    more = TrainConfig(epochs=3, batch_size=8, lr=1e-2)
+    for methods, change, words in [
+        (
+            ["linear"],
+            {"config": more},
+            "linear-seed0 was run with other settings: training.epochs: 1 there, 3",
+        ),
+        (["affix"], {"config": more}, "training.epochs: 1 there, 3 here"),  # they would share a table
+        (["linear"], {"frames": 2}, "classifier.frames: 4 there, 2 here"),
+        (["vpt"], {"options": {"vpt": {"length": 2}}}, "vpt.length: 80 there, 2 here"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            run(methods, **change)
+    other = tmp_path / "other"
+    for name, level in (("bright", 220), ("dark", 40)):
+        for i in range(2):
+            write_video(other / name / f"{i}.mp4", np.full((5, 32, 32, 3), level, np.uint8))
+    with pytest.raises(ValueError, match=r"data: .* there, .*videos.train: 16 there, 4 here"):
+        run(["linear"], data=other)
+    # The same file name, other weights in it.
+    content = Path(weights).read_bytes()
+    try:
+        save_file({name: 0.3 * x for name, x in published().items()}, weights)
+        with pytest.raises(ValueError, match="backbone_sha256"):
+            run(["linear"])
+    finally:
+        Path(weights).write_bytes(content)
+    assert contents(out) == before
+    run(["vpt"], options={"vpt": {"length": 80}})  # a default that is given is no other setting
+
+
+def test_differences_are_found_at_any_depth():
+    assert differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
+    assert differences({"a": {"b": 1}}, {"a": {"b": 2, "d": 3}}) == [
+        "a.b: 1 there, 2 here",
+        "a.d: null there, 3 here",
+    ]
+
+
+def test_nothing_but_an_unfinished_run_is_removed(weights, class_folder, tmp_path, in_process):
+    def run():
+        return compare(class_folder, ["linear"], [0], QUICK, out=tmp_path, backbone=weights)
+
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not a comparison"):
+        run()
+    assert [x.name for x in tmp_path.iterdir()] == ["precious.txt"]
+    (tmp_path / "precious.txt").unlink()
+    run()
+    (tmp_path / "linear-seed0" / "result.json").unlink()
+    (tmp_path / "linear-seed0" / "config.yaml").write_text("method: vpt\nseed: 0\n")
+    with pytest.raises(ValueError, match="is not an unfinished run of linear, seed 0; move it away"):
+        run()
+    assert (tmp_path / "linear-seed0" / "adapter").exists()
+    (tmp_path / "linear-seed0" / "result.json").write_text("{")
+    with pytest.raises(ValueError, match=r"result.json: not readable; remove .*linear-seed0"):
+        run()
+
+
+def test_two_comparisons_do_not_share_a_folder(weights, class_folder, tmp_path, monkeypatch):
+    def run():
+        return compare(class_folder, ["linear"], [0], QUICK, out=tmp_path, backbone=weights)
+
+    class Meanwhile(Here):
+        def wait(self):
+            with pytest.raises(ValueError, match="another comparison is running"):
+                run()
+            return super().wait()
+
+    monkeypatch.setattr(videossp.compare, "Popen", Meanwhile)
+    assert not run().failed and len(contents(tmp_path / "linear-seed0")) > 5
+    assert not run().failed  # and it is free again
+
+
+def test_without_a_test_split_the_validation_split_counts_and_the_table_says_so(
+    weights, class_folder, tmp_path, in_process
+):
+    data = class_folder / "train"
+    result = compare(data, ["linear"], [0, 1], QUICK, out=tmp_path, backbone=weights)
+    assert result.settings["evaluated_on"] == "val" and result.settings["videos"] == {"train": 16}
+    assert all(run["top1"] == run["val_top1"] and run["videos"] == 4 for run in result.runs)
+    assert any("split val, which also chose the epoch" in line for line in result.table())
+
+
+def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_path, in_process):
+    result = compare(class_folder, ["linear", "vpt"], [0, 1], QUICK, out=tmp_path, backbone=weights)
+    saved = json.loads((tmp_path / "results.json").read_text())
+    assert saved == json.loads(json.dumps(result.summary()))
+    assert set(saved) == {"methods", "seeds", "settings", "runs", "rows"}
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{name: str(x) for name, x in row.items()} for row in saved["rows"]]
+    tops = [run["top1"] for run in saved["runs"] if run["method"] == "vpt"]
+    assert len(tops) == 2 and saved["rows"][1]["top1"] == pytest.approx(sum(tops) / 2)
+    low, high = student(tops)
+    assert (saved["rows"][1]["top1_low"], saved["rows"][1]["top1_high"]) == (low, high)
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
+    shared = {"method": "x", "error": None, "videos": 20, "parameters": 50, "all_parameters": 200}
+    shared |= {"method_parameters": 40, "adapter_mb": 1.5}
+    runs = [
+        {**shared, "seed": 0, "top1": 0.5, "seconds_per_clip": 1.0, "memory_gb": 3.0},
+        {**shared, "seed": 1, "top1": 0.7, "seconds_per_clip": 2.0, "memory_gb": 2.0},
+        {"method": "x", "seed": 2, "error": "RuntimeError: no"},
+    ]
+    result = Comparison(("x",), (0, 1, 2), {"evaluated_on": "test"}, runs)
+    half = 12.706 * 0.1  # of 0.5 and 0.7: standard deviation 0.1414, over the root of 2
+    assert result.rows == [
+        {
+            "method": "x",
+            "seeds": 2,
+            "failed": 1,
+            "parameters": 50,
+            "parameters_m": 5e-5,
+            "parameters_percent": 25.0,
+            "method_parameters": 40,
+            "top1": pytest.approx(0.6),
+            "top1_low": pytest.approx(0.6 - half),
+            "top1_high": pytest.approx(0.6 + half),
+            "interval": "Student t, 2 seeds",
+            "seconds_per_clip": 1.5,
+            "memory_gb": 3.0,
+            "adapter_mb": 1.5,
+        }
+    ]
+    assert " ".join(result.table()[1].split()) == "x 2 of 3 0.0001 25.000 60.0 ± 127.1 1.500 3.00 1.500"
+
+
+def test_an_interrupt_stops_the_run_and_says_how_to_go_on(
+    weights, class_folder, tmp_path, monkeypatch, capsys
+):
+    mark = tmp_path / "started"
+    code = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    monkeypatch.setattr(videossp.compare, "CHILD", code)
+
+    def press():
+        while not (mark.exists() and mark.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    out = tmp_path / "out"
+    arguments = ["compare", str(class_folder), "--methods", "linear", "--backbone", weights]
+    started = time.monotonic()
+    assert main([*arguments, "--out", str(out)]) == 130
+    thread.join()
+    assert time.monotonic() - started < 30
+    assert f"interrupted; the same command with --out {out} goes on" in capsys.readouterr().err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+
+
+def test_a_comparison_without_a_name_gets_the_next_free_number(
+    weights, class_folder, tmp_path, in_process, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--methods", "[linear]", "--seeds", "[4]", "--epochs", "1", "--backbone", weights]
+    for _ in range(2):
+        assert main(["compare", str(class_folder), *flags]) == 0
+    stdout = capsys.readouterr().out
+    names = sorted(x.name for x in (tmp_path / "runs").iterdir())
+    assert names == [f"compare-{class_folder.name}-{i}" for i in (1, 2)]
+    assert "linear" in stdout and f"figures and picture in runs/{names[1]}" in stdout
+
+
+def test_the_names_of_close_points_do_not_overlap(tmp_path, monkeypatch):
+    module, boxes = __import__("videossp.report", fromlist=["report"]), []
+    real = module.place_name
+
+    def spy(*arguments, **things):
+        box = real(*arguments, **things)
+        assert not box.count_overlaps([*things["blocked"], *things["busy"]])
+        boxes.append(box)
+        return box
+
+    monkeypatch.setattr(module, "place_name", spy)
+    rows = [
+        {"method": name, "parameters_m": 2 + 0.01 * i, "top1": 0.9, "top1_low": 0.88, "top1_high": 0.92}
+        for i, name in enumerate(METHODS)
+    ]
+    draw_comparison([*rows, {"method": "failed", "top1": None}], tmp_path / "a.png")
+    assert len(boxes) == len(METHODS) and all(box.count_overlaps(boxes) == 1 for box in boxes)
