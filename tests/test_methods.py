@@ -1,6 +1,7 @@
 """What every entry of METHODS must hold, and what is peculiar to each."""
 
 import re
+import threading
 from dataclasses import replace
 
 import pytest
@@ -33,6 +34,7 @@ OPTIONS = {
 CHAINS = {
     "ssp+lora": {"ssp": SSP_SMALL, "lora": {"rank": 2}},
     "vpt+additional_scan+affix": {"vpt": {"length": 1}},
+    "additional_scan+state_offset": {},
 }
 VARIANTS = [
     ("partial", {"parts": ["A", "D", "dt_bias", "conv", "norm", "position"]}),
@@ -51,6 +53,8 @@ VARIANTS = [
     ("affix", {"start": "zero"}),
     ("state_offset", {"of": "output"}),
     ("ssp", {**SSP_SMALL, "prompts": 0}),
+    ("ssp", {**SSP_SMALL, "token": "mean", "importance": "constant", "detach": False}),
+    ("ssp", {**SSP_SMALL, "token": "first+last"}),
     ("ssp", {**SSP_SMALL, "gather_kernel": [1, 3, 3]}),
 ]
 MAIN = [(name, OPTIONS.get(name, {})) for name in METHODS] + list(CHAINS.items())
@@ -145,6 +149,9 @@ def test_every_tuned_weight_learns_within_two_steps_and_no_other_does(fresh, cli
     seen, _ = train_steps(fresh, clips, 2)
     inert = f"backbone.layers.{len(fresh.backbone.layers) - 1}.mixer.A_log"
     assert {name for name, total in seen.items() if total} == set(tuned) - {inert}
+    # What is tuned: all that the tuner has, the head, and what the tuner thaws.
+    own = {f"{part}.{name}" for part in ("tuner", "head") for name in getattr(fresh, part).state_dict()}
+    assert {name for name in tuned if not name.startswith("backbone.")} == own
     assert all(x.grad is None for name, x in fresh.named_parameters() if name not in tuned)
     for name, x in fresh.backbone.state_dict().items():
         assert torch.equal(x, before[name]) == (f"backbone.{name}" not in set(tuned) - {inert}), name
@@ -185,8 +192,13 @@ def test_merged_gives_the_same_logits_and_says_what_was_done(classifier, clips, 
         note = classifier.merge()
         torch.testing.assert_close(classifier(clips), expected, rtol=1e-5, atol=1e-5)
     assert note and not any(x.requires_grad for x in classifier.parameters())
-    with pytest.raises(ValueError, match="merged"):
-        classifier.save(tmp_path)
+    for forbidden in (
+        lambda: classifier.save(tmp_path),
+        classifier.merge,
+        lambda: videossp.train(classifier, tmp_path),
+    ):
+        with pytest.raises(ValueError, match="merge"):
+            forbidden()
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(classifier, clips):
@@ -206,6 +218,89 @@ def test_bf16_products_stay_close(classifier, clips, case):
         exact = classifier(clips)
         rounded = classifier.to_precision("bf16")(clips)
     assert rounded.dtype == torch.float32 and (rounded - exact).norm() <= 2e-2 * exact.norm()
+
+
+@pytest.mark.parametrize("first", METHODS)
+def test_any_two_methods_make_a_chain(first, small_backbone):
+    """Finite and independent of batch mates, in either order, before and after merging."""
+    clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    for second in set(METHODS) - {first}:
+        if first == "affix":
+            continue  # it must come last, and says so
+        options = {name: OPTIONS.get(name, {}) for name in (first, second)}
+        classifier = Classifier.create(small_backbone, num_classes=2, method=f"{first}+{second}", **options)
+        switch_on(classifier)
+        classifier.eval()
+        classifier(clips).sum().backward()
+        with torch.no_grad():
+            together = classifier(clips)
+            torch.testing.assert_close(classifier(clips[1:]), together[1:], rtol=1e-5, atol=1e-5)
+            classifier.merge()
+            torch.testing.assert_close(classifier(clips), together, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_clip_of_one_frame_or_one_column_is_no_exception(name, monkeypatch):
+    from videossp import source
+
+    for size, frames in (((32, 48), 1), ((48, 16), 2)):
+        spec = Spec(depth=2, d_model=32, frames=frames, size=size, d_state=4)
+        monkeypatch.setitem(source.SPECS, "videomamba_odd", spec)
+        options = OPTIONS.get(name, {})
+        classifier = Classifier.create("videomamba_odd", num_classes=2, method=name, **options)
+        switch_on(classifier)
+        clips = torch.randn(1, 3, frames, *size, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            exact = classifier.eval()(clips)
+            rounded = classifier.to_precision("bf16")(clips)
+        assert (rounded - exact).norm() <= 5e-2 * exact.norm()
+
+
+def test_each_layer_and_direction_has_a_part_of_its_own_in_a_stacked_weight(small_backbone):
+    """Only the forward A of the last block learns nothing: cls is the first step of that scan."""
+    clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    for method, weight in (
+        ("vpt", "prompts"),
+        ("vfpt", "prompts"),
+        ("affix", "inputs"),
+        ("state_offset", "offset"),
+        ("additional_scan", "A"),
+    ):
+        classifier = Classifier.create(
+            small_backbone, num_classes=2, method=method, **OPTIONS.get(method, {})
+        )
+        switch_on(classifier)
+        classifier(clips).square().sum().backward()
+        grad = getattr(classifier.tuner, weight).grad
+        parts = grad if weight == "prompts" else grad.flatten(0, 1)
+        learns = [bool(x.abs().sum() > 0) for x in parts]
+        expected = [True] * len(parts)
+        if method == "additional_scan":
+            expected[2 * (SMALL.depth - 1)] = False
+        assert learns == expected, method
+
+
+def test_predicting_in_one_thread_does_not_disturb_training_in_another(small_classifier):
+    clips = torch.randn(1, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    small_classifier.backbone.grad_checkpoint = True
+    stop, failures = threading.Event(), []
+
+    def predict():
+        while not stop.is_set():
+            with torch.no_grad():
+                small_classifier(clips)
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    try:
+        for _ in range(10):
+            small_classifier(clips).sum().backward()
+    except Exception as error:
+        failures.append(error)
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures
 
 
 # What is peculiar to each
@@ -228,16 +323,27 @@ def test_an_unknown_option_lists_the_known_ones(name):
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("partial", {"parts": ("bias", "attention")}, "parts attention: there are bias, A, D"),
-        ("partial", {"parts": ()}, "parts none: there are bias"),
-        ("lora", {"targets": ("in_proj.y",)}, "targets in_proj.y: there are in_proj, in_proj.x"),
-        ("lora", {"targets": ()}, "targets none: there are"),
+        ("partial", {"parts": ("bias", "attention")}, "parts attention: name some, each once, of bias, A, D"),
+        ("partial", {"parts": ()}, "parts none: name some"),
+        ("partial", {"parts": "biases"}, "parts biases: name some"),
+        (
+            "lora",
+            {"targets": ("in_proj.y",)},
+            "targets in_proj.y: name some, each once, of in_proj, in_proj.x",
+        ),
+        ("lora", {"targets": ()}, "targets none: name some"),
+        ("lora", {"targets": ("in_proj", "in_proj")}, "targets in_proj: name some, each once"),
         ("st_adapter", {"layers": 4}, "layers must be between 1 and 3"),
         ("svp", {"groups": 4}, "groups between 1 and 3"),
         ("vpt", {"position": "middle"}, "position of after_cls"),
         ("vfpt", {"share": 1.5}, "share"),
         ("attentive", {"heads": 5}, "heads must divide d_model 32"),
-        ("stop", {}, "heads divide d_model 32"),
+        ("stop", {"heads": 12}, "heads divide 32"),
+        ("stop", {"importance": "clips"}, "importance is clip or batch"),
+        ("stop", {"position": "end"}, "position is frame_start or frame_end"),
+        ("ssp", {"token": "first"}, "token is one of last, first.last, mean"),
+        ("ssp", {"gather_width": 0}, "widths and heads at least 1"),
+        ("st_adapter", {"layers": 2, "width": 0}, "width must be at least 1, got 0"),
         ("additional_scan", {"states": 0}, "states must be at least 1"),
         ("affix", {"length": 0}, "length must be at least 1"),
         ("state_offset", {"of": "y"}, "state or output"),
@@ -530,6 +636,12 @@ def test_stop_puts_the_same_tokens_before_every_block(position, where):
     for x in (first, later):
         assert torch.equal(x.residual_part("stop"), first.memory["stop"]) and not x.part("stop").any()
         assert torch.equal(x.residual[:, where : where + 2], first.memory["stop"][:, 0])
+
+
+def test_stop_marks_its_share_of_a_clip_without_differences():
+    tuner, memory = make_tuner("stop", SMALL, {"share": 0.5}).eval(), {}
+    tuner.edit_clip(torch.zeros(1, 3, 4, 32, 32), memory)
+    assert (memory["stop_mask"] > 0.5).sum(-1).eq(2).all()
 
 
 def test_stop_marks_its_share_of_patches_and_the_scorer_learns():

@@ -163,8 +163,8 @@ class Classifier(nn.Module):
         Returns:
             What was done, and why the rest cannot be.
         """
-        if self.precision != "float32":
-            raise ValueError("merge in float32, and call to_precision afterwards")
+        if self.merged or self.precision != "float32":
+            raise ValueError("merge once, in float32; to_precision comes afterwards")
         blocks: Any = self.backbone.layers
         self.requires_grad_(False).eval()
         self.tuner, note = self.tuner.merge(lambda layer, op: getattr(blocks[layer].mixer, op).weight)

@@ -104,6 +104,8 @@ def train(
         DataError: the data cannot be used, or a video cannot be decoded (on_error "error").
         RuntimeError: the loss is not finite.
     """
+    if classifier.merged:
+        raise ValueError("a merged classifier cannot be trained; load the adapter again")
     config = config or TrainConfig()
     samples = data if isinstance(data, Samples) else read_folder(data)
     training, validation, held_out = choose_splits(samples, classifier.classes, config)
@@ -251,10 +253,10 @@ def parameter_groups(classifier: Classifier, weight_decay: float) -> list[dict[s
     """The tuned set for the optimiser.
 
     Not decayed: vectors (biases, norms, gains), what the tuner says (`undecayed`), and of a thawed backbone
-    A, cls and positions, which decay would pull away from what was learned.
+    A, convolutions, cls and positions, which decay would pull away from what was learned.
     """
     own = [f"tuner.{pattern}" for pattern in classifier.tuner.undecayed]
-    spared = [*own, "*.A_log", "*.A_b_log", "backbone.cls_token", "backbone.*pos_embed*"]
+    spared = [*own, "*.A_log", "*.A_b_log", "*.conv1d*.weight", "backbone.cls_token", "backbone.*pos_embed*"]
 
     def decays(name: str, x: Tensor) -> bool:
         return x.ndim > 1 and not any(fnmatchcase(name, pattern) for pattern in spared)

@@ -1,7 +1,7 @@
 """`Tuner`, the places where a tuning method may speak; `Spec`, what it may know of a backbone."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,16 @@ class Spec:
         return nn.Parameter(torch.empty(*shape, self.d_model).uniform_(-bound, bound))
 
 
+def names_of(option: str, given: str | Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    """The names that an option lists: each known and once, else a ValueError that lists those there are."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    odd = [name for name in names if name not in known or names.count(name) > 1]
+    if odd or not names:
+        text = ", ".join(dict.fromkeys(odd)) or "none"
+        raise ValueError(f"{option} {text}: name some, each once, of {', '.join(known)}")
+    return names
+
+
 class Tuner(nn.Module):
     """The places where a tuning method may speak; by default it stays silent.
 
@@ -128,13 +138,15 @@ class Tuner(nn.Module):
     Attributes:
         thaw: patterns of the names of backbone parameters that train as well.
         undecayed: patterns of the names of its own parameters that weight decay spares. It always spares
-            vectors (biases, norms, gains).
+            parameters of one dimension (biases, norms, gains).
         resizes: the sequence is longer inside the mixer. Such a method comes last in a chain.
+        unfolded: why `merge` has nothing to fold.
     """
 
     thaw: tuple[str, ...] = ()
     undecayed: tuple[str, ...] = ()
     resizes: bool = False
+    unfolded: str = "it adds nothing to the backbone"
 
     def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
         """Clip (batch, 3, frames, height, width) that is embedded in place of `clip`.
@@ -171,7 +183,7 @@ class Tuner(nn.Module):
         Returns:
             The tuner that remains, and what was done or why nothing can be.
         """
-        return self, "nothing to fold: it adds no product whose sum with a frozen one is a product"
+        return self, f"nothing to fold: {self.unfolded}"
 
 
 class Chain(Tuner):

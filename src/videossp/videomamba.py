@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videossp.ops.conv import conv_silu
+from videossp.ops.conv3d import Conv3d
 from videossp.ops.gate import gate
 from videossp.ops.linear import Linear, linear, made_again
 from videossp.ops.norm import add_norm
@@ -39,8 +40,6 @@ class Mixer(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.d_state, rank = spec.d_state, spec.width("dt_proj")[0]
-        # What is large and cheap to compute is made again for the backward: half the memory to train in.
-        self.thrifty = True
         self.in_proj = Linear(*spec.width("in_proj"), bias=False)
         self.out_proj = Linear(*spec.width("out_proj"), bias=False)
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
@@ -59,8 +58,11 @@ class Mixer(nn.Module):
             setattr(self, f"A{q}_log", nn.Parameter(states.log().repeat(spec.d_inner, 1)))
             setattr(self, f"D{q}", nn.Parameter(torch.ones(spec.d_inner)))
 
-    def forward(self, x: Tensor, layer: int, tuner: Tuner) -> Tensor:
-        """(batch, length, d_model) -> (batch, length, d_model)."""
+    def forward(self, x: Tensor, layer: int, tuner: Tuner, thrifty: bool = True) -> Tensor:
+        """(batch, length, d_model) -> (batch, length, d_model).
+
+        With `thrifty` what is large and cheap to compute is made again for the backward: half the memory.
+        """
         x_in, z = tuner.edit_output(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
         convs: Any = (self.conv1d, self.conv1d_b)
         weights = [x for conv in convs for x in (conv.weight, conv.bias)]
@@ -72,12 +74,14 @@ class Mixer(nn.Module):
                 both.update(enumerate(conv_silu(x_in, *weights)))
             return both.pop(direction)
 
-        y = self._direction("", lambda: u(0), layer, tuner)
-        y_b = self._direction("_b", lambda: u(1), layer, tuner)
+        y = self._direction("", lambda: u(0), layer, tuner, thrifty)
+        y_b = self._direction("_b", lambda: u(1), layer, tuner, thrifty)
         y = gate(y, y_b, z)
         return tuner.edit_output(layer, "out_proj", y, self.out_proj(y))
 
-    def _direction(self, q: str, make_u: Callable[[], Tensor], layer: int, tuner: Tuner) -> Tensor:
+    def _direction(
+        self, q: str, make_u: Callable[[], Tensor], layer: int, tuner: Tuner, thrifty: bool
+    ) -> Tensor:
         """The scan of one direction, before the gate: (batch, length, d_inner)."""
         u = make_u()
         x_proj, dt_proj = getattr(self, f"x_proj{q}"), getattr(self, f"dt_proj{q}")
@@ -97,7 +101,7 @@ class Mixer(nn.Module):
         )
         scan = tuner.edit_scan(layer, f"scan{q}", scan)
         recipes = (u, make_u), (product, lambda: linear(dt, dt_proj.weight))
-        with made_again(*recipes) if self.thrifty else nullcontext():
+        with made_again(*recipes) if thrifty else nullcontext():
             y = selective_scan(scan)
         return tuner.edit_output(layer, f"scan{q}", scan, y)
 
@@ -111,11 +115,12 @@ class Block(nn.Module):
         self.mixer = Mixer(spec)
         self.drop_path = drop_path
 
-    def forward(self, tokens: Tokens, layer: int, tuner: Tuner) -> Tokens:
+    def forward(self, tokens: Tokens, layer: int, tuner: Tuner, thrifty: bool = True) -> Tokens:
         hidden = drop(tokens.hidden, self.drop_path if self.training else 0.0)
         residual, x = add_norm(tokens.residual, hidden, self.norm.weight)
         read = replace(tokens, hidden=x, residual=residual)
-        return replace(read, hidden=tuner.edit_output(layer, "mixer", read, self.mixer(x, layer, tuner)))
+        mixed = self.mixer(x, layer, tuner, thrifty)
+        return replace(read, hidden=tuner.edit_output(layer, "mixer", read, mixed))
 
 
 def drop(hidden: Tensor, share: float) -> Tensor:
@@ -146,7 +151,7 @@ class VideoMamba(nn.Module):
         self.drop_path = drop_path
         self.grad_checkpoint = False
         side = (1, spec.patch, spec.patch)
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(3, spec.d_model, side, stride=side)})
+        self.patch_embed = nn.ModuleDict({"proj": Conv3d(3, spec.d_model, side, stride=side)})
         rows, columns = spec.grid
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.d_model))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, spec.d_model))
@@ -161,12 +166,6 @@ class VideoMamba(nn.Module):
 
     def embed(self, clip: Tensor) -> Tokens:
         """(batch, 3, frames, height, width), normalised, to tokens with a residual of zero."""
-        expected = (3, self.spec.frames, *self.spec.size)
-        if clip.ndim != 5 or tuple(clip.shape[1:]) != expected:
-            raise ValueError(
-                "a clip must be (batch, 3, frames, height, width) = "
-                f"(batch, {', '.join(map(str, expected))}), got {tuple(clip.shape)}"
-            )
         x = self.patch_embed["proj"](clip).flatten(3).permute(0, 2, 3, 1)  # (batch, frames, patches, d_model)
         x = x + self.pos_embed[:, None, 1:] + self.temporal_pos_embedding[:, :, None]
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
@@ -182,11 +181,17 @@ class VideoMamba(nn.Module):
 
         def run(first: int, tokens: Tokens) -> Tokens:
             for layer in range(first, min(first + group, len(blocks))):
+                edited = tuner.edit_tokens(layer, tokens)
                 # The hooks of both ways to save memory exclude each other.
-                blocks[layer].mixer.thrifty = not checkpointed
-                tokens = blocks[layer](tuner.edit_tokens(layer, tokens), layer, tuner)
+                tokens = blocks[layer](edited, layer, tuner, thrifty=not checkpointed)
             return tokens
 
+        expected = (3, self.spec.frames, *self.spec.size)
+        if clip.ndim != 5 or tuple(clip.shape[1:]) != expected:
+            raise ValueError(
+                "a clip must be (batch, 3, frames, height, width) = "
+                f"(batch, {', '.join(map(str, expected))}), got {tuple(clip.shape)}"
+            )
         memory: dict[str, Any] = {}
         tokens = replace(self.embed(tuner.edit_clip(clip, memory)), memory=memory)
         for first in range(0, len(blocks), group):

@@ -22,6 +22,8 @@ class Adapter(Tuner):
         drop: inside the bottleneck, while training.
     """
 
+    unfolded = "an activation stands between its products"
+
     def __init__(
         self,
         spec: Spec,

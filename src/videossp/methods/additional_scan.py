@@ -26,6 +26,7 @@ class AdditionalScan(Tuner):
     """
 
     undecayed = ("A",)
+    unfolded = "its states are in the scan"
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ class Affix(Tuner):
     """
 
     resizes = True
+    unfolded = "its inputs run through the scan"
 
     def __init__(self, spec: Spec, *, length: int = 3, start: Literal["normal", "zero"] = "normal") -> None:
         super().__init__()

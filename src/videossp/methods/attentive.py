@@ -20,6 +20,9 @@ class Attentive(Tuner):
         width: of the MLP, in multiples of d_model.
     """
 
+    undecayed = ("query",)
+    unfolded = "it reads tokens after the last block"
+
     def __init__(self, spec: Spec, *, heads: int = 8, width: int = 4) -> None:
         super().__init__()
         if heads < 1 or spec.d_model % heads or width < 1:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.ops.linear import Linear, linear
-from videossp.tuner import Spec, Tuner
+from videossp.tuner import Spec, Tuner, names_of
 
 TARGETS = [
     "in_proj",
@@ -45,9 +45,7 @@ class LoRA(Tuner):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        unknown = [name for name in targets if name not in TARGETS]
-        if unknown or not targets:
-            raise ValueError(f"targets {', '.join(unknown) or 'none'}: there are {', '.join(TARGETS)}")
+        targets = names_of("targets", targets, TARGETS)
         if rank < 1 or not 0 <= drop < 1:
             raise ValueError("rank must be at least 1, drop in [0, 1)")
         self.scale, self.drop = scale, drop

@@ -1,6 +1,6 @@
 """Partial fine-tuning: some weights train (BitFit, arXiv 2106.10199; MambaPEFT, arXiv 2411.03855)."""
 
-from videossp.tuner import Spec, Tuner
+from videossp.tuner import Spec, Tuner, names_of
 
 PARTS = {
     "bias": ("*.bias",),
@@ -16,14 +16,15 @@ PARTS = {
 class Partial(Tuner):
     """Nothing added; the named kinds of weights train. With "bias" alone this is BitFit.
 
+    MambaPEFT learns and decays a difference to the frozen weight; here the weight trains and is not decayed.
+
     Args:
         spec: sizes of the backbone.
         parts: of bias, A, D, dt_bias, conv (weights), norm, position (with the cls token).
     """
 
+    unfolded = "what it learned are weights of the backbone already"
+
     def __init__(self, spec: Spec, *, parts: tuple[str, ...] = ("bias",)) -> None:
         super().__init__()
-        unknown = [name for name in parts if name not in PARTS]
-        if unknown or not parts:
-            raise ValueError(f"parts {', '.join(unknown) or 'none'}: there are {', '.join(PARTS)}")
-        self.thaw = tuple(pattern for name in parts for pattern in PARTS[name])
+        self.thaw = tuple(pattern for name in names_of("parts", parts, PARTS) for pattern in PARTS[name])

@@ -1,17 +1,19 @@
 """State Space Prompting: intra-frame gathering and inter-frame spreading (NeurIPS 2025, arXiv 2510.12160)."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from videossp.ops.attention import self_attention
+from videossp.ops.attention import NarrowAttention
 from videossp.ops.bottleneck import Bottleneck
 from videossp.ops.entropy import softmax_entropy
 from videossp.ops.linear import Linear
 from videossp.tokens import Tokens
 from videossp.tuner import Spec, Tuner
+
+TOKENS: dict[str, Any] = {"last": slice(-1, None), "first+last": [0, -1], "mean": slice(None)}
 
 
 class SSP(Tuner):
@@ -22,7 +24,11 @@ class SSP(Tuner):
         prompts: prompt slots after each frame.
         gather_width, gather_kernel: of the gathering bottleneck and its convolution; published 1 x 1 x 1.
         spread_width, heads: width of the temporal attention and its heads, which divide it.
-        importance: entropy relative to the largest of the clip, or (published) of all its batch mates.
+        token: what of a frame is spread: its last patch, which the forward scan took through all of it
+            (published), its first and last, or the mean of all.
+        importance: entropy relative to the largest of the clip, to the largest there can be ("constant"), or
+            (published) to the largest of all its batch mates.
+        detach: the spreading does not teach the gathering, as published.
     """
 
     def __init__(
@@ -34,12 +40,16 @@ class SSP(Tuner):
         gather_kernel: tuple[int, int, int] = (1, 1, 1),
         spread_width: int = 256,
         heads: int = 8,
-        importance: Literal["clip", "batch"] = "clip",
+        token: Literal["last", "first+last", "mean"] = "last",
+        importance: Literal["clip", "constant", "batch"] = "clip",
+        detach: bool = True,
     ) -> None:
         super().__init__()
-        if importance not in ("clip", "batch") or prompts < 0 or heads < 1 or spread_width % heads:
-            raise ValueError("importance is clip or batch, prompts at least 0, heads divide spread_width")
-        self.prompts, self.importance = prompts, importance
+        if prompts < 0 or min(heads, gather_width, spread_width) < 1 or spread_width % heads:
+            raise ValueError("prompts at least 0, widths and heads at least 1, heads divide spread_width")
+        if token not in TOKENS or importance not in ("clip", "constant", "batch"):
+            raise ValueError(f"token is one of {', '.join(TOKENS)}; importance clip, constant or batch")
+        self.prompts, self.importance, self.detach, self.token = prompts, importance, detach, TOKENS[token]
         self.gather = Bottleneck(spec.d_model, gather_width, gather_kernel)
         self.whole: Linear | None = None  # all of it as one product, once merged
         if prompts:
@@ -49,7 +59,8 @@ class SSP(Tuner):
             nn.init.xavier_normal_(self.summary.weight)
             for weight in (*self.places.parameters(), self.summary.bias):
                 weight.data.zero_()
-            self.spread = nn.ModuleList(Spread(spec, spread_width, heads) for _ in range(prompts))
+            sizes = spec.d_model, spread_width, heads
+            self.spread = nn.ModuleList(NarrowAttention(*sizes) for _ in range(prompts))
             self.gain = nn.Parameter(torch.zeros(spec.depth - 1))
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
@@ -61,11 +72,12 @@ class SSP(Tuner):
         prompt, code = self.gather(patches, tokens.layout.grid)
         if layer == 0 or not self.prompts:
             return tokens.write(patches=patches + prompt)
-        # The last patch of a frame has seen all of it in the forward scan.
-        last = patches[:, :, -1] * (1 + self.gain[layer - 1] * self.frame_weights(prompt)[..., None])
-        weighted = code.detach() * self.places.weight.flatten(1).T  # a convolution as large as the frame
+        token = patches[:, :, self.token].mean(2)
+        token = token * (1 + self.gain[layer - 1] * self.frame_weights(prompt)[..., None])
+        code = code.detach() if self.detach else code
+        weighted = code * self.places.weight.flatten(1).T  # a convolution as large as the frame
         summary = self.summary(weighted.sum(2) + self.places.bias)
-        slots = torch.stack([spread(last) * summary for spread in self.spread], dim=2)
+        slots = torch.stack([spread(token) * summary for spread in self.spread], dim=2)
         return tokens.write(patches=patches + prompt, ssp=slots)
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
@@ -74,24 +86,14 @@ class SSP(Tuner):
         if self.prompts:
             return self, "gathering: convolution folded; its two products stay, spreading reads between them"
         self.whole = self.gather.one_product()
-        return self, "gathering: one product"
+        one = "one product" if self.whole else "convolution folded; one product would be larger than its two"
+        return self, f"gathering: {one}"
 
     @torch.no_grad()
     def frame_weights(self, prompt: Tensor) -> Tensor:
         """How telling the prompt of each frame is, by its channel entropy: (batch, frames), sum 1."""
         entropy = softmax_entropy(prompt)
-        largest = entropy.amax() if self.importance == "batch" else entropy.amax((1, 2), keepdim=True)
+        largest = entropy.amax((1, 2), keepdim=True) if self.importance == "clip" else entropy.amax()
+        if self.importance == "constant":
+            largest = entropy.new_tensor(prompt.shape[-1]).log()
         return (1 - entropy / largest.clamp_min(1e-10)).mean(-1).softmax(-1).to(prompt.dtype)
-
-
-class Spread(nn.Module):
-    """Inter-frame spreading: attention over the frames of a clip, (batch, frames, d_model) to the same."""
-
-    def __init__(self, spec: Spec, width: int, heads: int) -> None:
-        super().__init__()
-        self.down, self.up = nn.Linear(spec.d_model, width), nn.Linear(width, spec.d_model)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.scale = nn.Parameter(torch.ones(1))
-
-    def forward(self, last: Tensor) -> Tensor:
-        return torch.mul(self.scale, self.up(self_attention(self.down(last), self.attention)))

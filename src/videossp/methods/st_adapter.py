@@ -31,6 +31,8 @@ class STAdapter(Tuner):
         residual: bool = True,
     ) -> None:
         super().__init__()
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
         self.first, self.residual = spec.last_layers(layers).start, residual
         self.bottlenecks = nn.ModuleList(Bottleneck(spec.d_model, width, kernel) for _ in range(layers))
 

@@ -17,6 +17,8 @@ class StateOffset(Tuner):
         of: "state" learns h' (d_inner, d_state); "output" learns the vector (d_inner) itself.
     """
 
+    unfolded = "what it adds depends on the input of every step"
+
     def __init__(self, spec: Spec, *, of: Literal["state", "output"] = "state") -> None:
         super().__init__()
         if of not in ("state", "output"):
@@ -29,4 +31,7 @@ class StateOffset(Tuner):
         if op not in ("scan", "scan_b"):
             return y
         offset = self.offset[layer, int(op == "scan_b")]
-        return y + (linear(x.C, offset) if self.of == "state" else offset).to(y.dtype)
+        if self.of == "state":
+            # The frozen states stand last, behind any that another method has added.
+            offset = linear(x.C[..., -offset.shape[-1] :], offset)
+        return y + offset.to(y.dtype)

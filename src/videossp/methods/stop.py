@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.ops.conv3d import Conv3d
 from videossp.ops.linear import Linear
 from videossp.tokens import Tokens
 from videossp.tuner import Spec, Tuner
@@ -25,11 +26,13 @@ class STOP(Tuner):
         scale: of everything added.
         share: of the patches that the mask marks.
         position: of the tokens, before or after the patches of a frame.
-        heads: of the attention over all patches; they divide d_model.
+        heads: of the attention over all patches; None: the most, up to the published 12, that d_model allows.
         importance: a frame's weight runs from 0 to 1 within its clip, or (published) within all its batch
             mates.
         drop: in the pixel network, while training.
     """
+
+    unfolded = "it makes pixels and tokens from the clip"
 
     def __init__(
         self,
@@ -39,21 +42,22 @@ class STOP(Tuner):
         scale: float = 0.05,
         share: float = 6 / 49,
         position: Literal["frame_start", "frame_end"] = "frame_start",
-        heads: int = 12,
+        heads: int | None = None,
         importance: Literal["clip", "batch"] = "clip",
         drop: float = 0.5,
     ) -> None:
         super().__init__()
+        heads = heads or max(x for x in range(1, 13) if spec.d_model % x == 0)
         if prompts < 1 or not 0 < share < 1 or not 0 <= drop < 1 or heads < 1 or spec.d_model % heads:
-            raise ValueError(
-                f"prompts >= 1, 0 < share < 1, 0 <= drop < 1, heads divide d_model {spec.d_model}"
-            )
+            raise ValueError(f"prompts >= 1, 0 < share < 1, 0 <= drop < 1, heads divide {spec.d_model}")
+        if position not in ("frame_start", "frame_end") or importance not in ("clip", "batch"):
+            raise ValueError("position is frame_start or frame_end, importance is clip or batch")
         self.count, self.scale, self.place, self.patch = prompts, scale, position, spec.patch
         self.dims = (1,) if importance == "clip" else (0, 1)
         patches = spec.grid[0] * spec.grid[1]
         self.marked = max(1, round(share * patches))
 
-        conv, big = partial(nn.Conv3d, padding="same"), (3, 11, 11)
+        conv, big = partial(Conv3d, padding="same"), (3, 11, 11)
         first, act = (conv(3, 9, big), conv(9, 9, big)), nn.PReLU
         self.draw = nn.Sequential(*first, act(), conv(9, 9, big), act(), conv(9, 16, big), nn.Dropout(drop))
         drops = nn.Dropout(drop), nn.Dropout(drop)  # two in a row, as published
@@ -65,15 +69,15 @@ class STOP(Tuner):
 
     def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
         score = F.avg_pool3d(self.pixel_score(clip), (1, self.patch, self.patch)).squeeze(1).flatten(2)
-        least = score.topk(self.marked, dim=-1).values[..., -1:].detach()
-        soft = torch.sigmoid(score - least)
-        mask = (score >= least).to(soft) + soft - soft.detach()  # hard forward, soft backward
+        best = score.topk(self.marked, dim=-1)
+        soft = torch.sigmoid(score - best.values[..., -1:].detach())
+        mask = torch.zeros_like(soft).scatter(-1, best.indices, 1.0)
+        mask = mask + soft - soft.detach()  # hard forward, soft backward
         memory["stop_mask"] = mask  # (batch, frames, patches)
         grown = mask.unflatten(2, [side // self.patch for side in clip.shape[-2:]])
         grown = grown.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[:, None]
         drawn = self.colour(self.draw(clip).movedim(1, -1)).movedim(-1, 1)
-        out: Tensor = clip + self.scale * drawn * (1 + grown)
-        return out
+        return clip + self.scale * drawn * (1 + grown)  # type: ignore[no-any-return]
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         if layer == 0:

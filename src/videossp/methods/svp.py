@@ -22,6 +22,8 @@ class SVP(Tuner):
             SSP's table.
     """
 
+    unfolded = "an activation stands behind its products"
+
     def __init__(self, spec: Spec, *, width: int = 64, groups: int = 1) -> None:
         super().__init__()
         if width < 1 or not 1 <= groups <= spec.depth:

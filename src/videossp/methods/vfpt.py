@@ -38,7 +38,7 @@ class VFPT(Tuner):
             raise ValueError(
                 "length >= 1, 0 <= share <= 1, dimension all, hidden or sequence, norm backward or ortho"
             )
-        self.transformed, self.dims, self.norm = int(share * length), dims[dimension], norm
+        self.transformed, self.dims, self.norm = round(share * length), dims[dimension], norm
         self.prompts = spec.prompts(spec.depth, length)
 
     def tokens(self, prompts: Tensor) -> Tensor:

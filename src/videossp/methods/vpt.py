@@ -19,6 +19,8 @@ class VPT(Tuner):
             else a block reads exactly its tokens.
     """
 
+    unfolded = "its tokens are in the sequence"
+
     def __init__(
         self,
         spec: Spec,

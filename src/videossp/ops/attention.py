@@ -1,5 +1,6 @@
-"""`self_attention` of a few rows."""
+"""Self-attention of a few rows, and in a bottleneck."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,3 +17,22 @@ def self_attention(x: Tensor, layer: nn.MultiheadAttention) -> Tensor:
     y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     out: Tensor = layer.out_proj(y)
     return out
+
+
+class NarrowAttention(nn.Module):
+    """scale * up(attention(down(x))), of rows (batch, length, d_model), such as one token of each frame.
+
+    Args:
+        d_model: width of the rows.
+        width: of the attention.
+        heads: that divide `width`.
+    """
+
+    def __init__(self, d_model: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(d_model, width), nn.Linear(width, d_model)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.mul(self.scale, self.up(self_attention(self.down(x), self.attention)))

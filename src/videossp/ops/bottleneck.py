@@ -33,8 +33,8 @@ class Bottleneck(nn.Module):
     @torch.no_grad()
     def fold(self) -> bool:
         """Fold the convolution into `down`; False, and nothing done, if it takes in more than a token."""
-        if self.conv.kernel_size != (1, 1, 1):
-            return False
+        if self.folded or self.conv.kernel_size != (1, 1, 1):
+            return self.folded
         gain = self.conv.weight.flatten()
         self.down.weight.mul_(gain[:, None])
         self.down.bias.mul_(gain).add_(self.conv.bias)  # type: ignore[arg-type]
@@ -42,8 +42,10 @@ class Bottleneck(nn.Module):
         return True
 
     @torch.no_grad()
-    def one_product(self) -> Linear:
-        """`down` and `up` of a folded bottleneck as one layer."""
+    def one_product(self) -> Linear | None:
+        """`down` and `up` of a folded bottleneck as one layer, if that is less work."""
+        if 2 * self.down.out_features <= self.down.in_features:
+            return None
         one = Linear(self.down.in_features, self.up.out_features)
         one.weight.copy_(self.up.weight @ self.down.weight)
         one.bias.copy_(self.up.weight @ self.down.bias + self.up.bias)

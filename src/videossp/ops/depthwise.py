@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from videossp.ops.conv3d import Conv3d
 
-class Depthwise(nn.Conv3d):
+
+class Depthwise(Conv3d):
     """Depthwise convolution that keeps the grid; zero at first.
 
     Args:
@@ -22,4 +24,4 @@ class Depthwise(nn.Conv3d):
         if self.kernel_size == (1, 1, 1):  # a gain and a shift per channel, many times faster as that
             return torch.addcmul(self.bias, x, self.weight.flatten())  # type: ignore[arg-type]
         volume = super().forward(x.unflatten(2, grid).permute(0, 4, 1, 2, 3))
-        return volume.flatten(3).permute(0, 2, 3, 1)
+        return volume.flatten(3).permute(0, 2, 3, 1).to(x.dtype)
