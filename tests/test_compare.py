@@ -204,7 +204,7 @@ def test_a_failed_run_is_named_and_the_others_are_kept(
         ("broken", 2, 1),
         ("linear", 3, 0),
     ]
-    assert saved["rows"][0]["interval"] == "Student t, 2 seeds"
+    assert saved["rows"][0]["interval"] in ("Student t, 2 seeds", "Wilson, 8 videos")
     assert any(line.split()[:4] == ["broken", "2", "of", "3"] for line in stdout.splitlines())
     text = (out / "broken-seed1" / "error.txt").read_text()
     assert text.startswith("RuntimeError: this method is broken\n") and "in edit_tokens" in text
@@ -345,7 +345,7 @@ def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_pat
     assert rows == [{name: str(x) for name, x in row.items()} for row in saved["rows"]]
     tops = [run["top1"] for run in saved["runs"] if run["method"] == "vpt"]
     assert len(tops) == 2 and saved["rows"][1]["top1"] == pytest.approx(sum(tops) / 2)
-    low, high = student(tops)
+    low, high = max(student(tops), wilson(sum(tops) / 2, 8), key=lambda x: x[1] - x[0])
     assert (saved["rows"][1]["top1_low"], saved["rows"][1]["top1_high"]) == (low, high)
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
@@ -379,6 +379,22 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
         }
     ]
     assert " ".join(result.table()[1].split()) == "x 2 of 3 0.0001 25.000 60.0 ± 127.1 1.500 3.00 1.500"
+
+
+def test_seeds_that_agree_do_not_make_an_interval_of_nothing():
+    shared = {
+        "method": "x",
+        "error": None,
+        "videos": 20,
+        "parameters": 50,
+        "all_parameters": 200,
+        "top1": 0.8,
+    }
+    shared |= {"method_parameters": 40, "adapter_mb": 1.5, "seconds_per_clip": 1.0, "memory_gb": 3.0}
+    result = Comparison(("x",), (0, 1), {"evaluated_on": "test"}, [{**shared, "seed": x} for x in (0, 1)])
+    (row,) = result.rows
+    assert (row["top1_low"], row["top1_high"]) == wilson(0.8, 20) and row["interval"] == "Wilson, 20 videos"
+    assert "80.0 (58.4 to 91.9)" in result.table()[1]
 
 
 def test_an_interrupt_stops_the_run_and_says_how_to_go_on(

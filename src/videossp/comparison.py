@@ -56,7 +56,8 @@ class Comparison:
 
         `parameters` counts what trains, with the head and the final norm; `method_parameters` is without
         these two. `top1` is the mean share over seeds, `top1_low` to `top1_high` its 95 % interval, made
-        as `interval` says: over seeds it tells how much a seed matters, not how telling the test videos are.
+        as `interval` says: how much a seed matters (Student) or how telling the videos are (Wilson),
+        whichever is wider.
         `seconds_per_clip` of training is a mean, `memory_gb` the largest of the seeds.
         """
         return [self._row(method) for method in self.methods]
@@ -72,9 +73,12 @@ class Comparison:
         }
         if not good:
             return row
-        tops = [run["top1"] for run in good]
-        low, high = student(tops) if len(tops) > 1 else wilson(tops[0], good[0]["videos"])
-        made = f"Student t, {len(tops)} seeds" if len(tops) > 1 else f"Wilson, {good[0]['videos']} videos"
+        tops, videos = [run["top1"] for run in good], good[0]["videos"]
+        # Seeds that agree say nothing of the videos, nor many videos of the seeds: the wider one.
+        intervals = {f"Wilson, {videos} videos": wilson(statistics.fmean(tops), videos)}
+        if len(tops) > 1:
+            intervals[f"Student t, {len(tops)} seeds"] = student(tops)
+        made, (low, high) = max(intervals.items(), key=lambda x: x[1][1] - x[1][0])
         return row | {
             "parameters": good[0]["parameters"],
             "parameters_m": good[0]["parameters"] / 1e6,
@@ -107,7 +111,7 @@ class Comparison:
         chosen = "" if split == "test" else ", which also chose the epoch: there is no test split"
         lines += [
             "",
-            f"top-1 on the split {split}{chosen}; 95 % interval: {'; '.join(made) or 'none'}",
+            f"top-1 on the split {split}{chosen}; 95 % interval, the wider: {'; '.join(made) or 'none'}",
             "trained: with head and final norm; s/clip: training, after the first epoch; GB: peak of a run",
         ]
         return lines
@@ -117,7 +121,7 @@ class Comparison:
         if not row["seeds"]:
             return (row["method"], seeds, *["-"] * 6)
         top, low, high = (100 * row[name] for name in ("top1", "top1_low", "top1_high"))
-        spread = f"± {high - top:.1f}" if row["seeds"] > 1 else f"({low:.1f} to {high:.1f})"
+        spread = f"± {high - top:.1f}" if "Student" in row["interval"] else f"({low:.1f} to {high:.1f})"
         return (
             row["method"],
             seeds,
