@@ -211,13 +211,22 @@ def test_gradient_checkpointing_gives_the_same_gradients(classifier, clips):
         torch.testing.assert_close(x, grads[1][name], rtol=1e-5, atol=1e-6 * x.abs().max().item())
 
 
-def test_bf16_products_stay_close(classifier, clips, case):
-    if case not in MAIN or case[0] in CHAINS:
-        pytest.skip("each method once")
-    with torch.no_grad():
-        exact = classifier(clips)
-        rounded = classifier.to_precision("bf16")(clips)
-    assert rounded.dtype == torch.float32 and (rounded - exact).norm() <= 2e-2 * exact.norm()
+@pytest.mark.parametrize("name", METHODS)
+def test_bf16_products_stay_close_and_gradients_too(name, small_backbone):
+    options = OPTIONS.get(name, {})
+    classifier = Classifier.create(small_backbone, num_classes=3, method=name, **options)
+    switch_on(classifier)
+    classifier.eval()
+    clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    logits, grads = [], []
+    for precision in ("float32", "bf16"):
+        classifier.to_precision(precision).zero_grad()
+        logits.append(classifier(clips))
+        logits[-1].square().sum().backward()
+        grads.append(torch.cat([x.grad.flatten() for x in classifier.tuned().values()]))
+    assert logits[1].dtype == torch.float32
+    assert (logits[1] - logits[0]).norm() <= 2e-2 * logits[0].norm()
+    assert (grads[1] - grads[0]).norm() <= 1e-1 * grads[0].norm()
 
 
 @pytest.mark.parametrize("first", METHODS)

@@ -63,6 +63,25 @@ def test_kernel_equals_reference(nan_filled_empty, length, d_inner, d_state, rev
         close(actual.double(), expected, 1e-5)
 
 
+@pytest.mark.parametrize("d_state", [cpu.MOST_STATES, cpu.MOST_STATES + 1])
+def test_as_many_states_as_one_likes(d_state):
+    """The kernel holds so many on the stack, also of another thread; more are plain torch's."""
+    tensors, results = arguments(1, 3, 100, d_state), []
+
+    def run(t, reverse):
+        return selective_scan(Scan(**t, reverse=reverse))
+
+    def work():
+        results.append(outputs_and_gradients(run, tensors, False, torch.float32))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    slow = outputs_and_gradients(lambda t, _: scan_reference(**t), tensors, False, torch.float64)
+    for x, y in zip(results[0], slow, strict=True):
+        close(x, y, 2e-5)
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_kernel_crosses_blocks_of_channels_and_chunks_of_steps(nan_filled_empty, reverse):
     tensors = arguments(3, 2 * cpu.CHUNK + 1, cpu.BLOCK + 7, 5)

@@ -32,6 +32,7 @@ from videossp.ops.vector import (
 BLOCK = (
     96  # channels of one job: a divisor of every published d_inner; (d_state, BLOCK) stays in the L1 cache
 )
+MOST_STATES = 1024  # what a channel may have: the work arrays stand on the stack of a thread
 CHUNK = 64  # steps between stored states: what the backward recomputes of a chunk stays in the L2 cache
 AHEAD = 2  # steps from asking for a row to reading it
 

@@ -167,6 +167,8 @@ def selective_scan(scan: Scan) -> Tensor:
         y: (batch, length, d_inner), in the dtype of `u`.
     """
     kernel = scan_kernel(scan.u.device, scan.u.dtype)
+    if kernel == "numba" and scan.A.shape[1] > cpu.MOST_STATES:
+        kernel = "chunked"
     wide = torch.float64 if scan.u.dtype == torch.float64 else torch.float32
     sequences: list[Any] = [scan.u, scan.delta]
     if kernel != "numba" or any(x.dtype not in (torch.float32, torch.bfloat16) for x in sequences):
