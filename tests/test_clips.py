@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from conftest import numbered_frames, numbers_of, write_video
-from videossp.clips import ClipFormat, TestViews, TrainClips, random_crop, read_views, to_clip, train_indices
+from videossp.clips import (
+    ClipFormat,
+    TestViews,
+    TrainClips,
+    mirror,
+    random_crop,
+    read_views,
+    to_clip,
+    train_indices,
+)
 from videossp.clips import test_indices as indices_for_test
 from videossp.datasets import Sample
 
@@ -160,3 +169,19 @@ def test_views_are_segments_by_crops(tmp_path):
 def test_impossible_formats_are_refused(change):
     with pytest.raises(ValueError):
         ClipFormat(**change)
+
+
+@pytest.mark.parametrize(
+    ("classes", "allowed"),
+    [
+        (["walk", "run"], True),
+        (["turn_left", "turn right"], False),
+        (["Pushing something from left to right", "x"], False),
+        (["anti-clockwise", "x"], False),
+        (["SwipeRight", "x"], False),
+        (["leftover", "brightness", "feast"], True),
+    ],
+)
+def test_mirror_images_are_off_where_a_class_has_a_direction(classes, allowed):
+    assert mirror("auto", classes) == allowed
+    assert mirror("on", classes) and not mirror("off", classes)

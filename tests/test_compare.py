@@ -15,13 +15,14 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-import videossp.compare
+import videossp.child
 from conftest import SSP_SMALL, write_video
 from test_checkpoint import published
 from videossp.classifier import Classifier
 from videossp.cli import main
 from videossp.compare import compare, differences
 from videossp.comparison import STUDENT, Comparison, student, wilson
+from videossp.datasets import read_folder
 from videossp.methods import METHODS
 from videossp.report import draw_comparison
 from videossp.train import TrainConfig
@@ -48,7 +49,7 @@ class Here:
     def wait(self):
         try:
             if self.code is None:
-                self.code = videossp.compare.run_alone(**self.job) or 0
+                self.code = videossp.child.run_alone(**self.job) or 0
         except SystemExit as end:
             self.code = end.code
         return self.code
@@ -65,7 +66,7 @@ class Here:
 
 @pytest.fixture
 def in_process(monkeypatch):
-    monkeypatch.setattr(videossp.compare, "Popen", Here)
+    monkeypatch.setattr(videossp.child, "Popen", Here)
 
 
 class Broken(Tuner):
@@ -146,7 +147,7 @@ def test_each_run_is_a_process_of_its_own_with_the_figures_of_its_classifier(wei
     assert row["seconds_per_clip"] == rows[1]["seconds_per_clip"] and run["val_top1"] in (0.5, 0.75, 1.0)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["dropout"] == 0.1 and config["ssp"]["heads"] == 4 and config["seed"] == 3
-    samples = videossp.compare.read_folder(class_folder).splits["test"]
+    samples = read_folder(class_folder).splits["test"]
     loaded = videossp.load(folder)
     assert videossp.evaluate(loaded, samples).top(1) == run["top1"] == row["top1"]
 
@@ -184,7 +185,7 @@ def test_fewer_methods_and_seeds_are_a_part_of_the_same_comparison(
 ):
     arguments = {"config": QUICK, "out": tmp_path, "backbone": weights}
     both = compare(class_folder, ["linear"], [0, 1], **arguments)
-    monkeypatch.setattr(videossp.compare, "Popen", None)  # nothing may be started
+    monkeypatch.setattr(videossp.child, "Popen", None)  # nothing may be started
     one = compare(class_folder, ["linear"], [1], **arguments)
     assert one.runs == both.runs[1:] and "Wilson, 8 videos" in one.rows[0]["interval"]
     assert compare(class_folder, ["linear"], [0, 1], **arguments) == both
@@ -238,7 +239,7 @@ def test_a_comparison_of_failures_only_has_a_table(weights, class_folder, tmp_pa
     ],
 )
 def test_a_process_that_dies_is_named(weights, class_folder, tmp_path, monkeypatch, code, reason):
-    monkeypatch.setattr(videossp.compare, "CHILD", code)
+    monkeypatch.setattr(videossp.child, "CHILD", code)
     result = compare(class_folder, ["linear", "vpt"], [0], QUICK, out=tmp_path, backbone=weights)
     assert [run["error"] for run in result.runs] == [reason, reason]
 
@@ -320,7 +321,7 @@ def test_two_comparisons_do_not_share_a_folder(weights, class_folder, tmp_path, 
                 run()
             return super().wait()
 
-    monkeypatch.setattr(videossp.compare, "Popen", Meanwhile)
+    monkeypatch.setattr(videossp.child, "Popen", Meanwhile)
     assert not run().failed and len(contents(tmp_path / "linear-seed0")) > 5
     assert not run().failed  # and it is free again
 
@@ -402,7 +403,7 @@ def test_an_interrupt_stops_the_run_and_says_how_to_go_on(
 ):
     mark = tmp_path / "started"
     code = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    monkeypatch.setattr(videossp.compare, "CHILD", code)
+    monkeypatch.setattr(videossp.child, "CHILD", code)
 
     def press():
         while not (mark.exists() and mark.read_text()):

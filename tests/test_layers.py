@@ -12,13 +12,15 @@ import videossp
 SOURCE = Path(videossp.__file__).parent
 ROWS = [
     {"cli"},
+    {"verbs"},
     {"flags", "compare"},
+    {"child"},
     {"train", "predict", "bench"},
     {"run", "comparison"},
     {"report"},
     {"evaluate", "official"},
     {"classifier"},
-    {"clips", "adapter", "source"},
+    {"clips", "adapter", "source", "head"},
     {"datasets"},
     {"checkpoint", "methods"},
     {"videomamba", "video"},

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 import videossp
 from conftest import SMALL, SSP_SMALL, switch_on
-from videossp.classifier import Classifier, make_tuner
-from videossp.methods import METHODS
+from videossp.classifier import Classifier
+from videossp.methods import METHODS, make_tuner
 from videossp.methods.svp import SVP
 from videossp.ops.scan import selective_scan
 from videossp.tokens import Layout, Tokens
@@ -315,7 +315,7 @@ def test_predicting_in_one_thread_does_not_disturb_training_in_another(small_cla
 # What is peculiar to each
 
 
-def tuner_and_tokens(method, spec=SMALL, slots=0, **options):
+def tuner_and_tokens(method, spec=SMALL, **options):
     torch.manual_seed(0)
     tuner = make_tuner(method, spec, options)
     layout = Layout(spec.frames, spec.grid)

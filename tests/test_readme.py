@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from videossp.cli import VERBS
+from videossp.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -13,7 +13,7 @@ import videossp
 from conftest import SSP_SMALL, write_video
 from videossp.classifier import Classifier
 from videossp.datasets import Sample, Samples, read_folder
-from videossp.train import TrainConfig, choose_splits, learning_rate, mirror, parameter_groups, train
+from videossp.train import TrainConfig, choose_splits, learning_rate, parameter_groups, train
 from videossp.video import DataError
 
 QUICK = TrainConfig(epochs=3, batch_size=4, lr=1e-2, seed=1)
@@ -171,22 +171,6 @@ def test_only_matrices_are_decayed(small_backbone):
     assert {"tuner.gain", "tuner.spread.0.scale", "head.norm.weight"} <= {
         names[id(x)] for x in free["params"]
     }
-
-
-@pytest.mark.parametrize(
-    ("classes", "allowed"),
-    [
-        (["walk", "run"], True),
-        (["turn_left", "turn right"], False),
-        (["Pushing something from left to right", "x"], False),
-        (["anti-clockwise", "x"], False),
-        (["SwipeRight", "x"], False),
-        (["leftover", "brightness", "feast"], True),
-    ],
-)
-def test_mirror_images_are_off_where_a_class_has_a_direction(classes, allowed):
-    assert mirror("auto", classes) == allowed
-    assert mirror("on", classes) and not mirror("off", classes)
 
 
 IMPOSSIBLE = [

@@ -214,10 +214,10 @@ def time_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> t
 
 def peak_memory() -> float:
     """Largest resident size of this process so far, in GB (10**9 bytes)."""
+    # On Linux what getrusage says would begin with the peak of the process that started this one.
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
         return int(found[1]) * 1024 / 1e9
-    # On Linux this would begin with the peak of the process that started this one.
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
 

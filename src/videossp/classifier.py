@@ -1,6 +1,5 @@
 """`Classifier` = backbone + tuner + head: the trained set, save, load."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -13,32 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.adapter import find_adapter, read_adapter, versions, write_adapter
-from videossp.checkpoint import Published, WeightsError
+from videossp.checkpoint import WeightsError
 from videossp.clips import ClipFormat, Sampling, read_views
-from videossp.methods import METHODS
+from videossp.head import Head, fill_head
+from videossp.methods import make_tuner
 from videossp.ops.linear import Linear
 from videossp.source import Source, absolute, build_backbone, fingerprint
-from videossp.tuner import Chain, Spec, Tuner
+from videossp.tuner import Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba
 
 Precision = Literal["float32", "bf16"]
-
-
-class Head(nn.Module):
-    """Final norm, dropout and linear classifier of the cls token."""
-
-    def __init__(self, d_model: int, classes: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.norm = nn.RMSNorm(d_model, eps=1e-5)
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(d_model, classes)
-        nn.init.trunc_normal_(self.linear.weight, std=0.02)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, cls: Tensor) -> Tensor:
-        """(batch, d_model) -> logits (batch, classes)."""
-        out: Tensor = self.linear(self.dropout(self.norm(cls)))
-        return out
 
 
 class Classifier(nn.Module):
@@ -295,41 +278,3 @@ def place(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in tensors.items():
             tuned[name].copy_(value)
-
-
-def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:
-    """A method by name, or a chain of several, "ssp+lora", whose options are nested by name.
-
-    Unknown names and options are errors that list the known ones.
-    """
-    names = method.split("+")
-    if unknown := [name for name in names if name not in METHODS]:
-        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
-    if len(names) > 1:
-        if len(set(names)) < len(names):
-            raise ValueError(f"{method}: each method once")
-        if odd := [name for name in options if name not in names or not isinstance(options[name], Mapping)]:
-            raise ValueError(f"{method} has no option {odd[0]}; give those of a member as {names[0]}={{...}}")
-        return Chain({name: make_tuner(name, spec, options.get(name, {})) for name in names})
-    known = list(inspect.signature(METHODS[method]).parameters)[1:]
-    if odd := [name for name in options if name not in known]:
-        raise ValueError(f"{method} has no option {', '.join(odd)}; it has {', '.join(known) or 'none'}")
-    return METHODS[method](spec, **options)
-
-
-def fill_head(head: Head, published: Published) -> None:
-    """Start the head from the checkpoint's: its norm always, its rows if they are of as many classes.
-
-    A 710-class head (Kinetics-400 first) serves 400 classes. What was left out is noted.
-    """
-    classes = head.linear.out_features
-    with torch.no_grad():
-        if published.norm is not None:
-            head.norm.weight.copy_(published.norm)
-        if published.head is None:
-            return published.notes.append("head: none in the checkpoint, starts at random")
-        rows = published.head["bias"].shape[0]
-        if rows != classes and (rows, classes) != (710, 400):
-            return published.notes.append(f"head: {rows} classes in the checkpoint, {classes} here: fresh")
-        head.linear.weight.copy_(published.head["weight"][:classes])
-        head.linear.bias.copy_(published.head["bias"][:classes])

@@ -1,5 +1,6 @@
-"""Frames -> clip: which frames, which crop, normalised; and data sets of clips for the loops."""
+"""Frames -> clip: which frames, which crop, mirrored, normalised; and data sets of clips for the loops."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,11 @@ from videossp.datasets import Sample
 from videossp.video import DataError, Frames, Video, read_frames, read_video
 
 Sampling = Literal["uniform", "dense"]
+# Class names that a mirror image would make wrong.
+DIRECTION = re.compile(
+    r"(^|[^a-z])(left|right|leftwards?|rightwards?|(anti|counter)?-?clockwise|east|west)([^a-z]|$)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,16 @@ def random_crop(
         top, left = (rows - height) // 2, (columns - width) // 2
     images = torch.from_numpy(frames[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
     return F.interpolate(images.float() / 255, form.size, mode="bilinear", antialias=True)
+
+
+def mirror(flip: str, classes: Sequence[str]) -> bool:
+    """Whether clips may be mirrored."""
+    return flip == "on" or (flip == "auto" and not any(DIRECTION.search(spaced(x)) for x in classes))
+
+
+def spaced(name: str) -> str:
+    """turn_left and TurnLeft as separate words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
 
 
 def normalise(images: Tensor, form: ClipFormat) -> Tensor:

@@ -5,43 +5,25 @@ import inspect
 import itertools
 import json
 import shutil
-import signal
-import statistics
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from subprocess import PIPE, Popen
 from typing import Any
 
 import yaml
 
-from videossp.adapter import WEIGHTS
-from videossp.bench import peak_memory
+from videossp.child import ERROR, RESULT, run_child
 from videossp.classifier import Classifier
-from videossp.comparison import RESULTS, Comparison, replace_file, write
+from videossp.comparison import RESULTS, Comparison, write
 from videossp.datasets import read_folder
-from videossp.evaluate import evaluate
 from videossp.methods import METHODS
 from videossp.process import give_back_memory
 from videossp.run import arguments_of
-from videossp.train import TrainConfig, choose_splits, train
+from videossp.train import TrainConfig, choose_splits
 
-RESULT, ERROR, LOCK = "result.json", "error.txt", ".lock"
-
-# What a run's own process does. It ends when this process does, for then its standard input ends.
-CHILD = """
-import json, os, signal, sys, threading
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
-sys.path, job = json.loads(sys.argv[1])
-from videossp.process import prepare_process
-prepare_process()
-from videossp.compare import run_alone
-run_alone(**job)
-"""
+LOCK = ".lock"
 
 
 def compare(
@@ -238,83 +220,3 @@ def clear(folder: Path, method: str, seed: int) -> None:
     if not own and (not folder.is_dir() or {x.name for x in folder.iterdir()} - {ERROR}):
         raise ValueError(f"{folder}: is not an unfinished run of {method}, seed {seed}; move it away")
     shutil.rmtree(folder)
-
-
-def run_child(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a run made in a new process, or why it failed.
-
-    A process started by multiprocessing would import the caller's program again, and torch before
-    `prepare_process`. -I keeps a json.py in the working folder from being taken for Python's.
-    """
-    folder = Path(job["folder"])
-    command = [sys.executable, "-I", "-c", CHILD, json.dumps([sys.path, job])]
-    with Popen(command, stdin=PIPE, stdout=2) as child:  # stdout is for the table
-        try:
-            code = child.wait()
-        finally:
-            child.kill()
-            child.wait()
-    if (folder / RESULT).is_file():
-        run = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        return {name: value for name, value in run.items() if name != "settings"}
-    if (folder / ERROR).is_file():
-        reason = (folder / ERROR).read_text(encoding="utf-8").split("\n", 1)[0]
-    elif code < 0:
-        name = signal.Signals(-code).name
-        reason = f"its process was killed by {name}" + ", for want of memory?" * (name == "SIGKILL")
-    else:
-        reason = f"its process ended with exit code {code}"
-    return {**{name: job[name] for name in ("method", "seed", "options")}, "error": reason}
-
-
-def run_alone(
-    settings: Mapping[str, Any],
-    method: str,
-    options: Mapping[str, Any],
-    seed: int,
-    folder: str,
-    progress: bool,
-) -> None:
-    """One run in this process: a run folder with result.json, written last, or with error.txt."""
-    try:
-        samples = read_folder(settings["data"])
-        classifier = Classifier.create(
-            **settings["classifier"], classes=samples.classes, method=method, seed=seed, **options
-        )
-        config = TrainConfig(**settings["training"], seed=seed)
-        run = train(classifier, settings["data"], config, out=folder, progress=progress)
-        memory = peak_memory()
-        result = run.validation
-        if settings["evaluated_on"] == "test":
-            result = evaluate(
-                classifier,
-                samples.splits["test"],
-                workers=config.workers,
-                on_error=config.on_error,
-                progress=progress,
-            )
-        tuned = {name: x.numel() for name, x in classifier.tuned().items()}
-        # The first epoch compiles kernels.
-        times = [row["seconds_per_clip"] for row in run.history[1:] or run.history]
-        figures = {
-            "method": method,
-            "seed": seed,
-            "options": options,
-            "error": None,
-            "parameters": sum(tuned.values()),
-            "all_parameters": sum(x.numel() for x in classifier.parameters()),
-            "method_parameters": sum(count for name, count in tuned.items() if not name.startswith("head.")),
-            "best_epoch": run.best["epoch"],
-            **result.summary(),
-            "val_top1": run.best["val_top1"],
-            "seconds_per_clip": statistics.fmean(times),
-            "memory_gb": memory,
-            "adapter_mb": (Path(folder) / "adapter" / WEIGHTS).stat().st_size / 1e6,
-            "settings": settings,
-        }
-        replace_file(Path(folder) / RESULT, json.dumps(figures, indent=2) + "\n")
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        Path(folder).mkdir(exist_ok=True)
-        replace_file(Path(folder) / ERROR, f"{reason}\n\n{traceback.format_exc()}")
-        sys.exit(1)

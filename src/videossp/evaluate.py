@@ -78,6 +78,20 @@ class Evaluation:
         own = self.scores[torch.arange(len(self.samples)), self._labels][self._decoded]
         return -own.clamp_min(1e-12).log().mean().item() if len(own) else float("inf")
 
+    def confusion_table(self) -> list[str]:
+        """The confusion matrix as lines of text, rows true; none beyond 20 classes."""
+        if len(self.classes) > 20:
+            return []
+        matrix: list[list[int]] = self.confusion.tolist()
+        width = max(map(len, self.classes))
+        cells = max(3, len(str(max(max(row) for row in matrix))) + 1)
+        header = " " * width + "".join(f"{i:>{cells}}" for i in range(len(self.classes)))
+        rows = [
+            f"{name:>{width}}" + "".join(f"{count or '.':>{cells}}" for count in row) + f"   {i}"
+            for i, (name, row) in enumerate(zip(self.classes, matrix, strict=True))
+        ]
+        return ["", "confusion matrix (rows: true class, columns: predicted)", header, *rows]
+
     def summary(self) -> dict[str, Any]:
         """The figures, as they are printed and saved. `top5` is None for five classes or fewer."""
         return {

@@ -13,8 +13,10 @@ from videossp.checkpoint import (
     to_published,
     unwrap,
 )
-from videossp.classifier import Classifier, Head, fill_head, make_tuner
+from videossp.classifier import Classifier
 from videossp.clips import ClipFormat
+from videossp.head import Head, fill_head
+from videossp.methods import make_tuner
 from videossp.source import Source
 from videossp.videomamba import VideoMamba
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,17 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from videossp.classifier import Classifier, place
-from videossp.clips import TrainClips
+from videossp.clips import TrainClips, mirror
 from videossp.datasets import Sample, Samples, read_folder, split_off
 from videossp.evaluate import OnError, evaluate, relabel
 from videossp.run import Run, make_run_folder, write_results, write_setup
 from videossp.video import DataError
-
-# Class names that a mirror image would make wrong.
-DIRECTION = re.compile(
-    r"(^|[^a-z])(left|right|leftwards?|rightwards?|(anti|counter)?-?clockwise|east|west)([^a-z]|$)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -237,16 +230,6 @@ def choose_splits(
             "too few videos to hold some out for validation: at least two of some class are needed"
         )
     return training, validation, f"{config.val_share:.0%} of each class, seed {config.seed}"
-
-
-def mirror(flip: str, classes: Sequence[str]) -> bool:
-    """Whether clips may be mirrored."""
-    return flip == "on" or (flip == "auto" and not any(DIRECTION.search(spaced(x)) for x in classes))
-
-
-def spaced(name: str) -> str:
-    """turn_left and TurnLeft as separate words."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
 
 
 def parameter_groups(classifier: Classifier, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,4 +1,8 @@
-"""The tuning methods by name."""
+"""The tuning methods by name, and chains of them."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from videossp.methods.adapter import Adapter
 from videossp.methods.additional_scan import AdditionalScan
@@ -15,7 +19,7 @@ from videossp.methods.stop import STOP
 from videossp.methods.svp import SVP
 from videossp.methods.vfpt import VFPT
 from videossp.methods.vpt import VPT
-from videossp.tuner import Tuner
+from videossp.tuner import Chain, Spec, Tuner
 
 METHODS: dict[str, type[Tuner]] = {
     "linear": Linear,
@@ -34,3 +38,23 @@ METHODS: dict[str, type[Tuner]] = {
     "stop": STOP,
     "ssp": SSP,
 }
+
+
+def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:
+    """A method by name, or a chain of several, "ssp+lora", whose options are nested by name.
+
+    Unknown names and options are errors that list the known ones.
+    """
+    names = method.split("+")
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    if len(names) > 1:
+        if len(set(names)) < len(names):
+            raise ValueError(f"{method}: each method once")
+        if odd := [name for name in options if name not in names or not isinstance(options[name], Mapping)]:
+            raise ValueError(f"{method} has no option {odd[0]}; give those of a member as {names[0]}={{...}}")
+        return Chain({name: make_tuner(name, spec, options.get(name, {})) for name in names})
+    known = list(inspect.signature(METHODS[method]).parameters)[1:]
+    if odd := [name for name in options if name not in known]:
+        raise ValueError(f"{method} has no option {', '.join(odd)}; it has {', '.join(known) or 'none'}")
+    return METHODS[method](spec, **options)

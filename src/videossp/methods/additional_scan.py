@@ -12,16 +12,14 @@ from videossp.tuner import Spec, Tuner
 
 
 class AdditionalScan(Tuner):
-    """Both scans of every block get `states` more states per channel, with their own A and projections to B
-    and C.
+    """Both scans of every block get more states per channel, with their own A and projections to B and C.
 
     What the new states add to the output is a second scan's; the frozen one is unchanged.
 
     Args:
         spec: sizes of the backbone.
         states: more states per channel.
-        start: their A starts from the channel's first or last frozen one, or goes on as in S4D (n + 1, n +
-            2, ...).
+        start: their A starts from the channel's first or last frozen one, or goes on after those of S4D.
         silent: their C starts at zero, so that training starts at the backbone's output; else as published.
     """
 
@@ -39,7 +37,7 @@ class AdditionalScan(Tuner):
         super().__init__()
         if states < 1 or start not in ("first", "last", "s4d"):
             raise ValueError("states must be at least 1, start first, last or s4d")
-        self.states, self.start = states, start
+        self.start = start
         # log of A relative to where it starts, (depth, direction, d_inner, states)
         self.A = nn.Parameter(torch.zeros(spec.depth, 2, spec.d_inner, states))
         if start == "s4d":

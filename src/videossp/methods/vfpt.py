@@ -11,13 +11,12 @@ from videossp.tuner import Spec, Tuner
 
 
 class VFPT(Tuner):
-    """Learned tokens after cls, new before every block; the first of them as the real part of their
-    transform.
+    """Learned tokens after cls, new before every block; of some the real part of their Fourier transform.
 
     Args:
         spec: sizes of the backbone.
         length: tokens.
-        share: of them that are transformed (alpha).
+        share: of them that are transformed, the first (alpha).
         dimension: transformed over tokens and channels, over channels alone, or over tokens alone.
         norm: "backward" as published: no factor, so that transformed tokens are some hundred times larger;
             "ortho" keeps their size.

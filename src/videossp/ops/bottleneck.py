@@ -8,8 +8,7 @@ from videossp.ops.linear import Linear
 
 
 class Bottleneck(nn.Module):
-    """up(conv(down(x))) of patch tokens, without an activation. The convolution, and so the output, starts
-    at zero.
+    """up(conv(down(x))) of patch tokens, without an activation. Convolution and output start at zero.
 
     Args:
         d_model: width of the tokens.
