@@ -178,6 +178,17 @@ def ask(array, batch, t, first, width):
 
 
 @intrinsic
+def _nearest(typingctx, x):
+    """x rounded to the nearest whole number."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.rint.f32"), args)
+
+    return types.float32(types.float32), codegen
+
+
+@intrinsic
 def _shifted(typingctx, x, y):
     """SHIFT + x y, rounded once: x y to the nearest whole number, in the low bits."""
 
@@ -191,7 +202,7 @@ def _shifted(typingctx, x, y):
 
 @intrinsic
 def _unshifted(typingctx, x):
-    """x - SHIFT; not for LLVM to cancel against the SHIFT before."""
+    """x - SHIFT. LLVM does not cancel it against the SHIFT inside a fused multiply-add; against a sum it would."""
 
     def codegen(context, builder, signature, args):
         return builder.fsub(args[0], ir.Constant(ir.FloatType(), SHIFT))
@@ -200,8 +211,8 @@ def _unshifted(typingctx, x):
 
 
 @intrinsic
-def _times_power(typingctx, x, shifted):
-    """x * 2**whole, for shifted = SHIFT + whole: added to the exponent bits."""
+def _times_power_of_shifted(typingctx, x, shifted):
+    """x * 2**whole, for shifted = SHIFT + whole."""
 
     def codegen(context, builder, signature, args):
         i32 = ir.IntType(32)
@@ -211,17 +222,31 @@ def _times_power(typingctx, x, shifted):
     return types.float32(types.float32, types.float32), codegen
 
 
-@kernel(inline="always")
-def exp2_of_product(x, y):
-    """2**(x y) for LOWEST <= x y <= 0 to 1e-7 relative: by exponent bits and, for the rest, a polynomial."""
-    shifted = _shifted(x, y)
-    return _times_power(_exp2_of_rest(x * y - _unshifted(shifted)), shifted)
+@intrinsic
+def _times_power_of_two(typingctx, x, exponent):
+    """x * 2**exponent for a whole exponent, added to the exponent bits of x."""
+
+    def codegen(context, builder, signature, args):
+        i32 = ir.IntType(32)
+        shifted = builder.shl(builder.fptosi(args[1], i32), ir.Constant(i32, 23))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], i32), shifted), ir.FloatType())
+
+    return types.float32(types.float32, types.float32), codegen
 
 
 @kernel(inline="always")
 def exp2(x):
-    """2**x for x <= 0 to 1e-7 relative; from LOWEST down, 2**LOWEST."""
-    return exp2_of_product(LOWEST if x < LOWEST else x, np.float32(1.0))
+    """2**x for x <= 0 to 1e-7 relative: 2**whole by exponent bits, 2**rest by a minimax polynomial."""
+    x = LOWEST if x < LOWEST else x
+    whole = _nearest(x)
+    return _times_power_of_two(_exp2_of_rest(x - whole), whole)
+
+
+@kernel(inline="always")
+def exp2_of_product(x, y):
+    """2**(x y) for LOWEST < x y <= 0, in a quarter fewer instructions than `exp2`."""
+    shifted = _shifted(x, y)
+    return _times_power_of_shifted(_exp2_of_rest(x * y - _unshifted(shifted)), shifted)
 
 
 @kernel(inline="always")
