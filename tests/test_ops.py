@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 
+import numba
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from videossp.ops import choice
+from videossp.ops import choice, vector
 from videossp.ops.attention import self_attention
 from videossp.ops.conv import conv_silu
 from videossp.ops.depthwise import Depthwise
@@ -229,3 +231,37 @@ def test_the_switch_of_a_process(value, expected):
         timeout=60,
     )
     assert expected in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["exp2", "exp2_of_product", "softplus", "sigmoid"])
+def test_the_functions_of_the_kernels_are_those_of_float64(name):
+    """Compiled anew, as vector instructions: the kernels on disk may be of older code."""
+    function, two = getattr(vector, name), name == "exp2_of_product"
+    whole_vectors = vector.whole_vectors
+
+    def of_two(x, y, out):
+        whole_vectors()
+        for i in range(x.size):
+            out[i] = function(x[i], y[i])
+
+    def of_one(x, y, out):
+        whole_vectors()
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    run = numba.njit(**vector.OPTIONS)(of_two if two else of_one)
+
+    x = np.linspace(-125.9, 0 if "exp2" in name else 125.9, 100_001, dtype=np.float32)
+    y = np.linspace(1, 0.3, x.size, dtype=np.float32) if two else np.ones_like(x)
+    out = np.empty_like(x)
+    run(x, y, out)
+    exact = x.astype(np.float64) * y
+    expected = {
+        "exp2": np.exp2,
+        "exp2_of_product": np.exp2,
+        "softplus": lambda v: np.logaddexp(0, v),
+        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    }[name](exact)
+    normal = expected > 1e-37
+    tolerance = 3e-7 if "exp2" in name else 2e-5  # an argument of 100 is itself rounded, by 4e-6
+    assert (np.abs(out - expected)[normal] <= tolerance * expected[normal]).all()

@@ -202,7 +202,7 @@ def _shifted(typingctx, x, y):
 
 @intrinsic
 def _unshifted(typingctx, x):
-    """x - SHIFT. LLVM does not cancel it against the SHIFT inside a fused multiply-add; against a sum it would."""
+    """x - SHIFT. LLVM leaves the SHIFT of a fused multiply-add; that of a sum it would cancel."""
 
     def codegen(context, builder, signature, args):
         return builder.fsub(args[0], ir.Constant(ir.FloatType(), SHIFT))
