@@ -1,58 +1,63 @@
 """Reader of a folder of classes: ROOT/CLASS/VIDEO, or ROOT/{train,val,test}/CLASS/VIDEO."""
 
+import os
 from pathlib import Path
 
-from videossp.datasets.sample import Sample, Samples
-from videossp.video import DataError, is_video
+from videossp.datasets.annotation import Annotation
+from videossp.datasets.places import visible
+from videossp.datasets.sample import SPLITS, Complain, Sample, Samples
+from videossp.video import VIDEO_SUFFIXES, DataError, is_video
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
+def read_folder(data: Annotation, fold: int, complain: Complain) -> Samples:
+    """Classes are the folder names, sorted; a folder of images is one video.
 
-def read_folder(root: str | Path) -> Samples:
-    """The data set in a folder. Classes are the folder names, sorted; a folder of images is one video.
-
-    Without split folders everything is the split "train".
-
-    What is no class and no video by its name or place is listed in `ignored`.
-
-    Raises:
-        DataError: no such folder, a class without videos, or fewer than two classes.
+    Without split folders everything is the split "train". What is no class and no video by its name or
+    place is listed in `ignored`.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected FOLDER/CLASS/VIDEO or FOLDER/train/CLASS/VIDEO")
-    folders = {x.name: x for x in _visible(root) if x.is_dir()}
-    splits = {SPLITS[name]: path for name, path in folders.items() if name in SPLITS}
+    root = str(data.videos)
+    folders = [x for x in _visible(root) if x.is_dir()]
+    splits = {SPLITS[x.name.lower()]: x.path for x in folders if x.name.lower() in SPLITS}
     if splits and len(splits) < len(folders):
-        odd = sorted(set(folders) - set(SPLITS)) or sorted(folders)
+        odd = [x.name for x in folders if x.name.lower() not in SPLITS] or [x.name for x in folders]
         raise DataError(f"{root}: split folders and others side by side: {', '.join(odd)}")
-    found: dict[str, dict[str, list[Path]]] = {}
-    ignored = [x for x in _visible(root) if not x.is_dir()]
-    for split, path in (splits or {"train": root}).items():
-        classes = {x.name: _visible(x) for x in _visible(path) if x.is_dir() and not is_video(x)}
-        ignored += [x for x in _visible(path) if x.name not in classes and x not in ignored]
-        found[split] = {name: [x for x in paths if is_video(x)] for name, paths in classes.items()}
-        ignored += [x for paths in classes.values() for x in paths if not is_video(x)]
-    names = sorted({name for classes in found.values() for name in classes})
-    empty = [name for name in names if not any(classes.get(name) for classes in found.values())]
-    if empty:
-        raise DataError(f"{root}: no videos in {', '.join(empty)}; remove the folder or fill it")
-    if len(names) < 2:
-        raise DataError(f"{root}: {len(names)} classes found, at least two are needed (FOLDER/CLASS/VIDEO)")
-    labels = {name: i for i, name in enumerate(names)}
+    ignored = [x.path for x in _visible(root) if splits and not x.is_dir()]
+    found: dict[str, dict[str, list[str]]] = {}  # paths by split and class
+    for split, place in (splits or {"train": root}).items():
+        found[split] = {}
+        for entry in _visible(place):
+            if not entry.is_dir() or _is_video(entry):
+                ignored.append(entry.path)
+                continue
+            inside = [(x.path, _is_video(x)) for x in _visible(entry.path)]
+            found[split][entry.name] = [path for path, video in inside if video]
+            ignored += [path for path, video in inside if not video]
+    names = {name for classes in found.values() for name in classes}
+    full = sorted(name for name in names if any(classes.get(name) for classes in found.values()))
+    if empty := sorted(names.difference(full)):
+        complain("class.empty", f"{root}: no videos in {', '.join(empty)}; remove the folder or fill it", "")
+
+    def name_of(path: str) -> str:
+        return os.path.relpath(path, root)
+
     return Samples(
-        tuple(names),
+        tuple(full),
         {
             split: [
-                Sample(str(path), path.relative_to(root).as_posix(), labels[name])
-                for name in sorted(classes)
-                for path in classes[name]
+                Sample(path, name_of(path), label)
+                for label, name in enumerate(full)
+                for path in classes.get(name, [])
             ]
             for split, classes in found.items()
         },
-        tuple(path.relative_to(root).as_posix() for path in ignored),
+        tuple(sorted(map(name_of, ignored))),
     )
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(x for x in folder.iterdir() if not x.name.startswith("."))
+def _visible(folder: str) -> list["os.DirEntry[str]"]:
+    with os.scandir(folder) as entries:
+        return sorted((x for x in entries if visible(x.name)), key=lambda x: x.name)
+
+
+def _is_video(entry: "os.DirEntry[str]") -> bool:
+    return is_video(Path(entry.path)) if entry.is_dir() else entry.name.lower().endswith(VIDEO_SUFFIXES)
