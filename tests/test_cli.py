@@ -124,7 +124,7 @@ def test_evaluation_counts_what_it_skips(call, run_folder, tmp_path):
 NANO = ["--backbone", "videomamba_nano", "--size", "32", "--frames", "2"]
 ERRORS = {
     "no verb": (["fly"], 2, "no verb 'fly'; there are train, compare, eval, predict, info, bench"),
-    "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such folder"),
+    "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such file or folder"),
     "no backbone": (["train", "DATA"], 2, "backbone"),
     "wrong backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "name one of"),
     "unknown flag": (["train", "DATA", "--backbone", "videomamba_tiny", "--speed", "9"], 2, "speed"),
@@ -145,7 +145,7 @@ ERRORS = {
         2,
         "options of ssp are given, but what trains is linear",
     ),
-    "no data to compare on": (["compare", "NOWHERE", *NANO, "--methods", "ssp"], 3, "no such folder"),
+    "no data to compare on": (["compare", "NOWHERE", *NANO, "--methods", "ssp"], 3, "no such file or folder"),
     "no methods": (["compare", "DATA", *NANO], 2, "methods"),
     "empty methods": (["compare", "DATA", *NANO, "--methods="], 2, "methods: at least one is needed"),
     "wrong methods": (["compare", "DATA", *NANO, "--methods", "ssp,sps"], 2, "no method 'sps'; there are"),

@@ -9,8 +9,6 @@ from videossp.clips import (
     ClipFormat,
     TestViews,
     TrainClips,
-    mirror,
-    random_crop,
     read_views,
     to_clip,
     train_indices,
@@ -20,6 +18,9 @@ from videossp.datasets import Sample
 
 UNIFORM = ClipFormat(frames=4, size=(32, 32))
 DENSE = ClipFormat(frames=4, size=(32, 32), sampling="dense", stride=3)
+SPARSE = ClipFormat(frames=4, size=(32, 32), sampling="sparse")
+DOUBLE = ClipFormat(frames=4, size=(32, 32), sampling="double")
+FORMS = {"uniform": UNIFORM, "dense": DENSE, "sparse": SPARSE, "double": DOUBLE}
 
 
 def test_uniform_takes_the_middle_of_each_part():
@@ -34,21 +35,50 @@ def test_uniform_segments_are_different_and_in_order():
 
 
 def test_dense_windows_spread_from_end_to_end():
+    """A window is 4 x 3 frames, of which the last two are not shown; start k * room / (K - 1)."""
     assert [indices_for_test(30, DENSE, k, 3) for k in range(3)] == [
         [0, 3, 6, 9],
-        [10, 13, 16, 19],
-        [20, 23, 26, 29],
+        [9, 12, 15, 18],
+        [18, 21, 24, 27],
     ]
-    assert indices_for_test(30, DENSE) == [10, 13, 16, 19]
+    assert indices_for_test(30, DENSE) == [9, 12, 15, 18]
     assert indices_for_test(5, DENSE) == [0, 3, 4, 4]
 
 
-@pytest.mark.parametrize("form", [UNIFORM, DENSE], ids=["uniform", "dense"])
+def test_double_takes_the_starts_then_the_middles_of_the_parts():
+    """Sorted together they are the 8 evenly spaced frames of the published reader."""
+    starts, middles = (indices_for_test(22, DOUBLE, k, 2) for k in range(2))
+    assert (starts, middles) == ([0, 5, 11, 16], [2, 8, 13, 19])
+    assert indices_for_test(22, DOUBLE) == middles
+    with pytest.raises(ValueError, match="double sampling has 2 segments"):
+        ClipFormat(sampling="double", views=(3, 1))
+
+
+def test_sparse_clips_stand_at_equal_steps_inside_rounded_parts():
+    """Parts of (41 - 1) / 4 = 10 frames; clip k of 3 stands int(10 / 4 * (k + 1)) behind their starts."""
+    assert [indices_for_test(41, SPARSE, k, 3) for k in range(3)] == [
+        [2, 12, 22, 32],
+        [5, 15, 25, 35],
+        [7, 17, 27, 37],
+    ]
+    assert indices_for_test(41, SPARSE) == [5, 15, 25, 35]
+    # Parts of 1/2; their starts 0, 0.5, 1, 1.5 rounded to even.
+    assert indices_for_test(3, SPARSE) == [0, 0, 1, 2]
+
+
+def test_sparse_training_draws_from_the_ends_of_a_part_as_well():
+    rng = np.random.default_rng(0)
+    draws = np.array([train_indices(41, SPARSE, rng) for _ in range(500)])
+    assert [(x.min(), x.max()) for x in draws.T] == [(0, 10), (10, 20), (20, 30), (30, 40)]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("count", [1, 2, 7, 10, 11, 100])
 def test_indices_stay_inside_the_video_and_in_order(form, count):
     rng = np.random.default_rng(0)
     draws = [train_indices(count, form, rng) for _ in range(50)]
-    draws += [indices_for_test(count, form, k, 12) for k in range(12)]
+    segments = 2 if form is DOUBLE else 12
+    draws += [indices_for_test(count, form, k, segments) for k in range(segments)]
     for indices in draws:
         assert len(indices) == 4 and indices[0] >= 0 and indices[-1] < count and indices == sorted(indices)
 
@@ -84,33 +114,6 @@ def test_any_size_covers_the_crop(shape):
     frames = np.full((2, *shape, 3), 128, np.uint8)
     clip = to_clip(frames, ClipFormat(frames=2, size=(32, 48)))
     assert clip.shape == (3, 2, 32, 48) and clip.std((1, 2, 3)).max() < 1e-5  # no border of another colour
-
-
-def test_random_crops_are_the_same_box_in_every_frame():
-    frame = np.random.default_rng(0).integers(0, 256, (1, 60, 80, 3), dtype=np.uint8)
-    frames = np.repeat(frame, 5, axis=0)
-    images = random_crop(frames, UNIFORM, (0.2, 0.5), np.random.default_rng(1))
-    assert images.shape == (5, 3, 32, 32) and all(torch.equal(images[0], x) for x in images)
-    other = random_crop(frames, UNIFORM, (0.2, 0.5), np.random.default_rng(2))
-    assert not torch.equal(images, other)
-
-
-def test_random_crops_cover_the_asked_for_share():
-    position = np.zeros((1, 200, 200, 3), np.float32)
-    position[0, :, :, 0], position[0, :, :, 1] = np.mgrid[:200, :200]
-    form, rng = ClipFormat(frames=1, size=(64, 64)), np.random.default_rng(0)
-    shares = []
-    for _ in range(100):
-        rows, columns = random_crop(position.astype(np.uint8), form, (0.3, 0.6), rng)[0, :2] * 255
-        shares.append((rows.max() - rows.min()).item() * (columns.max() - columns.min()).item() / 200**2)
-    assert 0.25 < min(shares) < 0.34 and 0.55 < max(shares) < 0.62
-
-
-def test_a_frame_of_an_extreme_shape_gets_its_largest_centred_box():
-    frames = np.zeros((1, 16, 400, 3), np.uint8)
-    frames[:, :, 192:208] = 255
-    images = random_crop(frames, UNIFORM, (1.0, 1.0), np.random.default_rng(0))
-    assert images.mean() > 0.95
 
 
 @pytest.fixture
@@ -150,8 +153,46 @@ def test_flip_mirrors_about_half_of_the_clips(samples):
 def test_a_broken_video_gives_its_reason_and_no_clip(samples):
     clip, label, name, reason = TrainClips(samples, UNIFORM, scale=(1.0, 1.0), flip=False, seed=0)[3]
     assert clip is None and label == 0 and name == "bad.mp4" and "not a readable video" in reason
-    clip, reason = TestViews([samples[3].path], UNIFORM)[0]
+    clip, reason = TestViews(samples[3:], UNIFORM, 1, 1)[0]
     assert clip is None and "not a readable video" in reason
+
+
+def test_repeated_augmentation_takes_the_same_frames_in_other_crops(tmp_path):
+    write_video(tmp_path / "a.mp4", numbered_frames(40, 32, 64), options={"crf": "0"})
+    sample = Sample(str(tmp_path / "a.mp4"), "a", 0)
+    form = ClipFormat(frames=4, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+    clips, *_ = TrainClips([sample], form, scale=(0.2, 1.0), flip=False, seed=0, num_sample=3)[0]
+    assert clips.shape == (3, 3, 4, 32, 32)
+    numbers = [numbers_of(clip.transpose(0, 1) * 255) for clip in clips]
+    assert numbers[0] == numbers[1] == numbers[2]
+
+    write_video(tmp_path / "b.mp4", np.random.default_rng(0).integers(0, 256, (8, 40, 50, 3), dtype=np.uint8))
+    noisy = [Sample(str(tmp_path / "b.mp4"), "b", 0)]
+    clips, *_ = TrainClips(noisy, UNIFORM, scale=(0.2, 1.0), flip=False, seed=0, num_sample=2)[0]
+    assert not torch.equal(clips[0], clips[1])
+    (single, *_) = TrainClips(noisy, UNIFORM, scale=(0.2, 1.0), flip=False, seed=0)[0]
+    assert torch.equal(single[0], clips[0])
+
+
+def test_every_augmentation_reaches_the_clip(samples):
+    from videossp.augment import parse_rand_augment
+
+    plain = TrainClips(samples, UNIFORM, scale=(1.0, 1.0), flip=False, seed=0)[0][0]
+    for change in ({"rand_augment": parse_rand_augment("rand-m9-n4-mstd0.5-inc1")}, {"erasing": 1.0}):
+        other = TrainClips(samples, UNIFORM, scale=(1.0, 1.0), flip=False, seed=0, **change)[0][0]
+        assert not torch.equal(plain, other)
+
+
+def test_a_part_of_a_video_gives_frames_of_that_part_alone(tmp_path):
+    write_video(tmp_path / "a.mp4", numbered_frames(48, 32, 32), options={"crf": "0"})  # 12 a second
+    form = ClipFormat(frames=4, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+    sample = Sample(str(tmp_path / "a.mp4"), "a.mp4#t=1,2", 0, start=1.0, end=2.0)
+    view, _ = TestViews([sample], form, 1, 1)[0]
+    assert numbers_of(view[0].transpose(0, 1) * 255) == [13, 16, 19, 22]
+    clips = TrainClips([sample], form, scale=(1.0, 1.0), flip=False, seed=0)
+    for clips.epoch in range(10):
+        numbers = numbers_of(clips[0][0][0].transpose(0, 1) * 255)
+        assert min(numbers) >= 12 and max(numbers) < 24
 
 
 def test_views_are_segments_by_crops(tmp_path):
@@ -165,23 +206,7 @@ def test_views_are_segments_by_crops(tmp_path):
             assert numbers_of(view.transpose(0, 1) * 255) == expected
 
 
-@pytest.mark.parametrize("change", [{"sampling": "random"}, {"frames": 0}, {"stride": 0}])
+@pytest.mark.parametrize("change", [{"sampling": "random"}, {"frames": 0}, {"stride": 0}, {"views": (0, 1)}])
 def test_impossible_formats_are_refused(change):
     with pytest.raises(ValueError):
         ClipFormat(**change)
-
-
-@pytest.mark.parametrize(
-    ("classes", "allowed"),
-    [
-        (["walk", "run"], True),
-        (["turn_left", "turn right"], False),
-        (["Pushing something from left to right", "x"], False),
-        (["anti-clockwise", "x"], False),
-        (["SwipeRight", "x"], False),
-        (["leftover", "brightness", "feast"], True),
-    ],
-)
-def test_mirror_images_are_off_where_a_class_has_a_direction(classes, allowed):
-    assert mirror("auto", classes) == allowed
-    assert mirror("on", classes) and not mirror("off", classes)

@@ -22,10 +22,10 @@ from videossp.classifier import Classifier
 from videossp.cli import main
 from videossp.compare import compare, differences
 from videossp.comparison import STUDENT, Comparison, student, wilson
-from videossp.datasets import read_folder
+from videossp.datasets import read_data
 from videossp.methods import METHODS
+from videossp.plan import TrainConfig
 from videossp.report import draw_comparison
-from videossp.train import TrainConfig
 from videossp.tuner import Tuner
 
 QUICK = TrainConfig(epochs=1, batch_size=8, lr=1e-2)
@@ -147,7 +147,7 @@ def test_each_run_is_a_process_of_its_own_with_the_figures_of_its_classifier(wei
     assert row["seconds_per_clip"] == rows[1]["seconds_per_clip"] and run["val_top1"] in (0.5, 0.75, 1.0)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["dropout"] == 0.1 and config["ssp"]["heads"] == 4 and config["seed"] == 3
-    samples = read_folder(class_folder).splits["test"]
+    samples = read_data(class_folder).splits["test"]
     loaded = videossp.load(folder)
     assert videossp.evaluate(loaded, samples).top(1) == run["top1"] == row["top1"]
 

@@ -1,5 +1,10 @@
 """Figures against arithmetic; broken videos count; equal names do not collide."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +20,8 @@ from videossp.video import DataError
 def evaluation(scores, labels, failed=()):
     samples = tuple(Sample(f"/{i}", f"{i}", label) for i, label in enumerate(labels))
     classes = tuple("abcdefg"[: len(scores[0])])
-    return Evaluation(classes, samples, torch.tensor(scores), {f"{i}": "broken" for i in failed}, (1, 1))
+    failures = {f"{i}": "broken" for i in failed}
+    return Evaluation(classes, samples, torch.tensor(scores)[:, None], failures, (1, 1))
 
 
 def test_figures_are_those_of_arithmetic():
@@ -86,6 +92,90 @@ def test_workers_do_not_change_the_numbers(small_classifier, videos):
     assert torch.equal(plain.scores, ahead.scores) and plain.failures == ahead.failures
 
 
+def test_the_views_of_the_classifier_are_the_default(small_classifier, videos):
+    from dataclasses import replace
+
+    samples, _ = videos
+    small_classifier.form = replace(small_classifier.form, views=(2, 3))
+    result = evaluate(small_classifier, samples)
+    assert result.views == (2, 3) and result.view_scores.shape == (2, 6, 3)
+    assert evaluate(small_classifier, samples, segments=1, crops=1).views == (1, 1)
+    with pytest.raises(ValueError, match="at least 1"):
+        evaluate(small_classifier, samples, segments=0)
+
+
+PROCESSES = """
+import json, sys, datetime, torch, torch.distributed as distributed
+sys.path, rank, size, file, adapter, samples = json.loads(sys.argv[1])
+import videossp
+from videossp.datasets import Sample
+from videossp.videomamba import SPECS
+from conftest import SMALL
+from videossp import source, classifier
+SPECS["videomamba_small_test"] = SMALL
+torch.set_num_threads(2)
+limit = datetime.timedelta(seconds=60)
+where = f"file://{file}"
+distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=limit)
+samples = [Sample(*x) for x in samples]
+result = videossp.evaluate(videossp.load(adapter), samples, segments=2, on_error="skip")
+torch.save((result.view_scores, result.failures, result.top(1)), f"{file}.{rank}")
+try:
+    videossp.evaluate(videossp.load(adapter), samples)
+except videossp.DataError as error:
+    open(f"{file}.{rank}.error", "w").write(str(error))
+distributed.destroy_process_group()
+"""
+
+
+def test_three_processes_give_the_evaluation_of_one_to_the_last_digit(small_classifier, videos, tmp_path):
+    """Five videos and three processes: none is padded, counted twice or lost; every process knows all."""
+    samples, bad = videos
+    more = [Sample(x.path, f"{i}/{x.name}", x.label) for i in range(2) for x in samples] + [bad]
+    small_classifier.save(tmp_path / "adapter")
+    alone = evaluate(small_classifier, more, segments=2, on_error="skip")
+    arguments = [[x.path, x.name, x.label] for x in more]
+    file, path = str(tmp_path / "group"), [str(Path(__file__).parent), *sys.path]
+    children = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                PROCESSES,
+                json.dumps([path, k, 3, file, str(tmp_path / "adapter"), arguments]),
+            ]
+        )
+        for k in range(3)
+    ]
+    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    for k in range(3):
+        scores, failures, top1 = torch.load(f"{file}.{k}")
+        assert torch.equal(scores, alone.view_scores) and failures == alone.failures
+        assert top1 == alone.top(1)
+        assert "bad.mp4" in Path(f"{file}.{k}.error").read_text()  # all stop where one cannot decode
+
+
+def test_the_published_score_of_equal_base_names_takes_one_video_for_each_view():
+    """Two activities seen by two cameras, two views. One process: always the first camera of the list."""
+    names = ["P03/cam01/P03_tea.avi", "P03/cam02/P03_tea.avi", "P03/cam01/P03_milk.avi"]
+    samples = tuple(Sample(f"/{x}", x, label) for x, label in zip(names, (0, 0, 1), strict=True))
+    right, wrong = [0.9, 0.1], [0.2, 0.8]
+    views = torch.tensor([[wrong, wrong], [right, right], [wrong, wrong]])
+    result = Evaluation(("tea", "milk"), samples, views, {}, (2, 1))
+    assert result.top(1) == pytest.approx(2 / 3)  # one per video: our own score
+    assert result.per_base_name() == {"top1": 0.5, "base_names": 2}
+    # Two processes: the list of 6 views is 0..5, the first process has the even ones. Of P03_tea's first view
+    # it has video 0, of its second (numbers 3, 4) video 1: the cameras are averaged, (0.2 + 0.9) / 2.
+    assert result.per_base_name(processes=2) == {"top1": 1.0, "base_names": 2}
+
+
+def test_a_video_without_scores_is_wrong_in_the_published_score_too():
+    samples = (Sample("/a", "a/x.avi", 0), Sample("/b", "b/y.avi", 0))
+    views = torch.tensor([[[0.0, 0.0]], [[0.9, 0.1]]])
+    result = Evaluation(("c", "d"), samples, views, {"a/x.avi": "broken"}, (1, 1))
+    assert result.per_base_name()["top1"] == 0.5
+
+
 def test_a_broken_video_stops_or_is_listed(small_classifier, videos):
     samples, bad = videos
     with pytest.raises(DataError, match="bad.mp4"):
@@ -114,5 +204,6 @@ def test_the_picture_takes_any_class_name(tmp_path):
     from videossp.report import draw_confusion
 
     samples = (Sample("/0", "0", 0), Sample("/1", "1", 1))
-    draw_confusion(Evaluation(("$_$", "<a>_{b"), samples, torch.eye(2), {}, (1, 1)), tmp_path / "a.png")
+    result = Evaluation(("$_$", "<a>_{b"), samples, torch.eye(2)[:, None], {}, (1, 1))
+    draw_confusion(result, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

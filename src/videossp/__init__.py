@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from videossp.clips import ClipFormat
     from videossp.evaluate import Evaluation, evaluate
     from videossp.official import from_official, to_official
+    from videossp.plan import TrainConfig
     from videossp.predict import Prediction, predict
     from videossp.process import prepare_process
     from videossp.run import Run
-    from videossp.train import TrainConfig, train
+    from videossp.train import train
     from videossp.tuner import Spec, Tuner
     from videossp.video import DataError
 
@@ -51,7 +52,7 @@ _HOME = {
     "predict": "predict",
     "prepare_process": "process",
     "Run": "run",
-    "TrainConfig": "train",
+    "TrainConfig": "plan",
     "train": "train",
     "Spec": "tuner",
     "Tuner": "tuner",

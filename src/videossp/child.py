@@ -14,9 +14,10 @@ from videossp.adapter import WEIGHTS
 from videossp.bench import peak_memory
 from videossp.classifier import Classifier
 from videossp.comparison import replace_file
-from videossp.datasets import read_folder
+from videossp.datasets import read_data
 from videossp.evaluate import evaluate
-from videossp.train import TrainConfig, train
+from videossp.plan import TrainConfig
+from videossp.train import train
 
 RESULT, ERROR = "result.json", "error.txt"
 
@@ -70,12 +71,12 @@ def run_alone(
 ) -> None:
     """One run in this process: a run folder with result.json, written last, or with error.txt."""
     try:
-        samples = read_folder(settings["data"])
+        samples = read_data(**settings["data"])
         classifier = Classifier.create(
             **settings["classifier"], classes=samples.classes, method=method, seed=seed, **options
         )
         config = TrainConfig(**settings["training"], seed=seed)
-        run = train(classifier, settings["data"], config, out=folder, progress=progress)
+        run = train(classifier, samples, config, out=folder, progress=progress)
         memory = peak_memory()
         result = run.validation
         if settings["evaluated_on"] == "test":

@@ -74,6 +74,7 @@ class Classifier(nn.Module):
         size: int | tuple[int, int] | None = None,
         sampling: Sampling = "uniform",
         stride: int = 4,
+        views: tuple[int, int] = (1, 1),
         drop_path: float = 0.0,
         dropout: float = 0.0,
         seed: int = 0,
@@ -89,7 +90,8 @@ class Classifier(nn.Module):
             weights: path or hub id of the weights of a named backbone. Without it they are random.
             frames: of a clip; default: the backbone's. Position embeddings are resized to it.
             size: of a clip in pixels, (height, width) or one number for both; default: the backbone's.
-            sampling, stride: see `clips.ClipFormat`.
+            sampling, stride: which frames of a video, see `clips.ClipFormat`.
+            views: (segments, crops) of its tests.
             drop_path: stochastic depth of the backbone while training.
             dropout: before the linear head, while training.
             seed: of everything that starts at random.
@@ -115,7 +117,7 @@ class Classifier(nn.Module):
             head = Head(network.spec.d_model, count, dropout)
         if published:
             fill_head(head, published)
-        form = ClipFormat(network.spec.frames, network.spec.size, sampling, stride)
+        form = ClipFormat(network.spec.frames, network.spec.size, sampling, stride, views=views)
         made = cls(
             network, tuner, head, classes=names, method=method, options=options, form=form, source=source
         )
@@ -172,20 +174,20 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, views: Tensor) -> Tensor:
-        """(classes,): mean softmax over the views of one video, (views, 3, frames, height, width).
+        """(views, classes): softmax of each view of one video, (views, 3, frames, height, width).
 
         Leaves the classifier in eval mode.
         """
         self.eval()
         device = self.backbone.cls_token.device
         parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(4)]
-        return torch.cat(parts).mean(0).cpu()
+        return torch.cat(parts).cpu()
 
     def predict(self, paths: Sequence[str], *, segments: int = 1, crops: int = 1) -> list[dict[str, float]]:
         """Probability of each class, most probable first, for each video file or folder of frames."""
         results = []
         for path in paths:
-            scores = self.probabilities(read_views(path, self.form, segments, crops))
+            scores = self.probabilities(read_views(path, self.form, segments, crops)).mean(0)
             order = scores.argsort(descending=True, stable=True)
             results.append({self.classes[i]: scores[i].item() for i in order})
         return results

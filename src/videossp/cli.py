@@ -1,11 +1,13 @@
 """argv -> one call of a verb; errors -> one line and an exit code."""
 
+import itertools
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from videossp.process import prepare_process
-from videossp.verbs import DATA, INTERRUPTED, VERBS, say
+from videossp.verbs import VERBS
+from videossp.verbs.output import DATA, INTERRUPTED, say
 
 USAGE, WEIGHTS = 2, 4
 
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     prepare_process()
     try:
-        return run_verb(verb, [underscores(x) for x in rest])
+        return run_verb(verb, in_order([underscores(x) for x in rest]))
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
@@ -73,6 +75,19 @@ def overview() -> str:
         "videossp: teach a frozen VideoMamba new classes with a small prompt\n\n"
         f"usage: videossp VERB ...   (videossp VERB --help lists its flags)\n\n{verbs}\n"
     )
+
+
+def in_order(arguments: Sequence[str]) -> list[str]:
+    """--config before all other flags, which win over it wherever they stand."""
+    front: list[str] = []
+    rest: list[str] = []
+    given = iter(arguments)
+    for argument in given:
+        if argument == "--config":
+            front += [argument, *itertools.islice(given, 1)]
+        else:
+            (front if argument.startswith("--config=") else rest).append(argument)
+    return front + rest
 
 
 def underscores(argument: str) -> str:

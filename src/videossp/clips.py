@@ -1,6 +1,5 @@
-"""Frames -> clip: which frames, which crop, mirrored, normalised; and data sets of clips for the loops."""
+"""Frames -> clip: which frames, which crop, normalised; and data sets of clips for the loops."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,15 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from videossp.augment import RandAugment, erase, random_crop
 from videossp.datasets import Sample
 from videossp.video import DataError, Frames, Video, read_frames, read_video
 
-Sampling = Literal["uniform", "dense"]
-# Class names that a mirror image would make wrong.
-DIRECTION = re.compile(
-    r"(^|[^a-z])(left|right|leftwards?|rightwards?|(anti|counter)?-?clockwise|east|west)([^a-z]|$)",
-    re.IGNORECASE,
-)
+Sampling = Literal["uniform", "sparse", "double", "dense"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +24,15 @@ class ClipFormat:
     Attributes:
         frames: frames of a clip.
         size: (height, width) in pixels.
-        sampling: "uniform": one frame from each of `frames` equal parts of the video (TSN);
-            "dense": a window of `frames` frames, `stride` apart.
+        sampling: which frames.
+            "uniform": one of each of `frames` equal parts of the video, at random in training, the middle
+            in tests (TSN); "sparse": the same with the parts and the rounding of the published sparse
+            reader (K400, Breakfast); "double": uniform, but a test takes exactly two clips, the
+            starts and the middles of the parts (Something-Something V2); "dense": a window of `frames`
+            frames, `stride` apart, anywhere in training, spread from end to end in tests.
         stride: distance of the frames of a dense window, in frames.
         mean, std: of each colour channel, for pixels in [0, 1].
+        views: (segments, crops) of a test, as the recipe prescribes; `evaluate` takes them by default.
     """
 
     frames: int = 8
@@ -41,39 +41,59 @@ class ClipFormat:
     stride: int = 4
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    views: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
-        for name in ("size", "mean", "std"):
+        for name in ("size", "mean", "std", "views"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.sampling not in ("uniform", "dense"):
-            raise ValueError(f"sampling must be uniform or dense, got {self.sampling!r}")
+        if self.sampling not in ("uniform", "sparse", "double", "dense"):
+            raise ValueError(f"sampling must be uniform, sparse, double or dense, got {self.sampling!r}")
         if self.frames < 1 or self.stride < 1:
             raise ValueError("frames and stride must be at least 1")
+        check_views(self, *self.views)
+
+
+def check_views(form: ClipFormat, segments: int, crops: int) -> None:
+    """A ValueError if a test cannot take these views."""
+    if segments < 1 or crops < 1:
+        raise ValueError(f"segments and crops must be at least 1, got {segments} and {crops}")
+    if form.sampling == "double" and segments > 2:
+        raise ValueError(f"double sampling has 2 segments, the starts and the middles, not {segments}")
 
 
 def test_indices(count: int, form: ClipFormat, segment: int = 0, segments: int = 1) -> list[int]:
     """Frame indices of one of `segments` clips that a test takes from a video of `count` frames.
 
-    Uniform: clip k takes the point (k + 1) / (segments + 1) of each part, so one clip takes the middles.
-    Dense: windows spread evenly from the first to the last place, one in the centre; frames past
-    the end of a short video repeat its last one.
+    Uniform, sparse: clip k takes the point (k + 1) / (segments + 1) of each part, so one clip takes the
+    middles. Double: of two clips the first takes the starts, the second the middles. Dense: windows spread
+    evenly from the first to the last place, one in the centre; frames past the end of a short video
+    repeat its last one.
     """
-    if form.sampling == "uniform":
-        offset = (segment + 1) / (segments + 1)
-        return [int((i + offset) * count / form.frames) for i in range(form.frames)]
-    room = max(0, count - (form.frames - 1) * form.stride - 1)
-    start = room // 2 if segments == 1 else segment * room // (segments - 1)
-    return [min(start + i * form.stride, count - 1) for i in range(form.frames)]
+    parts = range(form.frames)
+    if form.sampling == "sparse":
+        part = (count - 1) / form.frames
+        step = int(part / (segments + 1) * (segment + 1))
+        return [min(int(np.round(part * i)) + step, count - 1) for i in parts]
+    if form.sampling == "dense":
+        room = max(0, count - form.frames * form.stride)
+        start = room // 2 if segments == 1 else segment * room // (segments - 1)
+        return [min(start + i * form.stride, count - 1) for i in parts]
+    offset = (segment + 1) / (segments + 1)
+    if form.sampling == "double":
+        offset = segment / 2 if segments == 2 else 1 / 2
+    return [int((i + offset) * count / form.frames) for i in parts]
 
 
 def train_indices(count: int, form: ClipFormat, rng: np.random.Generator) -> list[int]:
-    """Random frame indices: one of each part (uniform) or a window anywhere (dense)."""
-    if form.sampling == "uniform":
-        offsets = rng.random(form.frames)
-        return [int((i + x) * count / form.frames) for i, x in enumerate(offsets)]
-    room = max(0, count - (form.frames - 1) * form.stride - 1)
-    start = int(rng.integers(room + 1))
-    return [min(start + i * form.stride, count - 1) for i in range(form.frames)]
+    """Random frame indices: one of each part (uniform, sparse, double) or a window anywhere (dense)."""
+    if form.sampling == "dense":
+        room = max(0, count - form.frames * form.stride)
+        start = int(rng.integers(room + 1))
+        return [min(start + i * form.stride, count - 1) for i in range(form.frames)]
+    if form.sampling == "sparse":
+        ends = np.round((count - 1) / form.frames * np.arange(form.frames + 1)).astype(int)
+        return [int(rng.integers(first, last + 1)) for first, last in zip(ends, ends[1:], strict=False)]
+    return [int((i + x) * count / form.frames) for i, x in enumerate(rng.random(form.frames))]
 
 
 def to_clip(frames: Frames, form: ClipFormat, crop: int = 0, crops: int = 1) -> Tensor:
@@ -101,43 +121,6 @@ def to_clip(frames: Frames, form: ClipFormat, crop: int = 0, crops: int = 1) -> 
     return normalise(images[..., top : top + height, left : left + width].float() / 255, form)
 
 
-def random_crop(
-    frames: Frames, form: ClipFormat, scale: tuple[float, float], rng: np.random.Generator
-) -> Tensor:
-    """One random box for all frames, resized: area a share within `scale`, sides' ratio 3/4 to 4/3.
-
-    The box of Inception training (Szegedy et al. 2015); where ten draws do not fit into the frame,
-    the largest centred box of the format's shape. Resized with antialiasing, as tests are.
-
-    Returns:
-        (time, 3, height, width) float32 in [0, 1].
-    """
-    _, rows, columns, _ = frames.shape
-    for _ in range(10):
-        area = rows * columns * rng.uniform(*scale)
-        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        height, width = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
-        if 0 < height <= rows and 0 < width <= columns:
-            top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
-            break
-    else:
-        shrink = min(rows / form.size[0], columns / form.size[1])
-        height, width = max(1, int(form.size[0] * shrink)), max(1, int(form.size[1] * shrink))
-        top, left = (rows - height) // 2, (columns - width) // 2
-    images = torch.from_numpy(frames[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
-    return F.interpolate(images.float() / 255, form.size, mode="bilinear", antialias=True)
-
-
-def mirror(flip: str, classes: Sequence[str]) -> bool:
-    """Whether clips may be mirrored."""
-    return flip == "on" or (flip == "auto" and not any(DIRECTION.search(spaced(x)) for x in classes))
-
-
-def spaced(name: str) -> str:
-    """turn_left and TurnLeft as separate words."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
-
-
 def normalise(images: Tensor, form: ClipFormat) -> Tensor:
     """(time, 3, height, width) in [0, 1] to a clip, (3, time, height, width)."""
     mean, std = (torch.tensor(x)[:, None, None] for x in (form.mean, form.std))
@@ -146,20 +129,19 @@ def normalise(images: Tensor, form: ClipFormat) -> Tensor:
 
 def read_views(path: str | Video, form: ClipFormat, segments: int = 1, crops: int = 1) -> Tensor:
     """All test views of a video, decoded once: (views, 3, frames, height, width), segment by segment."""
-    if segments < 1 or crops < 1:
-        raise ValueError(f"segments and crops must be at least 1, got {segments} and {crops}")
+    check_views(form, segments, crops)
     video = path if isinstance(path, Video) else read_video(path)
-    count = len(video.times)
-    indices = [i for k in range(segments) for i in test_indices(count, form, k, segments)]
+    indices = [i for k in range(segments) for i in test_indices(len(video), form, k, segments)]
     parts = np.split(read_frames(video, lambda _: indices), segments)
     return torch.stack([to_clip(part, form, k, crops) for part in parts for k in range(crops)])
 
 
 class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
-    """Augmented clips of samples: random frames, one random crop and flip for all frames of a clip.
+    """Augmented clips of samples; one draw for all frames of a clip.
 
-    What item i gives depends on (seed, epoch, i) alone, not on workers or order: (clip, label, name, ""),
-    or (None, label, name, reason) for a video that cannot be decoded.
+    What item i gives depends on (seed, epoch, i) alone, not on workers or order: (clips, label, name, "")
+    with clips (num_sample, 3, frames, height, width), or (None, label, name, reason) for a video that
+    cannot be decoded.
 
     Args:
         samples: labelled videos.
@@ -167,6 +149,9 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         scale: smallest and largest share of a frame's area that a random crop covers.
         flip: mirror half of the clips left to right.
         seed: of the whole run; set `epoch` before each pass.
+        num_sample: clips of a video; they have the same frames, and augmentations of their own.
+        rand_augment: applied to the whole frames first, or None.
+        erasing: probability of random erasing, applied last.
     """
 
     def __init__(
@@ -177,9 +162,13 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         scale: tuple[float, float],
         flip: bool,
         seed: int,
+        num_sample: int = 1,
+        rand_augment: RandAugment | None = None,
+        erasing: float = 0.0,
     ) -> None:
         self.samples, self.form, self.seed, self.epoch = samples, form, seed, 0
-        self.scale, self.flip = scale, flip
+        self.scale, self.flip, self.num_sample = scale, flip, num_sample
+        self.rand_augment, self.erasing = rand_augment, erasing
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -188,13 +177,20 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         sample = self.samples[index]
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:
-            frames = read_frames(sample.path, lambda count: train_indices(count, self.form, rng))
+            video = read_video(sample.path, sample.start, sample.end)
+            frames = read_frames(video, lambda count: train_indices(count, self.form, rng))
         except DataError as error:
             return None, sample.label, sample.name, str(error)
-        clip = normalise(random_crop(frames, self.form, self.scale, rng), self.form)
+        clips = torch.stack([self._augmented(frames, rng) for _ in range(self.num_sample)])
+        return clips, sample.label, sample.name, ""
+
+    def _augmented(self, frames: Frames, rng: np.random.Generator) -> Tensor:
+        if self.rand_augment:
+            frames = self.rand_augment(frames, rng)
+        clip = normalise(random_crop(frames, self.form.size, self.scale, rng), self.form)
         if self.flip and rng.random() < 0.5:
             clip = clip.flip(-1)
-        return clip, sample.label, sample.name, ""
+        return erase(clip, self.erasing, rng) if self.erasing else clip
 
 
 class TestViews(Dataset[tuple[Tensor | None, str]]):
@@ -202,16 +198,17 @@ class TestViews(Dataset[tuple[Tensor | None, str]]):
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
-    def __init__(self, paths: Sequence[str], form: ClipFormat, segments: int = 1, crops: int = 1) -> None:
-        if segments < 1 or crops < 1:
-            raise ValueError(f"segments and crops must be at least 1, got {segments} and {crops}")
-        self.paths, self.form, self.segments, self.crops = paths, form, segments, crops
+    def __init__(self, samples: Sequence[Sample], form: ClipFormat, segments: int, crops: int) -> None:
+        check_views(form, segments, crops)
+        self.samples, self.form, self.segments, self.crops = samples, form, segments, crops
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor | None, str]:
+        sample = self.samples[index]
         try:
-            return read_views(self.paths[index], self.form, self.segments, self.crops), ""
+            video = read_video(sample.path, sample.start, sample.end)
+            return read_views(video, self.form, self.segments, self.crops), ""
         except DataError as error:
             return None, str(error)

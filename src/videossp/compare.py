@@ -17,17 +17,17 @@ import yaml
 from videossp.child import ERROR, RESULT, run_child
 from videossp.classifier import Classifier
 from videossp.comparison import RESULTS, Comparison, write
-from videossp.datasets import read_folder
+from videossp.datasets import Samples, read_data
 from videossp.methods import METHODS
+from videossp.plan import TrainConfig, make_plan
 from videossp.process import give_back_memory
 from videossp.run import arguments_of
-from videossp.train import TrainConfig, choose_splits
 
 LOCK = ".lock"
 
 
 def compare(
-    data: str | Path,
+    data: str | Path | Samples,
     methods: Sequence[str],
     seeds: Sequence[int],
     config: TrainConfig | None = None,
@@ -43,7 +43,8 @@ def compare(
     So the peak memory is that of one run, and a run that fails, even if it is killed, takes no other along.
 
     Args:
-        data: a folder of classes. Accuracy is that on its test split; without one, on the validation split.
+        data: a data set that `read_data` gave, or its folder or annotation file. Accuracy is that on its
+            test split; without one, on the validation split.
         methods: names of `methods.METHODS`, or several of them joined by +.
         seeds: of the classifier and of the training.
         config: how to train; its seed does not matter.
@@ -60,7 +61,8 @@ def compare(
         WeightsError: the weights of the backbone cannot be.
     """
     config = config or TrainConfig()
-    jobs, notes = plan(data, methods, seeds, config, backbone, options or {}, form)
+    samples = data if isinstance(data, Samples) else read_data(data)
+    jobs, notes = plan(samples, methods, seeds, config, backbone, options or {}, form)
     settings = jobs[methods[0]]["settings"]
     # By seed first, so that a comparison that is stopped has something to say of every method.
     order = [(method, seed) for seed, method in itertools.product(seeds, methods)]
@@ -96,7 +98,7 @@ def compare(
 
 
 def plan(
-    data: str | Path,
+    samples: Samples,
     methods: Sequence[str],
     seeds: Sequence[int],
     config: TrainConfig,
@@ -113,15 +115,14 @@ def plan(
             raise ValueError(f"{name}: at least one is needed, and each once, got {list(values)}")
     if odd := [name for name in options if name not in methods]:
         raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
-    samples = read_folder(data)
     for seed in seeds:
-        choose_splits(samples, samples.classes, replace(config, seed=seed))
+        notes = list(make_plan(samples, samples.classes, replace(config, seed=seed)).warnings)
     jobs = {}
     for method in methods:
         given = options.get(method, {})
         classifier = Classifier.create(backbone, classes=samples.classes, method=method, **form, **given)
         settings = {
-            "data": str(Path(data).resolve()),
+            "data": dict(samples.origin),
             "videos": {split: len(members) for split, members in samples.splits.items()},
             "evaluated_on": "test" if samples.splits.get("test") else "val",
             "classifier": arguments_of(classifier),
@@ -130,7 +131,7 @@ def plan(
         }
         job = {"settings": settings, "method": method, "options": resolved(method, given)}
         jobs[method] = json.loads(json.dumps(job))  # tuples become lists, as when they are read again
-    notes = list(classifier.notes)
+    notes += classifier.notes
     if classifier.source.random:
         notes.append(f"{backbone}: no --weights given: RANDOM weights, good for trying things out only")
     del classifier

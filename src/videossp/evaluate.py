@@ -1,11 +1,12 @@
 """Accuracy over labelled videos: several views per video, nothing replaced, nothing left out of the count."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
+import torch.distributed as distributed
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -29,16 +30,21 @@ class Evaluation:
     Attributes:
         classes: class names.
         samples: the videos, in order.
-        scores: (videos, classes) probabilities, the mean over the views; zero where a video failed.
+        view_scores: (videos, segments * crops, classes) probabilities; zero where a video failed.
         failures: reason by name of each video that could not be decoded.
         views: (segments, crops) per video.
     """
 
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
-    scores: Tensor
+    view_scores: Tensor
     failures: dict[str, str]
     views: tuple[int, int]
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """(videos, classes) probabilities, the mean over the views; zero where a video failed."""
+        return self.view_scores.mean(1)
 
     @cached_property
     def _decoded(self) -> Tensor:
@@ -78,6 +84,33 @@ class Evaluation:
         own = self.scores[torch.arange(len(self.samples)), self._labels][self._decoded]
         return -own.clamp_min(1e-12).log().mean().item() if len(own) else float("inf")
 
+    def per_base_name(self, processes: int = 1) -> dict[str, Any]:
+        """The published score: videos of one base name count as one, for each view the one met first.
+
+        The published code tells videos apart by `Sample.base_name`. So of Breakfast's cameras, which share
+        it, one is scored for each view: the first in the list if one process evaluates, else whichever the
+        division among processes puts first, which mixes cameras.
+
+        Args:
+            processes: of the published evaluation. View v of video i is number v * videos + i of its list,
+                and goes to process number % processes; what they wrote is read one after the other.
+
+        Returns:
+            top1, and the number of base names.
+        """
+        count, views = len(self.samples), self.view_scores.shape[1]
+        order = [k for rank in range(processes) for k in range(rank, count * views, processes)]
+        first: dict[str, dict[int, int]] = {}  # base name -> view -> video
+        for k in order:
+            view, video = divmod(k, count)
+            first.setdefault(self.samples[video].base_name, {}).setdefault(view, video)
+        hits = 0
+        for members in first.values():
+            score = torch.stack([self.view_scores[video, view] for view, video in members.items()]).mean(0)
+            label = self.samples[next(iter(members.values()))].label
+            hits += int(score.any() and score.argmax() == label)
+        return {"top1": hits / len(first), "base_names": len(first)}
+
     def confusion_table(self) -> list[str]:
         """The confusion matrix as lines of text, rows true; none beyond 20 classes."""
         if len(self.classes) > 20:
@@ -109,16 +142,19 @@ def evaluate(
     classifier: Classifier,
     samples: Sequence[Sample],
     *,
-    segments: int = 1,
-    crops: int = 1,
+    segments: int | None = None,
+    crops: int | None = None,
     workers: int = 0,
     on_error: OnError = "error",
     progress: bool = False,
 ) -> Evaluation:
     """Score every sample.
 
+    Where several processes run (torch.distributed), each scores its share, and all return the whole.
+
     Args:
-        segments, crops: views per video; their probabilities are averaged.
+        segments, crops: views per video, whose probabilities are averaged; default: those that the
+            classifier was made with.
         workers: processes that decode ahead; 0 decodes in this one.
         on_error: "error" stops at the first video that cannot be decoded; "skip" lists it and
             counts it as wrong.
@@ -129,21 +165,33 @@ def evaluate(
     """
     if not samples:
         raise DataError("no videos to evaluate")
-    views = TestViews([x.path for x in samples], classifier.form, segments, crops)
-    loader: Iterable[tuple[Tensor | None, str]] = DataLoader(views, batch_size=None, num_workers=workers)
+    usual = classifier.form.views
+    views = usual[0] if segments is None else segments, usual[1] if crops is None else crops
+    several = distributed.is_available() and distributed.is_initialized()
+    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
+    own = range(rank, len(samples), processes)
+    data = TestViews([samples[i] for i in own], classifier.form, *views)
+    loader: Iterable[tuple[Tensor | None, str]] = DataLoader(data, batch_size=None, num_workers=workers)
     console = Console(stderr=True)
-    if progress and console.is_terminal:
-        loader = track(loader, "evaluating", total=len(views), console=console, transient=True)
-    scores = torch.zeros(len(samples), len(classifier.classes))
-    failures: dict[str, str] = {}
-    for i, (clip, reason) in enumerate(loader):
-        if clip is not None:
-            scores[i] = classifier.probabilities(clip)
-        elif on_error == "error":
-            raise DataError(reason)
-        else:
-            failures[samples[i].name] = reason
-    return Evaluation(classifier.classes, tuple(samples), scores, failures, (segments, crops))
+    if progress and console.is_terminal and rank == 0:
+        loader = track(loader, "evaluating", total=len(data), console=console, transient=True)
+    scored: dict[int, Tensor | str] = {}  # by position in `samples`: none is lost or counted twice
+    for i, (clip, reason) in zip(own, loader, strict=True):
+        scored[i] = reason if clip is None else classifier.probabilities(clip)
+        if clip is None and on_error == "error":
+            break
+    if several:
+        parts: list[dict[int, Tensor | str]] = [{}] * processes
+        distributed.all_gather_object(parts, scored)
+        scored = {i: result for part in parts for i, result in part.items()}
+    failures = {samples[i].name: x for i, x in sorted(scored.items()) if isinstance(x, str)}
+    if failures and on_error == "error":
+        raise DataError(next(iter(failures.values())))
+    scores = torch.zeros(len(samples), views[0] * views[1], len(classifier.classes))
+    for i, result in scored.items():
+        if isinstance(result, Tensor):
+            scores[i] = result
+    return Evaluation(classifier.classes, tuple(samples), scores, failures, views)
 
 
 def relabel(samples: Sequence[Sample], classes: Sequence[str], wanted: Sequence[str]) -> list[Sample]:
@@ -158,4 +206,4 @@ def relabel(samples: Sequence[Sample], classes: Sequence[str], wanted: Sequence[
             f"classes the classifier does not know: {', '.join(unknown)}; it knows {', '.join(wanted)}"
         )
     index = {name: i for i, name in enumerate(wanted)}
-    return [Sample(x.path, x.name, index[classes[x.label]]) for x in samples]
+    return [replace(x, label=index[classes[x.label]]) for x in samples]

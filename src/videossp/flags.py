@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-FORM = ("weights", "frames", "size", "sampling", "stride", "drop_path", "dropout")  # of a classifier
+    from videossp.datasets import Samples
+
+READING = ("format", "fold", "videos")  # of a data set
+FORM = ("weights", "frames", "size", "sampling", "stride", "views", "drop_path", "dropout")  # of a classifier
 
 
 def add_training(parser: "ArgumentParser", *, out: str) -> None:
@@ -18,15 +21,44 @@ def add_training(parser: "ArgumentParser", *, out: str) -> None:
     from videossp.methods import METHODS
 
     parser.add_argument(
-        "--config", action="config", help="YAML file of these flags, as a run folder holds it"
+        "--config", action="config", help="YAML file of these flags, as a run folder and recipes/ hold it"
     )
-    parser.add_argument("data", type=str, help="FOLDER/CLASS/VIDEO or FOLDER/{train,val,test}/CLASS/VIDEO")
+    add_data(parser)
     parser.add_argument("--out", type=str, help=out)
     parser.add_method_arguments(
         Classifier, "create", skip={"num_classes", "classes", "method", "seed", "options"}
     )
     for name, method in METHODS.items():
         parser.add_class_arguments(method, name, skip={"spec"})
+
+
+def add_data(parser: "ArgumentParser") -> None:
+    """The data set and how it is read."""
+    from videossp.datasets import read_data
+
+    parser.add_argument(
+        "place",
+        type=str,
+        nargs="?",
+        help="the data: FOLDER/CLASS/VIDEO, FOLDER/{train,val,test}/CLASS/VIDEO, or one of docs/data.md",
+    )
+    parser.add_argument("--data", type=str, help="the same; a config file can hold it")
+    parser.add_function_arguments(read_data, skip={"data", "complain"})
+
+
+def data_of(args: "Namespace") -> "Samples":
+    """The data set that the flags name."""
+    from videossp.datasets import read_data
+
+    return read_data(place_of(args), **chosen(args, READING))
+
+
+def place_of(args: "Namespace") -> str:
+    """Where the data set is; the bare argument wins over a config file."""
+    place: str | None = args.place or args.data
+    if place is None:
+        raise ValueError("name the data set: its folder or annotation file")
+    return place
 
 
 def options_of(

@@ -37,6 +37,12 @@ class Run:
     failures: dict[str, str]
     seconds: float
 
+    @property
+    def data_wait(self) -> float:
+        """Share of the time of the epochs, without validation, in which the loop waited for clips."""
+        waited = sum(row["data_wait"] * row["seconds"] for row in self.history)
+        return float(waited / sum(row["seconds"] for row in self.history))
+
 
 def make_run_folder(out: str | Path) -> Path:
     """A new run folder; what an earlier run left is never overwritten."""
@@ -57,6 +63,7 @@ def arguments_of(classifier: Classifier) -> dict[str, Any]:
         "size": form.size,
         "sampling": form.sampling,
         "stride": form.stride,
+        "views": form.views,
         "drop_path": classifier.backbone.drop_path,
         "dropout": classifier.head.dropout.p,
     }
@@ -65,14 +72,14 @@ def arguments_of(classifier: Classifier) -> dict[str, Any]:
 def write_setup(
     folder: Path,
     classifier: Classifier,
-    data: Path | None,
+    origin: Mapping[str, Any],
     config: Mapping[str, Any],
     training: Sequence[Sample],
     validation: Sequence[Sample],
 ) -> None:
     """config.yaml (the flags of `videossp train`, resolved), env.json and split.csv."""
     settings: dict[str, Any] = {
-        "data": data and str(data.resolve()),
+        **(origin or {"data": None}),
         "method": classifier.method,
         **arguments_of(classifier),
         **config,

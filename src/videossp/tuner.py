@@ -148,6 +148,10 @@ class Tuner(nn.Module):
     resizes: bool = False
     unfolded: str = "it adds nothing to the backbone"
 
+    def layer_of(self, name: str) -> int | None:
+        """The block that a parameter of its own belongs to, for layer decay; None: to several, or to none."""
+        return None
+
     def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
         """Clip (batch, 3, frames, height, width) that is embedded in place of `clip`.
 
@@ -212,6 +216,11 @@ class Chain(Tuner):
     def tuners(self) -> list[Tuner]:
         """The members, in order."""
         return [getattr(self, name) for name in self.names]
+
+    def layer_of(self, name: str) -> int | None:
+        member, _, rest = name.partition(".")
+        layer: int | None = getattr(self, member).layer_of(rest)
+        return layer
 
     def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
         for tuner in self.tuners:

@@ -46,6 +46,10 @@ class Adapter(Tuner):
         if scale is None:
             self.scale = nn.Parameter(torch.ones(spec.depth))
 
+    def layer_of(self, name: str) -> int | None:
+        kind, _, rest = name.partition(".")
+        return int(rest.split(".")[0]) if kind in ("down", "up") else None
+
     def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
         if op != "mixer":
             return y

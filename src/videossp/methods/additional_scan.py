@@ -47,6 +47,9 @@ class AdditionalScan(Tuner):
             for projection in self.BC:
                 projection.weight.data[states:] = 0  # type: ignore[operator]
 
+    def layer_of(self, name: str) -> int | None:
+        return int(name.split(".")[1]) // 2 if name.startswith("BC.") else None
+
     def edit_scan(self, layer: int, op: str, scan: Scan) -> Scan:
         direction = int(op == "scan_b")
         frozen = {"first": scan.A[:, :1], "last": scan.A[:, -1:], "s4d": -torch.ones(())}

@@ -61,6 +61,9 @@ class LoRA(Tuner):
                 pairs[key] = nn.ModuleList(layers)
         self.pairs = nn.ModuleDict(pairs)
 
+    def layer_of(self, name: str) -> int | None:
+        return int(name.split(".")[2])  # pairs.OP.LAYER
+
     @staticmethod
     def _pair(width: int, rank: int, out: int) -> nn.ModuleList:
         down, up = Linear(width, rank, bias=False), Linear(rank, out, bias=False)

@@ -36,6 +36,9 @@ class STAdapter(Tuner):
         self.first, self.residual = spec.last_layers(layers).start, residual
         self.bottlenecks = nn.ModuleList(Bottleneck(spec.d_model, width, kernel) for _ in range(layers))
 
+    def layer_of(self, name: str) -> int | None:
+        return self.first + int(name.split(".")[1])
+
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         i = layer - self.first
         if i < 0:

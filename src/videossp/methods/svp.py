@@ -36,6 +36,10 @@ class SVP(Tuner):
         self.alpha = nn.ParameterList(torch.zeros(spec.d_model) for _ in range(spec.depth))
         self.beta = nn.ParameterList(torch.zeros(spec.d_model) for _ in range(groups))
 
+    def layer_of(self, name: str) -> int | None:
+        kind, _, rest = name.partition(".")
+        return int(rest.split(".")[0]) if kind in ("down", "up", "alpha") else None
+
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         x, group = tokens.part("patches"), self.group[layer]
         own = self.alpha[layer] * F.silu(self.up[layer](self.down[layer](x)))

@@ -1,0 +1,134 @@
+"""`videossp train` and `videossp compare`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videossp.flags import FORM, add_training, chosen, data_of, listed, options_of, out_folder
+from videossp.verbs.output import INTERRUPTED, say, show
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """teach a backbone the classes of a folder of videos; leaves a run folder with an adapter"""
+    from videossp.classifier import Classifier
+    from videossp.methods import METHODS
+    from videossp.plan import TrainConfig, expected_samples, make_plan, plan_lines, summary, surprises
+    from videossp.train import train as run_training
+
+    add_training(parser, out="run folder to write (default: the next free runs/DATA-METHOD-N)")
+    parser.add_argument(
+        "--method", type=str, default="ssp", help=f"one of {', '.join(METHODS)}, or several joined by +"
+    )
+    parser.add_class_arguments(TrainConfig)
+    parser.add_argument(
+        "--expect",
+        type=dict[str, int | str],
+        default={},
+        help="what a recipe was published with: classes, train, test (numbers), backbone (file); "
+        "what differs is said",
+    )
+    parser.add_argument(
+        "--dry-run",
+        "--dry_run",
+        action="store_true",
+        help="print what would be done, and do nothing; without DATA, on as many videos as --expect says",
+    )
+
+    def run(args: "Namespace") -> int:
+        options = options_of(parser, args, [args.method])[args.method]
+        config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__))
+        bare = args.dry_run and not (args.place or args.data)
+        samples = expected_samples(args.expect) if bare else data_of(args)
+        classifier = Classifier.create(
+            args.backbone,
+            classes=samples.classes,
+            method=args.method,
+            seed=args.seed,
+            **chosen(args, FORM),
+            **options,
+        )
+        for note in [*classifier.notes, *([] if bare else surprises(args.expect, samples, classifier))]:
+            say(note)
+        if classifier.source.random and not args.dry_run:
+            say(f"{args.backbone}: no --weights given: RANDOM weights, good for trying things out only")
+        if args.dry_run:
+            plan = make_plan(samples, classifier.classes, config)
+            return show(args, summary(classifier, plan, config), plan_lines(classifier, plan, config))
+        with out_folder(args.out, f"{Path(samples.origin['data']).name}-{args.method}") as out:
+            try:
+                result = run_training(classifier, samples, config, out=out, progress=True)
+            except KeyboardInterrupt:
+                kept = (out / "adapter").exists()
+                say(
+                    "interrupted; "
+                    + (f"the best adapter so far is in {out / 'adapter'}" if kept else "no epoch ended")
+                )
+                return INTERRUPTED
+        facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
+        lines = [
+            f"best epoch {result.best['epoch']}: validation top-1 {100 * result.best['val_top1']:.1f} %, "
+            f"{result.seconds:.0f} s in all, {result.data_wait:.0%} of the training waited for clips",
+            f"run folder {out}, adapter {out / 'adapter'}",
+        ]
+        return show(args, facts, lines)
+
+    return run
+
+
+def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """train several methods with several seeds on the same data in the same way, and table them"""
+    from videossp.compare import compare as run_comparison
+    from videossp.comparison import RESULTS
+    from videossp.methods import METHODS
+    from videossp.plan import TrainConfig
+
+    add_training(
+        parser,
+        out="folder to write (default: the next free runs/compare-DATA-N); "
+        "an earlier comparison goes on, what is finished in it is not run again",
+    )
+    parser.add_argument(
+        "--methods",
+        type=list[str] | str,
+        required=True,
+        help=f"some of {', '.join(METHODS)}, separated by commas; several joined by + are one",
+    )
+    parser.add_argument(
+        "--seeds", type=list[int] | int | str, default="0,1,2", help="whole numbers, separated by commas"
+    )
+    parser.add_class_arguments(TrainConfig, skip={"seed"})
+
+    def run(args: "Namespace") -> int:
+        methods, seeds = listed(args.methods), listed(args.seeds)
+        if not all(seed.isdecimal() for seed in seeds):
+            raise ValueError(f"--seeds must be whole numbers, at least 0, got {', '.join(seeds)}")
+        options = options_of(parser, args, methods)
+        config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__.keys() - {"seed"}))
+        samples = data_of(args)
+        with out_folder(args.out, f"compare-{Path(samples.origin['data']).name}") as out:
+            try:
+                result = run_comparison(
+                    samples,
+                    methods,
+                    [int(seed) for seed in seeds],
+                    config,
+                    out=out,
+                    backbone=args.backbone,
+                    options=options,
+                    progress=True,
+                    **chosen(args, FORM),
+                )
+            except KeyboardInterrupt:
+                kept = (out / RESULTS).exists()
+                say(
+                    "interrupted; "
+                    + (f"the same command with --out {out} goes on" if kept else "nothing was run")
+                )
+                return INTERRUPTED
+        show(args, result.summary(), [*result.table(), f"figures and picture in {out}"])
+        return 1 if result.failed else 0
+
+    return run

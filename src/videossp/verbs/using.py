@@ -1,0 +1,117 @@
+"""`videossp eval` and `videossp predict`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videossp.flags import add_data, data_of
+from videossp.verbs.output import DATA, say, show
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """accuracy of an adapter on labelled videos"""
+    from videossp.classifier import Precision, load
+    from videossp.evaluate import evaluate as run_evaluation
+    from videossp.evaluate import relabel
+    from videossp.report import draw_confusion
+    from videossp.video import DataError
+
+    parser.add_argument("adapter", type=str, help="adapter or run folder")
+    add_data(parser)
+    parser.add_argument(
+        "--split", type=str, help="train, val or test (default: test, or all of an unsplit folder)"
+    )
+    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
+    parser.add_function_arguments(run_evaluation, skip={"classifier", "samples", "progress"})
+    parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
+    parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
+
+    def run(args: "Namespace") -> int:
+        classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
+        data = data_of(args)
+        split = args.split or ("test" if list(data.splits) != ["train"] else "train")
+        picture = Path(args.confusion) if args.confusion else None
+        if picture and (picture.suffix != ".png" or not picture.parent.is_dir()):
+            raise ValueError(f"--confusion {picture}: must be a .png in a folder that exists")
+        if split not in data.splits:
+            raise DataError(f"{args.data}: no split {split}; it has {', '.join(data.splits)}")
+        samples = relabel(data.splits[split], data.classes, classifier.classes)
+        result = run_evaluation(
+            classifier,
+            samples,
+            segments=args.segments,
+            crops=args.crops,
+            workers=args.workers,
+            on_error=args.on_error,
+            progress=True,
+        )
+        if split == "train":
+            say("these are videos of the split train: the adapter may have been trained on them")
+        if picture:
+            draw_confusion(result, picture)
+        summary = {
+            "split": split,
+            **result.summary(),
+            "failures": result.failures,
+            "classes": result.classes,
+            "confusion": result.confusion.tolist(),
+        }
+        top5 = "" if summary["top5"] is None else f"top-5 {100 * summary['top5']:.1f} %, "
+        lines = [f"could not be decoded, counted as wrong: {reason}" for reason in result.failures.values()]
+        lines += [
+            f"top-1 {100 * summary['top1']:.1f} %, {top5}mean class accuracy "
+            f"{100 * summary['mean_class_accuracy']:.1f} % on {len(samples)} videos of {split}, "
+            f"views (segments x crops) {summary['views']}",
+            *result.confusion_table(),
+        ]
+        if data.origin["format"] == "breakfast":
+            # Four processes evaluated the published model.
+            summary["per_base_name"] = [result.per_base_name(n) | {"processes": n} for n in (1, 4)]
+            lines += [
+                f"published score, one per base name, not per video: top-1 {100 * x['top1']:.1f} % of "
+                f"{x['base_names']}, as evaluated by {x['processes']} process{'es' * (x['processes'] > 1)}"
+                for x in summary["per_base_name"]
+            ]
+        return show(args, summary, lines)
+
+    return run
+
+
+def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
+    """most probable classes of video files and folders"""
+    from videossp.classifier import Precision, load
+    from videossp.predict import predict as run_prediction
+
+    parser.add_argument("adapter", type=str, help="adapter or run folder")
+    parser.add_argument("paths", type=str, nargs="+", help="videos, or folders that hold some")
+    parser.add_argument("--top", type=int, default=5, help="classes to print per video")
+    parser.add_argument("--segments", type=int, default=1, help="clips per video")
+    parser.add_argument("--crops", type=int, default=1, help="crops per clip")
+    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
+    parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
+
+    def run(args: "Namespace") -> int:
+        classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
+        results = run_prediction(classifier, args.paths, segments=args.segments, crops=args.crops)
+        lines, summary = [], []
+        for result in results:
+            ranked = list(result.probabilities.items())[: args.top]
+            summary.append(
+                {
+                    "path": result.path,
+                    "error": result.error,
+                    "top": [{"class": name, "probability": p} for name, p in ranked],
+                }
+            )
+            lines.append(result.path if result.error is None else f"{result.path}\n  FAILED {result.error}")
+            lines += [f"  {100 * p:5.1f} %  {name}" for name, p in ranked]
+        show(args, summary, lines)
+        failed = sum(result.error is not None for result in results)
+        if failed:
+            say(f"{failed} of {len(results)} videos could not be decoded")
+        return DATA if failed else 0
+
+    return run
