@@ -34,13 +34,20 @@ def test_a_line_of_a_list_is_path_and_label(tmp_path, text):
 
 
 def test_paths_of_a_list_are_split_from_the_right(tmp_path):
-    names = ["a, b 1.mp4", "c,2.mp4", "d 3 4", '"e".mp4', "f's \"g\".mp4", "ü  ñ.mp4"]
-    touch(tmp_path, *(x for x in names if x != "d 3 4"))
+    names = ["d 3 4", "'e'", "a, b 1.mp4", "c,2.mp4", '"e".mp4', 'f\'s "g".mp4', "ü  ñ.mp4"]
+    touch(tmp_path, *(x for x in names if x.endswith(".mp4")))
     frames(tmp_path / "d 3 4")
+    frames(tmp_path / "'e'")
     expected = {"train": {x: str(i % 2) for i, x in enumerate(names)}}
     for separator in " ", ",":
         text = "".join(f"{x}{separator}{i % 2}\n" for i, x in enumerate(names))
         assert read(write(tmp_path / "all.txt", text)) == expected
+
+
+def test_quotes_in_a_quoted_path_are_doubled(tmp_path):
+    touch(tmp_path, 'a "b".mp4', "2.mp4")
+    write(tmp_path / "train.txt", '"a ""b"".mp4" 0\n"2.mp4" 1\n')
+    assert read(tmp_path) == {"train": {'a "b".mp4': "0", "2.mp4": "1"}}
 
 
 def test_paths_of_a_list_are_relative_to_the_videos_or_absolute(tmp_path):
@@ -59,10 +66,16 @@ def test_whole_numbers_are_classes_in_their_order_with_gaps(tmp_path):
     assert read_data(tmp_path).classes == ("2", "10", "999999999999999999999")
 
 
-@pytest.mark.parametrize("name", ["classInd.txt", "classes.txt", "labels.txt", "label_map.txt", "class_names.txt"])
+@pytest.mark.parametrize(
+    "name", ["classInd.txt", "classes.txt", "labels.txt", "label_map.txt", "class_names.txt"]
+)
 @pytest.mark.parametrize(
     ("names", "label"),
-    [("run\nwalk fast\nsit\n", 1), ("1 run\r\n2 walk fast\r\n3 sit\r\n", 2), ("9,sit\n5,walk fast\n1,run", 5)],
+    [
+        ("run\nwalk fast\nsit\n", 1),
+        ("1 run\r\n2 walk fast\r\n3 sit\r\n", 2),
+        ("9,sit\n5,walk fast\n1,run", 5),
+    ],
 )
 def test_a_file_of_class_names_names_the_numbers(tmp_path, name, names, label):
     touch(tmp_path, "1.mp4")
@@ -70,6 +83,13 @@ def test_a_file_of_class_names_names_the_numbers(tmp_path, name, names, label):
     write(tmp_path / "train.txt", f"1.mp4 {label}")
     assert read(tmp_path) == {"train": {"1.mp4": "walk fast"}}
     assert read_data(tmp_path).classes == ("run", "walk fast", "sit")
+
+
+def test_class_names_may_begin_with_numbers(tmp_path):
+    touch(tmp_path, "1.mp4")
+    write(tmp_path / "classes.txt", "archery\n3 point shot\n")
+    write(tmp_path / "train.txt", "1.mp4 1")
+    assert read(tmp_path) == {"train": {"1.mp4": "3 point shot"}}
 
 
 def test_class_names_that_are_numbers_are_names(tmp_path):
@@ -133,7 +153,13 @@ def test_lists_are_named_after_splits(tmp_path, suffix):
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("test.txt", "test"), ("all.txt", "train"), ("train_test.txt", "train"), ("validate", "val"), ("TestSet.csv", "test")],
+    [
+        ("test.txt", "test"),
+        ("labels.txt", "train"),
+        ("val_test.txt", "train"),
+        ("validate", "val"),
+        ("TestSet.csv", "test"),
+    ],
 )
 def test_one_list_is_of_the_split_it_is_named_after_or_train(tmp_path, name, split):
     touch(tmp_path, "1.mp4", "2.mp4")
@@ -177,6 +203,12 @@ def test_a_list_that_cannot_be_read_is_no_missing_split(tmp_path):
     write(tmp_path / "test.txt", "path label\n2.mp4 1")
     expected = f"{tmp_path}/test.txt:1: not PATH LABEL or PATH,LABEL: 'path label'"
     assert error_of(tmp_path) == expected
+
+
+def test_json_files_named_after_splits_are_no_lists(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mp4", "test.json")
+    write(tmp_path / "train.txt", "1.mp4 0\n2.mp4 1")
+    assert read(tmp_path) == {"train": {"1.mp4": "0", "2.mp4": "1"}}
 
 
 def test_notes_that_end_in_a_number_are_no_list(tmp_path):
@@ -247,7 +279,9 @@ def test_reading_goes_on_after_complaints_and_tells_them_all(tmp_path):
 # CSV files with a header.
 
 
-@pytest.mark.parametrize("path", ["path", "file_name", "video", "filename", "video_path", "Path", "FILE_NAME"])
+@pytest.mark.parametrize(
+    "path", ["path", "file_name", "video", "filename", "video_path", "Path", "FILE_NAME"]
+)
 @pytest.mark.parametrize("label", ["label", "class", "action", "class_name", "class_id", "label_id", "Label"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_columns_of_a_csv_file_are_known_by_many_names(tmp_path, path, label, separator):
@@ -257,6 +291,13 @@ def test_columns_of_a_csv_file_are_known_by_many_names(tmp_path, path, label, se
     csv.writer(out, delimiter=separator).writerows(rows)
     write(tmp_path / "data.csv", "\ufeff" + out.getvalue())
     assert read(tmp_path) == {"train": {"a.mp4": "1", "b, c; d.mp4": "2"}}
+
+
+def test_blanks_around_fields_and_empty_rows_do_not_count(tmp_path):
+    touch(tmp_path, "a, 1.mp4", "2.mp4")
+    text = '\ufeffpath , label\n"a, 1.mp4", "b, c"\n,\n 2.mp4 , d \n'
+    write(tmp_path / "data.csv", text)
+    assert read(tmp_path) == {"train": {"a, 1.mp4": "b, c", "2.mp4": "d"}}
 
 
 def test_empty_last_fields_of_a_table_with_tabs_count(tmp_path):
@@ -372,8 +413,8 @@ def test_folders_of_frames_are_videos_of_a_csv_file(tmp_path):
         (
             "path,label,split",
             "2.mp4,b,holdout",
-            "3: split 'holdout'; expected one of train, training, val, valid, validation, validate, dev, test, "
-            "testing",
+            "3: split 'holdout'; expected one of train, training, val, valid, validation, validate, "
+            "dev, test, testing",
         ),
         ("path,label,start", "2.mp4,b,0:30", "3: start '0:30' is not a time in seconds"),
         ("path,label,start", "2.mp4,b,-1", "3: start '-1' is not a time in seconds"),

@@ -49,12 +49,14 @@ def test_a_csv_file_comes_back_as_it_was_written(drawn, separator, quoting):
 
 
 # Text that looks like annotation in places, or does not.
-words = st.sampled_from(
-    ["1.mp4", "a/1.mp4", "0", "-1", "1", "99999999999", ",", ";", "\t", " ", "\n", "\r", '"', "'", "\\", "/", "."]
-    + ["path", "label", "split", "train", "start", "nan", "1e999", "\0", "\ufeff", "{", "}", "[", "]", ":", '"id"']
-    + ['"template"', "youtube_id", "time_start", "time_end", "file_name", "action", "P03-cam01-P03_tea", "x" * 300]
-    + ["9" * 5000, "²", "٣", "\u2028", "\x1c", "class_id", "a.avi"]
-)  # fmt: skip
+# fmt: off
+words = st.sampled_from([
+    "1.mp4", "a/1.mp4", "a.avi", "0", "-1", "1", "99999999999", "9" * 5000, "x" * 300, "²", "٣", "nan",
+    "1e999", ",", ";", "\t", " ", "\n", "\r", '"', "'", "\\", "/", ".", "\0", "\ufeff", "\u2028", "\x1c", "{",
+    "}", "[", "]", ":", '"id"', '"template"', "path", "label", "class_id", "split", "train", "start",
+    "youtube_id", "time_start", "time_end", "file_name", "action", "P03-cam01-P03_tea",
+])
+# fmt: on
 anything = st.one_of(
     st.binary(max_size=60), st.text(max_size=60).map(lambda x: x.encode("utf-8", "surrogatepass"))
 ) | st.lists(words, max_size=25).map(lambda x: "".join(x).encode())

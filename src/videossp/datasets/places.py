@@ -45,9 +45,11 @@ def locate(folder: Path, text: str) -> list[Found]:
 
     It is taken as it is written or, where that is not there, without quotes, then with / for \\.
     """
-    root, bare = os.path.abspath(folder), unquoted(text)
+    bare = unquoted(text)
     for candidate in dict.fromkeys((text, bare, bare.replace("\\", "/"))):
-        name = posixpath.normpath(candidate).removeprefix(f"{root}/")
+        name = posixpath.normpath(candidate)
+        if name.startswith("/"):
+            name = name.removeprefix(f"{os.path.abspath(folder)}/")
         path = os.path.join(folder, name)
         if candidate and os.path.exists(path):
             return [Found(path, name)]

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from videossp.datasets.sample import SPLITS, Split
@@ -102,6 +103,7 @@ def header_of(path: Path) -> set[str]:
         return set()
 
 
+@lru_cache(maxsize=1000)
 def split_named(name: str) -> Split | None:
     """The one split that a file is named after: trainlist01.txt, k400_val_videos.txt, TestSet.csv."""
     words = re.findall(r"[a-z]+", re.sub("list|split|set|fold", " ", name.lower()))

@@ -31,7 +31,7 @@ def read_ucf101(data: Annotation, fold: int, complain: Complain) -> Samples:
         raise DataError(f"{data.root}: no classInd.txt and trainlist0N.txt, here or one folder down")
     classes = read_classes(home / "classInd.txt")
     ordered = [classes[x] for x in sorted(classes)]
-    by_alike = {alike(name): name for name in ordered} | {name: name for name in ordered}
+    by_alike = {alike(name): name for name in ordered}
     places = Places(data.videos, ordered)
     met = Collection(ordered, str(home / "classInd.txt"), complain)
     for split, stem in LISTS:
@@ -43,7 +43,7 @@ def read_ucf101(data: Annotation, fold: int, complain: Complain) -> Samples:
             if row is None:
                 raise DataError(f"{place}: not CLASS/VIDEO or CLASS/VIDEO NUMBER: {line!r}")
             path, folder, name, number = row.groups()
-            label = by_alike.get(folder) or by_alike.get(alike(folder), folder)
+            label = by_alike.get(alike(folder), folder)
             if number and classes.get(int(number)) != label:
                 said = classes.get(int(number), "no class")
                 reason = f"{place}: {path} has number {number}, which is {said} in {met.known}"
