@@ -282,6 +282,6 @@ def test_an_interrupted_training_keeps_its_best_adapter(class_folder, tmp_path):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and f"best adapter so far is in {out / 'adapter'}" in stderr
+    assert process.returncode == 130 and f"the best adapter so far is {out / 'adapter'}" in stderr
     assert "Traceback" not in stderr
     assert main(["predict", str(out), str(class_folder / "test" / "dark" / "0.mp4")]) == 0

@@ -74,10 +74,10 @@ class Broken(Tuner):
 
     def __init__(self, spec, *, always: bool = True):
         super().__init__()
-        self.always = always
+        self.fails = always or torch.initial_seed() == 1
 
     def edit_tokens(self, layer, tokens):
-        if self.training and (self.always or torch.initial_seed() == 1):
+        if self.training and self.fails:
             raise RuntimeError("this method\nis broken")
         return tokens
 

@@ -16,7 +16,8 @@ ROWS = [
     {"flags", "compare"},
     {"child"},
     {"train", "predict", "bench", "doctor"},
-    {"run", "comparison", "optimizer", "checks"},
+    {"loop"},
+    {"run", "comparison", "optimizer", "checks", "batches"},
     {"plan"},
     {"report"},
     {"evaluate", "official"},
@@ -25,8 +26,8 @@ ROWS = [
     {"datasets", "augment"},
     {"checkpoint", "methods"},
     {"videomamba", "video"},
-    {"tuner"},
-    {"ops", "tokens", "process"},
+    {"tuner", "state", "faults", "messages", "stop"},
+    {"ops", "tokens", "process", "files"},
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -183,7 +183,7 @@ def test_impossible_settings_are_refused(change):
         TrainConfig(**change)
 
 
-# Steps of an epoch, all steps, learning rate, clips of a step, views, classes, videos: of the published scripts.
+# The published scripts: steps of an epoch, all steps, learning rate, clips of a step, views, classes, videos.
 PUBLISHED = {
     "hmdb51": (3570 // 32, 111 * 10, 7.5e-4, 64, "8 x 3", 51, 3570),
     "ucf101": (9537 // 32, 298 * 10, 1.25e-3, 64, "4 x 3", 101, 9537),

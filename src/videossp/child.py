@@ -13,9 +13,9 @@ from typing import Any
 from videossp.adapter import WEIGHTS
 from videossp.bench import peak_memory
 from videossp.classifier import Classifier
-from videossp.comparison import replace_file
 from videossp.datasets import read_data
 from videossp.evaluate import evaluate
+from videossp.files import replace_file
 from videossp.plan import TrainConfig
 from videossp.train import train
 

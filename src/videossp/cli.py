@@ -1,9 +1,9 @@
 """argv -> one call of a verb; errors -> one line and an exit code."""
 
-import itertools
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from videossp.process import prepare_process
 from videossp.verbs import VERBS
@@ -78,15 +78,21 @@ def overview() -> str:
 
 
 def in_order(arguments: Sequence[str]) -> list[str]:
-    """--config before all other flags, which win over it wherever they stand."""
+    """--config before all flags, which win over it wherever they stand; the config of a run to --resume."""
     front: list[str] = []
     rest: list[str] = []
     given = iter(arguments)
     for argument in given:
-        if argument == "--config":
-            front += [argument, *itertools.islice(given, 1)]
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "--resume") and not equals:
+            value = next(given, "")
+        if name == "--config":
+            front += [name, value]
+        elif name == "--resume":
+            front += ["--config", str(Path(value) / "config.yaml")]
+            rest += [name, value]
         else:
-            (front if argument.startswith("--config=") else rest).append(argument)
+            rest.append(argument)
     return front + rest
 
 

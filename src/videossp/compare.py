@@ -1,6 +1,5 @@
 """`compare`: methods and seeds, each trained alone on the same data in the same way; one table of them."""
 
-import fcntl
 import inspect
 import itertools
 import json
@@ -18,10 +17,11 @@ from videossp.child import ERROR, RESULT, run_child
 from videossp.classifier import Classifier
 from videossp.comparison import RESULTS, Comparison, write
 from videossp.datasets import Samples, read_data
+from videossp.files import held
 from videossp.methods import METHODS
 from videossp.plan import TrainConfig, make_plan
 from videossp.process import give_back_memory
-from videossp.run import arguments_of
+from videossp.run import arguments_of, differences
 
 LOCK = ".lock"
 
@@ -156,11 +156,7 @@ def claim(folder: Path) -> Iterator[None]:
     if folder.exists() and not is_comparison(folder):
         raise ValueError(f"{folder}: exists and is not a comparison; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another comparison is running in it; choose another --out") from None
+    with held(folder / LOCK, f"{folder}: another comparison is running in it; choose another --out"):
         yield
 
 
@@ -200,15 +196,6 @@ def finished(
         if method in jobs and run["seed"] in seeds:
             done[method, run["seed"]] = run
     return done
-
-
-def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """What differs between two settings, as "name: value there, value here"."""
-    if not (isinstance(there, dict) and isinstance(here, dict)):
-        return [] if there == here else [f"{name}: {json.dumps(there)} there, {json.dumps(here)} here"]
-    keys = [*there, *(key for key in here if key not in there)]
-    dot = f"{name}." if name else ""
-    return [x for key in keys for x in differences(there.get(key), here.get(key), f"{dot}{key}")]
 
 
 def clear(folder: Path, method: str, seed: int) -> None:

@@ -4,13 +4,13 @@ import csv
 import io
 import json
 import math
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from videossp.files import replace_file
 from videossp.report import draw_comparison
 
 RESULTS = "results.json"
@@ -163,13 +163,3 @@ def write(folder: Path, comparison: Comparison) -> None:
     replace_file(folder / "results.csv", table.getvalue())
     if any(row["seeds"] for row in rows):
         draw_comparison(rows, folder / "accuracy.png")
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file that is whole whenever it is there."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)

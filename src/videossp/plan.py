@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videossp.augment import directed, mirror, parse_rand_augment
-from videossp.classifier import Classifier
+from videossp.classifier import Classifier, Precision
 from videossp.datasets import Sample, Samples, split_off
 from videossp.evaluate import OnError, relabel
 from videossp.video import DataError
@@ -43,8 +43,15 @@ class TrainConfig:
             reported accuracy too good.
         grad_checkpoint: compute the inside of each block again for the backward instead of keeping it:
             much less memory, about a third more time.
+        precision: of the matrix products; bf16 rounds the frozen weights.
+        clip_grad: largest norm of the gradient; 0: any.
+        ema: decay of a moving average of the weights, which is then what is validated and kept; 0: none.
+        max_skipped: steps of a run that may be left out because the loss or the gradient is not finite.
+        save_minutes: at least this often a checkpoint is written, and after each epoch.
+        trackers: names of accelerate's trackers (tensorboard, wandb, ...), besides metrics.jsonl.
         on_error: at a video that cannot be decoded: stop with an error, or skip it and list it.
         workers: processes that decode ahead; 0 decodes in this one.
+        timeout: seconds that a batch of theirs may take.
         seed: of everything random.
     """
 
@@ -69,15 +76,25 @@ class TrainConfig:
     val_share: float = 0.2
     choose_on: Literal["val", "test"] = "val"
     grad_checkpoint: bool = False
+    precision: Precision = "float32"
+    clip_grad: float = 0.0
+    ema: float = 0.0
+    max_skipped: int = 5
+    save_minutes: float = 10.0
+    trackers: tuple[str, ...] = ()
     on_error: OnError = "error"
     workers: int = 0
+    timeout: float = 300.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(self.scale))
+        object.__setattr__(self, "trackers", tuple(self.trackers))
         least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "num_sample": 1}
         least |= dict.fromkeys(
-            ("workers", "seed", "min_lr", "weight_decay", "warmup_epochs", "mixup", "cutmix"), 0
+            ("workers", "seed", "min_lr", "weight_decay", "warmup_epochs", "mixup", "cutmix")
+            + ("clip_grad", "max_skipped", "save_minutes", "timeout"),
+            0,
         )
         for name, bound in least.items():
             if getattr(self, name) < bound:
@@ -88,6 +105,8 @@ class TrainConfig:
             raise ValueError(f"val_share must lie between 0 and 1, got {self.val_share}")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale must be two shares in (0, 1], the smaller first, got {self.scale}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
         if not self.lr > 0 or not 0 < self.layer_decay <= 1:
             raise ValueError("lr must be positive, layer_decay in (0, 1]")
         if self.flip not in ("auto", "on", "off", "force") or self.choose_on not in ("val", "test"):
@@ -122,15 +141,15 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def make_plan(samples: Samples, classes: Sequence[str], config: TrainConfig) -> Plan:
-    """The plan of a training.
+def make_plan(samples: Samples, classes: Sequence[str], config: TrainConfig, processes: int = 1) -> Plan:
+    """The plan of a training by this many processes, each of which has batches of its own.
 
     Raises:
         DataError: no training or no validation videos.
         ValueError: mirror images are asked for that class names forbid.
     """
     training, validation, held_out, warnings = choose_splits(samples, classes, config)
-    steps = steps_per_epoch(len(training), config)
+    steps = steps_per_epoch(len(training), config, processes)
     if steps == 0:
         raise DataError(
             f"{len(training)} videos do not fill one step of {config.batch_size} x {config.accumulate}; "
@@ -139,7 +158,7 @@ def make_plan(samples: Samples, classes: Sequence[str], config: TrainConfig) -> 
     flip = mirror(config.flip, classes)
     if not flip and config.flip == "auto":
         warnings.append(f"no mirror images: they would turn round {directed(classes)}")
-    clips = config.batch_size * config.accumulate * config.num_sample
+    clips = config.batch_size * config.accumulate * config.num_sample * processes
     factor = clips / 256 if config.scale_lr else 1.0
     return Plan(
         training,
@@ -154,9 +173,9 @@ def make_plan(samples: Samples, classes: Sequence[str], config: TrainConfig) -> 
     )
 
 
-def steps_per_epoch(videos: int, config: TrainConfig) -> int:
+def steps_per_epoch(videos: int, config: TrainConfig, processes: int = 1) -> int:
     """Optimiser steps of a pass over this many videos."""
-    step = config.batch_size * config.accumulate
+    step = config.batch_size * config.accumulate * processes
     return videos // step if config.drop_last else math.ceil(videos / step)
 
 

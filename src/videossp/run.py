@@ -4,7 +4,8 @@ import csv
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from videossp.adapter import versions
 from videossp.classifier import Classifier
 from videossp.datasets import Sample
 from videossp.evaluate import Evaluation
+from videossp.files import held, replace_file
 from videossp.report import draw_confusion, draw_curves, write_page
+
+CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -28,29 +32,67 @@ class Run:
         best: the row of the epoch that was kept, the best on validation.
         validation: the evaluation of that epoch.
         failures: reason by name of each video that could not be decoded (on_error "skip").
-        seconds: wall-clock time.
     """
 
     history: list[dict[str, Any]]
     best: dict[str, Any]
     validation: Evaluation
     failures: dict[str, str]
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Time of the epochs, without validation."""
+        return float(sum(row["seconds"] for row in self.history))
 
     @property
     def data_wait(self) -> float:
         """Share of the time of the epochs, without validation, in which the loop waited for clips."""
-        waited = sum(row["data_wait"] * row["seconds"] for row in self.history)
-        return float(waited / sum(row["seconds"] for row in self.history))
+        return float(sum(row["data_wait"] * row["seconds"] for row in self.history)) / self.seconds
 
 
 def make_run_folder(out: str | Path) -> Path:
-    """A new run folder; what an earlier run left is never overwritten."""
+    """A new run folder; what an earlier run left is never overwritten.
+
+    One that was killed before it wrote its config.yaml, which is the first, left hidden files only.
+    """
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(x.name[0] != "." for x in folder.iterdir())):
         raise ValueError(f"{folder}: exists and is not empty; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def claim_run(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to a run folder."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such run folder")
+    with held(folder / ".lock", f"{folder}: another process trains in it"):
+        yield
+
+
+def check_settings(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse to go on with another training than the one that a checkpoint is of.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    odd = differences(dict(there), json.loads(json.dumps(here)))
+    if odd:
+        said = "; ".join(x if len(x) < 100 else f"{x[:90]}..." for x in odd[:5])
+        raise ValueError(f"{folder}: its checkpoint is of another training: {said}")
+
+
+def refuse_finished(folder: Path, epochs: int) -> None:
+    """Refuse to go on with a run that has come to its end: its checkpoints are gone, its adapter is there."""
+    file = folder / "metrics.jsonl"
+    if file.is_file() and len(file.read_text(encoding="utf-8").splitlines()) >= epochs:
+        raise ValueError(f"{folder}: finished, all {epochs} epochs; its adapter is {folder / 'adapter'}")
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """metrics.jsonl, one line for each epoch."""
+    replace_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
 
 
 def arguments_of(classifier: Classifier) -> dict[str, Any]:
@@ -92,7 +134,7 @@ def write_setup(
     seed = classifier.source.seed
     if seed != config["seed"]:
         text = f"# The classifier was made with seed {seed}, which these flags cannot tell.\n" + text
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    replace_file(folder / CONFIG, text)
     env = {
         "versions": versions(),
         "machine": platform.machine(),
@@ -109,6 +151,15 @@ def write_setup(
         rows.writerows([x.name, "val"] for x in validation)
 
 
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """What differs between two settings, as "name: value there, value here"."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return [] if there == here else [f"{name}: {json.dumps(there)} there, {json.dumps(here)} here"]
+    keys = [*there, *(key for key in here if key not in there)]
+    dot = f"{name}." if name else ""
+    return [x for key in keys for x in differences(there.get(key), here.get(key), f"{dot}{key}")]
+
+
 def write_results(folder: Path, classifier: Classifier, run: Run) -> None:
     """The pictures and report.html."""
     curves, confusion = folder / "curves.png", folder / "confusion.png"
@@ -121,6 +172,6 @@ def write_results(folder: Path, classifier: Classifier, run: Run) -> None:
         "validation top-1": f"{100 * run.best['val_top1']:.1f} %",
         "mean class accuracy": f"{100 * run.best['val_mean_class_accuracy']:.1f} %",
         "videos not decoded": ", ".join(run.failures) or "none",
-        "time": f"{run.seconds:.0f} s",
+        "time": f"{run.seconds:.0f} s, without validation",
     }
     write_page(folder, f"{folder.name}: {classifier.method}", facts, [curves, confusion])

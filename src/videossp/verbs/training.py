@@ -1,5 +1,6 @@
 """`videossp train` and `videossp compare`."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     )
     parser.add_class_arguments(TrainConfig)
     parser.add_argument(
+        "--resume", type=str, help="go on with the run in this folder, as its config.yaml says"
+    )
+    parser.add_argument(
         "--expect",
         type=dict[str, int | str],
         default={},
@@ -38,6 +42,10 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     )
 
     def run(args: "Namespace") -> int:
+        if args.resume is not None:
+            args.out = args.resume
+        if args.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("give --out: several processes would each take a folder of their own")
         options = options_of(parser, args, [args.method])[args.method]
         config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__))
         bare = args.dry_run and not (args.place or args.data)
@@ -59,18 +67,16 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             return show(args, summary(classifier, plan, config), plan_lines(classifier, plan, config))
         with out_folder(args.out, f"{Path(samples.origin['data']).name}-{args.method}") as out:
             try:
-                result = run_training(classifier, samples, config, out=out, progress=True)
+                resume = args.resume is not None
+                result = run_training(classifier, samples, config, out=out, resume=resume, progress=True)
             except KeyboardInterrupt:
-                kept = (out / "adapter").exists()
-                say(
-                    "interrupted; "
-                    + (f"the best adapter so far is in {out / 'adapter'}" if kept else "no epoch ended")
-                )
+                best = f", the best adapter so far is {out / 'adapter'}" if (out / "adapter").exists() else ""
+                say(f"interrupted; videossp train --resume {out} goes on{best}")
                 return INTERRUPTED
         facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         lines = [
             f"best epoch {result.best['epoch']}: validation top-1 {100 * result.best['val_top1']:.1f} %, "
-            f"{result.seconds:.0f} s in all, {result.data_wait:.0%} of the training waited for clips",
+            f"{result.seconds:.0f} s of training, {result.data_wait:.0%} of them waiting for clips",
             f"run folder {out}, adapter {out / 'adapter'}",
         ]
         return show(args, facts, lines)
