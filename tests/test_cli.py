@@ -278,7 +278,7 @@ def test_an_interrupted_training_keeps_its_best_adapter(class_folder, tmp_path):
         [*command, str(class_folder), *flags, "--out", str(out)], stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+    while not (out / "adapter" / "README.md").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)

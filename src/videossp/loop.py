@@ -1,7 +1,8 @@
 """`Loop`: a training under way, step by step; everything that its steps change, which a checkpoint holds."""
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ from videossp.augment import mix, parse_rand_augment, soft_targets
 from videossp.batches import Batch, Share, collate, shares_of
 from videossp.classifier import Classifier, place
 from videossp.clips import TrainClips
+from videossp.datasets import Sample
 from videossp.evaluate import Evaluation, evaluate
 from videossp.faults import Diverged, first_not_finite, memory_told, next_batch
 from videossp.messages import Messages
@@ -367,6 +369,11 @@ class Loop:
             "clip": asdict(self.classifier.form),
             "classes": self.classifier.classes,
             "backbone_sha256": self.classifier.sha256,
-            "training": [f"{x.name} {x.label}" for x in self.plan.training],
-            "validation": [f"{x.name} {x.label}" for x in self.plan.validation],
+            "training_videos": fingerprint(self.plan.training),
+            "validation_videos": fingerprint(self.plan.validation),
         }
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """sha256 of names and labels, in order."""
+    return hashlib.sha256("\n".join(f"{x.name} {x.label}" for x in samples).encode()).hexdigest()
