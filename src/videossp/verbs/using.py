@@ -1,5 +1,6 @@
 """`videossp eval` and `videossp predict`."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,10 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
 
     def run(args: "Namespace") -> int:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            PartialState()  # joins the processes of torchrun, among which the videos are divided
         classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
         data = data_of(args)
         split = args.split or ("test" if list(data.splits) != ["train"] else "train")
