@@ -285,3 +285,21 @@ def test_an_interrupted_training_keeps_its_best_adapter(class_folder, tmp_path):
     assert process.returncode == 130 and f"the best adapter so far is {out / 'adapter'}" in stderr
     assert "Traceback" not in stderr
     assert main(["predict", str(out), str(class_folder / "test" / "dark" / "0.mp4")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "name"),
+    [
+        (["--epochz", "3"], "", "epochs"),
+        (["--batch-sise=3"], "", "batch_size"),
+        ([], "epochz: 3", "epochs"),
+        ([], "ssp: {heeds: 3}", "ssp.heads"),
+    ],
+)
+def test_an_unknown_name_is_an_error_that_says_the_nearest(
+    call, class_folder, tmp_path, arguments, config, name
+):
+    (tmp_path / "config.yaml").write_text(config or "{}")
+    flags = ["--backbone", "videomamba_nano", "--config", tmp_path / "config.yaml", "--dry-run"]
+    code, stdout, stderr = call("train", class_folder, *flags, *arguments)
+    assert code == 2 and stdout == "" and f"did you mean {name}?" in stderr and stderr.count("\n") == 1

@@ -1,5 +1,7 @@
 """argv -> one call of a verb; errors -> one line and an exit code."""
 
+import difflib
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -49,7 +51,23 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     run = build(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return run(parser.parse_args(arguments))
+    try:
+        parsed = parser.parse_args(arguments)
+    except Exception as error:
+        hint = nearest(str(error), [*parser.get_defaults().keys()])
+        raise ValueError(f"{error}{hint}") from error
+    return run(parsed)
+
+
+def nearest(message: str, names: Sequence[str]) -> str:
+    """What a flag or key that the parser's message says it does not know may have been meant for."""
+    found = re.search(
+        r"Option '([\w.]+)' is not|option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message
+    )
+    word = next((x for x in found.groups() if x), "") if found else ""
+    group = re.search(r"Group '([\w.]+)'", message)
+    near = difflib.get_close_matches(f"{group[1]}.{word}" if group else word, names, 1)
+    return f"; did you mean {near[0]}?" if word and near else ""
 
 
 def exit_code(error: Exception) -> int:
