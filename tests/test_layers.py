@@ -20,7 +20,7 @@ ROWS = [
     {"run", "comparison", "optimizer", "checks", "batches"},
     {"plan"},
     {"report"},
-    {"evaluate", "official"},
+    {"evaluate", "official", "features"},
     {"classifier"},
     {"clips", "probe", "adapter", "source", "head"},
     {"datasets", "augment"},

@@ -18,6 +18,7 @@ from videossp.head import Head, fill_head
 from videossp.methods import make_tuner
 from videossp.ops.linear import Linear
 from videossp.source import Source, absolute, build_backbone, fingerprint
+from videossp.tokens import Layout, Tokens
 from videossp.tuner import Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba
 
@@ -157,9 +158,26 @@ class Classifier(nn.Module):
         self.merged = True
         return note
 
-    def _cls(self, clip: Tensor) -> Tensor:
+    def frozen(self, clip: Tensor) -> Tensor:
+        """What tuner and head read of the frozen backbone: (batch, 1 or length, d_model), for `forward`.
+
+        Only where that is what comes out of the last block (`Tuner.depends_on`).
+        """
+        with self._precision(clip):
+            tokens = self.backbone.encode(clip)
+        read = tokens.residual + tokens.hidden
+        return read[:, :1] if self.tuner.depends_on == "cls" else read
+
+    def _precision(self, clip: Tensor) -> Any:
         rounded = self.precision == "bf16"
-        with torch.autocast(clip.device.type, torch.bfloat16) if rounded else nullcontext():
+        return torch.autocast(clip.device.type, torch.bfloat16) if rounded else nullcontext()
+
+    def _cls(self, clip: Tensor) -> Tensor:
+        if clip.ndim == 3:  # made by `frozen`
+            layout = Layout(self.backbone.spec.frames, self.backbone.spec.grid)
+            tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
+            return self.tuner.edit_output(self.backbone.spec.depth, "cls", tokens, clip[:, 0])
+        with self._precision(clip):
             return self.backbone(clip, self.tuner)
 
     def features(self, clip: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Frames -> clip: which frames, which crop, normalised; and data sets of clips for the loops."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -136,6 +137,14 @@ def read_views(path: str | Video, form: ClipFormat, segments: int = 1, crops: in
     return torch.stack([to_clip(part, form, k, crops) for part in parts for k in range(crops)])
 
 
+def identity(sample: Sample) -> str:
+    """The video of a sample as it is now: paths, sizes, times of change, and which part of it."""
+    path = Path(sample.path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    state = [(x.name, x.stat().st_size, x.stat().st_mtime_ns) for x in files]
+    return f"{path.resolve()} {state} {sample.start} {sample.end}"
+
+
 class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
     """Augmented clips of samples; one draw for all frames of a clip.
 
@@ -152,6 +161,7 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         num_sample: clips of a video; they have the same frames, and augmentations of their own.
         rand_augment: applied to the whole frames first, or None.
         erasing: probability of random erasing, applied last.
+        draws: augmentations of each video, which the epochs take in turn; 0: another in each epoch.
     """
 
     def __init__(
@@ -165,17 +175,33 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         num_sample: int = 1,
         rand_augment: RandAugment | None = None,
         erasing: float = 0.0,
+        draws: int = 0,
     ) -> None:
         self.samples, self.form, self.seed, self.epoch = samples, form, seed, 0
         self.scale, self.flip, self.num_sample = scale, flip, num_sample
-        self.rand_augment, self.erasing = rand_augment, erasing
+        self.rand_augment, self.erasing, self.draws = rand_augment, erasing, draws
 
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def draw(self) -> int:
+        """Which of the augmentations of each video is taken."""
+        return self.epoch % self.draws if self.draws else self.epoch
+
+    def facts(self, index: int) -> tuple[int, str, str]:
+        """What item i gives besides its clips."""
+        return self.samples[index].label, self.samples[index].name, ""
+
+    def identity(self, index: int) -> str:
+        """All that the clips of item i depend on."""
+        drawn = (self.seed, self.draw, index, self.num_sample)
+        how = (self.scale, self.flip, self.rand_augment, self.erasing)
+        return f"{identity(self.samples[index])} {replace(self.form, views=(1, 1))} {drawn} {how}"
+
     def __getitem__(self, index: int) -> tuple[Tensor | None, int, str, str]:
         sample = self.samples[index]
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = np.random.default_rng((self.seed, self.draw, index))
         try:
             video = read_video(sample.path, sample.start, sample.end)
             frames = read_frames(video, lambda count: train_indices(count, self.form, rng))
@@ -204,6 +230,15 @@ class TestViews(Dataset[tuple[Tensor | None, str]]):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def facts(self, index: int) -> tuple[str]:
+        """What item i gives besides its views."""
+        return ("",)
+
+    def identity(self, index: int) -> str:
+        """All that the views of item i depend on."""
+        form = replace(self.form, views=(self.segments, self.crops))
+        return f"{identity(self.samples[index])} {form}"
 
     def __getitem__(self, index: int) -> tuple[Tensor | None, str]:
         sample = self.samples[index]

@@ -1,6 +1,6 @@
 """Accuracy over labelled videos: several views per video, nothing replaced, nothing left out of the count."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import torch.distributed as distributed
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
 from videossp.classifier import Classifier
@@ -147,6 +147,7 @@ def evaluate(
     workers: int = 0,
     on_error: OnError = "error",
     progress: bool = False,
+    through: Callable[[TestViews], Dataset[Any]] = lambda views: views,
 ) -> Evaluation:
     """Score every sample.
 
@@ -159,6 +160,7 @@ def evaluate(
         on_error: "error" stops at the first video that cannot be decoded; "skip" lists it and
             counts it as wrong.
         progress: show a bar on stderr if that is a terminal.
+        through: what to put in place of the views, `features.FeatureCache.of`.
 
     Raises:
         DataError: no samples, or (on_error "error") one that cannot be decoded.
@@ -170,11 +172,11 @@ def evaluate(
     several = distributed.is_available() and distributed.is_initialized()
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
     own = range(rank, len(samples), processes)
-    data = TestViews([samples[i] for i in own], classifier.form, *views)
+    data = through(TestViews([samples[i] for i in own], classifier.form, *views))
     loader: Iterable[tuple[Tensor | None, str]] = DataLoader(data, batch_size=None, num_workers=workers)
     console = Console(stderr=True)
     if progress and console.is_terminal and rank == 0:
-        loader = track(loader, "evaluating", total=len(data), console=console, transient=True)
+        loader = track(loader, "evaluating", total=len(own), console=console, transient=True)
     scored: dict[int, Tensor | str] = {}  # by position in `samples`: none is lost or counted twice
     for i, (clip, reason) in zip(own, loader, strict=True):
         scored[i] = reason if clip is None else classifier.probabilities(clip)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from videossp.clips import TrainClips
 from videossp.datasets import Sample
 from videossp.evaluate import Evaluation, evaluate
 from videossp.faults import Diverged, first_not_finite, memory_told, next_batch
+from videossp.features import FeatureCache, cache_folder
 from videossp.messages import Messages
 from videossp.optimizer import learning_rate, parameter_groups
 from videossp.plan import Plan, TrainConfig
@@ -67,7 +69,15 @@ class Loop:
             num_sample=config.num_sample,
             rand_augment=parse_rand_augment(config.rand_augment) if config.rand_augment else None,
             erasing=config.erasing,
+            draws=config.draws,
         )
+        self.cache: FeatureCache | None = None
+        if config.draws and classifier.tuner.depends_on != "blocks":
+            folder = Path(config.features) if config.features else cache_folder()
+            if config.mixup or config.cutmix:
+                raise ValueError("draws keeps features, but mixup and cutmix mix pixels: leave one out")
+            wait = accelerator.wait_for_everyone
+            self.cache = FeatureCache(classifier, folder, messages, workers=config.workers, wait=wait)
         self.average = {name: x.detach().clone() for name, x in self.tuned.items()} if config.ema else {}
         self.step = self.skipped = 0
         self.history: list[dict[str, Any]] = []
@@ -128,7 +138,7 @@ class Loop:
         shares = shares_of(epoch, self.plan, self.config, rank, processes)[first:]
         self.clips.epoch = epoch
         loader = DataLoader(
-            self.clips,
+            self.cache.of(self.clips, rank, processes) if self.cache else self.clips,
             batch_sampler=[indices for share in shares for _, indices in share.batches],
             num_workers=self.config.workers,
             collate_fn=collate,
@@ -262,6 +272,7 @@ class Loop:
                 workers=config.workers,
                 on_error=config.on_error,
                 progress=self.messages.on,
+                **({"through": self.cache.of} if self.cache else {}),
             )
             if len(result.failures) == len(self.plan.validation):
                 raise DataError(f"none of the {len(self.plan.validation)} validation videos can be decoded")
@@ -359,7 +370,7 @@ class Loop:
 
     def settings(self) -> dict[str, Any]:
         """What a state belongs to: it may be gone on from only where all of this is the same."""
-        free = ("workers", "timeout", "save_minutes", "on_error", "max_skipped", "trackers")
+        free = ("workers", "timeout", "features", "save_minutes", "on_error", "max_skipped", "trackers")
         config = {name: x for name, x in asdict(self.config).items() if name not in free}
         return {
             **config,

@@ -32,6 +32,10 @@ class TrainConfig:
         label_smoothing: share of the target spread over all classes.
         num_sample: clips made of a video each time it is read, of the same frames, augmented independently
             (repeated augmentation).
+        draws: augmentations of each video, which the epochs take in turn; 0: another in each epoch. If there
+            are some, and the method reads only what comes out of the frozen backbone (linear, attentive), its
+            features are computed once and kept on disk.
+        features: folder to keep them in; default: videossp/features in the user's cache folder.
         scale: smallest and largest share of a frame that a random crop covers.
         flip: mirror half of the clips. auto: unless class names hold a direction; on: the same, but that
             is an error; force: whatever they hold.
@@ -67,6 +71,8 @@ class TrainConfig:
     layer_decay: float = 1.0
     label_smoothing: float = 0.1
     num_sample: int = 1
+    draws: int = 0
+    features: str | None = None
     scale: tuple[float, float] = (0.5, 1.0)
     flip: Literal["auto", "on", "off", "force"] = "auto"
     rand_augment: str = ""
@@ -93,7 +99,7 @@ class TrainConfig:
         least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "num_sample": 1}
         least |= dict.fromkeys(
             ("workers", "seed", "min_lr", "weight_decay", "warmup_epochs", "mixup", "cutmix")
-            + ("clip_grad", "max_skipped", "save_minutes", "timeout"),
+            + ("clip_grad", "max_skipped", "save_minutes", "timeout", "draws"),
             0,
         )
         for name, bound in least.items():

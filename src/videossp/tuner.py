@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -141,12 +141,15 @@ class Tuner(nn.Module):
             parameters of one dimension (biases, norms, gains).
         resizes: the sequence is longer inside the mixer. Such a method comes last in a chain.
         unfolded: why `merge` has nothing to fold.
+        depends_on: what it and the head need of the backbone: "blocks", it works inside them; else what
+            comes out of the last one, which is frozen: "tokens", all of them, or "cls" alone.
     """
 
     thaw: tuple[str, ...] = ()
     undecayed: tuple[str, ...] = ()
     resizes: bool = False
     unfolded: str = "it adds nothing to the backbone"
+    depends_on: Literal["blocks", "tokens", "cls"] = "blocks"
 
     def layer_of(self, name: str) -> int | None:
         """The block that a parameter of its own belongs to, for layer decay; None: to several, or to none."""
@@ -211,6 +214,8 @@ class Chain(Tuner):
         self.thaw = tuple(pattern for tuner in tuners.values() for pattern in tuner.thaw)
         self.undecayed = tuple(f"{name}.{x}" for name, tuner in tuners.items() for x in tuner.undecayed)
         self.resizes = any(tuner.resizes for tuner in tuners.values())
+        read = [tuner.depends_on for tuner in tuners.values()]
+        self.depends_on = next(x for x in ("blocks", "tokens", "cls") if x in read)
 
     @property
     def tuners(self) -> list[Tuner]:

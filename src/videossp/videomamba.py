@@ -175,6 +175,12 @@ class VideoMamba(nn.Module):
 
     def forward(self, clip: Tensor, tuner: Tuner = SILENT) -> Tensor:
         """What the head reads: the sum of both streams' cls after the last block, (batch, d_model)."""
+        tokens = self.encode(clip, tuner)
+        cls = (tokens.residual_part("cls") + tokens.part("cls")).squeeze(1)
+        return tuner.edit_output(len(self.layers), "cls", tokens, cls)
+
+    def encode(self, clip: Tensor, tuner: Tuner = SILENT) -> Tokens:
+        """The tokens after the last block."""
         blocks: Any = self.layers
         checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
         group = GROUP if checkpointed else len(blocks)
@@ -200,9 +206,7 @@ class VideoMamba(nn.Module):
                 tokens = checkpoint(run, first, tokens, use_reentrant=False)
             else:
                 tokens = run(first, tokens)
-        tokens = replace(tokens, hidden=drop(tokens.hidden, self.drop_path if self.training else 0.0))
-        cls = (tokens.residual_part("cls") + tokens.part("cls")).squeeze(1)
-        return tuner.edit_output(len(blocks), "cls", tokens, cls)
+        return replace(tokens, hidden=drop(tokens.hidden, self.drop_path if self.training else 0.0))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """As `forward`."""

@@ -21,6 +21,7 @@ class Attentive(Tuner):
     """
 
     undecayed = ("query",)
+    depends_on = "tokens"
     unfolded = "it reads tokens after the last block"
 
     def __init__(self, spec: Spec, *, heads: int = 8, width: int = 4) -> None:

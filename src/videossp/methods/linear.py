@@ -6,5 +6,7 @@ from videossp.tuner import Spec, Tuner
 class Linear(Tuner):
     """A silent tuner, the floor that every method must beat."""
 
+    depends_on = "cls"
+
     def __init__(self, spec: Spec) -> None:
         super().__init__()

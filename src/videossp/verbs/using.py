@@ -26,7 +26,7 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         "--split", type=str, help="train, val or test (default: test, or all of an unsplit folder)"
     )
     parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
-    parser.add_function_arguments(run_evaluation, skip={"classifier", "samples", "progress"})
+    parser.add_function_arguments(run_evaluation, skip={"classifier", "samples", "progress", "through"})
     parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
     parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
 
