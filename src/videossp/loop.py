@@ -137,8 +137,11 @@ class Loop:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         shares = shares_of(epoch, self.plan, self.config, rank, processes)[first:]
         self.clips.epoch = epoch
+        started = time.monotonic()
+        clips = self.cache.of(self.clips, rank, processes) if self.cache else self.clips
+        self.under_way["seconds"] += time.monotonic() - started
         loader = DataLoader(
-            self.cache.of(self.clips, rank, processes) if self.cache else self.clips,
+            clips,
             batch_sampler=[indices for share in shares for _, indices in share.batches],
             num_workers=self.config.workers,
             collate_fn=collate,
