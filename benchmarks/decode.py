@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from videossp import Classifier, TrainConfig, train, video  # noqa: E402
 from videossp.bench import clock, show  # noqa: E402
 from videossp.datasets import Sample, Samples  # noqa: E402
+from videossp.video.scan import _scan  # noqa: E402
 
 FRAMES, RATE = 300, 30
 INDICES = [int((i + 0.5) * FRAMES / 8) for i in range(8)]
@@ -85,7 +86,7 @@ class Clips(Dataset):
         return len(self.paths)
 
     def __getitem__(self, i):
-        video._scan.cache_clear()  # a training comes back to a file after all others
+        _scan.cache_clear()  # a training comes back to a file after all others
         return video.read_frames(self.paths[i], lambda count: INDICES)
 
 

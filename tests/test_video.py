@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
 from conftest import numbered_frames, numbers_of, write_video
-from videossp import video as video_module
 from videossp.video import DataError, NoVideo, Truncated, is_video, max_pixels, read_frames, read_video
+from videossp.video import frames as frames_module
+from videossp.video import scan as scan_module
 
 os.environ["SVT_LOG"] = "1"  # the AV1 encoder talks
 
@@ -126,14 +127,14 @@ class Watched:
 @pytest.fixture
 def seen(monkeypatch):
     """What is asked of the decoder: ("seek", time), or (what may be skipped, time) for each packet."""
-    notes, opened = [], video_module._opened
+    notes, opened = [], frames_module.opened
 
     @contextmanager
     def watched(*args, **kwargs):
         with opened(*args, **kwargs) as (container, stream):
             yield Watched(container, notes), Watched(stream, notes)
 
-    monkeypatch.setattr(video_module, "_opened", watched)
+    monkeypatch.setattr(frames_module, "opened", watched)
     return notes
 
 
@@ -181,10 +182,10 @@ def test_any_frames_are_those_of_a_decode_from_the_start(tmp_path, monkeypatch, 
     )
     whole = plain(path)
     assert len(read_video(path)) == len(whole) and np.array_equal(read_frames(path), whole)
-    monkeypatch.setattr(video_module, "SEEK_GAP", gap)
+    monkeypatch.setattr(frames_module, "SEEK_GAP", gap)
     if "intra-refresh" not in str(options) and (name, codec) != ("a.avi", "libx264"):
         # Only where no frame stands alone, or no display times are known, the slow way is needed.
-        monkeypatch.setattr(video_module, "_decode_all", None)
+        monkeypatch.setattr(frames_module, "_decode_all", None)
     rng = np.random.default_rng(0)
     for _ in range(8):
         wanted = rng.integers(0, len(whole), rng.integers(1, 8)).tolist()
@@ -233,8 +234,8 @@ def test_only_wanted_frames_become_pixels(tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
     write_video(path, numbered_frames(60), options={"crf": "0", "g": "10"})
     decoded = []
-    upright = video_module._upright
-    monkeypatch.setattr(video_module, "_upright", lambda *x: decoded.append(x) or upright(*x))
+    upright = frames_module.upright
+    monkeypatch.setattr(frames_module, "upright", lambda *x: decoded.append(x) or upright(*x))
     pick(path, [5, 6, 59, 59])
     assert len(decoded) == 3
 
@@ -814,7 +815,7 @@ def test_any_damage_gives_frames_or_a_data_error(small, tmp_path, name, changes,
         else:
             content[at : at + (len(data) if kind == "flip" else 0)] = data
     (tmp_path / name).write_bytes(content)
-    video_module._scan.cache_clear()
+    scan_module._scan.cache_clear()
     with time_limit(20):
         try:
             frames = read_frames(tmp_path / name, lambda count: [0, count // 2, count - 1])
@@ -841,6 +842,7 @@ def test_thousands_of_decodes_keep_the_memory_flat(tmp_path, small, kind):
     code = """if True:
         import ctypes, os, sys
         from videossp import video
+        from videossp.video import scan
 
         names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
         info = type("", (ctypes.Structure,), {"_fields_": [(x, ctypes.c_size_t) for x in names]})
@@ -849,7 +851,7 @@ def test_thousands_of_decodes_keep_the_memory_flat(tmp_path, small, kind):
 
         def decode(times):
             for _ in range(times):
-                video._scan.cache_clear()
+                scan._scan.cache_clear()
                 try:
                     video.read_frames(sys.argv[1], lambda count: [2, 0, 1, 1])
                 except video.DataError:

@@ -20,16 +20,9 @@ from pebble import ProcessExpired, ProcessPool
 
 # A worker imports this file: nothing here may need torch, which takes seconds to load.
 from videossp.datasets.sample import Sample
-from videossp.video import (
-    DataError,
-    NoVideo,
-    Truncated,
-    _images,
-    _opened,
-    max_pixels,
-    read_frames,
-    read_video,
-)
+from videossp.video import DataError, NoVideo, Truncated, max_pixels, read_frames, read_video
+from videossp.video.container import opened
+from videossp.video.scan import images_of
 
 AHEAD = 4096  # files handed out before their turn: while one waits for its time limit the others go on
 STRIKES = 3  # worker pools in a row that break before they have answered anything
@@ -99,10 +92,10 @@ def size_of(path: Path) -> tuple[int, int] | None:
     if path.is_dir():
         # Without pattern_type, image2 would read a percent sign in a name as a number's place.
         options = {"pattern_type": "none", "max_pixels": str(max_pixels())}
-        with av.open(f"file:{_images(path)[0]}", format="image2", options=options) as container:
+        with av.open(f"file:{images_of(path)[0]}", format="image2", options=options) as container:
             size = container.streams.video[0].height, container.streams.video[0].width
     else:
-        with _opened(path) as (_, stream):
+        with opened(path) as (_, stream):
             size = stream.height, stream.width
     return size if all(size) else None
 
@@ -110,7 +103,7 @@ def size_of(path: Path) -> tuple[int, int] | None:
 def content_hash(path: Path) -> str:
     """SHA-256 of a file, or of the images of a folder one after the other."""
     digest = hashlib.sha256()
-    for file in _images(path) if path.is_dir() else [path]:
+    for file in images_of(path) if path.is_dir() else [path]:
         with file.open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
