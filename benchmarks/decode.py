@@ -211,7 +211,7 @@ def main():
         print("\ntraining with SSP at 224 pixels, second epoch: share of the time that waits for clips")
         for width in (340, 1280):
             paths = sorted(Path(folder).glob(f"{width}_250_*.mp4"))
-            for backbone in ("videomamba_tiny", "videomamba_middle"):
+            for backbone in ("videomamba_tiny", "videomamba_small"):
                 waiting(backbone, width, paths)
 
 

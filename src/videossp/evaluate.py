@@ -16,6 +16,7 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from videossp.classifier import Classifier
 from videossp.clips import TestViews
 from videossp.datasets import Sample
+from videossp.process import give_back_memory
 from videossp.video import DataError
 
 OnError = Literal["error", "skip"]
@@ -177,6 +178,8 @@ def evaluate(
     console = Console(stderr=True)
     if progress and console.is_terminal and rank == 0:
         loader = track(loader, "evaluating", total=len(own), console=console, transient=True)
+    if workers:
+        give_back_memory()
     scored: dict[int, Tensor | str] = {}  # by position in `samples`: none is lost or counted twice
     for i, (clip, reason) in zip(own, loader, strict=True):
         scored[i] = reason if clip is None else classifier.probabilities(clip)

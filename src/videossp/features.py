@@ -16,6 +16,7 @@ from videossp.classifier import Classifier
 from videossp.clips import TestViews, TrainClips
 from videossp.files import replace_file
 from videossp.messages import Messages
+from videossp.process import give_back_memory
 
 Clips = TrainClips | TestViews
 
@@ -67,6 +68,8 @@ class FeatureCache:
         if missing:
             loader = DataLoader(Subset(clips, missing), batch_size=None, num_workers=self.workers)
             self.classifier.eval()
+            if self.workers:
+                give_back_memory()
             shown = self.messages.bar(missing, "features of the backbone", 0, len(missing), 0)
             for i, (x, *_) in zip(shown, loader, strict=True):
                 if x is not None:

@@ -25,6 +25,7 @@ from videossp.features import FeatureCache, cache_folder
 from videossp.messages import Messages
 from videossp.optimizer import learning_rate, parameter_groups
 from videossp.plan import Plan, TrainConfig
+from videossp.process import give_back_memory
 from videossp.stop import StopAsked
 from videossp.video import DataError
 
@@ -148,6 +149,8 @@ class Loop:
             timeout=self.config.timeout if self.config.workers else 0,
         )
         self.classifier.train()
+        if self.config.workers:
+            give_back_memory()
         batches = iter(loader)
         size = self.config.batch_size
         levers = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
