@@ -76,7 +76,7 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         lines = [
             f"best epoch {result.best['epoch']}: validation top-1 {100 * result.best['val_top1']:.1f} %, "
-            f"{result.seconds:.0f} s of training, {result.data_wait:.0%} of them waiting for clips",
+            f"{result.seconds:.0f} s of training, {100 * result.data_wait:.0f} % of it waiting for clips",
             f"run folder {out}, adapter {out / 'adapter'}",
         ]
         return show(args, facts, lines)
