@@ -110,7 +110,7 @@ def clips(spec):
 
 
 def train_steps(classifier, clips, steps, lr=1e-2, enough=0.0):
-    """The sum of every gradient's magnitude over the steps, by name, and the last loss, which ends it if `enough`."""
+    """The sum of every gradient's magnitude by name, and the last loss; one below `enough` ends it."""
     labels = torch.arange(len(clips)) % len(classifier.classes)
     optimizer = torch.optim.AdamW(classifier.tuned().values(), lr=lr, weight_decay=0.0)
     seen = dict.fromkeys(dict(classifier.named_parameters()), 0.0)

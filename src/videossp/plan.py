@@ -263,6 +263,10 @@ def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[
         f"{len(classifier.classes)} classes, {config.epochs} epochs of {plan.steps_per_epoch} steps, "
         f"mirror images {'on' if plan.flip else 'off'}",
     ]
+    form = classifier.form
+    if form.sampling != "uniform" or form.views != (1, 1):
+        views = "{} x {}".format(*form.views)
+        lines.append(f"{form.frames} frames, {form.sampling}; test views (segments x crops) {views}")
     if config.scale_lr:
         lines.append(
             f"learning rate {plan.lr:.3g}: {config.lr:g} x {plan.clips_per_step} clips per step / 256"
