@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from videossp.tokens import Tokens
 
-T = TypeVar("T")
-
 
 class Diverged(RuntimeError):
-    """More steps than allowed had a loss or a gradient that was not finite."""
+    """What is learned is not finite: more steps than allowed, or the validation."""
+
+
+class Lost(RuntimeError):
+    """A process that this one needs died or does not answer."""
 
 
 @contextmanager
@@ -28,22 +30,30 @@ def memory_told(levers: str) -> Iterator[None]:
         raise RuntimeError(f"too little memory: {levers}") from error
 
 
-def next_batch(batches: Iterator[T]) -> T:
-    """The next batch of a DataLoader.
+@contextmanager
+def lost_told() -> Iterator[None]:
+    """What torch raises where another process is gone is one line that says what to do.
+
+    The death of a process that decodes is raised wherever this one is just then, not only where it waits.
 
     Raises:
-        RuntimeError: one of its processes died or does not answer.
+        Lost: in place of torch's RuntimeError.
     """
     try:
-        return next(batches)
+        yield
     except RuntimeError as error:
-        if "exited unexpectedly" in str(error):
+        text = str(error)
+        if "DataLoader worker" in text and "Bus error" in text:
+            what = "a process that decodes died: its shared memory, /dev/shm, is too small"
+        elif "DataLoader worker" in text:
             what = "a process that decodes died (killed, for want of memory?): fewer --workers may help"
-        elif "timed out" in str(error):
+        elif "DataLoader timed out" in text:
             what = "a process that decodes does not answer; videossp doctor finds the file"
+        elif "Connection closed by peer" in text or "Connection reset by peer" in text:
+            what = "another process of this training is gone, its own message says why"
         else:
             raise
-        raise RuntimeError(f"{what}; --resume goes on") from error
+        raise Lost(f"{what}; --resume goes on") from error
 
 
 def first_not_finite(model: nn.Module, clips: Tensor) -> str:

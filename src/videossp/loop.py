@@ -1,6 +1,7 @@
 """`Loop`: a training under way, step by step; everything that its steps change, which a checkpoint holds."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as distributed
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -20,8 +22,8 @@ from videossp.classifier import Classifier, place
 from videossp.clips import TrainClips
 from videossp.datasets import Sample
 from videossp.evaluate import Evaluation, evaluate
-from videossp.faults import Diverged, first_not_finite, memory_told, next_batch
-from videossp.features import FeatureCache, cache_folder
+from videossp.faults import Diverged, Lost, first_not_finite, lost_told, memory_told
+from videossp.features import FeatureCache, Features, cache_folder
 from videossp.messages import Messages
 from videossp.optimizer import learning_rate, parameter_groups
 from videossp.plan import Plan, TrainConfig
@@ -58,6 +60,9 @@ class Loop:
         self.classifier, self.plan, self.config = classifier, plan, config
         self.accelerator, self.messages = accelerator, messages
         self.tuned: dict[str, nn.Parameter] = classifier.tuned()
+        if accelerator.num_processes > 1:
+            for x in self.tuned.values():
+                distributed.broadcast(x.data, 0)
         self.optimizer = torch.optim.AdamW(parameter_groups(classifier, plan, config), lr=plan.lr)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.factor = learning_rate(plan, config)
@@ -104,27 +109,34 @@ class Loop:
         Raises:
             KeyboardInterrupt: a signal asked for an end.
             DataError: a video cannot be decoded (on_error "error"), or none can.
-            Diverged: more than `max_skipped` steps were not finite.
-            RuntimeError: memory, or a process that decodes, is lost.
+            Diverged: more than `max_skipped` steps were not finite, or the validation.
+            RuntimeError: too little memory.
+            Lost: a process that decodes, or another one of the training.
         """
         self._write = save if self.accelerator.is_main_process else lambda: None
+        size = self.config.batch_size
+        levers = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
         with StopAsked() as stop:
             try:
-                for epoch in range(len(self.history), self.config.epochs):
-                    self.train_epoch(epoch, stop)
-                    self.save()
-                    stop.at_once = True  # validation changes nothing, and can be done again
-                    self.validate(epoch)
-                    stop.at_once = False
-                    self.save()
-            except BaseException:
-                stop.at_once = False
-                if not self._updating:  # else a second signal left it half done: the last state stands
+                with lost_told(), memory_told(levers):
+                    self._stand_together()
+                    for epoch in range(len(self.history), self.config.epochs):
+                        self.train_epoch(epoch, stop)
+                        self.save()
+                        self._end_if_asked(stop)
+                        self.validate(epoch, stop)
+                        self.save()
+            except BaseException as error:
+                if self._updating:
+                    self.messages.say("ended within an update: the last checkpoint stands")
+                else:
                     self.optimizer.zero_grad()
                     try:
                         self.save()
-                    except OSError as error:
-                        self.messages.say(f"the state cannot be saved: {error}")
+                    except Exception as fault:  # what ended the training is to be told, not this
+                        self.messages.say(f"the state cannot be saved: {fault or type(fault).__name__}")
+                if stop.asked and isinstance(error, Lost):  # who signals a whole group ends what is lost, too
+                    raise KeyboardInterrupt from error
                 raise
 
     def save(self) -> None:
@@ -139,7 +151,10 @@ class Loop:
         shares = shares_of(epoch, self.plan, self.config, rank, processes)[first:]
         self.clips.epoch = epoch
         started = time.monotonic()
-        clips = self.cache.of(self.clips, rank, processes) if self.cache else self.clips
+        clips: TrainClips | Features = self.clips
+        if self.cache:
+            with stop.at_once():  # what was kept before stays
+                clips = self.cache.of(self.clips, rank, processes)
         self.under_way["seconds"] += time.monotonic() - started
         loader = DataLoader(
             clips,
@@ -149,20 +164,21 @@ class Loop:
             timeout=self.config.timeout if self.config.workers else 0,
         )
         self.classifier.train()
+        started = time.monotonic()
         if self.config.workers:
             give_back_memory()
         batches = iter(loader)
-        size = self.config.batch_size
-        levers = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
+        for time_of in ("seconds", "waited"):  # to start processes is to wait for clips
+            self.under_way[time_of] += time.monotonic() - started
         title, whole = f"epoch {epoch + 1}/{self.config.epochs}", self.plan.steps_per_epoch
         every = whole * self.config.epochs - self.step
         for share in self.messages.bar(shares, title, first, whole, every):
             started = time.monotonic()
-            with memory_told(levers):
+            try:
                 self.one_step(epoch, share, batches)
-            self.under_way["seconds"] += time.monotonic() - started
-            if self._any(stop.asked):
-                raise KeyboardInterrupt
+            finally:
+                self.under_way["seconds"] += time.monotonic() - started
+            self._end_if_asked(stop)
             if time.monotonic() - self._saved_at > 60 * self.config.save_minutes:
                 self.save()
         if not self.under_way["clips"] and self.skipped:
@@ -173,17 +189,13 @@ class Loop:
     def one_step(self, epoch: int, share: Share, batches: Iterator[Batch]) -> None:
         """One optimiser step on the clips of a share; skipped if something is not finite."""
         config = self.config
-        total, clips, odd, unread = 0.0, 0, "", ""
+        total, clips, odd = 0.0, 0, ""
+        unread: dict[str, str] = {}
         for number, _ in share.batches:
             started = time.monotonic()
-            batch = next_batch(batches)
+            batch = next(batches)
             self.under_way["waited"] += time.monotonic() - started
-            for name, reason in batch.broken.items():
-                if name not in self.failures:
-                    self.failures[name] = reason
-                    if config.on_error == "skip":
-                        self.messages.say(f"skipped: {reason}")
-            unread = unread or next(iter(batch.broken.values()), "")
+            unread |= batch.broken
             if not batch.names or odd or (unread and config.on_error == "error"):
                 continue
             loss = self.loss(batch, number)
@@ -193,19 +205,22 @@ class Loop:
             else:
                 what = first_not_finite(self.classifier, batch.clips.to(self.accelerator.device))
                 odd = f"{what}, with {', '.join(batch.names)}"
-        refused = bool(unread) and config.on_error == "error"
-        total, done, odds, refusals = self._sum(total, clips, bool(odd), refused)
-        if refusals:
-            raise DataError(unread or "a video of another process cannot be decoded, see its message")
-        if not odds and done:
+        total, done, odds, news = self._sum(total, clips, bool(odd), len(unread))
+        if news:
+            self.note_unread(unread)
+        if odds:
+            odd = next(x for x in self._from_all(odd) if x)
+        elif done:
             odd = self.gather_gradients(share.clips / done)
-        if odds or odd:
-            self.skip(epoch, odd or "something in another process")
+        if odd:
+            self.count_skipped(epoch, odd)
+        self._updating = True
+        if odd:
+            self.skipped += 1
         elif done:
             factor = self.factor(self.step)
             for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
                 group["lr"] = peak * factor
-            self._updating = True
             self.optimizer.step()
             for name, x in self.average.items():
                 x.lerp_(self.tuned[name].detach(), 1 - config.ema)
@@ -214,6 +229,16 @@ class Loop:
         self.optimizer.zero_grad()
         self.step += 1
         self._updating = False
+
+    def note_unread(self, unread: Mapping[str, str]) -> None:
+        """Note what videos of a step could not be decoded, in whatever process, or end the training."""
+        for part in self._from_all(unread):
+            for name, reason in part.items():
+                if self.config.on_error == "error":
+                    raise DataError(reason)
+                if name not in self.failures:
+                    self.failures[name] = reason
+                    self.messages.say(f"skipped: {reason}")
 
     def loss(self, batch: Batch, number: int) -> Tensor:
         """Mean cross entropy of batch `number` of the step, whose clips are mixed if the config says so."""
@@ -255,21 +280,21 @@ class Loop:
             nn.utils.clip_grads_with_norm_(self.tuned.values(), self.config.clip_grad, norm)
         return ""
 
-    def skip(self, epoch: int, reason: str) -> None:
-        """Leave out a step; too many end the training."""
-        self.skipped += 1
+    def count_skipped(self, epoch: int, reason: str) -> None:
+        """Say that a step is left out, or end the training if that is one too many."""
+        count = self.skipped + 1
         self._oddity = line = f"step {self.step + 1} (epoch {epoch + 1}): not finite: {reason}"
-        if self.skipped > self.config.max_skipped:
-            raise Diverged(f"{line}; {self.skipped} steps were not finite; {self._advice()}")
-        self.messages.say(f"{line}; skipped ({self.skipped} of at most {self.config.max_skipped})")
+        if count > self.config.max_skipped:
+            raise Diverged(f"{line}; {count} steps were not finite; {self._advice()}")
+        self.messages.say(f"{line}; skipped ({count} of at most {self.config.max_skipped})")
 
     def _advice(self) -> str:
         return f"a smaller --lr (now {self.config.lr:g}) or --clip-grad 1 may help"
 
-    def validate(self, epoch: int) -> None:
+    def validate(self, epoch: int, stop: StopAsked) -> None:
         """Evaluate the weights of the epoch, and keep them if they are the best so far."""
         config, sums = self.config, self.under_way
-        with self.standing_in(self.average):
+        with self.standing_in(self.average), stop.at_once():  # it can be done again
             result = evaluate(
                 self.classifier,
                 self.plan.validation,
@@ -280,29 +305,34 @@ class Loop:
                 progress=self.messages.on,
                 **({"through": self.cache.of} if self.cache else {}),
             )
-            if len(result.failures) == len(self.plan.validation):
-                raise DataError(f"none of the {len(self.plan.validation)} validation videos can be decoded")
-            row = {
-                "epoch": epoch + 1,
-                "loss": sums["loss"] / sums["clips"],
-                "val_top1": result.top(1),
-                "val_mean_class_accuracy": result.mean_class_accuracy,
-                "val_loss": result.loss,
-                "lr": self.plan.lr * self.factor(self.step - 1),
-                "skipped_steps": self.skipped,
-                "seconds": sums["seconds"],
-                "seconds_per_clip": sums["seconds"] / sums["clips"],
-                "data_wait": sums["waited"] / sums["seconds"],
-            }
-            best = self.best
-            if best is None or (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"]):
-                self.best = best = row
-                self.kept = result
-                self.best_weights = {name: x.detach().clone() for name, x in self.tuned.items()}
-                self.classifier.metrics = {"best_epoch": epoch + 1, "validation": result.summary()}
+        if len(result.failures) == len(self.plan.validation):
+            raise DataError(f"none of the {len(self.plan.validation)} validation videos can be decoded")
+        if not math.isfinite(result.loss):
+            raise Diverged(f"epoch {epoch + 1}: the validation loss is not finite; {self._advice()}")
+        row = {
+            "epoch": epoch + 1,
+            "loss": sums["loss"] / sums["clips"],
+            "val_top1": result.top(1),
+            "val_mean_class_accuracy": result.mean_class_accuracy,
+            "val_loss": result.loss,
+            "lr": self.plan.lr * self.factor(self.step - 1),
+            "skipped_steps": self.skipped,
+            "seconds": sums["seconds"],
+            "seconds_per_clip": sums["seconds"] / sums["clips"],
+            "data_wait": sums["waited"] / sums["seconds"],
+        }
+        best = self.best
+        self._updating = True
+        if best is None or (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"]):
+            self.best = best = row
+            self.kept = result
+            validated = self.average or self.tuned
+            self.best_weights = {name: x.detach().clone() for name, x in validated.items()}
+            self.classifier.metrics = {"best_epoch": epoch + 1, "validation": result.summary()}
         self.failures |= result.failures
         self.history.append(row)
         self.under_way = self._nothing()
+        self._updating = False
         self.messages.say(
             f"epoch {epoch + 1}/{config.epochs}: loss {row['loss']:.3f}, validation top-1 "
             f"{100 * row['val_top1']:.1f} % (best {100 * best['val_top1']:.1f} %, epoch "
@@ -313,12 +343,17 @@ class Loop:
     @contextmanager
     def standing_in(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """Other tuned tensors in place of the ones that train, if any are given."""
-        own = {name: x.detach().clone() for name, x in self.tuned.items()} if weights else {}
-        place(self.classifier, weights or self.tuned)
+        if not weights:
+            yield
+            return
+        own = {name: x.detach().clone() for name, x in self.tuned.items()}
+        self._updating = True  # what ends the training before its own are back must not save these
         try:
+            place(self.classifier, weights)
             yield
         finally:
-            place(self.classifier, own or self.tuned)
+            place(self.classifier, own)
+            self._updating = False
 
     def _sum(self, *values: float) -> list[float]:
         """Sums over the processes."""
@@ -328,8 +363,28 @@ class Loop:
         summed: list[float] = self.accelerator.reduce(mine, "sum").tolist()
         return summed
 
-    def _any(self, asked: bool) -> bool:
-        return bool(self._sum(asked)[0])
+    def _from_all(self, own: Any) -> list[Any]:
+        """What each process has, in the order of the processes."""
+        parts = [own] * self.accelerator.num_processes
+        if len(parts) > 1:
+            distributed.all_gather_object(parts, own)
+        return parts
+
+    def _end_if_asked(self, stop: StopAsked) -> None:
+        """All processes end after the same step, whichever got the signal."""
+        if self._sum(stop.asked)[0]:
+            raise KeyboardInterrupt
+
+    def _stand_together(self) -> None:
+        """Refuse to train where a process has other videos, settings or steps than the first."""
+        first, *others = self._from_all({"step": self.step, **self.settings()})
+        for rank, other in enumerate(others, 1):
+            odd = [name for name, x in other.items() if x != first[name]]
+            if odd:
+                raise ValueError(
+                    f"process {rank} differs from process 0 in {', '.join(odd)}: "
+                    "each must see the same data and run folder"
+                )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, facts): all that the steps to come depend on."""
@@ -358,7 +413,9 @@ class Loop:
             return {key[len(kind) + 1 :]: x for key, x in tensors.items() if key.startswith(f"{kind}/")}
 
         place(self.classifier, part("tuned"))
-        self.average, self.best_weights = part("average"), part("best")
+        device = self.accelerator.device
+        self.average = {name: x.to(device) for name, x in part("average").items()}
+        self.best_weights = part("best")
         moments: dict[int, dict[str, Tensor]] = {}
         for key, x in part("optimizer").items():
             i, _, name = key.partition("/")
@@ -383,6 +440,8 @@ class Loop:
             "clips_per_step": self.plan.clips_per_step,
             "method": self.classifier.method,
             "options": self.classifier.options,
+            "drop_path": self.classifier.backbone.drop_path,
+            "dropout": self.classifier.head.dropout.p,
             "clip": asdict(self.classifier.form),
             "classes": self.classifier.classes,
             "backbone_sha256": self.classifier.sha256,

@@ -21,27 +21,41 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
     """Write a checkpoint, step-STEP-SHA256.safetensors, and remove all but the newest two.
 
     It appears whole, under a name that holds its own hash, or not at all: what a full disk or a killed
-    process leaves is a file of another name.
+    process leaves is a file of another name, which the next checkpoint removes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     whole = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
     data = save(whole, metadata={"facts": json.dumps(facts)})
     path = folder / f"step-{step:09}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
     replace_file(path, data)
-    for _, old in found_states(folder)[KEPT:]:
+    for old in [*found_parts(folder), *(x for _, x in found_states(folder)[KEPT:])]:
         old.unlink(missing_ok=True)
     return path
 
 
 def found_states(folder: Path) -> list[tuple[int, Path]]:
-    """(step, file) of the checkpoints of a folder, the newest first."""
+    """(step, file) of the checkpoints of a folder, newest first; a validation does not change the step."""
     named = [(NAME.fullmatch(x.name), x) for x in folder.glob("step-*.safetensors")]
-    return sorted(((int(m[1]), x) for m, x in named if m), key=lambda x: x[0], reverse=True)
+    found = [(int(m[1]), x) for m, x in named if m]
+    return sorted(found, key=lambda x: (x[0], written_at(x[1])), reverse=True)
+
+
+def written_at(path: Path) -> int:
+    """When a file was written, in ns; 0 if another process has just removed it."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def found_parts(folder: Path) -> list[Path]:
+    """What killed processes have left half written; only the one that holds the run folder writes here."""
+    return [*folder.glob(".step-*")]
 
 
 def remove_states(folder: Path) -> None:
-    """Remove all checkpoints: the run has come to its end."""
-    for _, path in found_states(folder):
+    """Remove all checkpoints, the oldest first: the run has come to its end."""
+    for path in [*found_parts(folder), *(x for _, x in reversed(found_states(folder)))]:
         path.unlink(missing_ok=True)
 
 

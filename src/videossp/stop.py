@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -9,12 +11,12 @@ from typing import Any
 class StopAsked:
     """While it is entered, the first signal only sets `asked`; the second raises KeyboardInterrupt at once.
 
-    `at_once` makes the first one raise too: while nothing is computed that would be lost.
     Outside the main thread, where Python takes no signals, it does nothing.
     """
 
     def __init__(self) -> None:
-        self.asked = self.at_once = False
+        self.asked = False
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopAsked":
@@ -27,9 +29,21 @@ class StopAsked:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """In here the first signal raises too: nothing is computed that would be lost."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or self.at_once:
+        ends = self.asked or self._at_once
+        self.asked, self._at_once = True, False
+        if ends:
             raise KeyboardInterrupt
-        self.asked = True
