@@ -1,9 +1,9 @@
 """What goes wrong in a training is one line that says what to do, and leaves a checkpoint to go on from."""
 
-import json
+import multiprocessing
 import os
+import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,10 +14,12 @@ import torch
 
 import videossp.clips
 from conftest import SSP_SMALL, write_video
+from test_resume import forks
 from videossp.classifier import Classifier
 from videossp.cli import main
 from videossp.datasets import Samples, read_data
-from videossp.faults import Diverged, first_not_finite
+from videossp.faults import Diverged, Lost, first_not_finite, lost_told
+from videossp.features import FeatureCache
 from videossp.loop import Loop
 from videossp.plan import TrainConfig
 from videossp.state import found_states
@@ -65,6 +67,26 @@ def test_too_many_skipped_steps_end_the_run_with_its_state_saved(
     with pytest.raises(Diverged, match=r"step 3 .*2 steps were not finite"):
         train(make(small_backbone), class_folder, config, out=tmp_path / "run")
     assert found_states(tmp_path / "run" / "checkpoints")[0][0] == 2
+    more = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 2})
+    run = train(make(small_backbone), class_folder, more, out=tmp_path / "run", resume=True)
+    assert [row["skipped_steps"] for row in run.history] == [2, 2]  # the step that ended it counts once
+
+
+def test_where_no_step_may_be_skipped_the_first_one_ends_the_run(small_backbone, class_folder, monkeypatch):
+    spoil(monkeypatch, 0)
+    config = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 0})
+    with pytest.raises(Diverged, match=r"step 1 \(epoch 1\).* 1 step was not finite"):
+        train(make(small_backbone), class_folder, config)
+
+
+def test_weights_that_the_last_step_spoils_are_not_what_a_run_ends_with(
+    small_backbone, class_folder, tmp_path
+):
+    """Each loss is finite; what comes of the only step is not, and only the validation can tell."""
+    config = TrainConfig(epochs=1, batch_size=16, lr=1e20, warmup_epochs=0)
+    with pytest.raises(Diverged, match="epoch 1: the validation loss is not finite; a smaller --lr"):
+        train(make(small_backbone), class_folder, config, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "adapter").exists()
 
 
 def test_a_gradient_that_is_not_finite_is_named(small_backbone, class_folder, monkeypatch, capsys):
@@ -122,63 +144,136 @@ def workers_that(monkeypatch, act):
     monkeypatch.setattr(videossp.clips.TrainClips, "__getitem__", item)
 
 
+def kill_workers(*_):
+    """What the system's memory killer does, while this process computes."""
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(0.2)
+
+
+def in_step_5(monkeypatch, act):
+    """This process does this in the forward pass of the second step of the second epoch."""
+    real = Loop.loss
+
+    def loss(self, batch, number):
+        if self.step == 4:
+            act()
+        return real(self, batch, number)
+
+    monkeypatch.setattr(Loop, "loss", loss)
+
+
+def in_validation(monkeypatch, act):
+    """Decoding processes that do this at the first video of a validation."""
+    monkeypatch.setattr(videossp.clips.TestViews, "__getitem__", lambda self, index: act())
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(
-    ("act", "words"),
+    ("where", "act", "words"),
     [
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "a process that decodes died"),
-        (lambda: time.sleep(60), "a process that decodes does not answer"),
+        (workers_that, lambda: os.kill(os.getpid(), signal.SIGKILL), "a process that decodes died"),
+        (workers_that, lambda: time.sleep(60), "a process that decodes does not answer"),
+        (in_step_5, kill_workers, "a process that decodes died"),
+        (in_validation, lambda: os.kill(os.getpid(), signal.SIGKILL), "a process that decodes died"),
     ],
-    ids=["dies", "hangs"],
+    ids=["dies", "hangs", "dies while another thing is computed", "dies in validation"],
 )
 def test_a_worker_that_is_lost_is_one_line_and_the_run_goes_on(
-    small_backbone, class_folder, tmp_path, monkeypatch, act, words
+    small_backbone, class_folder, tmp_path, monkeypatch, where, act, words
 ):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)  # patience at the end
     config = TrainConfig(**CONFIG.__dict__ | {"workers": 1, "timeout": 2})
     with monkeypatch.context() as patch:
-        workers_that(patch, act)
-        with pytest.raises(RuntimeError, match=f"{words}.*--resume goes on"):
+        where(patch, act)
+        with pytest.raises(Lost, match=f"^{words}.*--resume goes on$"):
             train(make(small_backbone), class_folder, config, out=tmp_path / "run")
     result = train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=True)
     assert len(result.history) == 2
 
 
-LIMITED = """
-import json, resource, sys
-sys.path, kind, arguments = json.loads(sys.argv[1])
-import warmed, torch
-from videossp.cli import main
-from videossp.loop import Loop
-real = Loop.one_step
-def one_step(self, *rest):
-    if self.step == 4:
-        if kind == "disk":
-            import signal
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that", "/dev/shm"),
+        ("[gloo/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:9095. This is", "another process of"),
+        (
+            "[gloo/tcp/pair.cc:537] Read error [127.0.0.1]:4502: Connection reset by peer.",
+            "another process of",
+        ),
+    ],
+)
+def test_what_torch_says_of_others_is_told_in_words_of_this_program(text, words):
+    with pytest.raises(Lost, match=f"{words}.*--resume goes on$"), lost_told():
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="^size mismatch$"), lost_told():
+        raise RuntimeError("size mismatch")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_signal_to_a_whole_group_is_an_interruption_not_a_lost_worker(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    """As torchrun, systemd and batch systems send it: the workers die of it at the same time."""
+
+    def signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        kill_workers()
+
+    in_step_5(monkeypatch, signals)
+    config = TrainConfig(**CONFIG.__dict__ | {"workers": 1})
+    with pytest.raises(KeyboardInterrupt):
+        train(make(small_backbone), class_folder, config, out=tmp_path / "run")
+    assert found_states(tmp_path / "run" / "checkpoints")[0][0] == 4
+
+
+def test_what_ended_the_run_is_told_where_the_state_cannot_be_saved(
+    small_backbone, class_folder, tmp_path, monkeypatch, capsys
+):
+    def save_state(*_):
+        raise MemoryError
+
+    spoil(monkeypatch, 1)
+    monkeypatch.setattr(sys.modules["videossp.train"], "save_state", save_state)
+    config = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 0, "save_minutes": 1000})
+    with pytest.raises(Diverged):
+        train(make(small_backbone), class_folder, config, out=tmp_path / "run", progress=True)
+    assert "the state cannot be saved: MemoryError" in capsys.readouterr().err
+
+
+def limited(kind, arguments, said):
+    """The command line in a process whose files, or whose memory, may not grow from the fifth step on."""
+    real = Loop.one_step
+
+    def one_step(self, *rest):
+        if self.step == 4 and kind == "disk":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        else:
-            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        elif self.step == 4:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, used + 2**20))
             torch.empty(2**28)
-    return real(self, *rest)
-Loop.one_step = one_step
-sys.exit(main(arguments))
-"""
+        return real(self, *rest)
+
+    Loop.one_step = one_step
+    with said.open("w") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.exit(main(arguments))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
 @pytest.mark.parametrize(("kind", "words"), [("disk", "File too large"), ("memory", "too little memory")])
 def test_a_full_disk_and_too_little_memory_are_one_line_and_leave_a_checkpoint(
-    small_backbone, class_folder, tmp_path, kind, words
+    small_backbone, class_folder, tmp_path, kind, words, monkeypatch
 ):
     run = tmp_path / "run"
     flags = [f"--ssp.{name}={value}" for name, value in SSP_SMALL.items()]
     settings = ["--epochs", "3", "--batch-size", "4", "--save-minutes", "0", "--out", str(run)]
     arguments = ["train", str(class_folder), "--backbone", small_backbone, *flags, *settings]
-    job = json.dumps([[str(Path(__file__).parent), *sys.path], kind, arguments])
-    child = subprocess.run([sys.executable, "-c", LIMITED, job], capture_output=True, text=True, timeout=120)
-    said = child.stderr
-    assert child.returncode == 1 and words in said and "Traceback" not in said, said
+    child = forks(monkeypatch)(limited, kind, arguments, tmp_path / "said")
+    child.join(120)
+    said = (tmp_path / "said").read_text()
+    assert child.exitcode == 1 and words in said and "Traceback" not in said, said
     if kind == "memory":
         assert "smaller --batch-size (now 4) or --frames, or --grad-checkpoint true, need less" in said
     assert found_states(run / "checkpoints")
@@ -209,6 +304,26 @@ def test_a_signal_ends_the_run_after_the_step_and_it_goes_on(
     assert main(["train", "--resume", str(run)]) == 2  # finished
 
 
+def test_a_signal_while_features_are_computed_ends_at_once(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    """That can take hours, and loses nothing."""
+    made, real = [], FeatureCache._made
+
+    def make_features(self, clips):
+        if len(made) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        made.append(1)
+        return real(self, clips)
+
+    monkeypatch.setattr(FeatureCache, "_made", make_features)
+    classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
+    config = TrainConfig(epochs=1, draws=1, features=str(tmp_path / "features"))
+    with pytest.raises(KeyboardInterrupt):
+        train(classifier, class_folder, config, out=tmp_path / "run")
+    assert len(made) == 3 and len(list((tmp_path / "features").rglob("*.npy"))) == 3
+
+
 def test_a_second_signal_ends_at_once_and_handlers_are_given_back():
     before = signal.getsignal(signal.SIGTERM)
     with StopAsked() as stop, pytest.raises(KeyboardInterrupt):
@@ -216,6 +331,15 @@ def test_a_second_signal_ends_at_once_and_handlers_are_given_back():
         assert stop.asked
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_where_nothing_can_be_lost_the_first_signal_ends_at_once_and_so_does_one_from_before():
+    with StopAsked() as stop:
+        with pytest.raises(KeyboardInterrupt), stop.at_once():
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("it goes on")
+        with pytest.raises(KeyboardInterrupt), stop.at_once():
+            pytest.fail("it goes on")
 
 
 def test_two_processes_do_not_train_in_one_folder(small_backbone, class_folder, tmp_path):

@@ -4,8 +4,9 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
+import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,10 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import SSP_SMALL
-from videossp.classifier import Classifier
+from videossp.classifier import Classifier, place
+from videossp.clips import TrainClips
+from videossp.datasets import Samples, read_data
 from videossp.loop import Loop
 from videossp.plan import TrainConfig
-from videossp.state import found_states, load_state, save_state
+from videossp.state import found_states, load_state, remove_states, save_state
 from videossp.train import train
 
 # All that is drawn or accumulated over steps: dropout, stochastic depth, mixing, averaging, batches.
@@ -46,15 +49,16 @@ def make(backbone):
 
 
 def outcome(folder):
-    """The weights of the adapter and the figures of the epochs, without times."""
+    """The adapter's weights, its own figures, and the figures of the epochs without times."""
     weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    own = json.loads((folder / "adapter" / "adapter_config.json").read_text())["metrics"]
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return weights, [{name: x for name, x in row.items() if name not in TIMES} for row in rows]
+    return weights, own, [{name: x for name, x in row.items() if name not in TIMES} for row in rows]
 
 
 def assert_same(folder, quiet):
-    (weights, rows), (expected, history) = outcome(folder), outcome(quiet)
-    assert rows == history
+    (weights, own, rows), (expected, metrics, history) = outcome(folder), outcome(quiet)
+    assert rows == history and own == metrics
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], x) for name, x in expected.items())
 
@@ -98,10 +102,29 @@ def test_a_run_broken_twice_ends_like_a_quiet_one(quiet, small_backbone, class_f
         train(make(small_backbone), class_folder, CONFIG, out=run, resume=True)
 
 
-def test_workers_and_their_number_change_nothing(quiet, small_backbone, class_folder, tmp_path):
-    config = TrainConfig(**CONFIG.__dict__ | {"workers": 2})
-    train(make(small_backbone), class_folder, config, out=tmp_path / "workers")
+def test_workers_and_their_number_change_nothing(quiet, small_backbone, class_folder, tmp_path, monkeypatch):
+    """Nor does another number of them after a break in the second epoch."""
+    one, two = (TrainConfig(**CONFIG.__dict__ | {"workers": count}) for count in (1, 2))
+    with monkeypatch.context() as patch, pytest.raises(Break):
+        break_at(patch, 4)
+        train(make(small_backbone), class_folder, one, out=tmp_path / "workers")
+    train(make(small_backbone), class_folder, two, out=tmp_path / "workers", resume=True)
     assert_same(tmp_path / "workers", quiet)
+
+
+def test_a_break_does_not_make_the_loop_wait_longer_than_it_took(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    """Clips that take a while, and a step that waited for them and was then lost."""
+    real = TrainClips.__getitem__
+    monkeypatch.setattr(TrainClips, "__getitem__", lambda self, i: (time.sleep(0.03), real(self, i))[1])
+    config = TrainConfig(epochs=1, batch_size=6)
+    for step in (0, 1):
+        with monkeypatch.context() as patch, pytest.raises(Break):
+            break_at(patch, step)
+            train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=step > 0)
+    (row,) = train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=True).history
+    assert row["seconds"] > 0.03 * 24 and 0.5 < row["data_wait"] < 1  # 12 clips, 6 of them three times
 
 
 def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(
@@ -130,6 +153,9 @@ def test_a_checkpoint_of_another_training_is_refused(small_backbone, class_folde
     other = TrainConfig(**CONFIG.__dict__ | {"lr": 0.5})
     with pytest.raises(ValueError, match=r"of another training: lr: 0\.01 there, 0\.5 here"):
         train(make(small_backbone), class_folder, other, out=run, resume=True)
+    with pytest.raises(ValueError, match=r"drop_path: 0\.3 there, 0\.0 here; dropout: 0\.3 there, 0\.0 here"):
+        plain = Classifier.create(small_backbone, classes=["bright", "dark"], **SSP_SMALL)
+        train(plain, class_folder, CONFIG, out=run, resume=True)
     with pytest.raises(ValueError, match="no such run folder"):
         train(make(small_backbone), class_folder, CONFIG, out=tmp_path / "none", resume=True)
 
@@ -144,6 +170,106 @@ def test_the_newest_two_checkpoints_are_kept_and_come_back(tmp_path):
     assert load_state(tmp_path / "none", pytest.fail) is None
 
 
+def test_of_two_checkpoints_of_one_step_the_later_one_is_the_newest(tmp_path):
+    """Before and after a validation. Names do not tell: they hold a hash."""
+    for k in range(8):
+        newest = save_state(tmp_path, 3, {"a": torch.tensor(k)}, {})
+        os.utime(newest, ns=(0, 10**9 * k))
+        assert found_states(tmp_path)[0][1] == newest
+    assert load_state(tmp_path, pytest.fail)[0]["a"] == 7
+
+
+def test_what_killed_processes_left_half_written_is_removed(tmp_path):
+    half = tmp_path / ".step-000000003-0123456789abcdef.safetensors.77"
+    half.write_bytes(b"half")
+    written = save_state(tmp_path, 4, {"a": torch.zeros(1)}, {})
+    assert list(tmp_path.iterdir()) == [written]
+    half.write_bytes(b"half")
+    remove_states(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def states_of(monkeypatch, run):
+    """All checkpoints that a training writes, as `comparable` has them; and what ended it."""
+    module, states = sys.modules["videossp.train"], []
+    real = module.save_state
+
+    def spy(folder, step, tensors, facts):
+        path = real(folder, step, tensors, facts)
+        states.append(comparable(*load_state(folder, pytest.fail)))
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_state", spy)
+        try:
+            run()
+        except KeyboardInterrupt:
+            return states, True
+    return states, False
+
+
+def comparable(tensors, facts):
+    """A checkpoint without its times, as bytes and JSON."""
+    rows = [{name: x for name, x in row.items() if name not in TIMES} for row in facts["history"]]
+    under_way = {name: facts["under_way"][name] for name in ("loss", "clips")}
+    plain = {name: x.numpy().tobytes() for name, x in sorted(tensors.items())}
+    return plain, json.dumps({**facts, "history": rows, "under_way": under_way})
+
+
+def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    """Two, which end at once: at each line of a validation, at some of the tensors that it swaps."""
+    config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, ema=0.5, save_minutes=0)
+    samples = read_data(class_folder)
+    members = samples.splits["train"]
+    few = Samples(samples.classes, {"train": members[::4], "val": members[1::8]}, origin=samples.origin)
+    watched = {x.__code__ for x in (Loop.validate, Loop.standing_in.__wrapped__, place)}
+    met = []
+
+    def run(at):
+        met.clear()
+
+        def line(frame, event, _):
+            if event == "line":
+                met.append((frame.f_code, frame.f_lineno))
+                if len(met) - 1 == at:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return line
+
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        sys.settrace(lambda frame, *_: line if frame.f_code in watched else None)
+        try:
+            train(make(small_backbone), few, config, out=tmp_path / "run")
+        finally:
+            sys.settrace(None)
+            torch.set_grad_enabled(True)  # a signal between no_grad and its block leaves it off
+
+    monkeypatch.setattr(sys.modules["videossp.train"], "write_results", lambda *_: None)
+    passed, _ = states_of(monkeypatch, lambda: run(None))
+    lines = {where: i for i, where in enumerate(met) if where[0] is not place.__code__}
+    swaps = [i for i, (code, _) in enumerate(met) if code is place.__code__]
+    assert len(passed) == 3 and len(lines) > 20 and len(swaps) > 400
+    for at in [*lines.values(), *swaps[:: len(swaps) // 12]]:
+        states, interrupted = states_of(monkeypatch, lambda at=at: run(at))
+        assert interrupted and all(state in passed for state in states), met[-1]
+
+
+def forks(monkeypatch):
+    """What starts a function in a process of its own, forked from one that has everything loaded."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the server finds `warmed`
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warmed"])
+
+    def start(function, *arguments):
+        process = context.Process(target=function, args=arguments)
+        process.start()
+        return process
+
+    return start
+
+
 def child(backbone, data, out, config):
     """A training in a process of its own."""
     torch.set_num_threads(2)
@@ -153,81 +279,77 @@ def child(backbone, data, out, config):
 
 def test_twenty_kills_at_random_moments_change_nothing(small_backbone, class_folder, tmp_path, monkeypatch):
     """SIGKILL: nothing can be tidied up. Files half written, a lock held, an epoch half validated."""
+    fork = forks(monkeypatch)
     config = TrainConfig(**CONFIG.__dict__ | {"epochs": 16})
-    train(make(small_backbone), class_folder, config, out=tmp_path / "quiet")
+    quiet = fork(child, small_backbone, class_folder, tmp_path / "quiet", config)  # meanwhile
     run, rng = tmp_path / "run", random.Random(0)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the fork server finds `warmed`
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warmed"])
-
-    def start():
-        process = context.Process(target=child, args=(small_backbone, class_folder, run, config))
-        process.start()
-        return process
 
     def step():
         return max((step for step, _ in found_states(run / "checkpoints")), default=0)
 
-    for _ in range(20):  # after 0 to 3 of the 48 steps, and then at any moment of the next ones
-        process, goal, deadline = start(), step() + rng.randrange(4), time.monotonic() + 60
+    for _ in range(20):  # after 0 to 2 of the 48 steps, and then at any moment of the next ones
+        process = fork(child, small_backbone, class_folder, run, config)
+        goal, deadline = step() + rng.randrange(3), time.monotonic() + 60
         while step() < goal and time.monotonic() < deadline:
             time.sleep(0.001)
-        process.join(rng.uniform(0, 0.2))
+        process.join(rng.uniform(0, 0.15))
         assert process.is_alive(), "the run ended before it was killed often enough"
         process.kill()
         process.join()
     assert step() > 10
-    process = start()
-    process.join(120)
-    assert process.exitcode == 0
+    last = fork(child, small_backbone, class_folder, run, config)
+    for process in (last, quiet):
+        process.join(120)
+        assert process.exitcode == 0
     assert_same(run, tmp_path / "quiet")
-
-
-PROCESSES = """
-import json, sys
-sys.path, out, data, settings = json.loads(sys.argv[1])
-import warmed, torch
-from videossp.plan import TrainConfig
-from videossp.train import train
-from test_resume import plain
-torch.set_num_threads(1)
-train(plain("videomamba_small_test"), data, TrainConfig(**settings), out=out)
-"""
+    assert not list((run / "checkpoints").iterdir())
 
 
 def plain(backbone):
     return Classifier.create(backbone, classes=["bright", "dark"], drop_path=0.3, **SSP_SMALL)
 
 
-def together(processes, out, data, settings):
-    """The run by several gloo processes, as torchrun starts them."""
-    job = json.dumps([[str(Path(__file__).parent), *sys.path], str(out), str(data), settings])
+def one_of(rank, processes, port, out, data, settings):
+    """One of several gloo processes, as torchrun starts them; what it could not decode goes into a file."""
+    os.environ |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "1"}
+    run = train(plain("videomamba_small_test"), data, TrainConfig(**settings), out=out)
+    out.with_name(f"failures{rank}").write_text(json.dumps(run.failures))
+
+
+def test_two_processes_train_evaluate_and_fail_like_one(small_backbone, class_folder, tmp_path, monkeypatch):
+    """15 training videos in steps of 4, one of them no video: the second process has a batch less."""
+    fork = forks(monkeypatch)
+    data = tmp_path / "data"
+    shutil.copytree(class_folder / "train", data)
+    (data / "dark" / "broken.mp4").write_bytes(b"no video")
+    settings = {"epochs": 2, "lr": 1e-2, "seed": 3, "val_share": 0.15, "mixup": 0.5, "num_sample": 2}
+    settings |= {"batch_size": 2, "on_error": "skip"}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    group = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESSES, job],
-            env={**os.environ, **group, "RANK": str(k), "LOCAL_RANK": str(k), "ACCELERATE_USE_CPU": "1"},
-        )
-        for k in range(processes)
-    ]
-    assert [child.wait(timeout=180) for child in children] == [0] * processes
-
-
-def test_two_processes_train_and_evaluate_like_one(small_backbone, class_folder, tmp_path):
-    """14 training videos in steps of 4: the last has two, and the second process none of them."""
-    settings = {"epochs": 2, "lr": 1e-2, "seed": 3, "val_share": 0.15, "mixup": 0.5, "num_sample": 2}
+        port = probe.getsockname()[1]
+    ranks = [fork(one_of, rank, 2, port, tmp_path / "two", data, settings) for rank in range(2)]
     torch.set_num_threads(1)
-    one = TrainConfig(**settings, batch_size=2, accumulate=2)
-    train(plain(small_backbone), class_folder, one, out=tmp_path / "one")
-    together(2, tmp_path / "two", class_folder, {**settings, "batch_size": 2})
-    (weights, rows), (expected, history) = outcome(tmp_path / "two"), outcome(tmp_path / "one")
+    one = TrainConfig(**settings, accumulate=2)
+    failures = train(plain(small_backbone), data, one, out=tmp_path / "one").failures
+    for process in ranks:
+        process.join(180)
+        assert process.exitcode == 0
+    (weights, own, rows), (expected, metrics, history) = outcome(tmp_path / "two"), outcome(tmp_path / "one")
+    assert own.keys() == metrics.keys() and len(rows) == len(history) == 2
     for row, wanted in zip(rows, history, strict=True):
         assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
         assert row["val_loss"] == pytest.approx(wanted["val_loss"], rel=1e-4)
         assert row["val_top1"] == wanted["val_top1"]
     for name, x in expected.items():
         torch.testing.assert_close(weights[name], x, rtol=1e-3, atol=1e-4)
-    assert (tmp_path / "two" / "report.html").is_file()
+    assert "dark/broken.mp4" in (tmp_path / "two" / "report.html").read_text()
+    assert list(failures) == ["dark/broken.mp4"]
+    assert all(json.loads((tmp_path / f"failures{rank}").read_text()) == failures for rank in range(2))
+
+
+def test_processes_that_do_not_stand_together_are_refused(small_backbone, class_folder, monkeypatch):
+    """As where one of them does not see the run folder, and would start from the beginning."""
+    monkeypatch.setattr(Loop, "_from_all", lambda self, own: [own, {**own, "step": 4}])
+    with pytest.raises(ValueError, match="process 1 differs from process 0 in step: each must see the same"):
+        train(make(small_backbone), class_folder, CONFIG)

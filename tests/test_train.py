@@ -11,6 +11,7 @@ import yaml
 
 import videossp
 from conftest import SSP_SMALL, write_video
+from videossp.batches import epoch_order
 from videossp.classifier import Classifier
 from videossp.datasets import Sample, Samples, read_data
 from videossp.plan import TrainConfig
@@ -201,3 +202,68 @@ def test_validation_takes_one_central_view_whatever_the_test_views(small_backbon
 def test_the_share_of_time_that_waits_for_data_is_told(small_backbone, class_folder):
     (row,) = train(make(small_backbone), class_folder, TrainConfig(epochs=1, batch_size=4)).history
     assert 0 < row["data_wait"] < 1
+
+
+def test_the_moving_average_is_validated_and_the_weights_that_train_stay_what_they_were(
+    small_backbone, class_folder, monkeypatch
+):
+    """a_0 = w_0, a_k = d a_{k-1} + (1 - d) w_k, in float64 of what is there after each step."""
+    classifier, decay = make(small_backbone), 0.7
+
+    def weights():
+        return {name: x.detach().double() for name, x in classifier.tuned().items()}
+
+    average, trained, validated = weights(), [], 0
+    module, step, evaluate = sys.modules["videossp.loop"], torch.optim.AdamW.step, videossp.evaluate
+
+    def spy_on_step(self):
+        if trained:
+            assert all(torch.equal(x, trained[-1][name]) for name, x in weights().items())
+        step(self)
+        trained.append(weights())
+        for name, x in trained[-1].items():
+            average[name] = decay * average[name] + (1 - decay) * x
+
+    def spy_on_evaluate(*args, **kwargs):
+        nonlocal validated
+        validated += 1
+        for name, x in weights().items():
+            torch.testing.assert_close(x, average[name], rtol=1e-5, atol=1e-7)
+        assert any(not torch.equal(x, trained[-1][name]) for name, x in weights().items())
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy_on_step)
+    monkeypatch.setattr(module, "evaluate", spy_on_evaluate)
+    train(classifier, class_folder, TrainConfig(**QUICK.__dict__ | {"ema": decay}))
+    assert len(trained) == 9 and validated == 3
+
+
+def test_an_unknown_tracker_is_one_line_and_leaves_nothing(small_backbone, class_folder, tmp_path):
+    config = TrainConfig(**QUICK.__dict__ | {"trackers": ("tensorbored",)})
+    with pytest.raises(
+        ValueError, match=r"^Unsupported logging capability: tensorbored\. Choose between .+$"
+    ):
+        train(make(small_backbone), class_folder, config, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_between_the_ends_of_epochs_a_checkpoint_is_written_after_save_minutes_only(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    module, written = sys.modules["videossp.train"], []
+    monkeypatch.setattr(module, "save_state", lambda folder, step, *rest: written.append(step))
+    for minutes in (1000, 0):
+        config = TrainConfig(epochs=2, batch_size=4, save_minutes=minutes)
+        train(make(small_backbone), class_folder, config, out=tmp_path / str(minutes))
+    rare, often = written[:4], written[4:]
+    assert rare == [3, 3, 6, 6]  # before and after each validation
+    assert often == [1, 2, 3, 3, 3, 4, 5, 6, 6, 6]
+
+
+def test_the_order_of_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone():
+    orders = {(seed, epoch): tuple(epoch_order(20, seed, epoch)) for seed in range(3) for epoch in range(3)}
+    assert all(sorted(order) == list(range(20)) for order in orders.values())
+    assert len(set(orders.values())) == 9
+    torch.manual_seed(7)
+    torch.rand(3)  # whatever else is drawn
+    assert all(tuple(epoch_order(20, *key)) == order for key, order in orders.items())

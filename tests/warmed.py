@@ -1,8 +1,10 @@
-"""What the fork server of test_resume.py imports: its children find the kernels loaded."""
+"""What the fork server of test_resume.py imports: its children find the kernels and the libraries loaded."""
 
+import kornia  # noqa: F401
 import pytest  # noqa: F401
 import torch
 
+import test_resume  # noqa: F401
 import videossp.train  # noqa: F401
 from conftest import SMALL, SSP_SMALL
 from videossp.classifier import Classifier

@@ -134,7 +134,7 @@ class Loop:
                     try:
                         self.save()
                     except Exception as fault:  # what ended the training is to be told, not this
-                        self.messages.say(f"the state cannot be saved: {fault or type(fault).__name__}")
+                        self.messages.say(f"the state cannot be saved: {str(fault) or type(fault).__name__}")
                 if stop.asked and isinstance(error, Lost):  # who signals a whole group ends what is lost, too
                     raise KeyboardInterrupt from error
                 raise
@@ -285,7 +285,8 @@ class Loop:
         count = self.skipped + 1
         self._oddity = line = f"step {self.step + 1} (epoch {epoch + 1}): not finite: {reason}"
         if count > self.config.max_skipped:
-            raise Diverged(f"{line}; {count} steps were not finite; {self._advice()}")
+            were = "step was" if count == 1 else "steps were"
+            raise Diverged(f"{line}; {count} {were} not finite; {self._advice()}")
         self.messages.say(f"{line}; skipped ({count} of at most {self.config.max_skipped})")
 
     def _advice(self) -> str:
