@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import yaml
+from safetensors import safe_open
 
 from conftest import SMALL, SSP_SMALL, write_video
 from videossp.classifier import Classifier
@@ -42,6 +44,26 @@ def run_folder(call, small_backbone, class_folder, tmp_path):
     assert summary["run"] == str(out) and summary["val_top1"] == 1.0
     assert "RANDOM weights" in stderr and "epoch 3/3" in stderr
     return out
+
+
+def test_a_training_ends_with_a_table_of_what_came_of_it(call, small_backbone, class_folder, tmp_path):
+    data, out = tmp_path / "clips", tmp_path / "run"
+    shutil.copytree(class_folder, data)
+    (data / "train" / "dark" / "broken.mp4").write_text("no video")
+    settings = ["--epochs", 2, "--batch-size", 4, "--on-error", "skip", "--lr", 0.01, "--out", out]
+    code, stdout, stderr = call("train", data, "--backbone", small_backbone, *FLAGS, *settings)
+    assert code == 0 and "learning rate 0.01" in stderr
+    table = {line[:20].strip(): line[20:] for line in stdout.splitlines()}
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    best = max(rows, key=lambda row: (row["val_top1"], -row["val_loss"]))
+    with safe_open(out / "adapter" / "adapter_model.safetensors", "pt") as file:
+        tuned = sum(np.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    assert table["weights"].startswith(f"{tuned:,.0f} of ")
+    assert table["best epoch"].startswith(f"{best['epoch']} of 2,")
+    assert table["validation"].startswith(f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy ")
+    assert table["videos not decoded"] == "train/dark/broken.mp4"
+    assert table["time"].startswith(f"{sum(row['seconds'] for row in rows):.0f} s without validation, ")
+    assert str(out / "adapter") in table["run folder"] and (out / "adapter").is_dir()
 
 
 def test_train_eval_predict_from_one_end_to_the_other(call, run_folder, class_folder, tmp_path):

@@ -37,9 +37,11 @@ def make(backbone):
 def spoil(monkeypatch, *steps):
     """The loss of these steps is not a number."""
     real = Loop.loss
-    monkeypatch.setattr(
-        Loop, "loss", lambda self, batch, i: real(self, batch, i) * (np.nan if self.step in steps else 1)
-    )
+
+    def loss(self, batch, number):
+        return real(self, batch, number) * (np.nan if self.state.step in steps else 1)
+
+    monkeypatch.setattr(Loop, "loss", loss)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_said(small_backbone, class_folder, monkeypatch, capsys):
@@ -92,7 +94,7 @@ def test_weights_that_the_last_step_spoils_are_not_what_a_run_ends_with(
 def test_a_gradient_that_is_not_finite_is_named(small_backbone, class_folder, monkeypatch, capsys):
     classifier = make(small_backbone)
     weight = classifier.head.linear.weight
-    weight.register_hook(lambda x: x * (np.inf if loops[0].step == 0 else 1))
+    weight.register_hook(lambda x: x * (np.inf if loops[0].state.step == 0 else 1))
     loops, real = [], Loop.run
     monkeypatch.setattr(Loop, "run", lambda self, save: (loops.append(self), real(self, save))[1])
     train(classifier, class_folder, CONFIG, progress=True)
@@ -156,7 +158,7 @@ def in_step_5(monkeypatch, act):
     real = Loop.loss
 
     def loss(self, batch, number):
-        if self.step == 4:
+        if self.state.step == 4:
             act()
         return real(self, batch, number)
 
@@ -246,10 +248,10 @@ def limited(kind, arguments, said):
     real = Loop.one_step
 
     def one_step(self, *rest):
-        if self.step == 4 and kind == "disk":
+        if self.state.step == 4 and kind == "disk":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        elif self.step == 4:
+        elif self.state.step == 4:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, used + 2**20))
             torch.empty(2**28)
@@ -290,7 +292,7 @@ def test_a_signal_ends_the_run_after_the_step_and_it_goes_on(
     real = Loop.loss
 
     def loss(self, batch, i):
-        if self.step == 1:
+        if self.state.step == 1:
             os.kill(os.getpid(), number)
         return real(self, batch, i)
 

@@ -19,14 +19,14 @@ ROWS = [
     {"loop"},
     {"run", "comparison", "optimizer", "checks", "batches"},
     {"plan"},
-    {"report"},
+    {"report", "trainstate"},
     {"evaluate", "official", "features"},
     {"classifier"},
     {"clips", "probe", "adapter", "source", "head"},
     {"datasets", "augment"},
     {"checkpoint", "methods"},
     {"videomamba", "video"},
-    {"tuner", "state", "faults", "messages", "stop"},
+    {"tuner", "state", "faults", "messages", "stop", "team"},
     {"ops", "tokens", "process", "files"},
 ]
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -217,7 +217,7 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing(
     assert main(["train", str(class_folder), *flags, "--lr", "0.5", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "12 videos to train, 4 to validate" in out and "10 epochs of 3 steps" in out
-    assert "learning rate 0.00781: 0.5 x 4 clips per step / 256" in out and "test views" not in out
+    assert "learning rate 0.00781 = 0.5 x 4 clips per step / 256" in out and "test views" not in out
     assert main(["train", str(class_folder), *flags, "--views", "[8,3]", "--dry-run"]) == 0
     assert "4 frames, uniform; test views (segments x crops) 8 x 3" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

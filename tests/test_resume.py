@@ -22,7 +22,9 @@ from videossp.datasets import Samples, read_data
 from videossp.loop import Loop
 from videossp.plan import TrainConfig
 from videossp.state import found_states, load_state, remove_states, save_state
+from videossp.team import Team
 from videossp.train import train
+from videossp.trainstate import TrainState
 
 # All that is drawn or accumulated over steps: dropout, stochastic depth, mixing, averaging, batches.
 CONFIG = TrainConfig(
@@ -79,7 +81,7 @@ def break_at(monkeypatch, step):
     real = Loop.loss
 
     def loss(self, batch, number):
-        if self.step == step:
+        if self.state.step == step:
             raise Break
         return real(self, batch, number)
 
@@ -224,7 +226,8 @@ def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
     samples = read_data(class_folder)
     members = samples.splits["train"]
     few = Samples(samples.classes, {"train": members[::4], "val": members[1::8]}, origin=samples.origin)
-    watched = {x.__code__ for x in (Loop.validate, Loop.standing_in.__wrapped__, place)}
+    changes = TrainState.standing_in.__wrapped__, TrainState.changing.__wrapped__, TrainState.end_epoch
+    watched = {x.__code__ for x in (Loop.validate, *changes, place)}
     met = []
 
     def run(at):
@@ -350,6 +353,6 @@ def test_two_processes_train_evaluate_and_fail_like_one(small_backbone, class_fo
 
 def test_processes_that_do_not_stand_together_are_refused(small_backbone, class_folder, monkeypatch):
     """As where one of them does not see the run folder, and would start from the beginning."""
-    monkeypatch.setattr(Loop, "_from_all", lambda self, own: [own, {**own, "step": 4}])
+    monkeypatch.setattr(Team, "from_all", lambda self, own: [own, {**own, "step": 4}])
     with pytest.raises(ValueError, match="process 1 differs from process 0 in step: each must see the same"):
         train(make(small_backbone), class_folder, CONFIG)

@@ -267,10 +267,8 @@ def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[
     if form.sampling != "uniform" or form.views != (1, 1):
         views = "{} x {}".format(*form.views)
         lines.append(f"{form.frames} frames, {form.sampling}; test views (segments x crops) {views}")
-    if config.scale_lr:
-        lines.append(
-            f"learning rate {plan.lr:.3g}: {config.lr:g} x {plan.clips_per_step} clips per step / 256"
-        )
+    rule = f" = {config.lr:g} x {plan.clips_per_step} clips per step / 256" if config.scale_lr else ""
+    lines.append(f"learning rate {plan.lr:.3g}{rule}")
     if changed:
         lines.append(", ".join(f"{name} {value}" for name, value in changed.items()))
     return lines + [f"note: {x}" for x in plan.warnings]

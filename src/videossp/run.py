@@ -1,12 +1,13 @@
 """`Run`, what came of a training, and the folder it leaves."""
 
 import csv
+import hashlib
 import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from videossp.classifier import Classifier
 from videossp.datasets import Sample
 from videossp.evaluate import Evaluation
 from videossp.files import held, replace_file
+from videossp.plan import Plan, TrainConfig
 from videossp.report import draw_confusion, draw_curves, write_page
 
 CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
@@ -69,6 +71,29 @@ def claim_run(folder: Path) -> Iterator[None]:
         raise ValueError(f"{folder}: no such run folder")
     with held(folder / ".lock", f"{folder}: another process trains in it"):
         yield
+
+
+def settings_of(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict[str, Any]:
+    """What a checkpoint belongs to: it may be gone on from only where all of this is the same."""
+    free = ("workers", "timeout", "features", "save_minutes", "on_error", "max_skipped", "trackers")
+    return {
+        **{name: x for name, x in asdict(config).items() if name not in free},
+        "clips_per_step": plan.clips_per_step,
+        "method": classifier.method,
+        "options": classifier.options,
+        "drop_path": classifier.backbone.drop_path,
+        "dropout": classifier.head.dropout.p,
+        "clip": asdict(classifier.form),
+        "classes": classifier.classes,
+        "backbone_sha256": classifier.sha256,
+        "training_videos": fingerprint(plan.training),
+        "validation_videos": fingerprint(plan.validation),
+    }
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """sha256 of names and labels, in order."""
+    return hashlib.sha256("\n".join(f"{x.name} {x.label}" for x in samples).encode()).hexdigest()
 
 
 def check_settings(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
@@ -165,13 +190,28 @@ def write_results(folder: Path, classifier: Classifier, run: Run) -> None:
     curves, confusion = folder / "curves.png", folder / "confusion.png"
     draw_curves(run.history, curves)
     draw_confusion(run.validation, confusion)
-    facts = {
-        "backbone": classifier.source.weights or classifier.source.name,
-        "method": f"{classifier.method} {classifier.options or ''}",
-        "best epoch": f"{run.best['epoch']} of {len(run.history)}, chosen on validation",
-        "validation top-1": f"{100 * run.best['val_top1']:.1f} %",
-        "mean class accuracy": f"{100 * run.best['val_mean_class_accuracy']:.1f} %",
-        "videos not decoded": ", ".join(run.failures) or "none",
-        "time": f"{run.seconds:.0f} s, without validation",
-    }
+    facts = facts_of(classifier, run)
+    if classifier.options:
+        facts["options"] = ", ".join(f"{name} {value}" for name, value in classifier.options.items())
     write_page(folder, f"{folder.name}: {classifier.method}", facts, [curves, confusion])
+
+
+def facts_of(classifier: Classifier, run: Run) -> dict[str, str]:
+    """What came of a training, as the table that ends it and its page say it."""
+    best, skipped, validation = run.best, run.history[-1]["skipped_steps"], run.validation
+    tuned, whole = (
+        sum(x.numel() for x in xs) for xs in (classifier.tuned().values(), classifier.parameters())
+    )
+    clips = sum(row["seconds"] / row["seconds_per_clip"] for row in run.history)
+    return {
+        "backbone": classifier.source.weights or classifier.source.name,
+        "method": classifier.method,
+        "weights": f"{tuned:,} of {whole:,} trained",
+        "best epoch": f"{best['epoch']} of {len(run.history)}, chosen on validation",
+        "validation": f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy "
+        f"{100 * best['val_mean_class_accuracy']:.1f} % on {len(validation.samples)} videos",
+        "time": f"{run.seconds:.0f} s without validation, {run.seconds / clips:.2g} s a clip, "
+        f"{100 * run.data_wait:.0f} % of it waiting for clips",
+        **({"steps skipped": f"{skipped}, not finite"} if skipped else {}),
+        **({"videos not decoded": ", ".join(run.failures)} if run.failures else {}),
+    }

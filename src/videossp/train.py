@@ -79,25 +79,26 @@ def train(
         classifier.to(accelerator.device).to_precision(config.precision)
 
         loop = Loop(classifier, plan, config, accelerator, messages)
+        state = loop.state
         written = 0  # the epoch whose weights are in the adapter folder
 
         def save() -> None:
             nonlocal written
             if folder is None:
                 return
-            tensors, facts = loop.state()
-            if loop.best and loop.best["epoch"] != written:
-                with loop.standing_in(loop.best_weights):
+            tensors, facts = state.pack()
+            if state.best and state.best["epoch"] != written:
+                with state.standing_in(state.best_weights):
                     classifier.save(folder / "adapter")
-                written = loop.best["epoch"]
-            write_history(folder, loop.history)
-            save_state(folder / CHECKPOINTS, loop.step, tensors, {**facts, "settings": loop.settings()})
+                written = state.best["epoch"]
+            write_history(folder, state.history)
+            save_state(folder / CHECKPOINTS, state.step, tensors, {**facts, "settings": loop.settings})
 
         if folder and resume and (found := load_state(folder / CHECKPOINTS, messages.say)):
             tensors, facts = found
-            check_settings(folder, facts["settings"], loop.settings())
-            loop.restore(tensors, facts)
-            messages.say(f"{folder}: goes on after step {loop.step}")
+            check_settings(folder, facts["settings"], loop.settings)
+            state.unpack(tensors, facts, plan.validation)
+            messages.say(f"{folder}: goes on after step {state.step}")
         elif folder and accelerator.is_main_process:
             refuse_finished(folder, config.epochs)
             write_setup(folder, classifier, samples.origin, asdict(config), plan.training, plan.validation)
@@ -113,11 +114,11 @@ def train(
             settings = {name: str(value) for name, value in asdict(config).items()}
             accelerator.init_trackers(folder.name if folder else "videossp", settings)
         loop.run(save)
-        assert loop.best is not None and loop.kept is not None  # epochs >= 1
+        assert state.best is not None and state.kept is not None  # epochs >= 1
         accelerator.end_training()
-        place(classifier, loop.best_weights)
+        place(classifier, state.best_weights)
         classifier.eval()
-        run = Run(loop.history, loop.best, loop.kept, loop.failures)
+        run = Run(state.history, state.best, state.kept, state.failures)
         if folder and accelerator.is_main_process:
             write_results(folder, classifier, run)
             remove_states(folder / CHECKPOINTS)

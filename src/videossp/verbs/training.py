@@ -17,6 +17,7 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     from videossp.classifier import Classifier
     from videossp.methods import METHODS
     from videossp.plan import TrainConfig, expected_samples, make_plan, plan_lines, summary, surprises
+    from videossp.run import facts_of
     from videossp.train import train as run_training
 
     add_training(parser, out="run folder to write (default: the next free runs/DATA-METHOD-N)")
@@ -74,12 +75,8 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                 say(f"interrupted; videossp train --resume {out} goes on{best}")
                 return INTERRUPTED
         facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
-        lines = [
-            f"best epoch {result.best['epoch']}: validation top-1 {100 * result.best['val_top1']:.1f} %, "
-            f"{result.seconds:.0f} s of training, {100 * result.data_wait:.0f} % of it waiting for clips",
-            f"run folder {out}, adapter {out / 'adapter'}",
-        ]
-        return show(args, facts, lines)
+        table = facts_of(classifier, result) | {"run folder": f"{out}, adapter {out / 'adapter'}"}
+        return show(args, facts, [f"{name:20}{value}" for name, value in table.items()])
 
     return run
 

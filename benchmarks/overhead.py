@@ -1,0 +1,87 @@
+"""What the training loop costs beside what it is there for: model, loss, backward and optimiser.
+
+    python benchmarks/overhead.py [--clips 64] [--epochs 2]
+
+SSP on clips of 10 s, 340 x 256 (those of decode.py), 8 frames of 112 px, 8 clips a step, in a run folder with
+its checkpoints. Computing is what forward, loss, backward and AdamW take. Waiting is for clips: decoded in the
+training process (0 workers), or ahead of it in another one, which takes one of the cores meanwhile. The rest
+is the loop itself: order, batches, checks for what is not finite, sums, figures, bar, checkpoints.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from videossp import prepare_process
+
+prepare_process()  # before torch is loaded
+
+import torch  # noqa: E402
+from decode import encode  # noqa: E402
+
+from videossp import Classifier, TrainConfig, train  # noqa: E402
+from videossp.bench import show  # noqa: E402
+from videossp.datasets import Sample, Samples  # noqa: E402
+from videossp.loop import Loop  # noqa: E402
+
+spent = Counter()
+
+
+def timed(owner, name, account):
+    """Let every call of a function add its seconds to an account."""
+    real = getattr(owner, name)
+
+    def call(*args, **kwargs):
+        started = time.perf_counter()
+        try:
+            return real(*args, **kwargs)
+        finally:
+            spent[account] += time.perf_counter() - started
+
+    setattr(owner, name, call)
+
+
+def measure(backbone, data, workers, epochs, out):
+    """Print where the time of the steps goes."""
+    for count in (1, epochs):  # the first run compiles kernels and fills caches
+        spent.clear()
+        shutil.rmtree(out, ignore_errors=True)
+        classifier = Classifier.create(backbone, classes=data.classes, size=112)
+        run = train(classifier, data, TrainConfig(epochs=count, batch_size=8, workers=workers), out=out)
+    steps = epochs * -(-len(data.splits["train"]) // 8)
+    # Each epoch ends with two checkpoints, one before its validation and one after it.
+    whole, waited = spent["epochs"] + spent["checkpoints"], run.data_wait * run.seconds
+    rest = whole - spent["computing"] - waited
+    print(
+        f"{backbone:16} {workers} workers: step {show(whole / steps):>8}, computing"
+        f" {spent['computing'] / whole:6.1%}, waiting {waited / whole:6.1%}, loop {rest / whole:6.2%}"
+        f" (checkpoints {spent['checkpoints'] / whole:.2%})",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=64, help="training clips per epoch")
+    parser.add_argument("--epochs", type=int, default=2)
+    args = parser.parse_args()
+    for owner, name in ((Loop, "loss"), (torch.Tensor, "backward"), (torch.optim.AdamW, "step")):
+        timed(owner, name, "computing")
+    timed(Loop, "train_epoch", "epochs")
+    timed(Loop, "save", "checkpoints")
+    with tempfile.TemporaryDirectory() as folder:
+        first = Path(folder) / "0.mp4"
+        encode(first, 256, 340, 250)
+        paths = [first, *(shutil.copy(first, first.with_name(f"{i}.mp4")) for i in range(1, args.clips))]
+        samples = [Sample(str(path), path.name, i % 2) for i, path in enumerate(paths)]
+        data = Samples(("a", "b"), {"train": samples, "val": samples[:2]})
+        for backbone in ("videomamba_tiny", "videomamba_small"):
+            for workers in (0, 1):
+                measure(backbone, data, workers, args.epochs, Path(folder) / "run")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""`Team`: what the processes of a training tell each other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class Team:
+    """One process, or several that compute the same training together.
+
+    Attributes:
+        rank: this process, from 0.
+        size: how many there are.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.rank, self.size = accelerator.process_index, accelerator.num_processes
+
+    def share(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite these with those of the first process."""
+        if self.size > 1:
+            for x in tensors:
+                distributed.broadcast(x.data, 0)
+
+    def sum(self, *values: float) -> list[float]:
+        """Sums over the processes."""
+        if self.size == 1:
+            return list(values)
+        mine = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        summed: list[float] = self.accelerator.reduce(mine, "sum").tolist()
+        return summed
+
+    def sum_gradients(self, tensors: Sequence[Tensor]) -> None:
+        """Sum the gradients over the processes; one that has none has a share of zero."""
+        if self.size == 1:
+            return
+        for x in tensors:
+            x.grad = torch.zeros_like(x) if x.grad is None else x.grad
+        gradients = [x.grad for x in tensors if x.grad is not None]
+        flat = self.accelerator.reduce(torch.cat([x.flatten() for x in gradients]), "sum")
+        for gradient, part in zip(gradients, flat.split([x.numel() for x in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def from_all(self, own: Any) -> list[Any]:
+        """What each process has, in the order of the processes."""
+        parts = [own] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(parts, own)
+        return parts
+
+    def agree(self, facts: Mapping[str, Any]) -> None:
+        """Refuse to train where a process differs from the first in one of these.
+
+        Raises:
+            ValueError: names the process and what differs.
+        """
+        first, *others = self.from_all(facts)
+        for rank, other in enumerate(others, 1):
+            odd = [name for name, x in other.items() if x != first[name]]
+            if odd:
+                raise ValueError(
+                    f"process {rank} differs from process 0 in {', '.join(odd)}: "
+                    "each must see the same data and run folder"
+                )
