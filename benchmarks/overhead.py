@@ -3,9 +3,9 @@
     python benchmarks/overhead.py [--clips 64] [--epochs 2]
 
 SSP on clips of 10 s, 340 x 256 (those of decode.py), 8 frames of 112 px, 8 clips a step, in a run folder with
-its checkpoints. Computing is what forward, loss, backward and AdamW take. Waiting is for clips: decoded in the
-training process (0 workers), or ahead of it in another one, which takes one of the cores meanwhile. The rest
-is the loop itself: order, batches, checks for what is not finite, sums, figures, bar, checkpoints.
+its checkpoints. Computing is what forward, loss, backward and AdamW take. Waiting is for clips: decoded in
+the training process (0 workers), or ahead of it in another one, which takes one of the cores meanwhile. The
+rest is the loop itself: order, batches, checks for what is not finite, sums, figures, bar, checkpoints.
 """
 
 import argparse

@@ -75,6 +75,8 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                 say(f"interrupted; videossp train --resume {out} goes on{best}")
                 return INTERRUPTED
         facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
+        if result.data_wait > 0.2 and not config.workers:
+            say(f"{100 * result.data_wait:.0f} % of the time went into decoding; --workers 1 decodes ahead")
         table = facts_of(classifier, result) | {"run folder": f"{out}, adapter {out / 'adapter'}"}
         return show(args, facts, [f"{name:20}{value}" for name, value in table.items()])
 
