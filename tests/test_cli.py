@@ -72,7 +72,12 @@ def test_train_eval_predict_from_one_end_to_the_other(call, run_folder, class_fo
     assert code == 0 and result["top1"] == 1.0 and result["views"] == "2 x 3" and result["split"] == "test"
     assert result["confusion"] == [[4, 0], [0, 4]]
     picture = tmp_path / "confusion.png"
-    code, stdout, _ = call("eval", run_folder, class_folder, "--split", "train", "--confusion", picture)
+    flags = ["--split", "train", "--confusion", picture, "--report", tmp_path / "page.html"]
+    code, stdout, _ = call("eval", run_folder, class_folder, *flags)
+    assert "top-1 100.0 %" in (tmp_path / "page.html").read_text()
+    for flag in ("--confusion", "--report"):
+        code_, _, said = call("eval", run_folder, class_folder, flag, tmp_path / "no" / "page.html")
+        assert code_ == 2 and "in a folder that exists" in said
     assert code == 0 and "top-1 100.0 %" in stdout and "confusion matrix" in stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     videos = class_folder / "test" / "dark"

@@ -24,8 +24,8 @@ from videossp.compare import compare, differences
 from videossp.comparison import STUDENT, Comparison, student, wilson
 from videossp.datasets import read_data
 from videossp.methods import METHODS
+from videossp.pictures import draw_comparison
 from videossp.plan import TrainConfig
-from videossp.report import draw_comparison
 from videossp.tuner import Tuner
 
 QUICK = TrainConfig(epochs=1, batch_size=8, lr=1e-2)
@@ -437,7 +437,7 @@ def test_a_comparison_without_a_name_gets_the_next_free_number(
 
 
 def test_the_names_of_close_points_do_not_overlap(tmp_path, monkeypatch):
-    module, boxes = __import__("videossp.report", fromlist=["report"]), []
+    module, boxes = __import__("videossp.pictures", fromlist=["pictures"]), []
     real = module.place_name
 
     def spy(*arguments, **things):

@@ -201,7 +201,7 @@ def test_labels_are_matched_by_class_name():
 
 
 def test_the_picture_takes_any_class_name(tmp_path):
-    from videossp.report import draw_confusion
+    from videossp.pictures import draw_confusion
 
     samples = (Sample("/0", "0", 0), Sample("/1", "1", 1))
     result = Evaluation(("$_$", "<a>_{b"), samples, torch.eye(2)[:, None], {}, (1, 1))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videossp.files import replace_file
-from videossp.report import draw_comparison
+from videossp.pictures import draw_comparison
 
 RESULTS = "results.json"
 FIGURES = (

@@ -72,12 +72,20 @@ class Evaluation:
         hits = multiclass_accuracy(scores, labels, len(self.classes), average="micro", top_k=k)
         return hits.item() * len(labels) / len(self.samples)
 
+    @cached_property
+    def counts(self) -> Tensor:
+        """(classes,): videos of each class."""
+        return self._labels.bincount(minlength=len(self.classes))
+
+    @cached_property
+    def class_accuracy(self) -> Tensor:
+        """(classes,): top-1 accuracy of each class; nan where none occurs."""
+        return self.confusion.diag() / self.counts
+
     @property
     def mean_class_accuracy(self) -> float:
         """Mean over the classes that occur of their top-1 accuracy."""
-        videos = self._labels.bincount(minlength=len(self.classes))
-        occur = videos > 0
-        return (self.confusion.diag()[occur] / videos[occur]).mean().item()
+        return self.class_accuracy[self.counts > 0].mean().item()
 
     @property
     def loss(self) -> float:

@@ -1,158 +1,108 @@
-"""Pictures and a page of what a run did."""
+"""`write_report`: one page that shows what a training or an evaluation gave, in a file that can be sent."""
 
 import base64
 import html
-import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.path import Path as Line
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
-
+from videossp.clips import ClipFormat, read_views
 from videossp.evaluate import Evaluation
+from videossp.files import replace_file
+from videossp.pictures import draw_classes, draw_confusion, draw_curves, draw_strip
+from videossp.video import DataError, read_video
+
+STRIPS = 6  # right and wrong predictions shown
+MOST = 60  # classes beyond which bars say nothing
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+th, td { text-align: left; padding: .1rem 2rem .1rem 0; vertical-align: top } th { font-weight: 600 }
+img { max-width: 100%; display: block } figure { margin: 1rem 0 } figcaption { margin-bottom: .2rem }
+.strip { width: 100%; image-rendering: auto } .right { color: #176b2c } .wrong { color: #a3181d }
+"""
 
 
-def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Training loss and validation accuracy by epoch, as a PNG."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in history]
-    left.plot(epochs, [row["loss"] for row in history], marker=".")
-    left.set(xlabel="epoch", ylabel="training loss (nats)", ylim=(0, None))
-    right.plot(epochs, [100 * row["val_top1"] for row in history], marker=".", color="tab:green")
-    right.set(xlabel="epoch", ylabel="validation top-1 (%)", ylim=(0, 102))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+def write_report(
+    path: Path,
+    title: str,
+    facts: Mapping[str, Any] | Sequence[Sequence[Any]],
+    evaluations: Mapping[str, Evaluation],
+    form: ClipFormat,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> None:
+    """Write a page with all its pictures inside.
 
-
-def draw_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Confusion matrix as a PNG, in videos: rows are the true classes, columns the predicted ones."""
-    matrix = evaluation.confusion
-    names = [name.replace("$", r"\$") for name in evaluation.classes]  # a bare $ would begin a formula
-    side = min(30.0, max(3.5, 1.8 + 0.32 * len(names)))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(matrix.numpy(), cmap="Blues", vmin=0)
-    ticks = range(len(names))
-    if len(names) <= 100:
-        axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(ticks, names)
-    axes.set(xlabel="predicted", ylabel="true", title=f"top-1 {100 * evaluation.top(1):.1f} %")
-    if len(names) <= 30:
-        for row in ticks:
-            for column in ticks:
-                count = int(matrix[row, column])
-                if count:
-                    colour = "white" if count > matrix.max() / 2 else "black"
-                    axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=120)
-
-
-def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Top-1 and its interval against the trained parameters of each method that has figures, as a PNG."""
-    rows = [row for row in rows if row["top1"] is not None]
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel="trained parameters, with head (M)", ylabel="top-1 (%)", xscale="log")
-    axes.grid(alpha=0.3)
-    points = [(row["parameters_m"], 100 * row["top1"]) for row in rows]
-    ends = [(100 * row["top1_low"], 100 * row["top1_high"]) for row in rows]
-    colours = [f"C{i}" for i in range(len(rows))]
-    for (x, y), (low, high), colour in zip(points, ends, colours, strict=True):
-        axes.errorbar(x, y, [[y - low], [high - y]], fmt="o", color=colour, capsize=3, elinewidth=1)
-    if rows:
-        left, right = min(x for x, _ in points), max(x for x, _ in points)
-        bottom, top = max(0, min(low for low, _ in ends)), min(100, max(high for _, high in ends))
-        wide, tall = max(2, (right / left) ** 0.15), max(2, 0.08 * (top - bottom))
-        axes.set(xlim=(left / wide, right * wide), ylim=(bottom - tall, top + tall))
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # what is measured now stays where it is
-    pixels = axes.transData.transform
-    bars = [
-        Bbox(pixels([(x, low), (x, high)])).padded(2)
-        for (x, _), (low, high) in zip(points, ends, strict=True)
-    ]
-    spots = [Bbox(pixels([point, point])).padded(6) for point in points]
-    names: list[Bbox] = []
-    for row, point, spot, colour in zip(rows, points, spots, colours, strict=True):
-        apart = [other for other in spots if not other.overlaps(spot)]
-        names.append(
-            place_name(axes, row["method"], point, colour, blocked=[*apart, *names], busy=[*spots, *bars])
-        )
-    figure.savefig(path)
-
-
-def place_name(
-    axes: Axes,
-    name: str,
-    point: tuple[float, float],
-    colour: str,
-    blocked: Sequence[Bbox],
-    busy: Sequence[Bbox],
-) -> Bbox:
-    """Write a name near its point, with a line to it; returns the rectangle it takes, in pixels.
-
-    As far as there is room, the name lies on nothing blocked or busy, and the line crosses nothing blocked.
+    Args:
+        path: of the .html file.
+        title: its heading.
+        facts: a table: of names and values, or rows of which the first is the header.
+        evaluations: by name, of the same videos. All are in the accuracy by class; the confusion matrix and
+            the film strips are of the first.
+        form: what the model sees of a video, which the strips show.
+        histories: rows of figures by epoch, by name.
     """
-    text = axes.annotate(
-        name,
-        point,
-        xytext=(0, 0),
-        textcoords="figure pixels",
-        ha="center",
-        va="center",
-        fontsize=9,
-        color=colour,
-        arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.4, "shrinkA": 0, "shrinkB": 3},
-    )
-    size = Text.get_window_extent(text)  # of the name alone, without its line
-    x, y = axes.transData.transform(point)
-    # First left and right of the point, then on the diagonals, above and below, and between these.
-    sixteenths = (0, 8, 2, 14, 6, 10, 4, 12, *range(1, 16, 2))
-    boxes = []
-    for distance, sixteenth in itertools.product(range(10, 250, 6), sixteenths):
-        across, up = math.cos(sixteenth * math.pi / 8), math.sin(sixteenth * math.pi / 8)
-        middle = x + across * (size.width / 2 + distance), y + up * (size.height / 2 + distance)
-        boxes.append(
-            Bbox.from_bounds(middle[0] - size.width / 2, middle[1] - size.height / 2, size.width, size.height)
-        )
-
-    def clear(box: Bbox) -> bool:
-        inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
-        return inside and not box.count_overlaps([*blocked, *busy])
-
-    def reached(box: Bbox) -> bool:
-        line = Line([(x, y), (box.x0 + box.width / 2, box.y0 + box.height / 2)])
-        return not any(map(line.intersects_bbox, blocked))
-
-    free = list(filter(clear, boxes)) or boxes
-    box = next(filter(reached, free), free[0])
-    text.set_position((box.x0 + box.width / 2, box.y0 + box.height / 2))
-    return box
-
-
-def write_page(folder: Path, title: str, facts: Mapping[str, Any], pictures: Sequence[Path]) -> None:
-    """report.html: the facts as a table and the pictures, in one file that can be sent around."""
-    rows = "".join(
-        f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(str(value))}</td></tr>"
-        for key, value in facts.items()
-    )
-    images = "".join(
-        f'<img alt="{path.stem}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-        for path in pictures
-    )
-    style = (
-        "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-        "th{text-align:left;padding-right:2rem;font-weight:600}img{max-width:100%;margin-top:1rem;display:block}"
-    )
+    first = next(iter(evaluations.values()))
+    parts = [f"<h1>{html.escape(title)}</h1>", table(facts)]
+    if histories:
+        parts += ["<h2>Learning curves</h2>", picture("learning curves", lambda x: draw_curves(histories, x))]
+    if len(first.classes) <= MOST:
+        parts += ["<h2>Accuracy by class</h2>", picture("accuracy", lambda x: draw_classes(evaluations, x))]
+    parts += ["<h2>Confusion matrix</h2>", picture("confusion matrix", lambda x: draw_confusion(first, x))]
+    for right, heading in ((True, "Right"), (False, "Wrong")):
+        parts += [f"<h2>{heading} predictions, the surest first</h2>", *strips(first, form, right)]
+    body = "\n".join(parts)
     page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{style}</style><h1>{html.escape(title)}</h1><table>{rows}</table>{images}</html>\n"
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f"<style>{STYLE}</style>\n{body}\n</html>\n"
     )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    replace_file(path, page)
+
+
+def table(facts: Mapping[str, Any] | Sequence[Sequence[Any]]) -> str:
+    """Names and values, or rows below a header, as HTML."""
+    if isinstance(facts, Mapping):
+        rows = [cells("th", [name]) + cells("td", [value]) for name, value in facts.items()]
+    else:
+        rows = [cells("td" if i else "th", row) for i, row in enumerate(facts)]
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+def cells(kind: str, values: Sequence[Any]) -> str:
+    """Cells of one row of a table."""
+    return "".join(f"<{kind}>{html.escape(str(value))}</{kind}>" for value in values)
+
+
+def picture(name: str, draw: Callable[[BinaryIO], None], style: str = "") -> str:
+    """What a function draws, as an image inside the page."""
+    file = BytesIO()
+    draw(file)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{html.escape(name)}" class="{style}" src="data:image/png;base64,{data}">'
+
+
+def strips(evaluation: Evaluation, form: ClipFormat, right: bool) -> Iterator[str]:
+    """What the model saw of the surest right, or wrong, predictions, of as many classes as there are."""
+    sure, called = evaluation.scores.max(1)
+    seen: dict[int, int] = {}
+    ranked: list[tuple[int, int, int]] = []
+    for i in sure.argsort(descending=True, stable=True).tolist():
+        sample = evaluation.samples[i]
+        if sample.name not in evaluation.failures and (called[i] == sample.label) == right:
+            seen[sample.label] = seen.get(sample.label, 0) + 1
+            ranked.append((seen[sample.label], len(ranked), i))  # the surest of each class, then the next
+    for _, _, i in sorted(ranked)[:STRIPS]:
+        sample, scores = evaluation.samples[i], evaluation.scores[i]
+        try:
+            clip = read_views(read_video(sample.path, sample.start, sample.end), form)[0]
+        except DataError:  # it has gone since it was evaluated
+            continue
+        most = scores.topk(min(3, len(scores)))[1].tolist()
+        best = [f"{evaluation.classes[k]} {100 * scores[k]:.1f} %" for k in most]
+        mark = '<b class="right">right</b>' if right else '<b class="wrong">wrong</b>'
+        words = f"{evaluation.classes[sample.label]} ({sample.name}) called {', '.join(best)}"
+        image = picture(sample.name, partial(draw_strip, clip, form), "strip")
+        yield f"<figure><figcaption>{mark}: {html.escape(words)}</figcaption>{image}</figure>"
+    if not ranked:
+        yield "<p>None.</p>"

@@ -19,8 +19,9 @@ from videossp.classifier import Classifier
 from videossp.datasets import Sample
 from videossp.evaluate import Evaluation
 from videossp.files import held, replace_file
+from videossp.pictures import draw_confusion, draw_curves
 from videossp.plan import Plan, TrainConfig
-from videossp.report import draw_confusion, draw_curves, write_page
+from videossp.report import write_report
 
 CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
 
@@ -187,13 +188,20 @@ def differences(there: Any, here: Any, name: str = "") -> list[str]:
 
 def write_results(folder: Path, classifier: Classifier, run: Run) -> None:
     """The pictures and report.html."""
-    curves, confusion = folder / "curves.png", folder / "confusion.png"
-    draw_curves(run.history, curves)
-    draw_confusion(run.validation, confusion)
+    method = classifier.method
+    draw_curves({method: run.history}, folder / "curves.png")
+    draw_confusion(run.validation, folder / "confusion.png")
     facts = facts_of(classifier, run)
     if classifier.options:
         facts["options"] = ", ".join(f"{name} {value}" for name, value in classifier.options.items())
-    write_page(folder, f"{folder.name}: {classifier.method}", facts, [curves, confusion])
+    write_report(
+        folder / "report.html",
+        f"{folder.name}: {method}, on its validation videos",
+        facts,
+        {method: run.validation},
+        classifier.form,
+        {method: run.history},
+    )
 
 
 def facts_of(classifier: Classifier, run: Run) -> dict[str, str]:

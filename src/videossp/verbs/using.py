@@ -17,7 +17,8 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     from videossp.classifier import Precision, load
     from videossp.evaluate import evaluate as run_evaluation
     from videossp.evaluate import relabel
-    from videossp.report import draw_confusion
+    from videossp.pictures import draw_confusion
+    from videossp.report import write_report
     from videossp.video import DataError
 
     parser.add_argument("adapter", type=str, help="adapter or run folder")
@@ -29,6 +30,9 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     parser.add_function_arguments(run_evaluation, skip={"classifier", "samples", "progress", "through"})
     parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
     parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
+    parser.add_argument(
+        "--report", type=str, help="write a page with figures, pictures and predictions to this .html file"
+    )
 
     def run(args: "Namespace") -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -38,9 +42,8 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
         data = data_of(args)
         split = args.split or ("test" if list(data.splits) != ["train"] else "train")
-        picture = Path(args.confusion) if args.confusion else None
-        if picture and (picture.suffix != ".png" or not picture.parent.is_dir()):
-            raise ValueError(f"--confusion {picture}: must be a .png in a folder that exists")
+        picture = to_write("--confusion", args.confusion, ".png")
+        page = to_write("--report", args.report, ".html")
         if split not in data.splits:
             raise DataError(f"{args.data}: no split {split}; it has {', '.join(data.splits)}")
         samples = relabel(data.splits[split], data.classes, classifier.classes)
@@ -80,9 +83,27 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                 f"{x['base_names']}, as evaluated by {x['processes']} process{'es' * (x['processes'] > 1)}"
                 for x in summary["per_base_name"]
             ]
+        if page:
+            facts = {
+                "adapter": args.adapter,
+                "method": classifier.method,
+                "data": f"{split} of {data.origin['data']}",
+            }
+            facts["result"] = lines[len(result.failures)]
+            write_report(
+                page, f"{classifier.method} on {split}", facts, {classifier.method: result}, classifier.form
+            )
         return show(args, summary, lines)
 
     return run
+
+
+def to_write(flag: str, name: str | None, suffix: str) -> Path | None:
+    """The file that a flag names, if it does: refused before the work, not after it."""
+    path = Path(name) if name else None
+    if path and (path.suffix != suffix or not path.parent.is_dir()):
+        raise ValueError(f"{flag} {path}: must be a {suffix} in a folder that exists")
+    return path
 
 
 def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
