@@ -265,3 +265,16 @@ def test_the_functions_of_the_kernels_are_those_of_float64(name):
     normal = expected > 1e-37
     tolerance = 3e-7 if "exp2" in name else 2e-5  # an argument of 100 is itself rounded, by 4e-6
     assert (np.abs(out - expected)[normal] <= tolerance * expected[normal]).all()
+
+
+def test_a_product_of_a_slice_has_the_gradients_of_a_whole_one_in_bfloat16():
+    """dt_proj reads a slice of what x_proj gives, whose rows lie apart."""
+    wide, weight, dy = draw((2, 40, 24), (16, 8), (2, 40, 16))
+    wide, weight = wide.bfloat16().requires_grad_(), weight.bfloat16().requires_grad_()
+    for_x, for_weight = torch.autograd.grad(linear(wide[..., :8], weight), (wide, weight), dy.bfloat16())
+    rows, dy = wide.detach().double()[..., :8].flatten(0, 1), dy.bfloat16().double().flatten(0, 1)
+    torch.testing.assert_close(for_weight.double(), dy.T @ rows, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        for_x[..., :8].double().flatten(0, 1), dy @ weight.detach().double(), rtol=1e-2, atol=1e-2
+    )
+    assert not for_x[..., 8:].any()

@@ -28,6 +28,11 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out
 
 
+def _weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
+    """dy^T x. In bfloat16 oneDNN takes seconds, not milliseconds, for an x that is a slice of wider rows."""
+    return dy.t() @ x if dy.dtype == torch.bfloat16 else _product(dy.t(), x.t())
+
+
 def _arranged(weight: Tensor, rows: int) -> Tensor:
     """A frozen weight in the order in which oneDNN reads it: a copy, made once, to save a tenth."""
     state = weight._version, weight.data_ptr()
@@ -54,7 +59,7 @@ class _Linear(torch.autograd.Function):
         dy_rows = dy.flatten(0, -2)
         return (
             _product(dy, weight.t()) if for_x else None,
-            _product(dy_rows.t(), x.flatten(0, -2).t()) if for_weight else None,
+            _weight_gradient(dy_rows, x.flatten(0, -2)) if for_weight else None,
             dy_rows.sum(0) if for_bias else None,
         )
 
