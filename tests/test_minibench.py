@@ -174,11 +174,24 @@ def test_an_episode_that_does_not_succeed_is_not_taken(robot, simulated, monkeyp
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+def test_each_material_has_a_colour_of_its_own_and_goal_markers_are_hidden(robot, simulated):
+    module = simulated("robot")
+    look = module.Look((0, 1), (0.2, 0.5), (0.4, 0.9), bleach=0.5, plain=True, light=1, seed=0)
+    robot.render(
+        robot.run(np.random.default_rng(1), 0, (0, 0, 0)), module.Camera(215, -35, 0.8, (0, 0.7, 0.1)), look
+    )
+    shown = robot.renderer.scene.geoms[: robot.renderer.scene.ngeom]
+    kinds = {(robot.materials[x.objid], tuple(robot.paints[robot.paint_of.ravel()[x.objid]])) for x in shown}
+    assert len({tuple(x.rgba[:3]) for x in shown if x.rgba[:3].any()}) >= len(kinds) - 1  # black stays black
+    assert all(x.objtype == module.mujoco.mjtObj.mjOBJ_GEOM for x in shown)  # a site is none
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_points_lie_where_the_renderer_draws_the_thing(robot, simulated):
     module = simulated("robot")
     episode = robot.run(np.random.default_rng(1), 0, (0, 0, 0))
     camera = module.Camera(215, -35, 0.8, (0, 0.7, 0.1))
-    look = module.Look((0, 0), (0, 0), (1, 1), bleach=0, light=1, seed=0)
+    look = module.Look((0, 0), (0, 0), (1, 1), bleach=0, plain=False, light=1, seed=0)
     seen = robot.render(episode, camera, look)[0].astype(int)
     robot.model.geom("objGeom").size = 1e-4
     changed = np.abs(seen - robot.render(episode, camera, look)[0]).max(-1) > 20

@@ -1,0 +1,55 @@
+"""Make a set of small labelled videos from a simulator.
+
+    python benchmarks/minibench SET --out FOLDER [--seed 0] [--processes 2] [--train N] [--val N] [--test N]
+
+SET is tabletop or source, N the clips of a class. Needs the extra `bench` and libosmesa6 (apt), or
+MUJOCO_GL=egl and libegl1. It may be stopped at any time: the same command goes on, and a larger N adds to
+what is there. Beside the clips it leaves train.csv, val.csv, test.csv, a README and a contact sheet
+(sheet.png); then it runs `videossp doctor`.
+"""
+
+import argparse
+import importlib
+import signal
+import sys
+from pathlib import Path
+
+from clipset import make_set
+from note import write_note
+from sheet import draw_sheet
+
+from videossp.cli import main as videossp
+
+SETS = ("source", "tabletop")
+
+
+def main() -> int:
+    """Exit code: that of the doctor, 2 if the folder holds something else, 130 if stopped."""
+    parser = argparse.ArgumentParser(prog="minibench", description=__doc__.splitlines()[0])
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the set")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    for split in ("train", "val", "test"):
+        parser.add_argument(f"--{split}", type=int, metavar="N", help="clips of a class (the set's own)")
+    args = parser.parse_args()
+    module = importlib.import_module(args.set)
+    asked = {x: getattr(args, x) for x in ("train", "val", "test")}
+    sizes = module.SPLITS | {split: count for split, count in asked.items() if count is not None}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its workers would outlive it
+    try:
+        clips = make_set(args.set, args.out, args.seed, sizes, args.processes)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    shown = [(x.label, args.out / x.path) for x in clips if x.split == clips[0].split and x.number == 0]
+    draw_sheet(args.out / "sheet.png", shown, f"{args.set}: a {clips[0].split} clip of each class")
+    write_note(args.out, args.set, module.ABOUT, ("python", "benchmarks/minibench", *sys.argv[1:]))
+    return videossp(["doctor", str(args.out)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

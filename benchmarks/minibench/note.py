@@ -1,0 +1,36 @@
+"""What lies beside the clips of a set: a README that says how they were made, and a licence."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from videossp.files import replace_file
+
+
+class About(NamedTuple):
+    """What there is to say of a set.
+
+    Attributes:
+        text: what it is, its columns.
+        packages: what made the pictures, the first of them by its models and textures.
+        licence: of the first, in full.
+    """
+
+    text: str
+    packages: tuple[str, ...]
+    licence: str
+
+
+def write_note(folder: Path, name: str, about: About, command: Sequence[str]) -> None:
+    """Write README.md and LICENSE.txt."""
+    versions = ", ".join(f"{x} {version(x)}" for x in (*about.packages, "numpy", "av"))
+    text = f"""# {name}
+
+{about.text}
+
+Made by `{" ".join(command)}` of videossp with {versions}.
+The pictures show the models and textures of {about.packages[0]}, whose licence is in LICENSE.txt.
+"""
+    replace_file(folder / "README.md", text)
+    replace_file(folder / "LICENSE.txt", about.licence)

@@ -1,0 +1,236 @@
+"""`Robot`: episodes of one Meta-World task under its scripted policy, rendered from anywhere in any colours.
+
+Meta-World (MIT) brings 50 tasks with a policy for each. Its own renderer draws 5 to 11 frames a second of 112
+pixels; without reflections, shadows and multisampling, at twice the size and averaged down, it is about 120.
+"""
+
+import colorsys
+import os
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import distribution
+
+os.environ.setdefault("MUJOCO_GL", "osmesa")  # read when mujoco is imported
+os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa draws in the calling thread: others use the cores
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # gymnasium's about its own names
+    import mujoco
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+    from metaworld.policies import ENV_POLICY_MAP
+
+import numpy as np
+
+PACKAGES = ("metaworld", "mujoco")
+LICENCE = distribution("metaworld").read_text("licenses/LICENSE") or "MIT"
+TASKS = tuple(sorted(name.removesuffix("-v3") for name in ALL_V3_ENVIRONMENTS))
+FRAMES, SIDE = 16, 112
+FACE = 270  # azimuth that looks the robot in the face, and things that open towards it at the back
+POINTS = ("gripper", "object", "second", "goal")
+LONGEST = 250  # steps after which a policy has failed; the median is 40 to 140
+SCENERY = ("basic_floor", "table_wood")  # materials
+UNPAINTED = (0.5, 0.5, 0.5, 1)  # MuJoCo's mark of a geom without a colour of its own
+UNWANTED = (mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SHADOW)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where a clip is seen from: degrees, metres."""
+
+    azimuth: float
+    elevation: float
+    distance: float
+    look_at: tuple[float, float, float]
+
+    def row(self) -> dict[str, float]:
+        """Columns of the annotation."""
+        return {x: round(float(getattr(self, x)), 2) for x in ("azimuth", "elevation", "distance")}
+
+    def project(self, points: np.ndarray, fovy: float) -> np.ndarray:
+        """Pixels (x to the right, y down; the first pixel covers 0 to 1) of points (..., 3) of the world."""
+        azimuth, elevation = np.radians((self.azimuth, self.elevation))
+        flat = np.array((np.cos(azimuth), np.sin(azimuth), 0))
+        forward = np.cos(elevation) * flat + np.sin(elevation) * np.array((0, 0, 1))
+        up = -np.sin(elevation) * flat + np.cos(elevation) * np.array((0, 0, 1))
+        away = points - (np.array(self.look_at) - self.distance * forward)
+        right, high, depth = away @ np.cross(forward, up), away @ up, away @ forward
+        focal = SIDE / 2 / np.tan(np.radians(fovy) / 2)
+        return np.stack((SIDE / 2 + focal * right / depth, SIDE / 2 - focal * high / depth), -1)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a clip is coloured.
+
+    Attributes:
+        hues: (low, high) of the tints' hues, parts of the colour circle; high may pass 1.
+        saturations: (low, high) of the tints, 0 is grey.
+        values: (low, high) of the tints' brightness.
+        bleach: how much of their own colours the things lose before they are tinted; 1 leaves the brightness.
+        plain: whether the things lose their textures; table and floor keep theirs.
+        light: brightness of all lamps.
+        seed: of the tint of each material and colour.
+    """
+
+    hues: tuple[float, float]
+    saturations: tuple[float, float]
+    values: tuple[float, float]
+    bleach: float
+    plain: bool
+    light: float
+    seed: int
+
+    def tint(self, colours: np.ndarray) -> np.ndarray:
+        """Other colours, each tinted by itself, for those (count, 3) in red, green and blue from 0 to 1."""
+        rng = np.random.default_rng(self.seed)
+        hsv = (rng.uniform(*x, len(colours)) for x in (self.hues, self.saturations, self.values))
+        tints = np.array([colorsys.hsv_to_rgb(h % 1, s, v) for h, s, v in zip(*hsv, strict=True)])
+        bleached = colours + self.bleach * (colours.max(1, keepdims=True) - colours)
+        return np.clip(bleached * tints, 0, 1)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A successful episode at the moments of its frames.
+
+    Attributes:
+        qpos: (FRAMES, joints) what the renderer needs.
+        mocap: (FRAMES, 7) position and quaternion of the body that leads the hand.
+        points: (FRAMES, len(POINTS), 3) in metres; nan where the task has none.
+        opening: (FRAMES,) of the gripper, 0 to 1.
+        steps: of the policy until the last frame.
+        seed: of object and goal.
+        tries: episodes that were run until this one succeeded.
+    """
+
+    qpos: np.ndarray
+    mocap: np.ndarray
+    points: np.ndarray
+    opening: np.ndarray
+    steps: int
+    seed: int
+    tries: int
+
+    def row(self) -> dict[str, int]:
+        """Columns of the annotation."""
+        return {"task_seed": self.seed, "steps": self.steps, "tries": self.tries}
+
+
+class Robot:
+    """The simulator of one task, and its renderer. One at a time in a process: call `close`."""
+
+    def __init__(self, task: str) -> None:
+        self.env = ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
+        self.env._partially_observable = False  # the policies look at the goal; else it is clipped to 0
+        del self.env.sawyer_observation_space
+        self.env._set_task_called, self.env._freeze_rand_vec, self.env.seeded_rand_vec = True, False, True
+        self.policy = ENV_POLICY_MAP[f"{task}-v3"]()
+        self.model, self.data = self.env.model, self.env.data
+        self.hand = np.array(self.env.hand_init_pos)
+        self.lamps = self.model.light_diffuse.copy()
+        self.headlight = self.model.vis.headlight.diffuse.copy()
+        self._find_paints()
+        quality = self.model.vis.quality
+        quality.shadowsize, quality.offsamples, quality.numslices, quality.numstacks = 256, 0, 12, 6
+        self.model.site_rgba[:, 3] = 0  # the goal markers
+        self.options = mujoco.MjvOption()
+        self.options.sitegroup[:] = 0
+        self.renderer = mujoco.Renderer(self.model, 2 * SIDE, 2 * SIDE)
+        for flag in UNWANTED:
+            self.renderer.scene.flags[flag] = 0
+
+    def _find_paints(self) -> None:
+        """Which geoms share a material and a colour. A colour other than UNPAINTED hides its material's."""
+        model, self.materials = self.model, self.model.geom_matid.copy()
+        own = (self.materials < 0) | (model.geom_rgba != UNPAINTED).any(1)
+        model.geom_rgba[:] = np.where(own[:, None], model.geom_rgba, model.mat_rgba[self.materials])
+        kinds = np.column_stack((self.materials, model.geom_rgba))
+        kinds, self.paint_of = np.unique(kinds, axis=0, return_inverse=True)
+        self.paints = kinds[:, 1:4]
+        names = [model.mat(x).name if x >= 0 else "" for x in self.materials]
+        self.scenery = np.isin(names, SCENERY)
+
+    def close(self) -> None:
+        """Give the graphics context back; the next one in this process would draw nothing without."""
+        self.renderer.close()
+        self.env.close()
+
+    def run(self, rng: np.random.Generator, noise: float, jitter: tuple[float, float, float]) -> Episode:
+        """The first successful episode of a random stream.
+
+        Args:
+            rng: gives object, goal, start of the hand, noise and the moments of the first and last frame.
+            noise: standard deviation of what is added to the actions, which go from -1 to 1.
+            jitter: metres by which the hand may start away from its usual place.
+        """
+        for tries in range(1, 100):
+            seed = int(rng.integers(2**31))
+            self.env.hand_init_pos = self.hand + rng.uniform(-1, 1, 3) * jitter
+            after, before = int(rng.integers(4, 13)), rng.uniform(0, 0.1)
+            trace = self._trace(seed, np.random.default_rng(rng.integers(2**63)), noise, after)
+            if trace:
+                last = len(trace) - 1
+                moments = np.linspace(before * last, last, FRAMES).round().astype(int)
+                columns = (np.stack(x) for x in zip(*(trace[i] for i in moments), strict=True))
+                return Episode(*columns, steps=last, seed=seed, tries=tries)
+        raise RuntimeError(f"{self.env.task_name}: 99 episodes failed")
+
+    def _trace(self, seed: int, rng: np.random.Generator, noise: float, after: int) -> list:
+        """State at each step until `after` steps past success; empty if there is none."""
+        self.env.seed(seed)
+        observation, _ = self.env.reset()
+        trace, end = [self._state(observation)], None
+        for step in range(LONGEST):
+            action = self.policy.get_action(observation) + rng.normal(0, noise, 4)
+            observation, _, _, _, info = self.env.step(np.clip(action, -1, 1).astype(np.float32))
+            trace.append(self._state(observation))
+            if end is None and info["success"]:
+                end = step + after
+            if step == end:
+                return trace
+        return []
+
+    def _state(self, observation: np.ndarray) -> tuple[np.ndarray, ...]:
+        second = observation[11:14] if len(self.env._get_pos_objects()) > 3 else np.full(3, np.nan)
+        points = np.stack((self.env.tcp_center, observation[4:7], second, self.env._target_pos))
+        mocap = np.concatenate((self.data.mocap_pos[0], self.data.mocap_quat[0]))
+        return self.data.qpos.copy(), mocap, points, observation[3]
+
+    def render(self, episode: Episode, camera: Camera, look: Look) -> np.ndarray:
+        """(FRAMES, SIDE, SIDE, 3) uint8 of the episode that was run last: each puts its things elsewhere."""
+        self._paint(look)
+        eye = mujoco.MjvCamera()
+        eye.azimuth, eye.elevation, eye.distance = camera.azimuth, camera.elevation, camera.distance
+        eye.lookat[:] = camera.look_at
+        frames = np.empty((FRAMES, SIDE, SIDE, 3), np.uint8)
+        for i in range(FRAMES):
+            self.data.qpos[:] = episode.qpos[i]
+            self.data.mocap_pos[0], self.data.mocap_quat[0] = np.split(episode.mocap[i], (3,))
+            mujoco.mj_kinematics(self.model, self.data)
+            mujoco.mj_camlight(self.model, self.data)
+            self.renderer.update_scene(self.data, eye, self.options)
+            pixels = self.renderer.render().reshape(SIDE, 2, SIDE, 2, 3)
+            frames[i] = (pixels.sum((1, 3), dtype=np.uint16) + 2) // 4
+        return frames
+
+    def _paint(self, look: Look) -> None:
+        self.model.geom_rgba[:, :3] = look.tint(self.paints)[self.paint_of.ravel()]
+        keeps = self.scenery if look.plain else True
+        self.model.geom_matid[:] = np.where(keeps, self.materials, -1)
+        self.model.light_diffuse[:] = self.lamps * look.light
+        self.model.vis.headlight.diffuse[:] = self.headlight * look.light
+
+    def targets(self, episode: Episode, camera: Camera) -> dict[str, np.ndarray]:
+        """What the simulator knows of each frame.
+
+        `points` (FRAMES, len(POINTS), 2) float32: pixels, nan where there is none; `inside` (FRAMES,
+        len(POINTS)): whether they lie in the picture, be it behind something; `opening` (FRAMES,) of the
+        gripper, 0 to 1; `world` (FRAMES, len(POINTS), 3): metres.
+        """
+        pixels = camera.project(episode.points, self.model.vis.global_.fovy)
+        return {
+            "points": pixels.astype(np.float32),
+            "inside": ((pixels >= 0) & (pixels < SIDE)).all(-1),
+            "opening": episode.opening.astype(np.float32),
+            "world": episode.points.astype(np.float32),
+        }
