@@ -5,12 +5,9 @@ READY := .venv/ready
 
 .PHONY: demo test check bench
 
-demo: $(READY)  ## make clips, learn them, print the result
+demo: $(READY)  ## the whole job on clips that come along; leaves demo/report.html
 	rm -rf demo
-	$(BIN)/python examples/make_clips.py demo/clips
-	$(BIN)/videossp train demo/clips --backbone videomamba_nano --size 64 --epochs 15 --scale [0.8,1.0] --out demo/run
-	$(BIN)/videossp eval demo/run demo/clips
-	$(BIN)/videossp predict demo/run demo/clips/test/falling/00.mp4
+	$(BIN)/videossp demo --out demo
 
 test: $(READY)  ## the test suite
 	$(BIN)/pytest -n 2

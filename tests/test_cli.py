@@ -148,11 +148,11 @@ def test_evaluation_counts_what_it_skips(call, run_folder, tmp_path):
     assert code == 0 and result["top1"] == pytest.approx(2 / 3) and list(result["failures"]) == ["dark/1.mp4"]
 
 
-NANO = ["--backbone", "videomamba_nano", "--size", "32", "--frames", "2"]
+NANO = ["--backbone", "videomamba_nano", "--weights", "random", "--size", "32", "--frames", "2"]
 ERRORS = {
-    "no verb": (["fly"], 2, "no verb 'fly'; there are train, compare, eval, predict, info, bench"),
+    "no verb": (["fly"], 2, "no verb 'fly'; there are demo, train, compare, eval, predict, info, bench"),
     "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such file or folder"),
-    "no backbone": (["train", "DATA"], 2, "backbone"),
+    "no backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "no backbone 'videomamba_huge'"),
     "wrong backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "name one of"),
     "unknown flag": (["train", "DATA", "--backbone", "videomamba_tiny", "--speed", "9"], 2, "speed"),
     "wrong type": (["train", "DATA", "--backbone", "videomamba_tiny", "--epochs", "many"], 2, "epochs"),

@@ -13,7 +13,7 @@ SOURCE = Path(videossp.__file__).parent
 ROWS = [
     {"cli"},
     {"verbs"},
-    {"flags", "compare"},
+    {"flags", "compare", "demo"},
     {"child"},
     {"train", "predict", "bench", "doctor"},
     {"loop"},
@@ -28,7 +28,7 @@ ROWS = [
     {"checkpoint", "methods"},
     {"videomamba", "video"},
     {"tuner", "state", "faults", "messages", "stop", "team"},
-    {"ops", "tokens", "process", "files"},
+    {"ops", "tokens", "process", "files", "shipped"},
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 

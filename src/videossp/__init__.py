@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from videossp.checkpoint import WeightsError
     from videossp.classifier import Classifier, load
     from videossp.clips import ClipFormat
+    from videossp.datasets import Samples, read_data
     from videossp.evaluate import Evaluation, evaluate
     from videossp.official import from_official, to_official
     from videossp.plan import TrainConfig
@@ -26,6 +27,7 @@ __all__ = [
     "Evaluation",
     "Prediction",
     "Run",
+    "Samples",
     "Spec",
     "TrainConfig",
     "Tuner",
@@ -35,6 +37,7 @@ __all__ = [
     "load",
     "predict",
     "prepare_process",
+    "read_data",
     "to_official",
     "train",
 ]
@@ -46,6 +49,8 @@ _HOME = {
     "load": "classifier",
     "to_official": "official",
     "ClipFormat": "clips",
+    "Samples": "datasets",
+    "read_data": "datasets",
     "Evaluation": "evaluate",
     "evaluate": "evaluate",
     "Prediction": "predict",

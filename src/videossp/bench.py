@@ -20,6 +20,7 @@ from videossp.ops.chunked import scan_chunked
 from videossp.ops.linear import linear
 from videossp.ops.reference import scan_reference
 from videossp.ops.scan import Scan, selective_scan
+from videossp.source import RANDOM
 from videossp.tuner import Spec
 from videossp.videomamba import SPECS
 
@@ -155,7 +156,9 @@ def floor(times: Mapping[str, Time], prefix: str) -> Time:
 
 def make(backbone: str, frames: int | None = None) -> tuple[Classifier, Tensor]:
     """A classifier with SSP and random weights, and a clip for it."""
-    classifier = Classifier.create(backbone, num_classes=51, frames=frames)
+    classifier = Classifier.create(
+        backbone, weights=RANDOM if backbone in SPECS else None, num_classes=51, frames=frames
+    )
     spec = classifier.backbone.spec
     generator = torch.Generator().manual_seed(0)
     return classifier, torch.randn(1, 3, spec.frames, *spec.size, generator=generator)

@@ -65,7 +65,7 @@ class Classifier(nn.Module):
     @classmethod
     def create(
         cls,
-        backbone: str,
+        backbone: str = "videomamba_nano",
         *,
         num_classes: int | None = None,
         classes: Sequence[str] | None = None,
@@ -88,7 +88,8 @@ class Classifier(nn.Module):
             num_classes: number of classes; default: of `classes`, else of the checkpoint's head.
             classes: their names, in the order of the labels.
             method: a name of `methods.METHODS`, or several joined by "+", which speak one after the other.
-            weights: path or hub id of the weights of a named backbone. Without it they are random.
+            weights: of a named backbone: a path, a hub id or "random". Without it those that come with the
+                package (videomamba_nano), else random ones.
             frames: of a clip; default: the backbone's. Position embeddings are resized to it.
             size: of a clip in pixels, (height, width) or one number for both; default: the backbone's.
             sampling, stride: which frames of a video, see `clips.ClipFormat`.
@@ -122,7 +123,7 @@ class Classifier(nn.Module):
         made = cls(
             network, tuner, head, classes=names, method=method, options=options, form=form, source=source
         )
-        made.notes = tuple(published.notes) if published else ()
+        made.notes = source.notes + (tuple(published.notes) if published else ())
         return made
 
     def to_precision(self, precision: Precision) -> "Classifier":

@@ -132,8 +132,6 @@ def plan(
         job = {"settings": settings, "method": method, "options": resolved(method, given)}
         jobs[method] = json.loads(json.dumps(job))  # tuples become lists, as when they are read again
     notes += classifier.notes
-    if classifier.source.random:
-        notes.append(f"{backbone}: no --weights given: RANDOM weights, good for trying things out only")
     del classifier
     give_back_memory()
     return jobs, notes

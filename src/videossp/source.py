@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from videossp.checkpoint import Published, WeightsError, first_line, read_checkpoint, sort_published, spec_of
+from videossp.shipped import WEIGHTS
 from videossp.videomamba import SPECS, VideoMamba
 
+RANDOM = "random"
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 
@@ -18,7 +20,8 @@ class Source:
 
     Attributes:
         name: a name of `SPECS`, a path or a hub id.
-        weights: path or hub id of the weights of a named backbone, or None.
+        weights: of a named backbone: a path, a hub id or "random". None: those that come with the package,
+            if they do, else random.
         seed: of the random weights of a named backbone without any.
     """
 
@@ -29,7 +32,21 @@ class Source:
     @property
     def random(self) -> bool:
         """Whether the weights are random, not pretrained."""
-        return self.name in SPECS and self.weights is None
+        if self.weights is None:
+            return self.name in SPECS and self.name not in WEIGHTS
+        return self.name in SPECS and self.weights == RANDOM
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of it, a line each."""
+        if self.random:
+            return (f"{self.name}: no --weights given: RANDOM weights, good for trying things out only",)
+        if self.name in WEIGHTS and self.weights is None:
+            return (
+                f"{self.name}: the small backbone that comes along, pretrained on simulated robots; "
+                "for real videos name a published --backbone",
+            )
+        return ()
 
 
 def absolute(source: str) -> str:
@@ -50,12 +67,14 @@ def build_backbone(
         wanted["size"] = (size, size) if isinstance(size, int) else tuple(size)
     if source.random:
         return VideoMamba(replace(SPECS[source.name], **wanted), drop_path), None
-    if source.weights is None and not Path(source.name).expanduser().exists() and "/" not in source.name:
+    file = source.weights or source.name
+    known = file in WEIGHTS or Path(file).expanduser().exists() or "/" in file
+    if source.weights is None and not known:
         raise WeightsError(
             f"no backbone {source.name!r}: name one of {', '.join(SPECS)}, a file, "
             "or a hub id (owner/repository/file)"
         )
-    state = read_checkpoint(find_weights(source.weights or source.name))
+    state = read_checkpoint(WEIGHTS[file] if file in WEIGHTS else find_weights(file))
     found = spec_of(state)
     if source.name in SPECS:
         found = replace(SPECS[source.name], frames=found.frames, size=found.size)

@@ -21,7 +21,7 @@ from videossp.tokens import Layout, Tokens
 from videossp.tuner import Spec, Tuner
 
 SPECS = {
-    "videomamba_nano": Spec(depth=6, d_model=128, size=(96, 96), d_state=8),
+    "videomamba_nano": Spec(depth=8, d_model=192, size=(96, 96), d_state=8),
     "videomamba_tiny": Spec(depth=24, d_model=192),
     "videomamba_small": Spec(depth=24, d_model=384),
     "videomamba_middle": Spec(depth=32, d_model=576),

@@ -61,8 +61,6 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         )
         for note in [*classifier.notes, *([] if bare else surprises(args.expect, samples, classifier))]:
             say(note)
-        if classifier.source.random and not args.dry_run:
-            say(f"{args.backbone}: no --weights given: RANDOM weights, good for trying things out only")
         if args.dry_run:
             plan = make_plan(samples, classifier.classes, config)
             return show(args, summary(classifier, plan, config), plan_lines(classifier, plan, config))

@@ -1,0 +1,164 @@
+"""The clips that `pretrain.py` learns from: decoded once, cut into patches in other crops and colours."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from videossp.clips import ClipFormat, test_indices
+from videossp.files import replace_file
+from videossp.tuner import Spec
+from videossp.video import read_frames
+
+SPEC = Spec(depth=8, d_model=192, size=(96, 96), d_state=8)
+FORM = ClipFormat(frames=SPEC.frames, size=SPEC.size)
+POINTS = {"gripper": 0, "object": 1, "goal": 3}  # which of those of `minibench/robot.py`
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def cut(frames, box, colour, out):
+    """One part of each frame, resized bilinearly and with its colours mixed, patch by patch.
+
+    Args:
+        frames: (T, height, width, 3) uint8.
+        box: (4,) top, left, height and width of the part, in pixels.
+        colour: (3, 4) float32, gives a channel of the clip from (R, G, B, 1) of a pixel.
+        out: (T, rows, columns, 3, side, side) float32, receives the patches.
+    """
+    _, rows, columns, _, side, _ = out.shape
+    height, width = frames.shape[1:3]
+    line = np.empty((width, 3), np.float32)
+    left, share = np.empty(columns * side, np.int64), np.empty(columns * side, np.float32)
+    for x in range(columns * side):
+        at = min(max(box[1] + (x + 0.5) * box[3] / (columns * side) - 0.5, 0.0), width - 1.0)
+        left[x] = min(int(at), width - 2)
+        share[x] = at - left[x]
+    for t in range(len(frames)):
+        for y in range(rows * side):
+            at = min(max(box[0] + (y + 0.5) * box[2] / (rows * side) - 0.5, 0.0), height - 1.0)
+            top = min(int(at), height - 2)
+            low = np.float32(at - top)
+            for x in range(width):
+                for c in range(3):
+                    above, below = np.float32(frames[t, top, x, c]), np.float32(frames[t, top + 1, x, c])
+                    line[x, c] = above + low * (below - above)
+            for x in range(columns * side):
+                a, b, s = line[left[x]], line[left[x] + 1], share[x]
+                red = a[0] + s * (b[0] - a[0])
+                green = a[1] + s * (b[1] - a[1])
+                blue = a[2] + s * (b[2] - a[2])
+                for c in range(3):
+                    mix = colour[c]
+                    value = mix[0] * red + mix[1] * green + mix[2] * blue + mix[3]
+                    out[t, y // side, x // side, c, y % side, x % side] = value
+
+
+class Clips:
+    """The clips of a set, decoded once into a file that all processes map into memory.
+
+    Attributes:
+        frames: (clips, frames, height, width, 3) uint8.
+        task: (clips,), names in `tasks`.
+        points: (clips, frames, K, 2), x and y in pixels; NaN where there is none.
+        world: (clips, frames, K, 3), the same in metres.
+        opening: (clips, frames), of the gripper, 0 to 1.
+        train, held_out: indices of clips.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self.frames = np.load(cache / "frames.npy", mmap_mode="r")
+        with np.load(cache / "facts.npz") as facts:
+            self.task, self.points, self.world = facts["task"], facts["points"], facts["world"]
+            self.opening, self.tasks = facts["opening"], facts["tasks"].tolist()
+            self.train, self.held_out = (np.flatnonzero(facts["held_out"] == x) for x in (False, True))
+
+    @classmethod
+    def of(cls, source: Path, cache: Path) -> "Clips":
+        """Those that are there now; decodes them if there are others than in the cache."""
+        files = sorted(source.glob("*/*/*.mp4"))
+        names = [str(x.relative_to(source)) for x in files]
+        if not (cache / "names.json").exists() or json.loads((cache / "names.json").read_text()) != names:
+            cache.mkdir(parents=True, exist_ok=True)
+            (cache / "names.json").unlink(missing_ok=True)
+            decode(files, cache)
+            replace_file(cache / "names.json", json.dumps(names))
+        return cls(cache)
+
+    def view(
+        self, clip: int, times: np.ndarray, shown: np.ndarray, box: np.ndarray, colour: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What is known of the frames at `times`, and patches of the `shown` ones of these.
+
+        Patches are (shown, rows, columns, 3, side, side), points in shares of the box.
+        """
+        patches = np.empty((len(shown), *SPEC.grid, 3, SPEC.patch, SPEC.patch), np.float32)
+        cut(self.frames[clip][times[shown]], box, colour, patches)
+        points = (self.points[clip][times] - box[1::-1]) / box[3:1:-1]
+        points[~((points >= 0) & (points < 1)).all(-1)] = np.nan
+        facts = {"world": self.world[clip][times], "opening": self.opening[clip][times]}
+        return {"patches": patches, "shown": shown, "points": points, **facts}
+
+    def train_view(self, clip: int, frames: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Times, direction of time, crop and colours at random; of the times so many are shown."""
+        count, height, width = self.frames.shape[1:4]
+        length = count if rng.random() < 0.5 else int(rng.integers(SPEC.frames, count + 1))
+        parts = (np.arange(SPEC.frames) + rng.random(SPEC.frames)) * length / SPEC.frames
+        times = int(rng.integers(count - length + 1)) + parts.astype(int)
+        back = bool(rng.random() < 0.5)
+        side = rng.uniform(0.72, 1.0) * np.exp(rng.uniform(-0.08, 0.08) * np.array([1, -1]))
+        size = np.minimum(side, 1) * (height, width)
+        box = np.concatenate([rng.random(2) * ((height, width) - size), size])
+        shown = np.sort(rng.choice(SPEC.frames, frames, replace=False))
+        view = self.view(clip, times[::-1] if back else times, shown, box, colours(rng))
+        return {"label": 2 * self.task[clip] + back, **view}
+
+    def test_view(self, clip: int, back: bool) -> dict[str, np.ndarray]:
+        """The middles of equal parts of time, the whole picture: what `ClipFormat` prescribes for a test."""
+        count, height, width = self.frames.shape[1:4]
+        times = np.array(test_indices(count, FORM))[:: -1 if back else 1]
+        box = np.array([0.0, 0.0, height, width])
+        view = self.view(clip, times, np.arange(SPEC.frames), box, colours())
+        return {"label": 2 * self.task[clip] + back, **view}
+
+
+def decode(files: list[Path], cache: Path) -> None:
+    """Write the frames of clips SPLIT/TASK/NAME.mp4, and the facts in the .npz beside each."""
+    tasks = sorted({x.parent.name for x in files})
+    shape = read_frames(files[0]).shape
+    frames = np.lib.format.open_memmap(cache / "frames.npy", "w+", np.uint8, (len(files), *shape))
+    facts: dict[str, list] = {key: [] for key in ("points", "world", "opening")}
+    for i, file in enumerate(files):
+        frames[i] = read_frames(file)
+        with np.load(file.with_suffix(".npz")) as known:
+            for key, values in facts.items():
+                values.append(known[key] if key == "opening" else known[key][:, list(POINTS.values())])
+    np.savez(
+        cache / "facts.npz",
+        task=np.array([tasks.index(x.parent.name) for x in files]),
+        held_out=np.array([x.parents[1].name == "val" for x in files]),
+        tasks=np.array(tasks),
+        **{key: np.stack(values) for key, values in facts.items()},
+    )
+
+
+def colours(rng: np.random.Generator | None = None) -> np.ndarray:
+    """(3, 4), see `cut`: the normalisation of `ClipFormat`, after saturation, contrast and tint at random."""
+    mix, shift = np.eye(3), np.zeros(3)
+    if rng:
+        saturation = rng.uniform(0.7, 1.2)
+        mix = saturation * mix + (1 - saturation) * np.array([0.299, 0.587, 0.114])
+        gain = np.exp(rng.uniform(-0.2, 0.2) + rng.uniform(-0.05, 0.05, 3))
+        shift = 0.5 - 0.5 * gain + rng.uniform(-0.1, 0.1)
+        mix = gain[:, None] * mix
+    mean, std = np.array(FORM.mean), np.array(FORM.std)
+    return np.c_[mix / 255, shift - mean].astype(np.float32) / std[:, None].astype(np.float32)
+
+
+def stack(views: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    """A batch of the same keys, with the patches as rows: (B, shown, P, 3 side side)."""
+    batch = {key: torch.from_numpy(np.stack([x[key] for x in views])) for key in views[0]}
+    batch["patches"] = batch["patches"].flatten(2, 3).flatten(3)
+    return {key: x if key in ("label", "shown") else x.float() for key, x in batch.items()}

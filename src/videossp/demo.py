@@ -1,0 +1,105 @@
+"""`demo`: the whole job on clips that come with the package, without network, in about three minutes."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from videossp.classifier import Classifier
+from videossp.comparison import wilson
+from videossp.datasets import read_data
+from videossp.doctor import examine
+from videossp.evaluate import evaluate
+from videossp.plan import TrainConfig
+from videossp.report import write_report
+from videossp.run import make_run_folder
+from videossp.shipped import unpack_clips
+from videossp.train import train
+from videossp.video import DataError
+
+BACKBONE = "videomamba_nano"
+# A mirrored clip would show another action.
+METHODS = {
+    "linear": TrainConfig(epochs=40, batch_size=8, lr=1e-2, flip="off", draws=2),
+    "ssp": TrainConfig(epochs=20, batch_size=8, lr=3e-3, flip="off"),
+}
+
+
+def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Unpack, examine, tune a linear probe and SSP, test both, predict, and write a page.
+
+    Args:
+        out: folder to write: clips/, unseen/, a run folder for each method, report.html.
+        say: told what is done, a line each.
+
+    Returns:
+        The figures; `demo_lines` says them in words.
+    """
+    started = time.monotonic()
+    folder = make_run_folder(out)
+    place, unseen = unpack_clips(folder)
+    data = read_data(place)
+    sizes = {split: len(samples) for split, samples in data.splits.items()}
+    say(f"{place}: {sizes['train']} clips to train, {sizes['test']} to test; {', '.join(data.classes)}")
+    diagnosis = examine(place)
+    say("doctor: " + ", ".join(f"{count} {severity}" for severity, count in diagnosis.counts.items()))
+    if diagnosis.errors:
+        raise DataError(f"{place}: {diagnosis.errors[0].message}")
+    methods, tests, histories = {}, {}, {}
+    for method, config in METHODS.items():
+        say(f"{BACKBONE} + {method}: {config.epochs} epochs")
+        classifier = Classifier.create(BACKBONE, classes=data.classes, method=method)
+        # Forty epochs of a probe take seconds: nothing to follow.
+        run = train(classifier, data, config, out=folder / method, progress=method != "linear")
+        tests[method], histories[method] = evaluate(classifier, data.splits["test"]), run.history
+        methods[method] = {
+            **tests[method].summary(),
+            "interval": wilson(tests[method].top(1), sizes["test"]),
+            "trained": sum(x.numel() for x in classifier.tuned().values()),
+            "seconds": run.seconds,
+        }
+    (probabilities,) = classifier.predict([str(unseen[0])])
+    facts = {
+        "backbone": BACKBONE,
+        "classes": data.classes,
+        "clips": sizes,
+        "doctor": diagnosis.counts,
+        "methods": methods,
+        "unseen": {"video": str(unseen[0]), "class": unseen[0].stem, "probabilities": probabilities},
+        "report": str(folder / "report.html"),
+        "seconds": time.monotonic() - started,
+    }
+    write_report(
+        folder / "report.html",
+        f"{len(data.classes)} actions, {sizes['train']} clips: State Space Prompting beside a linear probe",
+        table_of(facts),
+        {method: tests[method] for method in reversed(METHODS)},
+        classifier.form,
+        histories,
+    )
+    return facts
+
+
+def table_of(facts: Mapping[str, Any]) -> list[list[str]]:
+    """The figures as rows below a header: chance, the linear probe, SSP."""
+    count = facts["clips"]["test"]
+    rows = [["", f"top-1, {count} clips", "95 % interval", "weights trained", "training"]]
+    rows.append(["chance", f"{100 / len(facts['classes']):.1f} %", "", "", ""])
+    for method, x in facts["methods"].items():
+        interval = "{:.0f} to {:.0f} %".format(*(100 * end for end in x["interval"]))
+        rows.append(
+            [method, f"{100 * x['top1']:.1f} %", interval, f"{x['trained']:,}", f"{x['seconds']:.0f} s"]
+        )
+    return rows
+
+
+def demo_lines(facts: Mapping[str, Any]) -> list[str]:
+    """The figures as they are printed at the end."""
+    rows, unseen = table_of(facts), facts["unseen"]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    best = [f"{100 * p:.1f} % {name}" for name, p in unseen["probabilities"].items()][:3]
+    return [
+        *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
+        f"{unseen['video']}: {', '.join(best)} (it is {unseen['class']})",
+        f"{facts['report']}: curves, accuracy by class, film strips; {facts['seconds']:.0f} s in all",
+    ]
