@@ -42,14 +42,11 @@ from pretrain_clips import FORM, POINTS, SPEC, Clips, stack  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-import videossp.ops.linear  # noqa: E402
 from videossp.clips import read_views  # noqa: E402
 from videossp.datasets import read_data  # noqa: E402
 from videossp.files import held, replace_file  # noqa: E402
 from videossp.tokens import Layout, Tokens  # noqa: E402
 from videossp.videomamba import SILENT, VideoMamba  # noqa: E402
-
-videossp.ops.linear.ONEDNN = False  # its gradient of dt_proj takes 400 ms in bfloat16, torch's own 0.2 ms
 
 # (steps, frames that are shown of a clip, clips of a step over all processes), one after the other.
 STAGES = ((1500, 1, 64), (1000, 2, 48), (1000, 4, 32), (10**9, 8, 16))
@@ -305,7 +302,9 @@ class Run:
             optimizer.zero_grad()
         self.step += 1
         memory = min(memory, self.step / (self.step + 10))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - memory)
+        with torch.no_grad():
+            for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                kept.lerp_(new, 1 - memory)
         facts = {key: x.item() for key, x in parts.items()}
         return facts | {"accuracy": accuracy(said["logits"], batch["label"])}
 
