@@ -21,7 +21,7 @@ from test_checkpoint import published
 from videossp.classifier import Classifier
 from videossp.cli import main
 from videossp.compare import compare, differences
-from videossp.comparison import STUDENT, Comparison, student, wilson
+from videossp.comparison import STUDENT, Comparison, difference, student, wilson
 from videossp.datasets import read_data
 from videossp.methods import METHODS
 from videossp.pictures import draw_comparison
@@ -226,7 +226,7 @@ def test_a_comparison_of_failures_only_has_a_table(weights, class_folder, tmp_pa
         "0",
         "of",
         "1",
-        *"------",
+        *"-------",
     ]
     assert not (tmp_path / "accuracy.png").exists() and (tmp_path / "results.csv").exists()
 
@@ -343,7 +343,12 @@ def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_pat
     assert set(saved) == {"methods", "seeds", "settings", "runs", "rows"}
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert rows == [{name: str(x) for name, x in row.items()} for row in saved["rows"]]
+    assert rows == [{name: "" if x is None else str(x) for name, x in row.items()} for row in saved["rows"]]
+    assert saved["rows"][0]["difference"] is None
+    hits = [
+        [run["hits"].count("1") for run in saved["runs"] if run["method"] == x] for x in ("linear", "vpt")
+    ]
+    assert saved["rows"][1]["difference"] == pytest.approx((sum(hits[1]) - sum(hits[0])) / 16)
     tops = [run["top1"] for run in saved["runs"] if run["method"] == "vpt"]
     assert len(tops) == 2 and saved["rows"][1]["top1"] == pytest.approx(sum(tops) / 2)
     low, high = max(student(tops), wilson(sum(tops) / 2, 8), key=lambda x: x[1] - x[0])
@@ -374,12 +379,30 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
             "top1_low": pytest.approx(0.6 - half),
             "top1_high": pytest.approx(0.6 + half),
             "interval": "Student t, 2 seeds",
+            "difference": None,
+            "difference_low": None,
+            "difference_high": None,
             "seconds_per_clip": 1.5,
             "memory_gb": 3.0,
             "adapter_mb": 1.5,
         }
     ]
     assert " ".join(result.table()[1].split()) == "x 2 of 3 0.0001 25.000 60.0 ± 127.1 1.500 3.00 1.500"
+
+
+def test_a_difference_is_paired_by_seed_and_video():
+    def run(seed, hits):
+        return {"seed": seed, "hits": hits}
+
+    ours, theirs = [run(0, "1110"), run(1, "1100"), run(7, "0000")], [run(1, "0100"), run(0, "1001")]
+    mean, low, high = difference(ours, theirs)
+    # By video 0.5, 0.5, 0.5, -0.5: standard deviation 0.5. By seed 0.25 and 0.25: no spread.
+    assert (mean, high - mean, mean - low) == pytest.approx((0.25, 1.96 * 0.25, 1.96 * 0.25))
+    # Seeds that disagree, 0.5 and 0: 12.706 x 0.3536 / root of 2 is the wider one.
+    _, _, high = difference([run(0, "1110"), run(1, "1100")], [run(0, "1000"), run(1, "1100")])
+    assert high == pytest.approx(0.25 + 12.706 * 0.25)
+    assert difference([run(0, "1")], [run(1, "1")]) is None
+    assert difference([{"seed": 0}], theirs) is None
 
 
 def test_seeds_that_agree_do_not_make_an_interval_of_nothing():

@@ -100,6 +100,8 @@ def run_alone(
             "method_parameters": sum(count for name, count in tuned.items() if not name.startswith("head.")),
             "best_epoch": run.best["epoch"],
             **result.summary(),
+            # Of each video, in their order, so that methods can be compared video by video.
+            "hits": "".join(str(int(hit)) for hit in result.hits),
             "val_top1": run.best["val_top1"],
             "seconds_per_clip": statistics.fmean(times),
             "memory_gb": memory,

@@ -16,7 +16,8 @@ from videossp.pictures import draw_comparison
 RESULTS = "results.json"
 FIGURES = (
     *("parameters", "parameters_m", "parameters_percent", "method_parameters"),
-    *("top1", "top1_low", "top1_high", "interval", "seconds_per_clip", "memory_gb", "adapter_mb"),
+    *("top1", "top1_low", "top1_high", "interval", "difference", "difference_low", "difference_high"),
+    *("seconds_per_clip", "memory_gb", "adapter_mb"),
 )
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, the normal one.
@@ -57,7 +58,7 @@ class Comparison:
         `parameters` counts what trains, with the head and the final norm; `method_parameters` is without
         these two. `top1` is the mean share over seeds, `top1_low` to `top1_high` its 95 % interval, made
         as `interval` says: how much a seed matters (Student) or how telling the videos are (Wilson),
-        whichever is wider.
+        whichever is wider. `difference` is that of top1 to the first method, see `difference`.
         `seconds_per_clip` of training is a mean, `memory_gb` the largest of the seeds.
         """
         return [self._row(method) for method in self.methods]
@@ -79,6 +80,9 @@ class Comparison:
         if len(tops) > 1:
             intervals[f"Student t, {len(tops)} seeds"] = student(tops)
         made, (low, high) = max(intervals.items(), key=lambda x: x[1][1] - x[1][0])
+        first = [run for run in self.runs if run["method"] == self.methods[0] and run["error"] is None]
+        if method != self.methods[0] and (found := difference(good, first)):
+            row |= dict(zip(("difference", "difference_low", "difference_high"), found, strict=True))
         return row | {
             "parameters": good[0]["parameters"],
             "parameters_m": good[0]["parameters"] / 1e6,
@@ -99,8 +103,10 @@ class Comparison:
 
     def table(self) -> list[str]:
         """The rows as lines of text, then what failed and how the figures were made."""
-        header = ("method", "seeds", "trained (M)", "of all (%)", "top-1 (%)", "s/clip", "GB", "adapter (MB)")
-        cells = [header, *(self._cells(row) for row in self.rows)]
+        against = f"- {self.methods[0]} (points)"
+        header = ("method", "seeds", "trained (M)", "of all (%)", "top-1 (%)", against)
+        costs = ("s/clip", "GB", "adapter (MB)")
+        cells = [header + costs, *(self._cells(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
@@ -112,6 +118,7 @@ class Comparison:
         lines += [
             "",
             f"top-1 on the split {split}{chosen}; 95 % interval, the wider: {'; '.join(made) or 'none'}",
+            "difference to the first method: paired by seed and video, with its 95 % interval",
             "trained: with head and final norm; s/clip: training, after the first epoch; GB: peak of a run",
         ]
         return lines
@@ -119,19 +126,49 @@ class Comparison:
     def _cells(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         seeds = str(row["seeds"]) + f" of {row['seeds'] + row['failed']}" * (row["failed"] > 0)
         if not row["seeds"]:
-            return (row["method"], seeds, *["-"] * 6)
+            return (row["method"], seeds, *["-"] * 7)
         top, low, high = (100 * row[name] for name in ("top1", "top1_low", "top1_high"))
         spread = f"± {high - top:.1f}" if "Student" in row["interval"] else f"({low:.1f} to {high:.1f})"
+        against = ""
+        if row["difference"] is not None:
+            gap, high = 100 * row["difference"], 100 * row["difference_high"]
+            against = f"{gap:+.1f} ± {high - gap:.1f}"
         return (
             row["method"],
             seeds,
             f"{row['parameters_m']:.4f}",
             f"{row['parameters_percent']:.3f}",
             f"{top:.1f} {spread}",
+            against,
             f"{row['seconds_per_clip']:.3f}",
             f"{row['memory_gb']:.2f}",
             f"{row['adapter_mb']:.3f}",
         )
+
+
+def difference(
+    runs: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]
+) -> tuple[float, float, float] | None:
+    """How much more of the videos one method gets right than another, and the 95 % interval of that.
+
+    Runs of the same seed are compared video by video; the interval is over seeds (Student) or videos
+    (normal), the wider.
+
+    Returns:
+        mean, low, high, as shares of the videos; None if no seed is shared, or hits were not kept.
+    """
+    theirs = {run["seed"]: run["hits"] for run in reference if "hits" in run}
+    pairs = [(run["hits"], theirs[run["seed"]]) for run in runs if "hits" in run and run["seed"] in theirs]
+    if not pairs:
+        return None
+    gaps = [[int(a) - int(b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+    videos = [statistics.fmean(x) for x in zip(*gaps, strict=True)]
+    mean, half = statistics.fmean(videos), 0.0
+    if len(videos) > 1:
+        half = NORMAL * statistics.stdev(videos) / math.sqrt(len(videos))
+    if len(gaps) > 1:
+        half = max(half, student([statistics.fmean(x) for x in gaps])[1] - mean)
+    return mean, mean - half, mean + half
 
 
 def student(values: Sequence[float]) -> tuple[float, float]:

@@ -72,6 +72,12 @@ class Evaluation:
         hits = multiclass_accuracy(scores, labels, len(self.classes), average="micro", top_k=k)
         return hits.item() * len(labels) / len(self.samples)
 
+    @property
+    def hits(self) -> Tensor:
+        """(videos,) bool: whether the most probable class is the video's; false where it failed."""
+        out: Tensor = self._decoded & (self.scores.argmax(1) == self._labels)
+        return out
+
     @cached_property
     def counts(self) -> Tensor:
         """(classes,): videos of each class."""
