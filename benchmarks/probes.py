@@ -1,0 +1,158 @@
+"""How temporal is a set, and what does a frozen backbone know of it? Linear probes on views of its clips.
+
+    python benchmarks/probes.py SET --out FILE.json [--backbones random,videomamba_nano,CHECKPOINT]
+
+SET is the folder of a data set with train, val and test. A probe is a logistic regression, fitted to the end
+on one view of each training clip; its weight decay is chosen on val, its accuracy is that on test. What it
+reads is cls, as a head of videossp reads it, or cls beside the mean of the patch tokens. The views:
+
+    clip            the frames of a clip in their order
+    first, last     one frame of them, shown all the time
+    shuffled        the frames of each clip in an order of its own
+    frames          every frame alone, shown all the time; the features of all frames are averaged
+
+What a probe on `frames` gets right needs no order; what one on `clip` gets right beyond it needs motion.
+Where the annotation has a column `pair`, the accuracy within pairs is told too: the label's score against
+that of its opposite. FILE is written after each backbone, and what is in it is not computed again.
+"""
+
+import argparse
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from videossp import prepare_process
+
+prepare_process()  # before torch is loaded
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from videossp import Classifier, read_data  # noqa: E402
+from videossp.clips import read_views  # noqa: E402
+from videossp.comparison import wilson  # noqa: E402
+from videossp.files import replace_file  # noqa: E402
+
+SPLITS = ("train", "val", "test")
+DECAYS = 10.0 ** torch.arange(-5, 0.5, 0.5)
+BATCH = 8  # clips
+RANDOM_SEEDS = (0, 1, 2)  # of random weights
+
+# Of a clip with so many frames, the clips to encode, each as the places of its frames.
+View = Callable[[int, np.random.Generator], list[np.ndarray]]
+VIEWS: dict[str, View] = {
+    "clip": lambda n, rng: [np.arange(n)],
+    "first": lambda n, rng: [np.zeros(n, int)],
+    "last": lambda n, rng: [np.full(n, n - 1)],
+    "shuffled": lambda n, rng: [rng.permutation(n)],
+    "frames": lambda n, rng: [np.full(n, i) for i in range(n)],
+}
+
+
+@torch.no_grad()
+def features(classifier: Classifier, clips: Tensor, view: View) -> Tensor:
+    """cls as a head reads it, and the mean of the patches, of clips (n, 3, T, height, width): (n, 2 D)."""
+    rng, out = np.random.default_rng(0), []
+    for part in clips.split(BATCH):
+        shown = [clip[:, places] for clip in part for places in view(clip.shape[1], rng)]
+        tokens = classifier.backbone.encode(torch.stack(shown))
+        final = tokens.residual + tokens.hidden
+        cls, patches = classifier.head.norm(final[:, 0]), F.rms_norm(final[:, 1:], final.shape[2:])
+        out.append(torch.cat([cls, patches.mean(1)], dim=1).unflatten(0, (len(part), -1)).mean(1))
+    return torch.cat(out)
+
+
+def fit(x: Tensor, y: Tensor, decay: Tensor) -> nn.Linear:
+    """Multinomial logistic regression by L-BFGS, from zero."""
+    model = nn.Linear(x.shape[1], int(y.max()) + 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    solver = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(model(x), y) + decay * model.weight.square().sum() / len(model.weight)
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    return model.requires_grad_(False)
+
+
+def probe(x: dict[str, Tensor], y: dict[str, Tensor], opposite: Tensor | None) -> dict[str, object]:
+    """Fit on train with the weight decay that is best on val; the accuracy on test, with its 95 % interval.
+
+    Args:
+        x, y: features (n, width) and labels (n,) by split.
+        opposite: (classes, classes), true within a pair.
+    """
+    mean, std = x["train"].mean(0), x["train"].std(0) + 1e-6
+    x = {split: (values - mean) / std for split, values in x.items()}
+    models = [fit(x["train"], y["train"], decay) for decay in DECAYS]
+    on_val = [share(model(x["val"]), y["val"]) for model in models]
+    best = int(np.argmax(on_val))
+    scores = models[best](x["test"])
+    found: dict[str, object] = {"top1": share(scores, y["test"]), "val": on_val[best]}
+    found["interval"] = wilson(share(scores, y["test"]), len(scores))
+    found["decay"] = float(DECAYS[best])
+    if opposite is not None:
+        found["in_pairs"] = share(scores.masked_fill(~opposite[y["test"]], -math.inf), y["test"])
+    return found
+
+
+def share(scores: Tensor, labels: Tensor) -> float:
+    """Of the rows whose highest score is the label's."""
+    return (scores.argmax(1) == labels).float().mean().item()
+
+
+def opposites(folder: Path, classes: tuple[str, ...]) -> Tensor | None:
+    """(classes, classes), true for a class and its opposite and for itself; None if there are no pairs."""
+    with (folder / "val.csv").open() as file:
+        pair_of = {row["label"]: row.get("pair") for row in csv.DictReader(file)}
+    if None in pair_of.values():
+        return None
+    return torch.tensor([[pair_of[a] == pair_of[b] for b in classes] for a in classes])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("set", type=Path)
+    parser.add_argument("--backbones", default="random,videomamba_nano")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    data = read_data(args.set)
+    opposite = opposites(args.set, data.classes)
+    jobs = []
+    for name in args.backbones.split(","):
+        if name == "random":
+            jobs += [(f"random, seed {i}", {"weights": "random", "seed": i}) for i in RANDOM_SEEDS]
+        else:
+            jobs.append((name if name == "videomamba_nano" else Path(name).stem, {"backbone": name}))
+    done = json.loads(args.out.read_text()) if args.out.exists() else []
+    labels = {s: torch.tensor([x.label for x in data.splits[s]]) for s in SPLITS}
+    clips: dict[str, Tensor] = {}
+    for name, options in jobs:
+        classifier = Classifier.create(classes=data.classes, method="linear", **options).eval()
+        key = {"set": args.set.name, "backbone": name, "sha256": classifier.sha256}
+        if any(key.items() <= row.items() for row in done):
+            continue
+        clips = clips or {
+            s: torch.stack([read_views(x.path, classifier.form)[0] for x in data.splits[s]]) for s in SPLITS
+        }
+        for view in VIEWS if "weights" not in options else ["clip"]:
+            found = {s: features(classifier, clips[s], VIEWS[view]) for s in SPLITS}
+            width = found["train"].shape[1] // 2
+            for read, columns in (("cls", slice(width)), ("cls+mean", slice(None))):
+                x = {s: values[:, columns] for s, values in found.items()}
+                row = key | {"view": view, "features": read} | probe(x, labels, opposite)
+                done.append(row)
+                print(f"{name:20} {view:9} {read:9} {100 * row['top1']:5.1f} %", flush=True)
+        replace_file(args.out, json.dumps(done, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
