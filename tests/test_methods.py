@@ -56,6 +56,8 @@ VARIANTS = [
     ("ssp", {**SSP_SMALL, "token": "mean", "importance": "constant", "detach": False}),
     ("ssp", {**SSP_SMALL, "token": "first+last"}),
     ("ssp", {**SSP_SMALL, "gather_kernel": [1, 3, 3]}),
+    ("ssp", {**SSP_SMALL, "gathering": False}),
+    ("ssp", {**SSP_SMALL, "reads": "residual"}),
 ]
 MAIN = [(name, OPTIONS.get(name, {})) for name in METHODS] + list(CHAINS.items())
 SIZES = {"small": SMALL, "wide": Spec(depth=2, d_model=48, frames=3, size=(32, 48), d_state=6, dt_rank=5)}
@@ -353,6 +355,7 @@ def test_an_unknown_option_lists_the_known_ones(name):
         ("stop", {"importance": "clips"}, "importance is clip or batch"),
         ("stop", {"position": "end"}, "position is frame_start or frame_end"),
         ("ssp", {"token": "first"}, "token is one of last, first.last, mean"),
+        ("ssp", {"prompts": 0, "gathering": False}, "without gathering there must be prompts"),
         ("ssp", {"gather_width": 0}, "widths and heads at least 1"),
         ("st_adapter", {"layers": 2, "width": 0}, "width must be at least 1, got 0"),
         ("additional_scan", {"states": 0}, "states must be at least 1"),
@@ -500,6 +503,20 @@ def test_ssp_without_prompts_is_an_st_adapter_on_the_hidden_stream():
             )
 
 
+def test_ssp_reading_the_residual_gathers_from_what_the_block_reads():
+    branch, tokens = tuner_and_tokens("ssp", gather_width=8, prompts=0)
+    residual = make_tuner("ssp", SMALL, {"gather_width": 8, "prompts": 0, "reads": "residual"})
+    for x in branch.parameters():
+        x.data.normal_()
+    residual.load_state_dict(branch.state_dict())
+    whole = replace(tokens, hidden=tokens.hidden + tokens.residual)
+    wanted = branch.edit_tokens(1, whole).hidden - whole.hidden  # the prompt of the sum of both streams
+    torch.testing.assert_close(
+        residual.edit_tokens(1, tokens).hidden - tokens.hidden, wanted, rtol=1e-4, atol=1e-5
+    )
+    assert not torch.equal(tokens.residual, torch.zeros_like(tokens.residual))
+
+
 def test_svp_prompts_each_patch_from_itself_and_leaves_cls_alone():
     tuner, tokens = tuner_and_tokens("svp", width=4)
     for x in tuner.parameters():
@@ -608,6 +625,7 @@ def switched(tuner):
         ),
         ("ssp", {**SSP_SMALL, "prompts": 0}, False, "one product"),
         ("ssp", {**SSP_SMALL, "gather_kernel": [1, 3, 3]}, False, "nothing to fold: the convolution"),
+        ("ssp", {**SSP_SMALL, "gathering": False}, False, "nothing to fold: the spreading"),
         ("vfpt", {"length": 4}, False, "transform is folded"),
         ("adapter", {"width": 8}, False, "nothing to fold"),
     ],

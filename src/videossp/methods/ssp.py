@@ -21,7 +21,11 @@ class SSP(Tuner):
 
     Args:
         spec: sizes of the backbone. Its layers share all modules; only the gains are per layer.
-        prompts: prompt slots after each frame.
+        prompts: prompt slots after each frame; 0 is gathering alone.
+        gathering: prompt the patches. If not, spreading alone: it reads the patches themselves in place of
+            the code and the prompt that gathering makes of them.
+        reads: what is gathered from: the branch that enters a block (published), or the residual stream
+            with it, which is what the block reads.
         gather_width, gather_kernel: of the gathering bottleneck and its convolution; published 1 x 1 x 1.
         spread_width, heads: width of the temporal attention and its heads, which divide it.
         token: what of a frame is spread: its last patch, which the forward scan took through all of it
@@ -36,6 +40,8 @@ class SSP(Tuner):
         spec: Spec,
         *,
         prompts: int = 3,
+        gathering: bool = True,
+        reads: Literal["branch", "residual"] = "branch",
         gather_width: int = 384,
         gather_kernel: tuple[int, int, int] = (1, 1, 1),
         spread_width: int = 256,
@@ -49,13 +55,17 @@ class SSP(Tuner):
             raise ValueError("prompts at least 0, widths and heads at least 1, heads divide spread_width")
         if token not in TOKENS or importance not in ("clip", "constant", "batch"):
             raise ValueError(f"token is one of {', '.join(TOKENS)}; importance clip, constant or batch")
+        if reads not in ("branch", "residual") or not (prompts or gathering):
+            raise ValueError("reads is branch or residual; without gathering there must be prompts")
         self.prompts, self.importance, self.detach, self.token = prompts, importance, detach, TOKENS[token]
-        self.gather = Bottleneck(spec.d_model, gather_width, gather_kernel)
+        self.reads = reads
+        self.gather = Bottleneck(spec.d_model, gather_width, gather_kernel) if gathering else None
         self.whole: Linear | None = None  # all of it as one product, once merged
         if prompts:
             # A weighted sum of all places of a frame makes its summary; zero at first.
-            self.places = nn.Conv3d(gather_width, gather_width, (1, *spec.grid), groups=gather_width)
-            self.summary = nn.Linear(gather_width, spec.d_model)
+            width = gather_width if gathering else spec.d_model
+            self.places = nn.Conv3d(width, width, (1, *spec.grid), groups=width)
+            self.summary = nn.Linear(width, spec.d_model)
             nn.init.xavier_normal_(self.summary.weight)
             for weight in (*self.places.parameters(), self.summary.bias):
                 weight.data.zero_()
@@ -67,20 +77,26 @@ class SSP(Tuner):
         if layer == 0 and self.prompts:
             tokens = tokens.insert("ssp", "frame_end", self.prompts)
         patches = tokens.part("patches")
+        read: Any = patches if self.reads == "branch" else patches + tokens.residual_part("patches")
         if self.whole:
-            return tokens.write(patches=patches + self.whole(patches))
-        prompt, code = self.gather(patches, tokens.layout.grid)
+            return tokens.write(patches=patches + self.whole(read))
+        prompt, code, prompted = read, read, patches
+        if self.gather:
+            prompt, code = self.gather(read, tokens.layout.grid)
+            prompted = patches + prompt
         if layer == 0 or not self.prompts:
-            return tokens.write(patches=patches + prompt)
+            return tokens.write(patches=prompted)
         token = patches[:, :, self.token].mean(2)
         token = token * (1 + self.gain[layer - 1] * self.frame_weights(prompt)[..., None])
         code = code.detach() if self.detach else code
         weighted = code * self.places.weight.flatten(1).T  # a convolution as large as the frame
         summary = self.summary(weighted.sum(2) + self.places.bias)
         slots = torch.stack([spread(token) * summary for spread in self.spread], dim=2)
-        return tokens.write(patches=patches + prompt, ssp=slots)
+        return tokens.write(patches=prompted, ssp=slots)
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
+        if not self.gather:
+            return self, "nothing to fold: the spreading depends on the clip"
         if not self.gather.fold():
             return self, "nothing to fold: the convolution of the gathering mixes patches"
         if self.prompts:
