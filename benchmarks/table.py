@@ -1,0 +1,260 @@
+"""The mini benchmark: every method on every set, in processes of one core each; resumable.
+
+    python benchmarks/table.py --sets FOLDER --work WORK [--only tabletop,motion] [--minutes 60]
+
+FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every run is one of
+`videossp compare`, all with the same budget. Learning rates are chosen on validation by one rule for all
+methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for as long as the best rate is
+the outermost that was tried; other seeds run at the best one. Whatever is finished is added to
+benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py` makes docs/benchmarks.md
+of it. It may be stopped at any time: only the runs under way are lost.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from videossp import Classifier, TrainConfig
+from videossp.compare import compare, resolved
+from videossp.files import held, replace_file
+
+RESULTS = Path(__file__).parent / "results"
+BACKBONE = "videomamba_nano"
+FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set
+GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
+START = (1e-3, 3e-3)
+SEEDS = (0, 1, 2)
+SEVERAL = {  # rows of these sets that are run with all seeds
+    "tabletop": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
+    "motion": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
+}
+BUDGET = {
+    "epochs": 6,
+    "batch_size": 8,
+    "precision": "bf16",
+    "flip": "off",  # left and right, open and close are classes
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        method: as `Classifier.create` takes it.
+        options: of the method.
+        epochs: passes over the training clips.
+        drop_path: stochastic depth of the frozen backbone.
+    """
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    epochs: int = BUDGET["epochs"]
+    drop_path: float = 0.0
+
+
+# Sizes are the published ones for VideoMamba-M, scaled to this backbone, which is a third as wide and has
+# half the states: so every method trains about the share of the weights that it trains there.
+SSP = {"gather_width": 128, "spread_width": 88}
+LORA = {"rank": 5}
+ROWS: dict[str, Row] = {
+    "ssp": Row("ssp", SSP),
+    "linear": Row("linear"),
+    "linear, 4 x the epochs": Row("linear", epochs=4 * BUDGET["epochs"]),
+    "attentive": Row("attentive"),
+    "full": Row("full"),
+    "partial": Row("partial"),
+    "adapter": Row("adapter", {"width": 22}),
+    "st_adapter": Row("st_adapter", {"width": 128, "layers": 2}),
+    "lora": Row("lora", LORA),
+    "vpt": Row("vpt", {"length": 27}),
+    "vfpt": Row("vfpt", {"length": 27}),
+    "svp": Row("svp", {"width": 22}),
+    "additional_scan": Row("additional_scan", {"states": 3}),
+    "affix": Row("affix"),
+    "state_offset": Row("state_offset"),
+    "stop": Row("stop"),
+}
+# What carries SSP: one thing is changed at a time.
+ABLATIONS: dict[str, Row] = {
+    "gathering alone": Row("ssp", SSP | {"prompts": 0}),
+    "spreading alone": Row("ssp", SSP | {"gathering": False}),
+    "gathering in 1 x 3 x 3": Row("ssp", SSP | {"gather_kernel": (1, 3, 3)}),
+    "gathering from the residual": Row("ssp", SSP | {"reads": "residual"}),
+    "1 prompt a frame": Row("ssp", SSP | {"prompts": 1}),
+    "8 prompts a frame": Row("ssp", SSP | {"prompts": 8}),
+    "entropy of the batch": Row("ssp", SSP | {"importance": "batch"}),
+    "widths 384 and 256": Row("ssp"),
+    "drop path 0.4": Row("ssp", SSP, drop_path=0.4),
+    "twice the epochs": Row("ssp", SSP, epochs=2 * BUDGET["epochs"]),
+    "with LoRA": Row("ssp+lora", {"ssp": SSP, "lora": LORA}),
+}
+ABLATED = "tabletop"  # the set of the ablations
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    set: str
+    row: str
+    lr: float
+    seed: int
+
+    def of(self, run: Mapping[str, Any]) -> bool:
+        """Whether a run is this one, done in the way that is asked for now."""
+        asked = rows(self.set)[self.row]
+        same = {"row": self.row, "lr": self.lr, "seed": self.seed}
+        same |= {"epochs": asked.epochs, "drop_path": asked.drop_path}
+        options = json.loads(json.dumps(resolved(asked.method, asked.options)))  # as in a file
+        return same.items() <= run.items() and options == run["options"]
+
+
+def rows(set_name: str) -> dict[str, Row]:
+    """The rows of a set."""
+    return ROWS | (ABLATIONS if set_name == ABLATED else {})
+
+
+def load(set_name: str) -> list[dict[str, Any]]:
+    """The finished runs of a set."""
+    file = RESULTS / f"{set_name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+
+
+def store(set_name: str, runs: list[dict[str, Any]]) -> None:
+    """Write the runs of a set, one a line."""
+    order = {name: i for i, name in enumerate(rows(set_name))}
+    runs = sorted(runs, key=lambda x: (order.get(x["row"], len(order)), x["row"], x["lr"], x["seed"]))
+    RESULTS.mkdir(exist_ok=True)
+    replace_file(RESULTS / f"{set_name}.json", "[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n")
+
+
+def rates(tried: Mapping[float, float | None]) -> list[float]:
+    """Learning rates that must still be tried, given the validation accuracies of others; None: it runs.
+
+    Empty if the best of them has neighbours on both sides, or stands at an end of the grid.
+    """
+    if missing := [lr for lr in START if lr not in tried]:
+        return missing
+    if None in tried.values():
+        return []
+    best = best_rate(tried)
+    at = GRID.index(best)
+    around = GRID[max(0, at - 1) : at + 2]
+    return [lr for lr in around if lr not in tried]
+
+
+def best_rate(tried: Mapping[float, float | None]) -> float:
+    """The rate of the highest validation accuracy; of equals the smallest."""
+    return min((lr for lr in tried if tried[lr] is not None), key=lambda lr: (-tried[lr], lr))
+
+
+def cells(done: Mapping[str, Sequence[Mapping[str, Any]]], running: Collection[Cell]) -> list[Cell]:
+    """What can be started now, the most wanted first: a first picture of all, then what refines it.
+
+    Args:
+        done: the finished runs of each set.
+        running: what is under way.
+    """
+    found: list[tuple[int, Cell]] = []
+    for name, runs in done.items():
+        for title in rows(name):
+            tried: dict[float, float | None] = {}
+            for lr in GRID:
+                cell = Cell(name, title, lr, SEEDS[0])
+                for accuracy in [x["val_top1"] for x in runs if cell.of(x)] or [None] * (cell in running):
+                    tried[lr] = accuracy
+            wanted = rates(tried)
+            found += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
+            if not wanted and None not in tried.values() and title in SEVERAL.get(name, ()):
+                others = (Cell(name, title, best_rate(tried), seed) for seed in SEEDS[1:])
+                found += [(len(GRID), x) for x in others if x not in running and not any(map(x.of, runs))]
+    return [cell for _, cell in sorted(found, key=lambda x: x[0])]
+
+
+def pin(cores: Any) -> None:
+    """Keep this process, and what it starts, on a core of its own."""
+    os.sched_setaffinity(0, {cores.get()})
+
+
+def run(cell: Cell, folder: Path, work: Path) -> dict[str, Any]:
+    """One run, its figures, and what it was."""
+    asked = rows(cell.set)[cell.row]
+    config = TrainConfig(**BUDGET | {"epochs": asked.epochs}, lr=cell.lr, seed=cell.seed)
+    out = work / f"{cell.set}-{cell.row}-{cell.lr:g}-{cell.seed}".replace(" ", "_")
+    began = time.monotonic()
+    comparison = compare(
+        folder / cell.set,
+        [asked.method],
+        [cell.seed],
+        config,
+        out=out,
+        backbone=BACKBONE,
+        options={asked.method: asked.options},
+        frames=FRAMES[cell.set],
+        drop_path=asked.drop_path,
+    )
+    found = {"row": cell.row, "lr": cell.lr, "epochs": asked.epochs, "drop_path": asked.drop_path}
+    found |= comparison.runs[0]
+    found["minutes"] = round((time.monotonic() - began) / 60, 2)
+    return found | {"backbone_sha256": comparison.settings["backbone_sha256"]}
+
+
+def shipped_sha256() -> str:
+    """Of the backbone: what was run on another is not counted."""
+    return Classifier.create(BACKBONE, num_classes=2, method="linear").sha256
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=Path, required=True, help="folder with a folder of each set")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--only", default=",".join(FRAMES), help="sets, by name, joined by commas")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so many")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    context = get_context("spawn")
+    cores = context.Queue()
+    for core in sorted(os.sched_getaffinity(0))[: args.processes]:
+        cores.put(core)
+    end = time.monotonic() + 60 * args.minutes
+    pool = ProcessPoolExecutor(args.processes, mp_context=context, initializer=pin, initargs=(cores,))
+    running: dict[Future[dict[str, Any]], Cell] = {}
+    failed: list[Cell] = []
+    sha256 = shipped_sha256()
+    with held(args.work / ".lock", f"{args.work}: another process runs there"), pool:
+        while True:
+            while len(running) < args.processes and time.monotonic() < end:
+                done = {
+                    x: [y for y in load(x) if y["backbone_sha256"] == sha256] for x in args.only.split(",")
+                }
+                free = [x for x in cells(done, running.values()) if x not in failed]
+                if not free:
+                    break
+                running[pool.submit(run, free[0], args.sets, args.work)] = free[0]
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                cell, found = running.pop(future), future.result()
+                if found["error"]:
+                    failed.append(cell)
+                    print(f"FAILED {cell}: {found['error']}", file=sys.stderr, flush=True)
+                    continue
+                others = [x for x in load(cell.set) if not cell.of(x)]
+                store(cell.set, [*others, found])
+                said = f"val {100 * found['val_top1']:.1f} %, test {100 * found['top1']:.1f} %"
+                print(f"{cell.set} {cell.row} lr {cell.lr:g} seed {cell.seed}: {said}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

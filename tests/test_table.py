@@ -1,0 +1,83 @@
+"""benchmarks/table.py: which runs are wanted, and that what is finished is not run again."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def table(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("table")
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    kernel = {"gather_kernel": (1, 3, 3)}
+    monkeypatch.setattr(module, "ROWS", {"ssp": module.Row("ssp", kernel), "full": module.Row("full")})
+    monkeypatch.setattr(module, "ABLATIONS", {"longer": module.Row("ssp", epochs=99)})
+    return module
+
+
+def finished(table, cell, val):
+    asked = table.rows(cell.set)[cell.row]
+    options = json.loads(json.dumps(table.resolved(asked.method, asked.options)))
+    shared = {"epochs": asked.epochs, "drop_path": 0.0, "error": None, "val_top1": val, "options": options}
+    return {"row": cell.row, "lr": cell.lr, "seed": cell.seed, **shared}
+
+
+def test_rates_are_tried_outwards_while_the_best_is_the_outermost(table):
+    assert table.rates({}) == [1e-3, 3e-3]
+    assert table.rates({1e-3: None, 3e-3: 0.5}) == []  # waits
+    assert table.rates({1e-3: 0.4, 3e-3: 0.5}) == [1e-2]
+    assert table.rates({1e-3: 0.4, 3e-3: 0.5, 1e-2: 0.3}) == []
+    assert table.rates({1e-3: 0.6, 3e-3: 0.5}) == [3e-4]
+    assert table.rates({1e-3: 0.5, 3e-3: 0.5}) == [3e-4]  # of equals the smaller
+    assert table.rates({1e-4: 0.9, 3e-4: 0.6, 1e-3: 0.5, 3e-3: 0.4}) == []  # the end of the grid
+
+
+def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):
+    done, asked = {"motion": []}, []
+    accuracy = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}
+    while free := table.cells(done, []):
+        asked.append(free[0])
+        done["motion"].append(finished(table, free[0], accuracy[free[0].lr]))
+    assert [(x.row, x.lr, x.seed) for x in asked] == [
+        *[("ssp", 1e-3, 0), ("full", 1e-3, 0)],
+        *[("ssp", 3e-3, 0), ("full", 3e-3, 0)],
+        *[("ssp", 1e-2, 0), ("full", 1e-2, 0)],
+        *[("ssp", 3e-3, 1), ("ssp", 3e-3, 2), ("full", 3e-3, 1), ("full", 3e-3, 2)],
+    ]
+
+
+def test_what_is_under_way_is_not_started_again(table):
+    first = table.cells({"sprites": []}, [])[0]
+    assert first not in table.cells({"sprites": []}, [first])
+    assert not [x for x in table.cells({"sprites": [finished(table, first, 0.5)]}, []) if x == first]
+
+
+def test_a_run_with_other_options_or_epochs_is_another(table):
+    cell = table.cells({"sprites": []}, [])[0]
+    run = finished(table, cell, 0.5)
+    assert cell.of(run)
+    assert not cell.of(run | {"options": run["options"] | {"gather_kernel": [1, 1, 1]}})
+    assert not cell.of(run | {"epochs": 1})
+    assert not cell.of(run | {"drop_path": 0.4})
+
+
+def test_ablations_are_run_on_one_set(table):
+    assert {x.row for x in table.cells({"tabletop": []}, [])} == {"ssp", "full", "longer"}
+    assert {x.row for x in table.cells({"motion": []}, [])} == {"ssp", "full"}
+
+
+def test_results_are_kept_a_line_a_run_in_the_order_of_the_table(table):
+    cells = [table.Cell("motion", row, lr, 0) for row in ("full", "ssp") for lr in (3e-3, 1e-3)]
+    runs = [finished(table, x, 0.5) for x in cells]
+    table.store("motion", runs)
+    text = (table.RESULTS / "motion.json").read_text()
+    assert len(text.splitlines()) == 4 + 2
+    assert [(x["row"], x["lr"]) for x in table.load("motion")] == [
+        *[("ssp", 1e-3), ("ssp", 3e-3), ("full", 1e-3), ("full", 3e-3)]
+    ]
+    assert table.load("sprites") == []
