@@ -69,6 +69,7 @@ ROWS: dict[str, Row] = {
     "ssp": Row("ssp", SSP),
     "linear": Row("linear"),
     "linear, 4 x the epochs": Row("linear", epochs=4 * BUDGET["epochs"]),
+    "mean": Row("mean"),
     "attentive": Row("attentive"),
     "full": Row("full"),
     "partial": Row("partial"),
@@ -95,6 +96,7 @@ ABLATIONS: dict[str, Row] = {
     "widths 384 and 256": Row("ssp"),
     "drop path 0.4": Row("ssp", SSP, drop_path=0.4),
     "twice the epochs": Row("ssp", SSP, epochs=2 * BUDGET["epochs"]),
+    "cls and mean": Row("ssp+mean", {"ssp": SSP}),
     "with LoRA": Row("ssp+lora", {"ssp": SSP, "lora": LORA}),
 }
 ABLATED = "tabletop"  # the set of the ablations

@@ -170,9 +170,9 @@ def test_a_full_disk_leaves_the_old_adapter(small_classifier, tmp_path, monkeypa
 
 
 def test_unknown_names_list_the_known_ones(small_backbone):
-    with pytest.raises(ValueError, match="no method 'sps'; there are linear, attentive"):
+    with pytest.raises(ValueError, match="no method 'sps'; there are linear, mean, attentive"):
         Classifier.create(small_backbone, num_classes=2, method="sps")
-    with pytest.raises(ValueError, match="ssp has no option rank; it has prompts, gather_width"):
+    with pytest.raises(ValueError, match="ssp has no option rank; it has prompts, gathering"):
         Classifier.create(small_backbone, num_classes=2, rank=4)
     with pytest.raises(ValueError, match="no backbone 'videomamba_huge': name one of videomamba_nano"):
         Classifier.create("videomamba_huge", num_classes=2)

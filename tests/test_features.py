@@ -34,7 +34,7 @@ def count_clips(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize(("method", "options"), [("linear", {}), ("attentive", {"heads": 4})])
+@pytest.mark.parametrize(("method", "options"), [("linear", {}), ("mean", {}), ("attentive", {"heads": 4})])
 def test_training_on_kept_features_is_training_on_clips(
     small_backbone, class_folder, tmp_path, monkeypatch, method, options
 ):
@@ -107,7 +107,11 @@ def test_a_video_that_cannot_be_decoded_is_told_as_ever(small_backbone, sample, 
 
 
 def test_methods_that_work_inside_the_backbone_keep_no_features(small_backbone, class_folder, tmp_path):
-    assert {name for name in METHODS if METHODS[name].depends_on != "blocks"} == {"linear", "attentive"}
+    assert {name for name in METHODS if METHODS[name].depends_on != "blocks"} == {
+        "linear",
+        "mean",
+        "attentive",
+    }
     for classifier in (make(small_backbone, "full"), make(small_backbone, drop_path=0.5)):
         with pytest.raises(ValueError, match="cannot be kept"):
             FeatureCache(classifier, tmp_path, Messages(False))

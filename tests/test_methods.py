@@ -62,7 +62,7 @@ VARIANTS = [
 MAIN = [(name, OPTIONS.get(name, {})) for name in METHODS] + list(CHAINS.items())
 SIZES = {"small": SMALL, "wide": Spec(depth=2, d_model=48, frames=3, size=(32, 48), d_state=6, dt_rank=5)}
 # Section "start" of docs/methods.md: with these the first logits are the frozen backbone's.
-SILENT = ["linear", "full", "partial", "adapter", "st_adapter", "lora", "svp", "state_offset"]
+SILENT = ["linear", "mean", "full", "partial", "adapter", "st_adapter", "lora", "svp", "state_offset"]
 
 
 # Every method on two sizes, its variants on one.
@@ -363,7 +363,7 @@ def test_an_unknown_option_lists_the_known_ones(name):
         ("state_offset", {"of": "y"}, "state or output"),
         ("adapter", {"reads": "hidden"}, "reads residual, norm or output"),
         ("ssp", {"heads": 3}, "heads divide"),
-        ("ssp+sps", {}, "no method 'sps'; there are linear, attentive, full"),
+        ("ssp+sps", {}, "no method 'sps'; there are linear, mean, attentive, full"),
         ("ssp+ssp", {}, "each method once"),
         ("ssp+lora", {"rank": 4}, "has no option rank; give those of a member as ssp="),
         ("ssp+lora", {"lora": {"ranks": 4}}, "lora has no option ranks; it has targets, rank"),
@@ -680,6 +680,23 @@ def test_stop_marks_its_share_of_patches_and_the_scorer_learns():
     tuner.edit_clip(torch.randn(2, 3, 4, 32, 32), memory).sum().backward()
     assert (memory["stop_mask"] > 0.5).sum(-1).eq(2).all()
     assert tuner.pixel_score.weight.grad.abs().sum() > 0
+
+
+def test_mean_adds_a_map_of_the_normed_patches_whatever_their_order():
+    tuner, tokens = tuner_and_tokens("mean")
+    tuner.map.weight.data.normal_()
+    cls = torch.randn(2, SMALL.d_model)
+    found = tuner.edit_output(SMALL.depth, "cls", tokens, cls)
+    patches = (tokens.hidden + tokens.residual)[:, 1:]
+    normed = patches / (patches.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(found, cls + normed.mean(1) @ tuner.map.weight.T)
+    flipped = replace(
+        tokens,
+        hidden=torch.cat([tokens.hidden[:, :1], tokens.hidden[:, 1:].flip(1)], 1),
+        residual=torch.cat([tokens.residual[:, :1], tokens.residual[:, 1:].flip(1)], 1),
+    )
+    torch.testing.assert_close(tuner.edit_output(SMALL.depth, "cls", flipped, cls), found)
+    assert tuner.edit_output(0, "mixer", tokens, cls) is cls
 
 
 def test_an_attentive_probe_reads_every_token():

@@ -11,6 +11,7 @@ from videossp.methods.attentive import Attentive
 from videossp.methods.full import Full
 from videossp.methods.linear import Linear
 from videossp.methods.lora import LoRA
+from videossp.methods.mean import Mean
 from videossp.methods.partial import Partial
 from videossp.methods.ssp import SSP
 from videossp.methods.st_adapter import STAdapter
@@ -23,6 +24,7 @@ from videossp.tuner import Chain, Spec, Tuner
 
 METHODS: dict[str, type[Tuner]] = {
     "linear": Linear,
+    "mean": Mean,
     "attentive": Attentive,
     "full": Full,
     "partial": Partial,

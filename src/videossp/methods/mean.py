@@ -1,0 +1,35 @@
+"""The head also reads the mean of the frozen patch tokens."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from videossp.ops.linear import Linear
+from videossp.tuner import Spec, Tuner
+
+
+class Mean(Tuner):
+    """Adds to cls a linear map of the mean of all patches after the last block; zero at first.
+
+    cls meets a long clip through the few states of one scan; the mean keeps what every patch knows, and no
+    order. A linear head on both side by side has the same reach.
+
+    Args:
+        spec: sizes of the backbone.
+    """
+
+    depends_on = "tokens"
+    unfolded = "it reads tokens after the last block"
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(spec.d_model, eps=1e-5)
+        self.map = Linear(spec.d_model, spec.d_model, bias=False)
+        nn.init.zeros_(self.map.weight)
+
+    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
+        if op != "cls":
+            return y
+        patches = x.part("patches") + x.residual_part("patches")
+        out: Tensor = y + self.map(self.norm(patches).mean((1, 2))).to(y.dtype)
+        return out
