@@ -13,13 +13,14 @@ of it. It may be stopped at any time: only the runs under way are lost.
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from videossp import Classifier, TrainConfig
@@ -135,7 +136,6 @@ def store(set_name: str, runs: list[dict[str, Any]]) -> None:
     """Write the runs of a set, one a line."""
     order = {name: i for i, name in enumerate(rows(set_name))}
     runs = sorted(runs, key=lambda x: (order.get(x["row"], len(order)), x["row"], x["lr"], x["seed"]))
-    RESULTS.mkdir(exist_ok=True)
     replace_file(RESULTS / f"{set_name}.json", "[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n")
 
 
@@ -182,8 +182,8 @@ def cells(done: Mapping[str, Sequence[Mapping[str, Any]]], running: Collection[C
     return [cell for _, cell in sorted(found, key=lambda x: x[0])]
 
 
-def pin(cores: Any) -> None:
-    """Keep this process, and what it starts, on a core of its own."""
+def pin(cores: SimpleQueue[int]) -> None:
+    """Keep this thread, and the processes it starts, on a core of its own."""
     os.sched_setaffinity(0, {cores.get()})
 
 
@@ -215,7 +215,37 @@ def shipped_sha256() -> str:
     return Classifier.create(BACKBONE, num_classes=2, method="linear").sha256
 
 
-def main() -> int:
+def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
+    """Run what is wanted until there is nothing, or the time is over; the number of failures."""
+    cores: SimpleQueue[int] = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0))[: args.processes]:
+        cores.put(core)
+    sha256, end = shipped_sha256(), time.monotonic() + 60 * args.minutes
+    pool = ThreadPoolExecutor(args.processes, initializer=pin, initargs=(cores,))
+    running: dict[Future[dict[str, Any]], Cell] = {}
+    failed: list[Cell] = []
+    while True:
+        while len(running) < args.processes and time.monotonic() < end:
+            done = {x: [y for y in load(x) if y["backbone_sha256"] == sha256] for x in sets}
+            free = [x for x in cells(done, running.values()) if x not in failed]
+            if not free:
+                break
+            running[pool.submit(run, free[0], args.sets, args.work)] = free[0]
+        if not running:
+            return len(failed)
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            cell, found = running.pop(future), future.result()
+            if found["error"]:
+                failed.append(cell)
+                print(f"FAILED {cell}: {found['error']}", file=sys.stderr, flush=True)
+                continue
+            store(cell.set, [*(x for x in load(cell.set) if not cell.of(x)), found])
+            said = f"val {100 * found['val_top1']:.1f} %, test {100 * found['top1']:.1f} %"
+            print(f"{cell.set} {cell.row} lr {cell.lr:g} seed {cell.seed}: {said}", flush=True)
+
+
+def main() -> None:
+    """Exit code: 1 if a run failed, 2 if a set is not there, 130 if stopped."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=Path, required=True, help="folder with a folder of each set")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
@@ -223,40 +253,26 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so many")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    context = get_context("spawn")
-    cores = context.Queue()
-    for core in sorted(os.sched_getaffinity(0))[: args.processes]:
-        cores.put(core)
-    end = time.monotonic() + 60 * args.minutes
-    pool = ProcessPoolExecutor(args.processes, mp_context=context, initializer=pin, initargs=(cores,))
-    running: dict[Future[dict[str, Any]], Cell] = {}
-    failed: list[Cell] = []
-    sha256 = shipped_sha256()
-    with held(args.work / ".lock", f"{args.work}: another process runs there"), pool:
-        while True:
-            while len(running) < args.processes and time.monotonic() < end:
-                done = {
-                    x: [y for y in load(x) if y["backbone_sha256"] == sha256] for x in args.only.split(",")
-                }
-                free = [x for x in cells(done, running.values()) if x not in failed]
-                if not free:
-                    break
-                running[pool.submit(run, free[0], args.sets, args.work)] = free[0]
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                cell, found = running.pop(future), future.result()
-                if found["error"]:
-                    failed.append(cell)
-                    print(f"FAILED {cell}: {found['error']}", file=sys.stderr, flush=True)
-                    continue
-                others = [x for x in load(cell.set) if not cell.of(x)]
-                store(cell.set, [*others, found])
-                said = f"val {100 * found['val_top1']:.1f} %, test {100 * found['top1']:.1f} %"
-                print(f"{cell.set} {cell.row} lr {cell.lr:g} seed {cell.seed}: {said}", flush=True)
-    return 1 if failed else 0
+    sets = args.only.split(",")
+    if odd := [x for x in sets if x not in FRAMES or not (args.sets / x).is_dir()]:
+        parser.error(
+            f"no set {odd[0]!r} in {args.sets}; make it with benchmarks/minibench, or name others: --only"
+        )
+    for folder in (args.work, RESULTS):
+        folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with held(RESULTS / ".lock", f"{RESULTS}: another process adds to it"):
+            code = min(1, work_off(args, sets))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        code = 130
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    os._exit(code)  # threads may still wait for runs, which end when this process does
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
