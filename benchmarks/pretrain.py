@@ -21,11 +21,14 @@ import argparse
 import copy
 import io
 import json
+import math
 import os
 import socket
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from videossp import prepare_process
 
@@ -36,7 +39,7 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 from pretrain_clips import POINTS, Clips, stack  # noqa: E402
 from pretrain_model import Pretrainer, fresh, losses  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from videossp.files import held, replace_file  # noqa: E402
@@ -45,6 +48,7 @@ CACHE = "decoded"  # folder in that of the clips
 MUON, ADAM = 0.02, 1e-3  # rates: of the matrices in the blocks, of everything else
 WARMUP = 100  # steps
 DECAY = 0.05  # of weights with two or more dimensions
+PROGRESS = ("step", "first", "finish", "seconds")  # of a run, kept in its checkpoints
 AVERAGE, FINISH_AVERAGE = 0.999, 0.99  # memory of the average of the weights, per step; in the last stretch
 SAVE = 120  # seconds between checkpoints
 
@@ -120,7 +124,7 @@ def batch_of(recipe: Recipe, clips: Clips, step: int, rank: int, processes: int)
 
 def average_gradients(model: Pretrainer) -> None:
     """Of all processes, in one message."""
-    grads = [x.grad for x in model.parameters()]
+    grads = [x.grad for x in model.parameters() if x.grad is not None]
     flat = torch.cat([x.flatten() for x in grads])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
@@ -136,32 +140,40 @@ class Run:
         average: the moving average of the model's weights.
         rates: what the rates of the optimizers' groups are multiples of.
         step: how many are done.
-        first: the step at which the last stretch begins, if this is one.
+        first, finish: the step at which the last stretch begins and how many it has; 0 in the trunk.
         seconds: that all sittings took.
+        settings: what must be the same when it goes on.
     """
 
-    def __init__(self, recipe: str, clips: Clips) -> None:
-        self.recipe, self.weights = recipe, RECIPES[recipe].weights
+    def __init__(self, recipe: str, clips: Clips, processes: int = 1) -> None:
+        self.weights = RECIPES[recipe].weights
+        self.settings = {"recipe": recipe, "processes": processes, "clips": clips.fingerprint}
         self.model = fresh(clips, RECIPES[recipe].whiten)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizers = optimizers(self.model, RECIPES[recipe].muon)
         self.rates = [[group["lr"] for group in x.param_groups] for x in self.optimizers]
-        self.step, self.first, self.seconds = 0, 0, 0.0
+        self.step, self.first, self.finish, self.seconds = 0, 0, 0, 0.0
 
     def load(self, file: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it is one of other settings.
+        """
         state = torch.load(file, weights_only=True)
-        if state["recipe"] != self.recipe:
-            raise SystemExit(f"{file}: made by --recipe {state['recipe']}; choose another --run")
+        if odd := [x for x in self.settings if state["settings"][x] != self.settings[x]]:
+            was, now = state["settings"][odd[0]], self.settings[odd[0]]
+            raise ValueError(f"{file}: made with {odd[0]} {was}, not {now}; choose another --run")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for optimizer, x in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(x)
-        self.step, self.first, self.seconds = (state[key] for key in ("step", "first", "seconds"))
+        for key in PROGRESS:
+            setattr(self, key, state[key])
 
     def save(self, file: Path) -> None:
         """Write a checkpoint, which is whole whenever it is there."""
-        state = {key: getattr(self, key) for key in ("recipe", "step", "first", "seconds")}
+        state = {key: getattr(self, key) for key in ("settings", *PROGRESS)}
         state |= {"model": self.model.state_dict(), "average": self.average.state_dict()}
         state["optimizers"] = [x.state_dict() for x in self.optimizers]
         buffer = io.BytesIO()
@@ -171,7 +183,10 @@ class Run:
     def learn(self, batch: dict[str, Tensor], rate: float, memory: float) -> dict[str, float]:
         """One step at a share of the full rates; the parts of the loss and the accuracy of cls."""
         parts, said = losses(self.model, batch)
-        sum(self.weights.get(key, 0.0) * x for key, x in parts.items()).backward()
+        loss = sum(weight * parts[key] for key, weight in self.weights.items())
+        if not loss.isfinite():  # the checkpoint before stays
+            raise ValueError(f"step {self.step + 1}: the loss is {loss.item()}")
+        loss.backward()
         average_gradients(self.model)
         for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
             for group, full in zip(optimizer.param_groups, rates, strict=True):
@@ -193,18 +208,21 @@ def train(rank: int, port: int, args: argparse.Namespace) -> None:
     address = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=args.processes)
     recipe, clips = RECIPES[args.recipe], Clips(args.source / CACHE)
-    run, trunk = Run(args.recipe, clips), args.run / "state.pt"
+    run, trunk = Run(args.recipe, clips, args.processes), args.run / "state.pt"
     file = args.run / "finish.pt" if args.finish else trunk
     if file.exists():
         run.load(file)
-    elif trunk.exists():
+    elif args.finish:
         run.load(trunk)
-        run.first = run.step
+        run.first, run.finish = run.step, args.finish
+    if run.finish != args.finish:
+        raise ValueError(f"{file}: a last stretch of {run.finish} steps; remove it to branch off again")
     last = run.first + args.finish if args.finish else 10**9
     if rank == 0:
         cut_log(file.with_suffix(".jsonl"), run.step)
 
-    facts, spent, saved, told, over = [], 0.0, time.monotonic(), time.monotonic(), torch.tensor(False)
+    facts, spent, saved, told = [], 0.0, time.monotonic(), time.monotonic()
+    over = torch.tensor(run.seconds > 60 * args.minutes)
     while run.step < last and not over:
         began = time.monotonic()
         fall = (last - run.step) / args.finish if args.finish else 1.0
@@ -284,23 +302,44 @@ def explained(said: Tensor, target: Tensor) -> float:
     return 1 - (rest / (target - target.nanmean(0)).square().nansum()).item()
 
 
-def newest(run: Path) -> dict[str, Tensor]:
-    """The averaged weights of a run, of its last stretch if there is one."""
-    file = next(x for x in (run / "finish.pt", run / "state.pt") if x.exists())
-    return torch.load(file, weights_only=True)["average"]
+def newest(run: Path) -> dict[str, Any]:
+    """The checkpoint of a run, of its last stretch if there is one.
+
+    Raises:
+        ValueError: there is none, or the last stretch is not at its end.
+    """
+    file = next((x for x in (run / "finish.pt", run / "state.pt") if x.exists()), None)
+    if not file:
+        raise ValueError(f"{run}: no checkpoint; train first")
+    state = torch.load(file, weights_only=True)
+    if state["finish"] and state["step"] < state["first"] + state["finish"]:
+        raise ValueError(f"{file}: step {state['step']}, not at its end; let --finish go on, or remove it")
+    return state
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write the backbone and the final norm in float16, by their published names."""
-    kept = {"norm_f.weight": "norm_f.weight"}
+    """Write the backbone and the final norm of the average in float16, by their published names."""
     state = newest(args.run)
-    kept |= {key: key.removeprefix("backbone.") for key in state if key.startswith("backbone.")}
-    save_file({name: state[key].half().contiguous() for key, name in kept.items()}, args.file)
-    args.file.chmod(0o644)  # as any other file; safetensors leaves it to its owner
+    weights = {"norm_f.weight": state["average"]["norm_f.weight"]}
+    for key, x in state["average"].items():
+        if key.startswith("backbone."):
+            weights[key.removeprefix("backbone.")] = x
+    replace_file(args.file, save({name: x.half().contiguous() for name, x in weights.items()}))
+    print(f"{args.file}: after step {state['step']}")
 
 
 def start(args: argparse.Namespace) -> None:
-    """Decode what is new, then train in as many processes as there are cores; this one is the first."""
+    """Decode what is new, then train in several processes; this one is the first.
+
+    Raises:
+        ValueError: another process is there, or the clips or the run are not what is needed.
+    """
+    if not sorted(args.source.glob("*/*/*.npz")):
+        raise ValueError(f"{args.source}: no clips with targets; make them: benchmarks/minibench source")
+    if args.finish and not (args.run / "state.pt").exists():
+        raise ValueError(f"{args.run}: no run to finish")
+    if odd := [size for _, _, size in RECIPES[args.recipe].stages if size % args.processes]:
+        raise ValueError(f"--processes {args.processes} does not divide a step of {odd[0]} clips")
     args.run.mkdir(parents=True, exist_ok=True)
     with held(args.run / "lock", f"{args.run}: another process trains there"), socket.socket() as free:
         with held(args.source / ".lock", f"{args.source}: another process writes there"):
@@ -314,26 +353,36 @@ def start(args: argparse.Namespace) -> None:
         train(0, port, args)
 
 
-def main() -> None:
+def main() -> int:
+    """Exit code: 1 for what cannot be done, 130 if stopped."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("train", help="start, or go on")
     verb.add_argument("--source", type=Path, required=True, help="folder of the clips")
     verb.add_argument("--run", type=Path, required=True, help="folder of the run")
-    verb.add_argument(
-        "--minutes", type=float, default=float("inf"), help="stop after so many, over all sittings"
-    )
     verb.add_argument("--recipe", choices=RECIPES, default="nano")
-    verb.add_argument("--finish", type=int, default=0, help="a last stretch of so many steps, rates to zero")
-    verb.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    end = verb.add_mutually_exclusive_group()
+    end.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many in all")
+    end.add_argument("--finish", type=int, default=0, help="a last stretch of so many steps, rates to zero")
+    several = math.gcd(*(size for x in RECIPES.values() for _, _, size in x.stages))
+    several = max(n for n in range(1, len(os.sched_getaffinity(0)) + 1) if several % n == 0)
+    verb.add_argument("--processes", type=int, default=several)
     verb.set_defaults(function=start)
     verb = verbs.add_parser("export", help="write the backbone as safetensors")
     verb.add_argument("--run", type=Path, required=True)
     verb.add_argument("--file", type=Path, required=True)
     verb.set_defaults(function=export)
     args = parser.parse_args()
-    args.function(args)
+    try:
+        args.function(args)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """The clips that `pretrain.py` learns from: decoded once, cut into patches in other crops and colours."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -66,10 +67,13 @@ class Clips:
         world: (clips, frames, K, 3), the same in metres.
         opening: (clips, frames), of the gripper, 0 to 1.
         train, held_out: indices of clips.
+        fingerprint: of their names and facts.
     """
 
     def __init__(self, cache: Path) -> None:
         self.frames = np.load(cache / "frames.npy", mmap_mode="r")
+        known = (cache / "names.json").read_bytes() + (cache / "facts.npz").read_bytes()
+        self.fingerprint = hashlib.sha256(known).hexdigest()
         with np.load(cache / "facts.npz") as facts:
             self.task, self.points, self.world = facts["task"], facts["points"], facts["world"]
             self.opening, self.tasks = facts["opening"], facts["tasks"].tolist()
@@ -79,7 +83,7 @@ class Clips:
     def of(cls, source: Path, cache: Path) -> "Clips":
         """Those that are there now; decodes them if there are others than in the cache."""
         files = sorted(source.glob("*/*/*.mp4"))
-        names = [str(x.relative_to(source)) for x in files]
+        names = [f"{x.relative_to(source)} {x.stat().st_size} {x.stat().st_mtime_ns}" for x in files]
         if not (cache / "names.json").exists() or json.loads((cache / "names.json").read_text()) != names:
             cache.mkdir(parents=True, exist_ok=True)
             (cache / "names.json").unlink(missing_ok=True)
@@ -125,16 +129,21 @@ class Clips:
 
 
 def decode(files: list[Path], cache: Path) -> None:
-    """Write the frames of clips SPLIT/TASK/NAME.mp4, and the facts in the .npz beside each."""
+    """Write the frames of clips SPLIT/TASK/NAME.mp4, and the facts in the .npz beside each.
+
+    Whoever has mapped the frames of before keeps them.
+    """
     tasks = sorted({x.parent.name for x in files})
-    shape = read_frames(files[0]).shape
-    frames = np.lib.format.open_memmap(cache / "frames.npy", "w+", np.uint8, (len(files), *shape))
+    form = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *read_frames(files[0]).shape)}
     facts: dict[str, list] = {key: [] for key in ("points", "world", "opening")}
-    for i, file in enumerate(files):
-        frames[i] = read_frames(file)
-        with np.load(file.with_suffix(".npz")) as known:
-            for key, values in facts.items():
-                values.append(known[key] if key == "opening" else known[key][:, list(POINTS.values())])
+    with (cache / "frames.part").open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, form)
+        for file in files:
+            out.write(read_frames(file).tobytes())
+            with np.load(file.with_suffix(".npz")) as known:
+                for key, values in facts.items():
+                    values.append(known[key] if key == "opening" else known[key][:, list(POINTS.values())])
+    (cache / "frames.part").replace(cache / "frames.npy")
     np.savez(
         cache / "facts.npz",
         task=np.array([tasks.index(x.parent.name) for x in files]),

@@ -1,0 +1,140 @@
+"""benchmarks/pretrain.py: what it learns from is where it says; a run that was killed goes on as if not."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+CLIPS = 6
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture
+def clips(modules, tmp_path):
+    """Black clips in which a white spot marks the gripper, the only point that is known."""
+    rng = np.random.default_rng(0)
+    at = rng.integers(20, 92, (CLIPS, 16, 2))
+    frames = np.zeros((CLIPS, 16, 112, 112, 3), np.uint8)
+    for clip, time in np.ndindex(CLIPS, 16):
+        x, y = at[clip, time]
+        frames[clip, time, y - 1 : y + 2, x - 1 : x + 2] = 255
+    points = np.full((CLIPS, 16, 3, 2), np.nan, np.float32)
+    points[:, :, 0] = at + 0.5  # the middle of a pixel
+    cache = tmp_path / "decoded"
+    cache.mkdir()
+    np.save(cache / "frames.npy", frames)
+    np.savez(
+        cache / "facts.npz",
+        task=np.arange(CLIPS) % 2,
+        held_out=np.arange(CLIPS) >= 5,
+        tasks=np.array(["open", "close"]),
+        points=points,
+        world=rng.normal(size=(CLIPS, 16, 3, 3)).astype(np.float32),
+        opening=rng.random((CLIPS, 16)).astype(np.float32),
+    )
+    (cache / "names.json").write_text("[]")
+    return modules("pretrain_clips").Clips(cache)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A group of one process."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def pretrain(modules, monkeypatch):
+    module = modules("pretrain")
+    stages = ((2, 1, 4), (2, 2, 2), (10**9, 8, 2))
+    recipes = {"tiny": module.Recipe(stages), "other": module.Recipe(stages, {"cls": 1.0})}
+    monkeypatch.setattr(module, "RECIPES", recipes)
+    return module
+
+
+def test_a_point_lies_where_the_picture_shows_it(clips):
+    for seed in range(20):
+        view = clips.train_view(seed % 5, 8, np.random.default_rng(seed))
+        bright = view["patches"].sum(3)  # (frames, rows, columns, side, side)
+        for frame, point in zip(bright, view["points"][:, 0], strict=True):
+            if np.isnan(point).any():
+                continue
+            picture = frame.transpose(0, 2, 1, 3).reshape(96, 96)
+            weights = picture - picture.min()
+            y, x = (np.indices((96, 96)) + 0.5).reshape(2, -1) @ weights.ravel() / weights.sum()
+            assert np.abs(96 * point - (x, y)).max() < 2
+
+
+def test_a_reversed_clip_has_the_label_and_the_course_of_the_other_direction(clips):
+    there, back = (clips.test_view(3, x) for x in (False, True))
+    assert (there["label"], back["label"]) == (2, 3)
+    # The middles of equal parts of 16 frames are 1, 3, ..., 15 in both directions.
+    for key in ("patches", "points", "world", "opening"):
+        assert np.array_equal(there[key], back[key][::-1], equal_nan=True)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_clip_is_seen_once_in_each_pass(pretrain, clips, monkeypatch, processes):
+    recipe, seen = pretrain.Recipe(((10**9, 1, 2),)), []
+    monkeypatch.setattr(pretrain, "stack", lambda views: views)
+    monkeypatch.setattr(clips, "train_view", lambda clip, frames, rng: seen.append(clip))
+    for step in range(5):  # 10 clips of 5
+        for rank in range(processes):
+            pretrain.batch_of(recipe, clips, step, rank, processes)
+    assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
+
+
+def test_a_run_goes_on_as_if_it_had_not_been_killed(pretrain, clips, alone, tmp_path):
+    recipe = pretrain.RECIPES["tiny"]
+
+    def learn(run, steps):
+        for _ in range(steps):
+            run.learn(pretrain.batch_of(recipe, clips, run.step, 0, 1), 1.0, 0.9)
+
+    whole, first, again = (pretrain.Run("tiny", clips) for _ in range(3))
+    learn(whole, 5)
+    learn(first, 3)
+    first.save(tmp_path / "state.pt")
+    again.load(tmp_path / "state.pt")
+    learn(again, 2)
+    assert again.step == whole.step == 5
+    for one, other in ((whole.model, again.model), (whole.average, again.average)):
+        for (name, x), y in zip(one.named_parameters(), other.parameters(), strict=True):
+            assert torch.equal(x, y), name
+    changed = pretrain.Run("tiny", clips).model
+    moved = [
+        not torch.equal(x, y) for x, y in zip(whole.model.parameters(), changed.parameters(), strict=True)
+    ]
+    assert all(moved)  # every weight has learned
+    with pytest.raises(ValueError, match="made with recipe tiny, not other; choose another --run"):
+        pretrain.Run("other", clips).load(tmp_path / "state.pt")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(pretrain, clips, alone):
+    run = pretrain.Run("tiny", clips)
+    batch = pretrain.batch_of(pretrain.RECIPES["tiny"], clips, 0, 0, 1)
+    batch["patches"][0] = torch.nan
+    with pytest.raises(ValueError, match="step 1: the loss is nan"):
+        run.learn(batch, 1.0, 0.9)
+
+
+def test_a_last_stretch_that_is_not_at_its_end_is_not_exported(pretrain, clips, tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint; train first"):
+        pretrain.newest(tmp_path)
+    run = pretrain.Run("tiny", clips)
+    run.save(tmp_path / "state.pt")
+    assert pretrain.newest(tmp_path)["step"] == 0
+    run.step, run.first, run.finish = 4, 3, 2
+    run.save(tmp_path / "finish.pt")
+    with pytest.raises(ValueError, match="step 4, not at its end"):
+        pretrain.newest(tmp_path)
