@@ -1,11 +1,14 @@
 """Make a set of small labelled videos from a simulator.
 
-    python benchmarks/minibench SET --out FOLDER [--seed 0] [--processes 2] [--train N] [--val N] [--test N]
+    python benchmarks/minibench SET --out FOLDER [--data PATH] [--seed 0] [--processes 2]
+                                [--train N] [--val N] [--test N]
 
-SET is tabletop or source, N the clips of a class. Needs the extra `bench` and libosmesa6 (apt), or
-MUJOCO_GL=egl and libegl1. It may be stopped at any time: the same command goes on, and a larger N adds to
-what is there. Beside the clips it leaves train.csv, val.csv, test.csv, a README and a contact sheet
-(sheet.png); then it runs `videossp doctor`.
+SET is tabletop or source; motion or recipes, for which PATH is a clone of the Bandai-Namco Research Motion
+Dataset (see capture.py); or sprites, for which it is Debian's package of flare-game (apt-get download
+flare-game), or the folder it was unpacked to. N is the clips of a class. Needs the extra `bench` and
+libosmesa6 (apt), or MUJOCO_GL=egl and libegl1. It may be stopped at any time: the same command goes on, and
+a larger N adds to what is there. Beside the clips it leaves train.csv, val.csv, test.csv, a README and a
+contact sheet (sheet.png); then it runs `videossp doctor`.
 """
 
 import argparse
@@ -20,14 +23,17 @@ from sheet import draw_sheet
 
 from videossp.cli import main as videossp
 
-SETS = ("source", "tabletop")
+SETS = ("motion", "recipes", "source", "sprites", "tabletop")
 
 
 def main() -> int:
-    """Exit code: that of the doctor, 2 if the folder holds something else, 130 if stopped."""
+    """Exit code: that of the doctor, 2 if the folder or the data is something else, 130 if stopped."""
     parser = argparse.ArgumentParser(prog="minibench", description=__doc__.splitlines()[0])
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--out", type=Path, required=True, help="folder of the set")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="what motion, recipes and sprites are made of"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     for split in ("train", "val", "test"):
@@ -38,7 +44,7 @@ def main() -> int:
     sizes = module.SPLITS | {split: count for split, count in asked.items() if count is not None}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # its workers would outlive it
     try:
-        clips = make_set(args.set, args.out, args.seed, sizes, args.processes)
+        clips = make_set(args.set, args.out, args.seed, sizes, args.processes, args.data)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130

@@ -6,6 +6,8 @@ A set is a module of this folder with
     CLASSES      the names of its classes
     Maker        Maker(label).make(split, rng) -> Made, then .close()
     ABOUT        what note.py writes beside the clips: an About
+    Data         only if it needs recorded data: Data(path) opens what --data names, or raises a ValueError;
+                 it has a `hash` of what is there. Then it is Maker(label, data)
 
 The random stream of a clip comes of the seed, the set, its class, split and number and of nothing else, so
 a clip is the same whichever process makes it, whatever was made before, and however many there are to be.
@@ -34,6 +36,8 @@ from videossp.files import held, replace_file
 
 RATE = 8  # frames per second
 LINE = 200  # clips between two lines where there is no terminal for a bar
+# Without the last, x264 gives now and then other bytes for the same frames, and other processors others.
+X264 = {"crf": "18", "threads": "1", "x264-params": "cpu-independent=1"}
 BLOCK = 10  # clips that a process makes before it sets another class up
 
 
@@ -71,12 +75,12 @@ class Made:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def encode(frames: np.ndarray, comment: str, crf: int = 18) -> bytes:
+def encode(frames: np.ndarray, comment: str) -> bytes:
     """An MP4 file of H.264; the same bytes for the same frames and comment."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         container.metadata["comment"] = comment
-        stream = container.add_stream("libx264", rate=RATE, options={"crf": str(crf), "threads": "1"})
+        stream = container.add_stream("libx264", rate=RATE, options=X264)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
@@ -84,9 +88,19 @@ def encode(frames: np.ndarray, comment: str, crf: int = 18) -> bytes:
     return file.getvalue()
 
 
-def make_block(set_name: str, seed: int, folder: Path, clips: list[Clip]) -> int:
+def open_data(set_name: str, path: Path | None) -> list:
+    """What the Maker of a set takes besides the label: its recorded data, or nothing."""
+    module = importlib.import_module(set_name)
+    if not hasattr(module, "Data"):
+        if path:
+            raise ValueError(f"{set_name} is made without recorded data: leave --data out")
+        return []
+    return [module.Data(path)]
+
+
+def make_block(set_name: str, seed: int, folder: Path, clips: list[Clip], data: Path | None = None) -> int:
     """Make clips of one class, and count them. The video comes last: where one is, its clip is complete."""
-    maker = importlib.import_module(set_name).Maker(clips[0].label)
+    maker = importlib.import_module(set_name).Maker(clips[0].label, *open_data(set_name, data))
     try:
         for clip in clips:
             made = maker.make(clip.split, clip.stream(set_name, seed))
@@ -118,26 +132,37 @@ def be_quiet() -> None:
     warnings.simplefilter("ignore")  # of the simulators
 
 
-def make_set(set_name: str, folder: Path, seed: int, sizes: dict[str, int], processes: int) -> list[Clip]:
+def make_set(
+    set_name: str,
+    folder: Path,
+    seed: int,
+    sizes: dict[str, int],
+    processes: int,
+    data: Path | None = None,
+) -> list[Clip]:
     """Make what is missing of a set, and its annotation.
 
     Raises:
-        ValueError: the folder holds another set, or the set of another seed, or another process writes there.
+        ValueError: the folder holds another set, or the set of another seed or other data, or another process
+            writes there; or there is no such data.
     """
     module = importlib.import_module(set_name)
+    own: dict[str, object] = {"set": set_name, "seed": seed}
+    if opened := open_data(set_name, data):
+        own["data"] = opened[0].hash
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder / ".lock", f"{folder}: another process writes there"):
-        claim(folder, set_name, seed)
+        claim(folder, own)
         clips = [Clip(s, label, i) for s, n in sizes.items() for label in module.CLASSES for i in range(n)]
         missing = [x for x in clips if not (folder / x.path).exists()]
-        make_missing(set_name, folder, seed, missing, len(clips), processes)
+        make_missing(set_name, folder, seed, missing, len(clips), processes, data)
         write_annotation(folder, clips)
     return clips
 
 
-def claim(folder: Path, set_name: str, seed: int) -> None:
+def claim(folder: Path, own: dict[str, object]) -> None:
     """Write down whose clips a folder holds, or compare."""
-    own, file = {"set": set_name, "seed": seed}, folder / "set.json"
+    file = folder / "set.json"
     if not file.exists():
         replace_file(file, json.dumps(own) + "\n")
     elif (other := json.loads(file.read_text())) != own:
@@ -145,7 +170,13 @@ def claim(folder: Path, set_name: str, seed: int) -> None:
 
 
 def make_missing(
-    set_name: str, folder: Path, seed: int, missing: list[Clip], total: int, processes: int
+    set_name: str,
+    folder: Path,
+    seed: int,
+    missing: list[Clip],
+    total: int,
+    processes: int,
+    data: Path | None,
 ) -> None:
     """Make clips in worker processes, with a bar on a terminal and lines elsewhere."""
     console, had = Console(stderr=True), total - len(missing)
@@ -153,7 +184,7 @@ def make_missing(
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=be_quiet)
     with pool, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task, done = bar.add_task(set_name, total=total, completed=had), 0
-        futures = [pool.submit(make_block, set_name, seed, folder, x) for x in blocks(missing)]
+        futures = [pool.submit(make_block, set_name, seed, folder, x, data) for x in blocks(missing)]
         try:
             for future in as_completed(futures):
                 before, done = done, done + future.result()

@@ -13,24 +13,27 @@ class About(NamedTuple):
 
     Attributes:
         text: what it is, its columns.
-        packages: what made the pictures, the first of them by its models and textures.
-        licence: of the first, in full.
+        packages: what made the pictures.
+        licence: of what the pictures show, in full.
+        shown: whose work that is; empty for models and textures of the first package.
     """
 
     text: str
     packages: tuple[str, ...]
     licence: str
+    shown: str = ""
 
 
 def write_note(folder: Path, name: str, about: About, command: Sequence[str]) -> None:
     """Write README.md and LICENSE.txt."""
     versions = ", ".join(f"{x} {version(x)}" for x in (*about.packages, "numpy", "av"))
+    shown = about.shown or f"models and textures of {about.packages[0]}"
     text = f"""# {name}
 
 {about.text}
 
 Made by `{" ".join(command)}` of videossp with {versions}.
-The pictures show the models and textures of {about.packages[0]}, whose licence is in LICENSE.txt.
+The pictures show the {shown}, whose licence is in LICENSE.txt.
 """
     replace_file(folder / "README.md", text)
     replace_file(folder / "LICENSE.txt", about.licence)

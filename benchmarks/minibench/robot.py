@@ -1,17 +1,15 @@
 """`Robot`: episodes of one Meta-World task under its scripted policy, rendered from anywhere in any colours.
 
-Meta-World (MIT) brings 50 tasks with a policy for each. Its own renderer draws 5 to 11 frames a second of 112
-pixels; without reflections, shadows and multisampling, at twice the size and averaged down, it is about 120.
+Meta-World (MIT) brings 50 tasks with a policy for each. Drawn as camera.py does it, without shadows, they are
+about 120 frames a second.
 """
 
 import colorsys
-import os
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import distribution
 
-os.environ.setdefault("MUJOCO_GL", "osmesa")  # read when mujoco is imported
-os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa draws in the calling thread: others use the cores
+from camera import SIDE, Camera, make_renderer, photograph  # before mujoco
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # gymnasium's about its own names
@@ -24,38 +22,12 @@ import numpy as np
 PACKAGES = ("metaworld", "mujoco")
 LICENCE = distribution("metaworld").read_text("licenses/LICENSE") or "MIT"
 TASKS = tuple(sorted(name.removesuffix("-v3") for name in ALL_V3_ENVIRONMENTS))
-FRAMES, SIDE = 16, 112
+FRAMES = 16
 FACE = 270  # azimuth that looks the robot in the face, and things that open towards it at the back
 POINTS = ("gripper", "object", "second", "goal")
 LONGEST = 250  # steps after which a policy has failed; the median is 40 to 140
 SCENERY = ("basic_floor", "table_wood")  # materials
 UNPAINTED = (0.5, 0.5, 0.5, 1)  # MuJoCo's mark of a geom without a colour of its own
-UNWANTED = (mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SHADOW)
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Where a clip is seen from: degrees, metres."""
-
-    azimuth: float
-    elevation: float
-    distance: float
-    look_at: tuple[float, float, float]
-
-    def row(self) -> dict[str, float]:
-        """Columns of the annotation."""
-        return {x: round(float(getattr(self, x)), 2) for x in ("azimuth", "elevation", "distance")}
-
-    def project(self, points: np.ndarray, fovy: float) -> np.ndarray:
-        """Pixels (x to the right, y down; the first pixel covers 0 to 1) of points (..., 3) of the world."""
-        azimuth, elevation = np.radians((self.azimuth, self.elevation))
-        flat = np.array((np.cos(azimuth), np.sin(azimuth), 0))
-        forward = np.cos(elevation) * flat + np.sin(elevation) * np.array((0, 0, 1))
-        up = -np.sin(elevation) * flat + np.cos(elevation) * np.array((0, 0, 1))
-        away = points - (np.array(self.look_at) - self.distance * forward)
-        right, high, depth = away @ np.cross(forward, up), away @ up, away @ forward
-        focal = SIDE / 2 / np.tan(np.radians(fovy) / 2)
-        return np.stack((SIDE / 2 + focal * right / depth, SIDE / 2 - focal * high / depth), -1)
 
 
 @dataclass(frozen=True)
@@ -130,14 +102,10 @@ class Robot:
         self.lamps = self.model.light_diffuse.copy()
         self.headlight = self.model.vis.headlight.diffuse.copy()
         self._find_paints()
-        quality = self.model.vis.quality
-        quality.shadowsize, quality.offsamples, quality.numslices, quality.numstacks = 256, 0, 12, 6
         self.model.site_rgba[:, 3] = 0  # the goal markers
         self.options = mujoco.MjvOption()
         self.options.sitegroup[:] = 0
-        self.renderer = mujoco.Renderer(self.model, 2 * SIDE, 2 * SIDE)
-        for flag in UNWANTED:
-            self.renderer.scene.flags[flag] = 0
+        self.renderer = make_renderer(self.model, shadows=False)
 
     def _find_paints(self) -> None:
         """Which geoms share a material and a colour. A colour other than UNPAINTED hides its material's."""
@@ -199,9 +167,7 @@ class Robot:
     def render(self, episode: Episode, camera: Camera, look: Look) -> np.ndarray:
         """(FRAMES, SIDE, SIDE, 3) uint8 of the episode that was run last: each puts its things elsewhere."""
         self._paint(look)
-        eye = mujoco.MjvCamera()
-        eye.azimuth, eye.elevation, eye.distance = camera.azimuth, camera.elevation, camera.distance
-        eye.lookat[:] = camera.look_at
+        eye = camera.eye()
         frames = np.empty((FRAMES, SIDE, SIDE, 3), np.uint8)
         for i in range(FRAMES):
             self.data.qpos[:] = episode.qpos[i]
@@ -209,8 +175,7 @@ class Robot:
             mujoco.mj_kinematics(self.model, self.data)
             mujoco.mj_camlight(self.model, self.data)
             self.renderer.update_scene(self.data, eye, self.options)
-            pixels = self.renderer.render().reshape(SIDE, 2, SIDE, 2, 3)
-            frames[i] = (pixels.sum((1, 3), dtype=np.uint16) + 2) // 4
+            frames[i] = photograph(self.renderer)
         return frames
 
     def _paint(self, look: Look) -> None:

@@ -1,0 +1,88 @@
+"""`recipes`, the Breakfast of the small world: 8 orders of the same four sub-activities, 32 frames.
+
+All clips hold the same four, whole, by one person in one place, joined to one another by the same pose.
+A class is the order of the four and nothing else: the frames of a clip, in another order, are a clip of
+another class, so that a bag of frames is at chance, whatever it knows of each frame.
+
+The orders have one of PAIRS in the middle and the other around it, all eight ways. So each sub-activity is
+equally often at each place and follows each other one equally often, the last says nothing that the first
+does not (what is left is 1 in 2), and the orders differ even to who takes raising for waving.
+
+Styles, looks and camera of the splits are those of `motion`.
+"""
+
+import itertools
+
+import numpy as np
+from capture import LICENCE, STYLES, Capture, face_front, sample
+from clipset import Made
+from motion import LOOKS
+from note import About
+from person import Stage
+
+FRAMES = 32
+PARTS = {  # sub-activities, by their names in the classes
+    "left": "raise-up-left-hand",
+    "both": "raise-up-both-hands",
+    "right": "raise-up-right-hand",
+    "wave": "wave-both-hands",
+}
+PAIRS = (("left", "both"), ("right", "wave"))
+ORDERS = tuple(
+    (first, *middle, last)
+    for around, between in (PAIRS, PAIRS[::-1])
+    for first, last in itertools.permutations(around)
+    for middle in itertools.permutations(between)
+)
+BLEND = 6  # frames of a take, at 30 a second, on each side of a joint
+SPLITS = {"train": 60, "val": 20, "test": 40}
+CLASSES = tuple("-".join(order) for order in ORDERS)
+Data = Capture
+TEXT = f"""{len(CLASSES)} orders of the same four sub-activities of the Bandai-Namco Research Motion Dataset 2
+(arXiv 2306.08861, CC BY-NC 4.0), {FRAMES} frames: {", ".join(f"{k} is {v}" for k, v in PARTS.items())}.
+The splits share no style, take, hue and camera angle: the ranges are in benchmarks/minibench/motion.py.
+Neither the motions, nor these clips, nor anything trained on them is part of videossp.
+Columns: `group` (the style), `takes` and `counts` (frames of each) in the order of the clip, `azimuth` (180
+is the front), `elevation`, `distance` of the camera."""
+ABOUT = About(TEXT, ("mujoco",), LICENCE, "motions of the Bandai-Namco Research Motion Dataset")
+
+
+class Maker:
+    """Makes the clips of one order."""
+
+    def __init__(self, label: str, capture: Capture) -> None:
+        self.order = label.split("-")
+        self.capture, self.stage = capture, Stage()
+
+    def make(self, split: str, rng: np.random.Generator) -> Made:
+        """A clip in the styles and looks of a split. The order comes in after all that is random is drawn."""
+        style = str(rng.choice(STYLES[split]))
+        takes = {x: str(rng.choice(self.capture.takes(action, style))) for x, action in PARTS.items()}
+        motions = {x: face_front(trim(self.capture.joints(take), rng)) for x, take in takes.items()}
+        rest = motions[str(rng.choice(list(PARTS)))][0]
+        more, others = rng.integers(-2, 3, 2)
+        counts = dict(zip(PARTS, rng.permutation(8 + np.array((more, -more, others, -others))), strict=True))
+        parts = {x: sample(from_and_to(rest, motions[x]), counts[x]) for x in PARTS}
+        camera = LOOKS[split].camera(rng)
+        joints = np.concatenate([parts[x] for x in self.order])
+        frames = self.stage.film(joints, np.zeros((FRAMES, 2)), camera, LOOKS[split].hues, rng)
+        row = {"group": style, "takes": " ".join(takes[x] for x in self.order)}
+        row["counts"] = " ".join(str(counts[x]) for x in self.order)
+        return Made(frames, {**row, **camera.row()})
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self.stage.close()
+
+
+def trim(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Without up to a twentieth at either end."""
+    first, last = (rng.uniform(0, 0.05, 2) * len(joints)).astype(int)
+    return joints[first : len(joints) - last]
+
+
+def from_and_to(rest: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """The motion, blended with a pose at both ends."""
+    steps = np.arange(len(joints)) + 0.5
+    own = np.clip(np.minimum(steps, steps[::-1]) / BLEND, 0, 1)[:, None, None]
+    return own * joints + (1 - own) * rest
