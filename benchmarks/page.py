@@ -9,12 +9,25 @@ import io
 import json
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from table import ABLATED, ABLATIONS, FRAMES, RESULTS, ROWS, SEEDS, best_rate, load
+from table import (
+    ABLATED,
+    ABLATIONS,
+    BACKBONE,
+    FRAMES,
+    RESULTS,
+    ROWS,
+    SEEDS,
+    Cell,
+    best_rate,
+    load,
+    rates,
+    tried_of,
+)
 
 from videossp.comparison import Comparison
 from videossp.files import replace_file
@@ -33,134 +46,150 @@ def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(x) for x in text.splitlines()] if name.endswith("l") else json.loads(text)
 
 
-def chosen(set_name: str, names: Sequence[str]) -> Comparison:
+def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> Comparison:
     """The runs of a set at the rate that validation chose, as a comparison of rows."""
     runs = load(set_name)
     kept, found = [], []
     for name in names:
-        mine = [x for x in runs if x["row"] == name]
-        tried = {x["lr"]: x["val_top1"] for x in mine if x["seed"] == SEEDS[0]}
-        if tried:
+        if tried := tried_of(set_name, name, runs):
             found.append(name)
-            kept += [x | {"method": name} for x in mine if x["lr"] == best_rate(tried)]
-    return Comparison(tuple(found), SEEDS, {}, kept)
+            own = [Cell(set_name, name, best_rate(tried), seed) for seed in seeds]
+            kept += [x | {"method": name} for x in runs for cell in own if cell.of(x)]
+    return Comparison(tuple(found), tuple(seeds), {}, kept)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def by_row(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> dict[str, dict[str, Any]]:
+    """The figures of the rows of a set that have some."""
+    rows = chosen(set_name, names, seeds).rows if load(set_name) else []
+    return {x["method"]: x for x in rows if x["seeds"]}
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(x)} |" for x in lines)
 
 
-def accuracy(row: dict[str, Any]) -> str:
-    """Top-1 in per cent, half of its 95 % interval, runs if there are several."""
-    half = 50 * (row["top1_high"] - row["top1_low"])
-    several = f" ({row['seeds']})" if row["seeds"] > 1 else ""
-    return f"{100 * row['top1']:.1f} ± {half:.1f}{several}"
+def accuracy(row: dict[str, Any] | None, mark: str = "") -> str:
+    """Top-1 in per cent, its 95 % interval, runs if there are several."""
+    if not row:
+        return ""
+    top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
+    several = f"; {row['seeds']} seeds" if row["seeds"] > 1 else ""
+    return f"{top:.1f}{mark} ({low:.1f} to {high:.1f}{several})"
 
 
-def gap(row: dict[str, Any]) -> str:
+def gap(row: dict[str, Any] | None) -> str:
     """The paired difference to the first row, in points."""
-    if row["difference"] is None:
+    if not row or row["difference"] is None:
         return ""
     half = row["difference_high"] - row["difference"]
     return f"{100 * row['difference']:+.1f} ± {100 * half:.1f}"
 
 
 def main_table() -> str:
-    """Accuracy by row and set, the mean over the sets, and the difference to the first row."""
-    found = {name: chosen(name, list(ROWS)).rows for name in FRAMES if load(name)}
-    by = {name: {x["method"]: x for x in rows} for name, rows in found.items()}
+    """Accuracy by row and set, and the mean over the sets."""
+    known = {name: by_row(name, list(ROWS)) for name in FRAMES if load(name)}
     lines = []
     for title in ROWS:
-        own = [rows.get(title) for rows in by.values()]
-        cells = [f"{accuracy(x)}; {gap(x)}".removesuffix("; ") if x else "" for x in own]
-        tops = [x["top1"] for x in own if x]
-        mean = f"{100 * statistics.fmean(tops):.1f}" if len(tops) == len(by) else ""
-        lines.append([title, *cells, *([mean] if len(by) > 1 else [])])
-    return table(["", *by, *(["mean"] if len(by) > 1 else [])], lines)
+        line = [title]
+        for name, rows in known.items():
+            tried = tried_of(name, title, load(name))
+            line.append(accuracy(rows.get(title), "*" * bool(rates(tried))))
+        tops = [rows[title]["top1"] for rows in known.values() if title in rows]
+        lines.append([*line, f"{100 * statistics.fmean(tops):.1f}" if len(tops) == len(FRAMES) else ""])
+    return table(["", *known, "mean"], lines)
+
+
+def differences() -> str:
+    """What each row has over the first one, by set, and on average over the sets."""
+    known = {name: by_row(name, list(ROWS)) for name in FRAMES if load(name)}
+    lines = []
+    for title in [x for x in ROWS if x != FIRST]:
+        own = [rows.get(title) for rows in known.values()]
+        gaps = [x["difference"] for x in own if x and x["difference"] is not None]
+        mean = f"{100 * statistics.fmean(gaps):+.1f}" if len(gaps) == len(FRAMES) else ""
+        lines.append([title, *map(gap, own), mean])
+    return table(["", *known, "mean"], lines)
 
 
 def costs() -> str:
     """What a row trains and takes, on the set of the ablations."""
-    rates = {x["row"]: x["lr"] for x in chosen(ABLATED, list(ROWS)).runs}
-    minutes: dict[str, list[float]] = {}
-    for run in chosen(ABLATED, list(ROWS)).runs:
-        minutes.setdefault(run["row"], []).append(run["minutes"])
-    lines = [
-        [
-            row["method"],
+    runs = chosen(ABLATED, list(ROWS)).runs
+    lines = []
+    for title, row in by_row(ABLATED, list(ROWS)).items():
+        own = [x for x in runs if x["row"] == title and not x["error"]]
+        counts = (
             f"{row['method_parameters']:,}",
             f"{row['parameters']:,}",
             f"{row['parameters_percent']:.1f}",
-            f"{rates[row['method']]:g}",
-            f"{1000 * row['seconds_per_clip']:.0f}",
-            f"{statistics.fmean(minutes[row['method']]):.1f}",
-            f"{row['memory_gb']:.2f}",
-            f"{row['adapter_mb']:.2f}",
-        ]
-        for row in chosen(ABLATED, list(ROWS)).rows
-    ]
-    head = [
-        "",
-        "weights of the method",
-        "all that train",
-        "% of all",
-        "rate",
-        "ms a clip",
-        "minutes",
-        "GB",
-        "MB",
-    ]
-    return table(head, lines)
+        )
+        times = f"{1000 * row['seconds_per_clip']:.0f}", f"{statistics.fmean(x['minutes'] for x in own):.1f}"
+        sizes = f"{row['memory_gb']:.2f}", f"{row['adapter_mb']:.2f}"
+        lines.append([title, *counts, f"{own[0]['lr']:g}", *times, *sizes])
+    weights = "weights of the method", "all that train", "% of all"
+    return table(["", *weights, "rate", "ms a clip", "minutes", "GB", "MB"], lines)
 
 
 def ablations() -> str:
-    """SSP with one thing changed."""
-    rows = chosen(ABLATED, [FIRST, *ABLATIONS]).rows
-    return table(
-        ["", ABLATED, "to ssp", "weights of the method"],
-        [[x["method"], accuracy(x), gap(x), f"{x['method_parameters']:,}"] for x in rows],
-    )
+    """The first row with one thing changed, all at the first seed."""
+    rows = by_row(ABLATED, [FIRST, *ABLATIONS], SEEDS[:1])
+    lines = [[x, accuracy(row), gap(row), f"{row['method_parameters']:,}"] for x, row in rows.items()]
+    return table(["", ABLATED, f"to {FIRST}", "weights of the method"], lines)
+
+
+def probed(set_name: str, backbone: str, view: str, features: str) -> list[dict[str, Any]]:
+    """Probes of a set; of random weights there are several."""
+    wanted = {"set": set_name, "view": view, "features": features}
+    rows = (x for x in read("probes.json") if wanted.items() <= x.items())
+    return [x for x in rows if x["backbone"].split(",")[0] == backbone]
+
+
+def percent(rows: Sequence[dict[str, Any]], key: str) -> str:
+    """One figure of each of some probes."""
+    return "; ".join(f"{100 * x[key]:.1f}" for x in rows if key in x)
 
 
 def probes() -> str:
-    """Linear probes, by set and view."""
+    """Linear probes of one set, by weights and view."""
+    found = [(x["backbone"].split(",")[0], x["view"]) for x in read("probes.json") if x["set"] == ABLATED]
     lines = []
-    for name in FRAMES:
-        rows = [x for x in read("probes.json") if x["set"] == name]
-        titles = list(dict.fromkeys((x["view"], x["backbone"].split(",")[0]) for x in rows))
-        for view, backbone in titles:
-            cells = []
-            for key in ("cls", "cls+mean"):
-                mine = [
-                    x
-                    for x in rows
-                    if (x["view"], x["features"]) == (view, key) and x["backbone"].startswith(backbone)
-                ]
-                cells.append("; ".join(f"{100 * x['top1']:.1f}" for x in mine))
-                pairs = [x["in_pairs"] for x in mine if "in_pairs" in x]
-                cells.append("; ".join(f"{100 * x:.1f}" for x in pairs))
-            lines.append([name, backbone, view, *cells])
-    return table(["set", "weights", "view", "cls", "in pairs", "cls+mean", "in pairs"], lines)
+    for backbone, view in dict.fromkeys(found):
+        both = [probed(ABLATED, backbone, view, features) for features in ("cls", "cls+mean")]
+        lines.append([backbone, view, *(percent(x, key) for x in both for key in ("top1", "in_pairs"))])
+    return table(["weights", "view", "cls", "in pairs", "cls+mean", "in pairs"], lines)
+
+
+def views() -> str:
+    """How temporal the sets are: probes on the shipped weights, cls and mean, by set and view."""
+    names = list(dict.fromkeys(x["view"] for x in read("probes.json")))
+    random = [percent(probed(x, "random", "clip", "cls+mean"), "top1") for x in FRAMES]
+    shipped = [[percent(probed(x, BACKBONE, view, "cls+mean"), "top1") for view in names] for x in FRAMES]
+    lines = [[x, *own, other] for x, own, other in zip(FRAMES, shipped, random, strict=True) if any(own)]
+    return table(["", *names, "clip, random weights"], lines)
+
+
+def course() -> list[dict[str, Any]]:
+    """The records of the pretraining: of the trunk until the last stretch branches off, then its own."""
+    last = read("finish.jsonl")
+    trunk = (x for x in read("pretrain.jsonl") if not last or x["step"] < last[0]["step"])
+    return [*trunk, *last]
 
 
 def pretraining() -> str:
     """The moving average on held-out clips, on the way."""
-    lines = []
-    for file in ("pretrain.jsonl", "finish.jsonl"):
-        lines += [
-            [
-                f"{x['step']:,}",
-                f"{x['clips']:,}",
-                str(x["frames"]),
-                f"{x['seconds'] / 60:.0f}",
-                *(f"{100 * x['held_out'][key]:.1f}" for key in ("label", "task", "direction", "way")),
-            ]
-            for x in read(file)
-            if "held_out" in x
+    lines = [
+        [
+            f"{x['step']:,}",
+            f"{x['clips']:,}",
+            str(x["frames"]),
+            f"{x['seconds'] / 60:.0f}",
+            *(f"{100 * x['held_out'][key]:.1f}" for key in ("label", "task", "direction", "way")),
         ]
-    head = [
+        for x in course()
+        if "held_out" in x
+    ]
+    head = (
         "steps",
         "clips",
         "frames shown",
@@ -169,15 +198,17 @@ def pretraining() -> str:
         "task",
         "direction, given the task",
         "way",
-    ]
+    )
     return table(head, lines)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "table": main_table,
+    "differences": differences,
     "costs": costs,
     "ablations": ablations,
     "probes": probes,
+    "views": views,
     "pretraining": pretraining,
 }
 
@@ -191,7 +222,7 @@ def draw_pretraining() -> Figure:
     """Accuracy on held-out clips and the parts of the loss, by minutes."""
     figure = Figure((9, 3.2), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
-    records = read("pretrain.jsonl") + read("finish.jsonl")
+    records = course()
     held = [x for x in records if "held_out" in x]
     names = {"label": "48 labels", "task": "task", "direction": "direction, given the task"}
     for key, name in names.items():

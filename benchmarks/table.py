@@ -7,11 +7,15 @@ FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every
 methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for as long as the best rate is
 the outermost that was tried; other seeds run at the best one. Whatever is finished is added to
 benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py` makes docs/benchmarks.md
-of it. It may be stopped at any time: only the runs under way are lost.
+of it. A run that fails is kept too, as the failure of that rate; remove its line to run it again. Runs on
+other clips, weights or settings than these are replaced. It may be stopped at any time: only the runs under
+way are lost.
 """
 
 import argparse
+import hashlib
 import json
+import math
 import os
 import signal
 import sys
@@ -112,13 +116,17 @@ class Cell:
     lr: float
     seed: int
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is written down of a run, as it comes out of a file."""
+        asked = rows(self.set)[self.row]
+        training = BUDGET | {"epochs": asked.epochs, "frames": FRAMES[self.set], "drop_path": asked.drop_path}
+        wanted = {"row": self.row, "lr": self.lr, "seed": self.seed, **training}
+        return json.loads(json.dumps(wanted | {"options": resolved(asked.method, asked.options)}))
+
     def of(self, run: Mapping[str, Any]) -> bool:
         """Whether a run is this one, done in the way that is asked for now."""
-        asked = rows(self.set)[self.row]
-        same = {"row": self.row, "lr": self.lr, "seed": self.seed}
-        same |= {"epochs": asked.epochs, "drop_path": asked.drop_path}
-        options = json.loads(json.dumps(resolved(asked.method, asked.options)))  # as in a file
-        return same.items() <= run.items() and options == run["options"]
+        return self.asked.items() <= run.items()
 
 
 def rows(set_name: str) -> dict[str, Row]:
@@ -127,7 +135,7 @@ def rows(set_name: str) -> dict[str, Row]:
 
 
 def load(set_name: str) -> list[dict[str, Any]]:
-    """The finished runs of a set."""
+    """The runs of a set that are known."""
     file = RESULTS / f"{set_name}.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
@@ -159,6 +167,20 @@ def best_rate(tried: Mapping[float, float | None]) -> float:
     return min((lr for lr in tried if tried[lr] is not None), key=lambda lr: (-tried[lr], lr))
 
 
+def tried_of(
+    name: str, title: str, runs: Sequence[Mapping[str, Any]], running: Collection[Cell] = ()
+) -> dict:
+    """By rate, the validation accuracy of the first seed of a row; -inf if it failed, None while it runs."""
+    tried: dict[float, float | None] = {}
+    for lr in GRID:
+        cell = Cell(name, title, lr, SEEDS[0])
+        for run in filter(cell.of, runs):
+            tried[lr] = -math.inf if run["error"] else run["val_top1"]
+        if cell in running:
+            tried[lr] = None
+    return tried
+
+
 def cells(done: Mapping[str, Sequence[Mapping[str, Any]]], running: Collection[Cell]) -> list[Cell]:
     """What can be started now, the most wanted first: a first picture of all, then what refines it.
 
@@ -169,11 +191,7 @@ def cells(done: Mapping[str, Sequence[Mapping[str, Any]]], running: Collection[C
     found: list[tuple[int, Cell]] = []
     for name, runs in done.items():
         for title in rows(name):
-            tried: dict[float, float | None] = {}
-            for lr in GRID:
-                cell = Cell(name, title, lr, SEEDS[0])
-                for accuracy in [x["val_top1"] for x in runs if cell.of(x)] or [None] * (cell in running):
-                    tried[lr] = accuracy
+            tried = tried_of(name, title, runs, running)
             wanted = rates(tried)
             found += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
             if not wanted and None not in tried.values() and title in SEVERAL.get(name, ()):
@@ -187,32 +205,33 @@ def pin(cores: SimpleQueue[int]) -> None:
     os.sched_setaffinity(0, {cores.get()})
 
 
-def run(cell: Cell, folder: Path, work: Path) -> dict[str, Any]:
-    """One run, its figures, and what it was."""
+def run(cell: Cell, stamp: Mapping[str, str], folder: Path, work: Path) -> dict[str, Any]:
+    """One run: what was asked for, on what, and its figures."""
     asked = rows(cell.set)[cell.row]
     config = TrainConfig(**BUDGET | {"epochs": asked.epochs}, lr=cell.lr, seed=cell.seed)
-    out = work / f"{cell.set}-{cell.row}-{cell.lr:g}-{cell.seed}".replace(" ", "_")
-    began = time.monotonic()
+    facts = cell.asked | stamp
+    mark = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
     comparison = compare(
         folder / cell.set,
         [asked.method],
         [cell.seed],
         config,
-        out=out,
+        out=work / f"{cell.set}-{cell.row}-{cell.lr:g}-{cell.seed}-{mark}".replace(" ", "_"),
         backbone=BACKBONE,
         options={asked.method: asked.options},
         frames=FRAMES[cell.set],
         drop_path=asked.drop_path,
     )
-    found = {"row": cell.row, "lr": cell.lr, "epochs": asked.epochs, "drop_path": asked.drop_path}
-    found |= comparison.runs[0]
-    found["minutes"] = round((time.monotonic() - began) / 60, 2)
-    return found | {"backbone_sha256": comparison.settings["backbone_sha256"]}
+    return facts | comparison.runs[0]
 
 
-def shipped_sha256() -> str:
-    """Of the backbone: what was run on another is not counted."""
-    return Classifier.create(BACKBONE, num_classes=2, method="linear").sha256
+def stamp_of(folder: Path) -> dict[str, str]:
+    """What runs on a set depend on: its annotation and the weights of the backbone."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.csv")):
+        digest.update(file.read_bytes())
+    backbone = Classifier.create(BACKBONE, num_classes=2, method="linear").sha256
+    return {"annotation": digest.hexdigest(), "backbone_sha256": backbone}
 
 
 def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
@@ -220,28 +239,28 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
     cores: SimpleQueue[int] = SimpleQueue()
     for core in sorted(os.sched_getaffinity(0))[: args.processes]:
         cores.put(core)
-    sha256, end = shipped_sha256(), time.monotonic() + 60 * args.minutes
+    stamps = {name: stamp_of(args.sets / name) for name in sets}
+    done = {name: [x for x in load(name) if stamps[name].items() <= x.items()] for name in sets}
+    end, failures = time.monotonic() + 60 * args.minutes, 0
     pool = ThreadPoolExecutor(args.processes, initializer=pin, initargs=(cores,))
     running: dict[Future[dict[str, Any]], Cell] = {}
-    failed: list[Cell] = []
     while True:
-        while len(running) < args.processes and time.monotonic() < end:
-            done = {x: [y for y in load(x) if y["backbone_sha256"] == sha256] for x in sets}
-            free = [x for x in cells(done, running.values()) if x not in failed]
-            if not free:
-                break
-            running[pool.submit(run, free[0], args.sets, args.work)] = free[0]
+        while (
+            len(running) < args.processes
+            and time.monotonic() < end
+            and (free := cells(done, running.values()))
+        ):
+            cell = free[0]
+            running[pool.submit(run, cell, stamps[cell.set], args.sets, args.work)] = cell
         if not running:
-            return len(failed)
+            return failures
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             cell, found = running.pop(future), future.result()
-            if found["error"]:
-                failed.append(cell)
-                print(f"FAILED {cell}: {found['error']}", file=sys.stderr, flush=True)
-                continue
-            store(cell.set, [*(x for x in load(cell.set) if not cell.of(x)), found])
-            said = f"val {100 * found['val_top1']:.1f} %, test {100 * found['top1']:.1f} %"
-            print(f"{cell.set} {cell.row} lr {cell.lr:g} seed {cell.seed}: {said}", flush=True)
+            done[cell.set].append(found)
+            store(cell.set, done[cell.set])
+            failures += bool(found["error"])
+            said = found["error"] or f"val {100 * found['val_top1']:.1f} %, test {100 * found['top1']:.1f} %"
+            print(f"{cell.set}, {cell.row}, rate {cell.lr:g}, seed {cell.seed}: {said}", flush=True)
 
 
 def main() -> None:

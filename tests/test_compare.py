@@ -88,7 +88,7 @@ def contents(folder):
 
 def figures(comparison):
     """The runs without what differs from one time to the next."""
-    times = ("seconds_per_clip", "memory_gb")
+    times = ("seconds_per_clip", "minutes", "memory_gb")
     return [{name: x for name, x in run.items() if name not in times} for run in comparison.runs]
 
 

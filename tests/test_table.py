@@ -1,7 +1,7 @@
 """benchmarks/table.py: which runs are wanted, and that what is finished is not run again."""
 
+import argparse
 import importlib
-import json
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,7 @@ def table(monkeypatch, tmp_path):
 
 
 def finished(table, cell, val):
-    asked = table.rows(cell.set)[cell.row]
-    options = json.loads(json.dumps(table.resolved(asked.method, asked.options)))
-    shared = {"epochs": asked.epochs, "drop_path": 0.0, "error": None, "val_top1": val, "options": options}
-    return {"row": cell.row, "lr": cell.lr, "seed": cell.seed, **shared}
+    return cell.asked | {"error": None, "val_top1": val, "top1": val}
 
 
 def test_rates_are_tried_outwards_while_the_best_is_the_outermost(table):
@@ -62,8 +59,43 @@ def test_a_run_with_other_options_or_epochs_is_another(table):
     run = finished(table, cell, 0.5)
     assert cell.of(run)
     assert not cell.of(run | {"options": run["options"] | {"gather_kernel": [1, 1, 1]}})
-    assert not cell.of(run | {"epochs": 1})
-    assert not cell.of(run | {"drop_path": 0.4})
+    for other in ({"epochs": 1}, {"drop_path": 0.4}, {"batch_size": 1}, {"frames": 16}):
+        assert not cell.of(run | other)
+
+
+def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table):
+    def failed(cell):
+        return cell.asked | {"error": "Diverged: no"}
+
+    low, high = (table.Cell("sprites", "full", lr, 0) for lr in table.START)
+    done = {"sprites": [finished(table, low, 0.1), failed(high)]}
+    assert [x for x in table.cells(done, []) if x.row == "full"] == [table.Cell("sprites", "full", 3e-4, 0)]
+    done["sprites"].append(failed(table.Cell("sprites", "full", 3e-4, 0)))
+    assert not [x for x in table.cells(done, []) if x.row == "full"]
+
+
+def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(table, monkeypatch, capsys):
+    monkeypatch.setattr(table, "stamp_of", lambda folder: {"annotation": "a", "backbone_sha256": "new"})
+    started = []
+
+    def run(cell, stamp, folder, work):
+        started.append(cell)
+        return finished(table, cell, 0.5) | stamp | ({"error": "no"} if cell.lr == 3e-3 else {})
+
+    monkeypatch.setattr(table, "run", run)
+    first = table.Cell("sprites", "ssp", 1e-3, 0)
+    table.store("sprites", [finished(table, first, 0.9) | {"annotation": "a", "backbone_sha256": "old"}])
+    args = argparse.Namespace(processes=2, minutes=1, sets=Path("sets"), work=Path("work"))
+    assert table.work_off(args, ["sprites"]) == 2  # one of each row
+    assert {(x.row, x.lr) for x in started} == {
+        (x, lr) for x in ("ssp", "full") for lr in (1e-4, 3e-4, 1e-3, 3e-3)
+    }
+    assert {x["backbone_sha256"] for x in table.load("sprites")} == {"new"} and len(
+        table.load("sprites")
+    ) == 8
+    assert capsys.readouterr().out.count(": no\n") == 2
+    started.clear()
+    assert table.work_off(args, ["sprites"]) == 0 and not started
 
 
 def test_ablations_are_run_on_one_set(table):

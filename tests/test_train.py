@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +113,25 @@ def test_a_broken_video_stops_the_run_or_is_listed(small_backbone, folder_with_a
     config = TrainConfig(epochs=1, batch_size=2, on_error="skip")
     run = train(make(small_backbone), folder_with_a_broken_video, config)
     assert list(run.failures) == ["dark/broken.mp4"] and math.isfinite(run.history[0]["loss"])
+
+
+def test_a_run_of_which_no_video_could_be_read_goes_on_when_they_are_mended(
+    small_backbone, class_folder, tmp_path
+):
+    config = TrainConfig(epochs=2, batch_size=8, on_error="skip")
+    data = read_data(class_folder)
+    whole = train(make(small_backbone), data, config)
+    places = [Path(x.path) for x in data.splits["train"]]
+    content = [x.read_bytes() for x in places]
+    for place in places:
+        place.write_bytes(b"no video")
+    for resume in (False, True):
+        with pytest.raises(DataError, match="none of the .* training videos can be decoded"):
+            train(make(small_backbone), data, config, out=tmp_path / "run", resume=resume)
+    for place, video in zip(places, content, strict=True):
+        place.write_bytes(video)
+    again = train(make(small_backbone), data, config, out=tmp_path / "run", resume=True)
+    assert [x["loss"] for x in again.history] == [x["loss"] for x in whole.history]
 
 
 def test_an_epoch_is_never_chosen_on_nothing(small_backbone, class_folder):

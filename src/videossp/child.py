@@ -4,6 +4,7 @@ import json
 import signal
 import statistics
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,7 @@ def run_alone(
     progress: bool,
 ) -> None:
     """One run in this process: a run folder with result.json, written last, or with error.txt."""
+    began = time.monotonic()
     try:
         samples = read_data(**settings["data"])
         classifier = Classifier.create(
@@ -103,6 +105,7 @@ def run_alone(
             # Of each video, in their order, so that methods can be compared video by video.
             "hits": "".join(str(int(hit)) for hit in result.hits),
             "val_top1": run.best["val_top1"],
+            "minutes": (time.monotonic() - began) / 60,
             "seconds_per_clip": statistics.fmean(times),
             "memory_gb": memory,
             "adapter_mb": (Path(folder) / "adapter" / WEIGHTS).stat().st_size / 1e6,

@@ -160,10 +160,12 @@ class Loop:
             self._end_if_asked(stop)
             if time.monotonic() - self._saved_at > 60 * self.config.save_minutes:
                 self.save()
-        if not state.under_way["clips"] and state.skipped:
+        if state.under_way["clips"]:
+            return
+        state.begin_again(epoch * self.plan.steps_per_epoch)  # so that a run that goes on tries it once more
+        if self._oddity:
             raise Diverged(f"{self._oddity}; no step of the epoch was finite; {self._advice()}")
-        if not state.under_way["clips"]:
-            raise DataError(f"none of the {len(self.plan.training)} training videos can be decoded")
+        raise DataError(f"none of the {len(self.plan.training)} training videos can be decoded")
 
     def one_step(self, epoch: int, share: Share, batches: Iterator[Batch]) -> None:
         """One optimiser step on the clips of a share; skipped if something is not finite."""

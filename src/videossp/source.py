@@ -40,7 +40,8 @@ class Source:
     def notes(self) -> tuple[str, ...]:
         """What is to be said of it, a line each."""
         if self.random:
-            return (f"{self.name}: no --weights given: RANDOM weights, good for trying things out only",)
+            reason = "as asked for" if self.weights else "no --weights given"
+            return (f"{self.name}: RANDOM weights ({reason}), good for trying things out only",)
         if self.name in WEIGHTS and self.weights is None:
             return (
                 f"{self.name}: the small backbone that comes along, pretrained on simulated robots; "

@@ -77,6 +77,11 @@ class TrainState:
             self.under_way = nothing()
         return best
 
+    def begin_again(self, step: int) -> None:
+        """Back to the start of an epoch in which nothing was learned."""
+        with self.changing():
+            self.step, self.under_way = step, nothing()
+
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, facts) for a checkpoint."""
         tensors: dict[str, Tensor] = {f"tuned/{name}": x for name, x in self.tuned.items()}

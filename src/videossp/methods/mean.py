@@ -12,7 +12,7 @@ class Mean(Tuner):
     """Adds to cls a linear map of the mean of all patches after the last block; zero at first.
 
     cls meets a long clip through the few states of one scan; the mean keeps what every patch knows, and no
-    order. A linear head on both side by side has the same reach.
+    order. The head's norm scales the sum of both.
 
     Args:
         spec: sizes of the backbone.

@@ -1,0 +1,71 @@
+"""benchmarks/page.py: what the pages say is what the results say."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from videossp.classifier import Classifier
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def page(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("page")
+
+
+@pytest.mark.parametrize("name", ["benchmarks.md", "weights.md"])
+def test_the_page_is_what_the_results_say(page, name):
+    text = (page.DOCS / name).read_text(encoding="utf-8")
+    assert page.BLOCK.search(text)
+    assert page.renewed(text) == text, "run make bench-table"
+
+
+def run(page, row, lr, seed, val, hits, **more):
+    shared = {
+        "parameters": 10,
+        "all_parameters": 100,
+        "method_parameters": 4,
+        "adapter_mb": 1.0,
+        "error": None,
+    }
+    shared |= {"videos": len(hits), "memory_gb": 1.0, "seconds_per_clip": 0.1, "minutes": 2.0}
+    shared |= {"val_top1": val, "top1": hits.count("1") / len(hits), "hits": hits, **more}
+    return page.Cell("motion", row, lr, seed).asked | shared
+
+
+def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(page, monkeypatch):
+    runs = [
+        run(page, "ssp", 3e-4, 0, 0.5, "0000"),
+        run(page, "ssp", 1e-3, 0, 0.6, "1100"),
+        run(page, "ssp", 3e-3, 0, 0.5, "1111"),  # better on test, worse on validation
+        run(page, "ssp", 1e-3, 1, 0.1, "1110"),
+        run(page, "ssp", 1e-2, 0, 0.9, "1111", batch_size=1),  # done in another way
+        run(page, "linear", 1e-3, 0, 0.4, "1000"),
+        run(page, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
+    ]
+    monkeypatch.setattr(page, "load", lambda name: runs if name == "motion" else [])
+    rows = page.by_row("motion", ["ssp", "linear", "full", "vpt"])
+    assert {title: x["top1"] for title, x in rows.items()} == {"ssp": 0.625, "linear": 0.25}
+    assert rows["linear"]["difference"] == -0.25  # at the seed that both have
+    lines = page.main_table().splitlines()
+    assert lines[0] == "|  | motion | mean |" and lines[2].startswith("| ssp | 62.5 (")
+    assert "2 seeds" in lines[2] and any(x.startswith("| linear | 25.0* (") for x in lines)
+    assert "| full |  |  |" in lines and "| vpt |  |  |" in lines
+    assert any(x.startswith("| linear | -25.0 ±") for x in page.differences().splitlines())
+
+
+def test_nothing_is_made_of_nothing(page, monkeypatch):
+    monkeypatch.setattr(page, "load", lambda name: [])
+    monkeypatch.setattr(page, "read", lambda name: [])
+    assert all(len(block().splitlines()) >= 2 for block in page.BLOCKS.values())
+
+
+def test_the_results_are_of_the_shipped_weights(page):
+    backbone = Classifier.create(page.BACKBONE, num_classes=2, method="linear").sha256
+    for name in page.FRAMES:
+        assert {x["backbone_sha256"] for x in page.load(name)} <= {backbone}
+    shipped = [x for x in page.read("probes.json") if x["backbone"] == page.BACKBONE]
+    assert {x["sha256"] for x in shipped} <= {backbone}
