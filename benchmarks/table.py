@@ -73,7 +73,7 @@ LORA = {"rank": 5}
 ROWS: dict[str, Row] = {
     "ssp": Row("ssp", SSP),
     "linear": Row("linear"),
-    "linear, 4 x the epochs": Row("linear", epochs=4 * BUDGET["epochs"]),
+    "linear for 4 x the epochs": Row("linear", epochs=4 * BUDGET["epochs"]),
     "mean": Row("mean"),
     "attentive": Row("attentive"),
     "full": Row("full"),
@@ -181,16 +181,19 @@ def tried_of(
     return tried
 
 
-def cells(done: Mapping[str, Sequence[Mapping[str, Any]]], running: Collection[Cell]) -> list[Cell]:
+def cells(
+    done: Mapping[str, Sequence[Mapping[str, Any]]], running: Collection[Cell], only: Collection[str] = ()
+) -> list[Cell]:
     """What can be started now, the most wanted first: a first picture of all, then what refines it.
 
     Args:
         done: the finished runs of each set.
         running: what is under way.
+        only: rows to run; none: all.
     """
     found: list[tuple[int, Cell]] = []
     for name, runs in done.items():
-        for title in rows(name):
+        for title in [x for x in rows(name) if not only or x in only]:
             tried = tried_of(name, title, runs, running)
             wanted = rates(tried)
             found += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
@@ -241,6 +244,7 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
         cores.put(core)
     stamps = {name: stamp_of(args.sets / name) for name in sets}
     done = {name: [x for x in load(name) if stamps[name].items() <= x.items()] for name in sets}
+    only = args.rows.split(",") if args.rows else ()
     end, failures = time.monotonic() + 60 * args.minutes, 0
     pool = ThreadPoolExecutor(args.processes, initializer=pin, initargs=(cores,))
     running: dict[Future[dict[str, Any]], Cell] = {}
@@ -248,7 +252,7 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
         while (
             len(running) < args.processes
             and time.monotonic() < end
-            and (free := cells(done, running.values()))
+            and (free := cells(done, running.values(), only))
         ):
             cell = free[0]
             running[pool.submit(run, cell, stamps[cell.set], args.sets, args.work)] = cell
@@ -269,6 +273,7 @@ def main() -> None:
     parser.add_argument("--sets", type=Path, required=True, help="folder with a folder of each set")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--only", default=",".join(FRAMES), help="sets, by name, joined by commas")
+    parser.add_argument("--rows", help="rows, by name, joined by commas; all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so many")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
@@ -277,6 +282,8 @@ def main() -> None:
         parser.error(
             f"no set {odd[0]!r} in {args.sets}; make it with benchmarks/minibench, or name others: --only"
         )
+    if odd := [x for x in (args.rows or "ssp").split(",") if x not in ROWS | ABLATIONS]:
+        parser.error(f"no row {odd[0]!r}; there are {', '.join(ROWS | ABLATIONS)}")
     for folder in (args.work, RESULTS):
         folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

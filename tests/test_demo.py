@@ -126,4 +126,10 @@ def test_the_readme_shows_the_figures_of_a_run():
     facts = json.loads((ROOT / "docs" / "demo.json").read_text())
     readme = (ROOT / "README.md").read_text()
     assert "\n".join(demo_lines(facts)) in readme
+    assert facts["backbone_sha256"] == Classifier.create(module.BACKBONE, num_classes=2).sha256, (
+        "run it again"
+    )
+    for method, config in module.METHODS.items():
+        asked = {"epochs": config.epochs, "lr": config.lr, "options": module.OPTIONS[method]}
+        assert asked.items() <= facts["methods"][method].items(), "run it again"
     assert "docs/demo.png" in readme and (ROOT / "docs" / "demo.png").read_bytes().startswith(b"\x89PNG")

@@ -85,7 +85,7 @@ def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(tab
     monkeypatch.setattr(table, "run", run)
     first = table.Cell("sprites", "ssp", 1e-3, 0)
     table.store("sprites", [finished(table, first, 0.9) | {"annotation": "a", "backbone_sha256": "old"}])
-    args = argparse.Namespace(processes=2, minutes=1, sets=Path("sets"), work=Path("work"))
+    args = argparse.Namespace(processes=2, minutes=1, rows=None, sets=Path("sets"), work=Path("work"))
     assert table.work_off(args, ["sprites"]) == 2  # one of each row
     assert {(x.row, x.lr) for x in started} == {
         (x, lr) for x in ("ssp", "full") for lr in (1e-4, 3e-4, 1e-3, 3e-3)
@@ -101,6 +101,7 @@ def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(tab
 def test_ablations_are_run_on_one_set(table):
     assert {x.row for x in table.cells({"tabletop": []}, [])} == {"ssp", "full", "longer"}
     assert {x.row for x in table.cells({"motion": []}, [])} == {"ssp", "full"}
+    assert {x.row for x in table.cells({"tabletop": []}, [], ["full"])} == {"full"}
 
 
 def test_results_are_kept_a_line_a_run_in_the_order_of_the_table(table):

@@ -18,11 +18,12 @@ from videossp.train import train
 from videossp.video import DataError
 
 BACKBONE = "videomamba_nano"
-# A mirrored clip would show another action.
+# A mirrored clip would show another action. SSP is as wide, for the width of the backbone, as published.
 METHODS = {
     "linear": TrainConfig(epochs=40, batch_size=8, lr=1e-2, flip="off", draws=2),
     "ssp": TrainConfig(epochs=20, batch_size=8, lr=3e-3, flip="off"),
 }
+OPTIONS: dict[str, dict[str, Any]] = {"linear": {}, "ssp": {"gather_width": 128, "spread_width": 88}}
 
 
 def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
     methods, tests, histories = {}, {}, {}
     for method, config in METHODS.items():
         say(f"{BACKBONE} + {method}: {config.epochs} epochs")
-        classifier = Classifier.create(BACKBONE, classes=data.classes, method=method)
+        classifier = Classifier.create(BACKBONE, classes=data.classes, method=method, **OPTIONS[method])
         # Forty epochs of a probe take seconds: nothing to follow.
         run = train(classifier, data, config, out=folder / method, progress=method != "linear")
         tests[method], histories[method] = evaluate(classifier, data.splits["test"]), run.history
@@ -57,10 +58,14 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
             "interval": wilson(tests[method].top(1), sizes["test"]),
             "trained": sum(x.numel() for x in classifier.tuned().values()),
             "seconds": run.seconds,
+            "epochs": config.epochs,
+            "lr": config.lr,
+            "options": OPTIONS[method],
         }
     (probabilities,) = classifier.predict([str(unseen[0])])
     facts = {
         "backbone": BACKBONE,
+        "backbone_sha256": classifier.sha256,
         "classes": data.classes,
         "clips": sizes,
         "doctor": diagnosis.counts,
