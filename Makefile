@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench bench-table
 
 demo: $(READY)  ## the whole job on clips that come along; leaves demo/report.html
 	rm -rf demo
@@ -23,6 +23,9 @@ bench: $(READY)  ## time scan, forward pass and training step beside their bound
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/train_step.py
+
+bench-table: $(READY)  ## the tables and plots of docs/benchmarks.md and docs/weights.md, from benchmarks/results
+	$(BIN)/python benchmarks/page.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
