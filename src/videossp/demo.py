@@ -74,13 +74,14 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         "report": str(folder / "report.html"),
         "seconds": time.monotonic() - started,
     }
+    order = tuple(reversed(METHODS))  # one for all pictures, which so have the same colours
     write_report(
         folder / "report.html",
         f"{len(data.classes)} actions, {sizes['train']} clips: State Space Prompting beside a linear probe",
         table_of(facts),
-        {method: tests[method] for method in reversed(METHODS)},
+        {method: tests[method] for method in order},
         classifier.form,
-        histories,
+        {method: histories[method] for method in order},
     )
     return facts
 
