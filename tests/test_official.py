@@ -8,6 +8,7 @@ import videossp
 from conftest import golden
 from videossp.checkpoint import WeightsError, to_published
 from videossp.methods.ssp import SSP
+from videossp.ops.entropy import frame_weights
 from videossp.videomamba import SPECS
 
 CASES = {"backbone_b2": "clip", "ssp_b1": "clip", "ssp_b3": "batch"}
@@ -66,8 +67,8 @@ def test_batch_importance_is_the_published_behaviour_and_differs_from_clip():
         classifier.tuner.importance = "batch"
         prompts = torch.randn(3, 4, 16, 64, generator=torch.Generator().manual_seed(0))
         prompts = prompts * torch.tensor([1.0, 3.0, 9.0])[:, None, None, None]
-        batch = classifier.tuner.frame_weights(prompts)
-        single = torch.cat([classifier.tuner.frame_weights(x[None]) for x in prompts])
+        batch = frame_weights(prompts, "batch")
+        single = torch.cat([frame_weights(x[None], "batch") for x in prompts])
     assert not torch.allclose(batch, single, atol=1e-6)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from videossp.ops.attention import NarrowAttention
 from videossp.ops.bottleneck import Bottleneck
-from videossp.ops.entropy import softmax_entropy
+from videossp.ops.entropy import frame_weights
 from videossp.ops.linear import Linear
 from videossp.tokens import Tokens
 from videossp.tuner import Spec, Tuner
@@ -22,10 +22,8 @@ class SSP(Tuner):
     Args:
         spec: sizes of the backbone. Its layers share all modules; only the gains are per layer.
         prompts: prompt slots after each frame; 0 is gathering alone.
-        gathering: prompt the patches. If not, spreading alone: it reads the patches themselves in place of
-            the code and the prompt that gathering makes of them.
-        reads: what is gathered from: the branch that enters a block (published), or the residual stream
-            with it, which is what the block reads.
+        gathering: prompt the patches; if not, the spreading reads the patches in place of prompt and code.
+        reads: what is gathered from, the branch that enters a block (published) or the residual with it.
         gather_width, gather_kernel: of the gathering bottleneck and its convolution; published 1 x 1 x 1.
         spread_width, heads: width of the temporal attention and its heads, which divide it.
         token: what of a frame is spread: its last patch, which the forward scan took through all of it
@@ -51,12 +49,11 @@ class SSP(Tuner):
         detach: bool = True,
     ) -> None:
         super().__init__()
-        if prompts < 0 or min(heads, gather_width, spread_width) < 1 or spread_width % heads:
-            raise ValueError("prompts at least 0, widths and heads at least 1, heads divide spread_width")
-        if token not in TOKENS or importance not in ("clip", "constant", "batch"):
-            raise ValueError(f"token is one of {', '.join(TOKENS)}; importance clip, constant or batch")
-        if reads not in ("branch", "residual") or not (prompts or gathering):
-            raise ValueError("reads is branch or residual; without gathering there must be prompts")
+        if prompts < 1 - gathering or min(heads, gather_width, spread_width) < 1 or spread_width % heads:
+            raise ValueError("prompts, widths or heads are too few, or heads do not divide spread_width")
+        known = importance in ("clip", "constant", "batch") and reads in ("branch", "residual")
+        if not known or token not in TOKENS:
+            raise ValueError(f"token {[*TOKENS]}, importance clip|constant|batch, reads branch|residual")
         self.prompts, self.importance, self.detach, self.token = prompts, importance, detach, TOKENS[token]
         self.reads = reads
         self.gather = Bottleneck(spec.d_model, gather_width, gather_kernel) if gathering else None
@@ -69,8 +66,8 @@ class SSP(Tuner):
             nn.init.xavier_normal_(self.summary.weight)
             for weight in (*self.places.parameters(), self.summary.bias):
                 weight.data.zero_()
-            sizes = spec.d_model, spread_width, heads
-            self.spread = nn.ModuleList(NarrowAttention(*sizes) for _ in range(prompts))
+            made = (NarrowAttention(spec.d_model, spread_width, heads) for _ in range(prompts))
+            self.spread = nn.ModuleList(made)
             self.gain = nn.Parameter(torch.zeros(spec.depth - 1))
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
@@ -80,14 +77,12 @@ class SSP(Tuner):
         read: Any = patches if self.reads == "branch" else patches + tokens.residual_part("patches")
         if self.whole:
             return tokens.write(patches=patches + self.whole(read))
-        prompt, code, prompted = read, read, patches
-        if self.gather:
-            prompt, code = self.gather(read, tokens.layout.grid)
-            prompted = patches + prompt
+        prompt, code = self.gather(read, tokens.layout.grid) if self.gather else (read, read)
+        prompted = patches + prompt if self.gather else patches
         if layer == 0 or not self.prompts:
             return tokens.write(patches=prompted)
         token = patches[:, :, self.token].mean(2)
-        token = token * (1 + self.gain[layer - 1] * self.frame_weights(prompt)[..., None])
+        token = token * (1 + self.gain[layer - 1] * frame_weights(prompt, self.importance)[..., None])
         code = code.detach() if self.detach else code
         weighted = code * self.places.weight.flatten(1).T  # a convolution as large as the frame
         summary = self.summary(weighted.sum(2) + self.places.bias)
@@ -95,21 +90,10 @@ class SSP(Tuner):
         return tokens.write(patches=prompted, ssp=slots)
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
-        if not self.gather:
-            return self, "nothing to fold: the spreading depends on the clip"
-        if not self.gather.fold():
-            return self, "nothing to fold: the convolution of the gathering mixes patches"
+        if not self.gather or not self.gather.fold():
+            return self, "nothing to fold: the convolution of the gathering mixes patches, or there is none"
         if self.prompts:
             return self, "gathering: convolution folded; its two products stay, spreading reads between them"
         self.whole = self.gather.one_product()
         one = "one product" if self.whole else "convolution folded; one product would be larger than its two"
         return self, f"gathering: {one}"
-
-    @torch.no_grad()
-    def frame_weights(self, prompt: Tensor) -> Tensor:
-        """How telling the prompt of each frame is, by its channel entropy: (batch, frames), sum 1."""
-        entropy = softmax_entropy(prompt)
-        largest = entropy.amax((1, 2), keepdim=True) if self.importance == "clip" else entropy.amax()
-        if self.importance == "constant":
-            largest = entropy.new_tensor(prompt.shape[-1]).log()
-        return (1 - entropy / largest.clamp_min(1e-10)).mean(-1).softmax(-1).to(prompt.dtype)
