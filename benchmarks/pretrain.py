@@ -136,12 +136,11 @@ class Run:
     """All that a run consists of, so that it goes on from a file as if it had not been killed.
 
     Attributes:
-        recipe: a name of `RECIPES`.
         average: the moving average of the model's weights.
         rates: what the rates of the optimizers' groups are multiples of.
         step: how many are done.
         first, finish: the step at which the last stretch begins and how many it has; 0 in the trunk.
-        seconds: that all sittings took.
+        seconds: that all of it took, pauses left out.
         settings: what must be the same when it goes on.
     """
 

@@ -1,6 +1,10 @@
 """Small videos, models and golden numbers that the tests share."""
 
+import importlib
+import importlib.util
 import json
+import os
+from ctypes.util import find_library
 from fractions import Fraction
 from pathlib import Path
 
@@ -116,3 +120,20 @@ def class_folder(tmp_path_factory):
                 frames = rng.normal(level, 20, (6, 40, 48, 3)).clip(0, 255).astype(np.uint8)
                 write_video(root / split / name / f"{i}.mp4", frames)
     return root
+
+
+@pytest.fixture
+def minibench(monkeypatch):
+    """Gives modules of benchmarks/minibench by name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks/minibench"))
+    return importlib.import_module
+
+
+@pytest.fixture
+def drawn(minibench):
+    """The same, for what needs the renderer."""
+    if importlib.util.find_spec("mujoco") is None:
+        pytest.skip("the renderer, mujoco, is in the extra bench")
+    if "MUJOCO_GL" not in os.environ and find_library("OSMesa") is None:
+        pytest.skip("libosmesa6 is not installed")
+    return minibench

@@ -52,6 +52,27 @@ def test_a_step_that_is_not_finite_is_skipped_and_said(small_backbone, class_fol
     assert [row["skipped_steps"] for row in run.history] == [1, 1]
 
 
+def test_an_odd_step_of_an_earlier_epoch_is_not_blamed_for_unreadable_videos(
+    small_backbone, class_folder, monkeypatch
+):
+    spoil(monkeypatch, 1)
+    validate, places = Loop.validate, [Path(x.path) for x in read_data(class_folder).splits["train"]]
+    content = {place: place.read_bytes() for place in places}
+
+    def then_break(loop, epoch, stop):
+        validate(loop, epoch, stop)
+        for place in places:
+            place.write_bytes(b"no video")
+
+    monkeypatch.setattr(Loop, "validate", then_break)
+    try:
+        with pytest.raises(DataError, match="none of the .* training videos can be decoded"):
+            train(make(small_backbone), class_folder, TrainConfig(**CONFIG.__dict__ | {"on_error": "skip"}))
+    finally:
+        for place, video in content.items():
+            place.write_bytes(video)
+
+
 def test_a_skipped_step_changes_no_weight(small_backbone, class_folder, monkeypatch):
     spoil(monkeypatch, *range(3))
     classifier = make(small_backbone)

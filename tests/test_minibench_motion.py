@@ -1,12 +1,9 @@
 """benchmarks/minibench, motion and recipes: people move as they were captured; the splits share nothing."""
 
 import collections
-import importlib.util
 import itertools
-import os
 import subprocess
 import sys
-from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -52,23 +49,6 @@ Frame Time: 0.0333333
 1 2 3 0 0 0 0 0 0
 1 2 3 90 90 0 0 0 90
 """
-
-
-@pytest.fixture
-def minibench(monkeypatch):
-    """Gives modules of benchmarks/minibench by name."""
-    monkeypatch.syspath_prepend(str(MINIBENCH))
-    return importlib.import_module
-
-
-@pytest.fixture
-def drawn(minibench):
-    """The same, for what needs the renderer."""
-    if importlib.util.find_spec("mujoco") is None:
-        pytest.skip("the renderer, mujoco, is in the extra bench")
-    if "MUJOCO_GL" not in os.environ and find_library("OSMesa") is None:
-        pytest.skip("libosmesa6 is not installed")
-    return minibench
 
 
 def take(action, number):

@@ -1,6 +1,5 @@
 """`sprites` on a toy package: FLARE's art is read right, splits share nothing, a class is what moves."""
 
-import importlib
 import itertools
 import shutil
 import subprocess
@@ -15,15 +14,8 @@ KEYS = {"stance": 2, "run": 8, "swing": 4, "cast": 4, "shoot": 4, "hit": 2, "die
 
 
 @pytest.fixture
-def module(monkeypatch):
-    """Gives modules of benchmarks/minibench by name."""
-    monkeypatch.syspath_prepend(str(MINIBENCH))
-    return importlib.import_module
-
-
-@pytest.fixture
-def sprites(module):
-    return module("sprites")
+def sprites(minibench):
+    return minibench("sprites")
 
 
 def drawings(action):
@@ -60,7 +52,7 @@ def write(file, text):
     file.write_text(text)
 
 
-def test_a_sheet_is_read(module):
+def test_a_sheet_is_read(minibench):
     text = """# a comment
 image=images/enemies/zombie.png
 
@@ -71,7 +63,7 @@ frame=0,1,127,285,31,54,14,51
 frame=1,7,0,0,5,6,-2,6
 [die]
 frame=0,0,1,2,3,4,5,6"""
-    image, actions = module("flare").read_sheet(text)
+    image, actions = minibench("flare").read_sheet(text)
     assert image == "images/enemies/zombie.png"
     assert actions == {
         "run": {(0, 1): (127, 285, 31, 54, 14, 51), (1, 7): (0, 0, 5, 6, -2, 6)},
@@ -79,8 +71,8 @@ frame=0,0,1,2,3,4,5,6"""
     }
 
 
-def test_a_figure_stands_in_the_middle_of_its_picture(module, package):
-    flare = module("flare")
+def test_a_figure_stands_in_the_middle_of_its_picture(minibench, package):
+    flare = minibench("flare")
     figure = flare.Figure(flare.Flare(package), {"body": "enemies/zombie"})
     sheet = figure.flare.picture("images/enemies/sheet.png")
     drawn = figure.draw("swing", 3, 5)  # the rectangle from (4 * 3 + 5, 4 * 2) on, by its (10, 28)
@@ -91,8 +83,8 @@ def test_a_figure_stands_in_the_middle_of_its_picture(module, package):
     assert figure.bounds("swing", 3, 5) == (-10, -28, 10, 2)
 
 
-def test_a_hand_is_behind_the_body_or_before_it(module, package):
-    flare = module("flare")
+def test_a_hand_is_behind_the_body_or_before_it(minibench, package):
+    flare = minibench("flare")
     package = flare.Flare(package)
     body = {"chest": "avatar/male/default_chest"}
     figure = flare.Figure(package, body | {"main": "avatar/male/dagger"})
@@ -108,34 +100,34 @@ def test_a_hand_is_behind_the_body_or_before_it(module, package):
     assert towards == [2, 3, 4, 5]  # the right hand, of who faces up or to the right
 
 
-def test_a_package_is_the_same_packed_or_not(module, package):
+def test_a_package_is_the_same_packed_or_not(minibench, package):
     if shutil.which("dpkg-deb") is None:
         pytest.skip("dpkg-deb is Debian's")
     control = "Package: flare-game\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: toy\n"
-    unpacked = module("flare").Flare(package)
+    unpacked = minibench("flare").Flare(package)
     write(package / "DEBIAN/control", control)
     packed = package.with_suffix(".deb")
     subprocess.run(["dpkg-deb", "-b", package, packed], check=True, capture_output=True)
-    assert module("flare").Flare(packed).files == unpacked.files
-    assert module("flare").Flare(packed).hash == unpacked.hash
+    assert minibench("flare").Flare(packed).files == unpacked.files
+    assert minibench("flare").Flare(packed).hash == unpacked.hash
 
 
-def test_of_the_mods_that_have_a_file_the_first_is_taken(module, package):
+def test_of_the_mods_that_have_a_file_the_first_is_taken(minibench, package):
     other = next(package.rglob("mods")) / "empyrean_campaign/animations/enemies"
     write(other / "zombie.txt", "APPEND")
     write(other / "dragon.txt", "[run]")
-    flare = module("flare").Flare(package)
+    flare = minibench("flare").Flare(package)
     assert set(flare.sheet("enemies/zombie").actions) == set(KEYS)
     assert flare.has("enemies/dragon")
 
 
 @pytest.mark.parametrize("wrong", ["missing.deb", "text.deb", "empty", None])
-def test_what_is_no_package_is_named_in_one_line(wrong, module, tmp_path):
+def test_what_is_no_package_is_named_in_one_line(wrong, minibench, tmp_path):
     (tmp_path / "text.deb").write_text("no archive")
     (tmp_path / "empty").mkdir()
     path = tmp_path / wrong if wrong else None
     with pytest.raises(ValueError, match="--data takes Debian's flare-game") as error:
-        module("sprites").Data(path)
+        minibench("sprites").Data(path)
     assert "\n" not in str(error.value)
     assert path is None or str(error.value).startswith(f"{path}: ")
 
@@ -166,12 +158,12 @@ def test_the_splits_share_no_hue_no_size_and_no_place(sprites):
         assert all(a[1] < b[0] for a, b in itertools.pairwise(ordered))
 
 
-def test_drawings_of_two_strikes_are_those_of_the_first(module, sprites):
+def test_drawings_of_two_strikes_are_those_of_the_first(minibench, sprites):
     frames = {"a": "frame=0,0,1,2,3,4,5,6", "b": "frame=0,0,9,2,3,4,5,6"}
 
     def own(**kinds):
         sheet = "\n".join(f"[{action}]\n{frames[kind]}" for action, kind in kinds.items())
-        return sprites.own_actions(module("flare").read_sheet(sheet))
+        return sprites.own_actions(minibench("flare").read_sheet(sheet))
 
     assert own(shoot="a", cast="a", swing="a", run="b") == {"swing", "run"}
     assert own(shoot="a", cast="a", swing="b") == {"swing", "cast"}
@@ -193,10 +185,10 @@ def test_who_gets_up_does_what_the_dying_do_backwards(sprites):
     assert die[-1] == ("die", 5)
 
 
-def test_who_runs_moves_ahead_on_the_floor_a_moonwalker_backwards_others_not(module, sprites):
+def test_who_runs_moves_ahead_on_the_floor_a_moonwalker_backwards_others_not(minibench, sprites):
     ahead = {"left": (-1, 0), "up": (0, -0.5), "right": (1, 0), "down": (0, 0.5)}
     for label, (name, to) in itertools.product(sprites.CLASSES, ahead.items()):
-        direction = module("flare").DIRECTIONS.index(name)
+        direction = minibench("flare").DIRECTIONS.index(name)
         figure, floor = sprites.move(label, direction, 4, np.random.default_rng(1))
         path = (figure - floor)[-1] - (figure - floor)[0]
         pace = {"run": 4, "moonwalk": -4}.get(label, 0)
@@ -218,9 +210,9 @@ def test_floors_have_one_contrast_and_the_colour_that_is_asked_for(sprites):
         assert dyed.std((0, 1)) / dyed.mean((0, 1)) == pytest.approx(sprites.CONTRAST, abs=0.01)
 
 
-def test_a_clip_of_sprites_is_the_same_bytes_whatever_was_made_before(module, sprites, package):
-    clips = [module("clipset").Clip("test", "get-up", i) for i in range(3)]
-    maker, other = (sprites.Maker("get-up", module("flare").Flare(package)) for _ in range(2))
+def test_a_clip_of_sprites_is_the_same_bytes_whatever_was_made_before(minibench, sprites, package):
+    clips = [minibench("clipset").Clip("test", "get-up", i) for i in range(3)]
+    maker, other = (sprites.Maker("get-up", minibench("flare").Flare(package)) for _ in range(2))
     first = [maker.make(x.split, x.stream("sprites", 0)) for x in clips]
     again = other.make("test", clips[2].stream("sprites", 0))
     assert again.frames.tobytes() == first[2].frames.tobytes() != first[1].frames.tobytes()

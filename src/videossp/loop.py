@@ -125,7 +125,7 @@ class Loop:
 
     def train_epoch(self, epoch: int, stop: StopAsked) -> None:
         """The steps of an epoch that are not done yet."""
-        state, team = self.state, self.team
+        state, team, self._oddity = self.state, self.team, ""
         first = state.step - epoch * self.plan.steps_per_epoch
         shares = shares_of(epoch, self.plan, self.config, team.rank, team.size)[first:]
         self.clips.epoch = epoch
