@@ -7,6 +7,7 @@ What stands between `<!-- NAME -->` and `<!-- end -->` in these pages is made he
 
 import io
 import json
+import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -19,11 +20,13 @@ from table import (
     ABLATIONS,
     BACKBONE,
     FRAMES,
+    GRID,
     RESULTS,
     ROWS,
     SEEDS,
     Cell,
     best_rate,
+    judged_by,
     load,
     rates,
     tried_of,
@@ -51,7 +54,7 @@ def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) ->
     runs = load(set_name)
     kept, found = [], []
     for name in names:
-        if tried := tried_of(set_name, name, runs):
+        if tried := tried_of(set_name, judged_by(name), runs):
             found.append(name)
             own = [Cell(set_name, name, best_rate(tried), seed) for seed in seeds]
             kept += [x | {"method": name} for x in runs for cell in own if cell.of(x)]
@@ -133,9 +136,33 @@ def costs() -> str:
 
 def ablations() -> str:
     """The first row with one thing changed, all at the first seed."""
-    rows = by_row(ABLATED, [FIRST, *ABLATIONS], SEEDS[:1])
+    names = [FIRST, *(x for x in ABLATIONS if ABLATIONS[x].backbone == BACKBONE)]
+    rows = by_row(ABLATED, names, SEEDS[:1])
     lines = [[x, accuracy(row), gap(row), f"{row['method_parameters']:,}"] for x, row in rows.items()]
     return table(["", ABLATED, f"to {FIRST}", "weights of the method"], lines)
+
+
+def pretrained() -> str:
+    """The first row and the head alone, by the weights of the backbone, all at the first seed."""
+    titles: dict[tuple[str, str], str] = {}
+    for title, row in (ROWS | ABLATIONS).items():
+        titles.setdefault((row.backbone, row.method), title)
+    lines = []
+    for weights in dict.fromkeys(x for x, _ in titles):
+        own = [titles[weights, method] for method in (FIRST, "linear")]
+        lines.append([weights, *(accuracy(by_row(ABLATED, [x], SEEDS[:1]).get(x)) for x in own)])
+    return table(["weights", FIRST, "linear"], lines)
+
+
+def by_rate() -> str:
+    """Validation accuracy of the first seed by learning rate, on the set of the ablations."""
+    runs = load(ABLATED)
+    lines = []
+    for title in ROWS:
+        tried = tried_of(ABLATED, title, runs)
+        said = {lr: "failed" if val == -math.inf else f"{100 * val:.1f}" for lr, val in tried.items()}
+        lines.append([title, *(said.get(lr, "") for lr in GRID)])
+    return table(["", *(f"{x:g}" for x in GRID)], lines)
 
 
 def probed(set_name: str, backbone: str, view: str, features: str) -> list[dict[str, Any]]:
@@ -207,6 +234,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "differences": differences,
     "costs": costs,
     "ablations": ablations,
+    "pretrained": pretrained,
+    "by rate": by_rate,
     "probes": probes,
     "views": views,
     "pretraining": pretraining,

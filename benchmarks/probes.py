@@ -1,6 +1,6 @@
 """How temporal is a set, and what does a frozen backbone know of it? Linear probes on views of its clips.
 
-    python benchmarks/probes.py SET --out FILE.json [--backbones random,videomamba_nano,CHECKPOINT]
+    python benchmarks/probes.py SET --out FILE.json [--frames N] [--backbones random,videomamba_nano,CHECKPOINT]
 
 SET is the folder of a data set with train, val and test. A probe is a logistic regression, fitted to the end
 on one view of each training clip; its weight decay is chosen on val, its accuracy is that on test. What it
@@ -9,7 +9,7 @@ reads is cls, as a head of videossp reads it, or cls beside the mean of the patc
     clip            the frames of a clip in their order
     first, last     one frame of them, shown all the time
     shuffled        the frames of each clip in an order of its own
-    frames          every frame alone, shown all the time; the features of all frames are averaged
+    frames          every frame alone, shown all the time, of a longer clip eight; their features are averaged
 
 What a probe on `frames` gets right needs no order; what one on `clip` gets right beyond it needs motion.
 Where the annotation has a column `pair`, the accuracy within pairs is told too: the label's score against
@@ -49,7 +49,7 @@ VIEWS: dict[str, View] = {
     "first": lambda n, rng: [np.zeros(n, int)],
     "last": lambda n, rng: [np.full(n, n - 1)],
     "shuffled": lambda n, rng: [rng.permutation(n)],
-    "frames": lambda n, rng: [np.full(n, i) for i in range(n)],
+    "frames": lambda n, rng: [np.full(n, i) for i in np.linspace(0, n - 1, min(n, 8)).astype(int)],
 }
 
 
@@ -122,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("set", type=Path)
     parser.add_argument("--backbones", default="random,videomamba_nano")
+    parser.add_argument("--frames", type=int, help="of a clip; those of the backbone")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     data = read_data(args.set)
@@ -136,14 +137,15 @@ def main() -> None:
     labels = {s: torch.tensor([x.label for x in data.splits[s]]) for s in SPLITS}
     clips: dict[str, Tensor] = {}
     for name, options in jobs:
-        classifier = Classifier.create(classes=data.classes, method="linear", **options).eval()
+        options |= {"classes": data.classes, "method": "linear", "frames": args.frames}
+        classifier = Classifier.create(**options).eval()
         key = {"set": args.set.name, "backbone": name, "sha256": classifier.sha256}
         if any(key.items() <= row.items() for row in done):
             continue
         clips = clips or {
             s: torch.stack([read_views(x.path, classifier.form)[0] for x in data.splits[s]]) for s in SPLITS
         }
-        for view in VIEWS if "weights" not in options else ["clip"]:
+        for view in VIEWS if options.get("weights") != "random" else ["clip"]:
             found = {s: features(classifier, clips[s], VIEWS[view]) for s in SPLITS}
             width = found["train"].shape[1] // 2
             for read, columns in (("cls", slice(width)), ("cls+mean", slice(None))):

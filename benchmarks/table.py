@@ -3,9 +3,10 @@
     python benchmarks/table.py --sets FOLDER --work WORK [--only tabletop,motion] [--minutes 60]
 
 FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every run is one of
-`videossp compare`, all with the same budget. Learning rates are chosen on validation by one rule for all
-methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for as long as the best rate is
-the outermost that was tried; other seeds run at the best one. Whatever is finished is added to
+`videossp compare`, all on a set with the same budget. Learning rates are chosen on validation by one rule for
+all methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for as long as the best rate
+is the outermost that was tried; other seeds run at the best one, and so do the ablations of `ssp` at its own.
+Those of the pretraining need `--backbones`, a folder of NAME.safetensors. Whatever is finished is added to
 benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py` makes docs/benchmarks.md
 of it. A run that fails is kept too, as the failure of that rate; remove its line to run it again. Runs on
 other clips, weights or settings than these are replaced. It may be stopped at any time: only the runs under
@@ -37,12 +38,12 @@ FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip,
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
 START = (1e-3, 3e-3)
 SEEDS = (0, 1, 2)
+EPOCHS = {"tabletop": 4, "motion": 6, "recipes": 4, "sprites": 6}  # a run of a set takes ten minutes at most
 SEVERAL = {  # rows of these sets that are run with all seeds
     "tabletop": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
     "motion": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
 }
 BUDGET = {
-    "epochs": 6,
     "batch_size": 8,
     "precision": "bf16",
     "flip": "off",  # left and right, open and close are classes
@@ -56,14 +57,16 @@ class Row:
     Attributes:
         method: as `Classifier.create` takes it.
         options: of the method.
-        epochs: passes over the training clips.
+        times: as many epochs as others have.
         drop_path: stochastic depth of the frozen backbone.
+        backbone: its weights: those that come along, "random" ones, or a file of `--backbones`.
     """
 
     method: str
     options: dict[str, Any] = field(default_factory=dict)
-    epochs: int = BUDGET["epochs"]
+    times: int = 1
     drop_path: float = 0.0
+    backbone: str = BACKBONE
 
 
 # Sizes are the published ones for VideoMamba-M, scaled to this backbone, which is a third as wide and has
@@ -73,7 +76,7 @@ LORA = {"rank": 5}
 ROWS: dict[str, Row] = {
     "ssp": Row("ssp", SSP),
     "linear": Row("linear"),
-    "linear for 4 x the epochs": Row("linear", epochs=4 * BUDGET["epochs"]),
+    "linear for 4 x the epochs": Row("linear", times=4),
     "mean": Row("mean"),
     "attentive": Row("attentive"),
     "full": Row("full"),
@@ -100,9 +103,15 @@ ABLATIONS: dict[str, Row] = {
     "entropy of the batch": Row("ssp", SSP | {"importance": "batch"}),
     "widths 384 and 256": Row("ssp"),
     "drop path 0.4": Row("ssp", SSP, drop_path=0.4),
-    "twice the epochs": Row("ssp", SSP, epochs=2 * BUDGET["epochs"]),
+    "twice the epochs": Row("ssp", SSP, times=2),
     "cls and mean": Row("ssp+mean", {"ssp": SSP}),
     "with LoRA": Row("ssp+lora", {"ssp": SSP, "lora": LORA}),
+    "pretrained for 6 minutes": Row("ssp", SSP, backbone="short"),
+    "pretrained without the last stretch": Row("ssp", SSP, backbone="trunk"),
+    "random weights": Row("ssp", SSP, backbone="random"),
+    "linear, pretrained for 6 minutes": Row("linear", backbone="short"),
+    "linear, pretrained without the last stretch": Row("linear", backbone="trunk"),
+    "linear, random weights": Row("linear", backbone="random"),
 }
 ABLATED = "tabletop"  # the set of the ablations
 
@@ -120,8 +129,9 @@ class Cell:
     def asked(self) -> dict[str, Any]:
         """What is written down of a run, as it comes out of a file."""
         asked = rows(self.set)[self.row]
-        training = BUDGET | {"epochs": asked.epochs, "frames": FRAMES[self.set], "drop_path": asked.drop_path}
+        training = BUDGET | {"epochs": EPOCHS[self.set] * asked.times, "frames": FRAMES[self.set]}
         wanted = {"row": self.row, "lr": self.lr, "seed": self.seed, **training}
+        wanted |= {"drop_path": asked.drop_path, "backbone": asked.backbone}
         return json.loads(json.dumps(wanted | {"options": resolved(asked.method, asked.options)}))
 
     def of(self, run: Mapping[str, Any]) -> bool:
@@ -167,6 +177,11 @@ def best_rate(tried: Mapping[float, float | None]) -> float:
     return min((lr for lr in tried if tried[lr] is not None), key=lambda lr: (-tried[lr], lr))
 
 
+def judged_by(title: str) -> str:
+    """The row whose validation accuracy chooses the rate of a row."""
+    return title if title in ROWS else ABLATIONS[title].method.split("+")[0]
+
+
 def tried_of(
     name: str, title: str, runs: Sequence[Mapping[str, Any]], running: Collection[Cell] = ()
 ) -> dict:
@@ -194,13 +209,21 @@ def cells(
     found: list[tuple[int, Cell]] = []
     for name, runs in done.items():
         for title in [x for x in rows(name) if not only or x in only]:
-            tried = tried_of(name, title, runs, running)
+            tried = tried_of(name, judged_by(title), runs, running)
             wanted = rates(tried)
-            found += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
-            if not wanted and None not in tried.values() and title in SEVERAL.get(name, ()):
-                others = (Cell(name, title, best_rate(tried), seed) for seed in SEEDS[1:])
-                found += [(len(GRID), x) for x in others if x not in running and not any(map(x.of, runs))]
+            if title in ROWS:
+                found += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
+            if wanted or None in tried.values():
+                continue
+            seeds = SEEDS[1:] if title in SEVERAL.get(name, ()) else SEEDS[:1] if title in ABLATIONS else ()
+            others = (Cell(name, title, best_rate(tried), seed) for seed in seeds)
+            found += [(len(GRID), x) for x in others if x not in running and not any(map(x.of, runs))]
     return [cell for _, cell in sorted(found, key=lambda x: x[0])]
+
+
+def there(backbone: str, backbones: Path | None) -> bool:
+    """Whether the weights of a row can be had."""
+    return backbone in (BACKBONE, "random") or Path(made_of(backbone, backbones)["backbone"]).is_file()
 
 
 def pin(cores: SimpleQueue[int]) -> None:
@@ -208,11 +231,21 @@ def pin(cores: SimpleQueue[int]) -> None:
     os.sched_setaffinity(0, {cores.get()})
 
 
-def run(cell: Cell, stamp: Mapping[str, str], folder: Path, work: Path) -> dict[str, Any]:
+def made_of(backbone: str, backbones: Path | None) -> dict[str, str]:
+    """The arguments of `Classifier.create` for the weights of a row."""
+    if backbone == BACKBONE:
+        return {"backbone": BACKBONE}
+    if backbone == "random":
+        return {"backbone": BACKBONE, "weights": "random"}
+    return {"backbone": str(Path(backbones or "") / f"{backbone}.safetensors")}
+
+
+def run(
+    cell: Cell, stamp: Mapping[str, str], folder: Path, work: Path, backbones: Path | None
+) -> dict[str, Any]:
     """One run: what was asked for, on what, and its figures."""
-    asked = rows(cell.set)[cell.row]
-    config = TrainConfig(**BUDGET | {"epochs": asked.epochs}, lr=cell.lr, seed=cell.seed)
-    facts = cell.asked | stamp
+    asked, facts = rows(cell.set)[cell.row], cell.asked | stamp
+    config = TrainConfig(**BUDGET, epochs=facts["epochs"], lr=cell.lr, seed=cell.seed)
     mark = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
     comparison = compare(
         folder / cell.set,
@@ -220,7 +253,7 @@ def run(cell: Cell, stamp: Mapping[str, str], folder: Path, work: Path) -> dict[
         [cell.seed],
         config,
         out=work / f"{cell.set}-{cell.row}-{cell.lr:g}-{cell.seed}-{mark}".replace(" ", "_"),
-        backbone=BACKBONE,
+        **made_of(asked.backbone, backbones),
         options={asked.method: asked.options},
         frames=FRAMES[cell.set],
         drop_path=asked.drop_path,
@@ -228,13 +261,13 @@ def run(cell: Cell, stamp: Mapping[str, str], folder: Path, work: Path) -> dict[
     return facts | comparison.runs[0]
 
 
-def stamp_of(folder: Path) -> dict[str, str]:
-    """What runs on a set depend on: its annotation and the weights of the backbone."""
+def stamp_of(folder: Path, weights: Mapping[str, str]) -> dict[str, str]:
+    """What runs depend on: the annotation of their set and the weights of the backbone."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.csv")):
         digest.update(file.read_bytes())
-    backbone = Classifier.create(BACKBONE, num_classes=2, method="linear").sha256
-    return {"annotation": digest.hexdigest(), "backbone_sha256": backbone}
+    sha = Classifier.create(**weights, num_classes=2, method="linear").sha256
+    return {"annotation": digest.hexdigest(), "backbone_sha256": sha}
 
 
 def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
@@ -242,9 +275,20 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
     cores: SimpleQueue[int] = SimpleQueue()
     for core in sorted(os.sched_getaffinity(0))[: args.processes]:
         cores.put(core)
-    stamps = {name: stamp_of(args.sets / name) for name in sets}
-    done = {name: [x for x in load(name) if stamps[name].items() <= x.items()] for name in sets}
-    only = args.rows.split(",") if args.rows else ()
+    only = args.rows.split(",") if args.rows else [*ROWS, *ABLATIONS]
+    lacking = [x for x in only if not there((ROWS | ABLATIONS)[x].backbone, args.backbones)]
+    if lacking:
+        print(f"not run, for the weights are not in --backbones: {', '.join(lacking)}", flush=True)
+        only = [x for x in only if x not in lacking]
+    stamps = {
+        (name, weights): stamp_of(args.sets / name, made_of(weights, args.backbones))
+        for name in sets
+        for weights in {rows(name)[x].backbone for x in only if x in rows(name)}
+    }
+    done = {
+        name: [x for x in load(name) if stamps.get((name, x.get("backbone")), {}).items() <= x.items()]
+        for name in sets
+    }
     end, failures = time.monotonic() + 60 * args.minutes, 0
     pool = ThreadPoolExecutor(args.processes, initializer=pin, initargs=(cores,))
     running: dict[Future[dict[str, Any]], Cell] = {}
@@ -255,7 +299,8 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
             and (free := cells(done, running.values(), only))
         ):
             cell = free[0]
-            running[pool.submit(run, cell, stamps[cell.set], args.sets, args.work)] = cell
+            stamp = stamps[cell.set, cell.asked["backbone"]]
+            running[pool.submit(run, cell, stamp, args.sets, args.work, args.backbones)] = cell
         if not running:
             return failures
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -272,6 +317,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=Path, required=True, help="folder with a folder of each set")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--backbones", type=Path, help="folder of NAME.safetensors, for the ablations")
     parser.add_argument("--only", default=",".join(FRAMES), help="sets, by name, joined by commas")
     parser.add_argument("--rows", help="rows, by name, joined by commas; all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so many")

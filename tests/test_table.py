@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+STAMP = {"annotation": "a", "backbone_sha256": "new"}
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -16,8 +17,12 @@ def table(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     kernel = {"gather_kernel": (1, 3, 3)}
     monkeypatch.setattr(module, "ROWS", {"ssp": module.Row("ssp", kernel), "full": module.Row("full")})
-    monkeypatch.setattr(module, "ABLATIONS", {"longer": module.Row("ssp", epochs=99)})
+    monkeypatch.setattr(module, "ABLATIONS", {"longer": module.Row("ssp", times=9)})
     return module
+
+
+def work(**asked):
+    return argparse.Namespace(processes=2, minutes=1, sets=Path("sets"), work=None, backbones=None, **asked)
 
 
 def finished(table, cell, val):
@@ -75,17 +80,17 @@ def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table):
 
 
 def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(table, monkeypatch, capsys):
-    monkeypatch.setattr(table, "stamp_of", lambda folder: {"annotation": "a", "backbone_sha256": "new"})
+    monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
     started = []
 
-    def run(cell, stamp, folder, work):
+    def run(cell, stamp, folder, work, backbones):
         started.append(cell)
         return finished(table, cell, 0.5) | stamp | ({"error": "no"} if cell.lr == 3e-3 else {})
 
     monkeypatch.setattr(table, "run", run)
     first = table.Cell("sprites", "ssp", 1e-3, 0)
     table.store("sprites", [finished(table, first, 0.9) | {"annotation": "a", "backbone_sha256": "old"}])
-    args = argparse.Namespace(processes=2, minutes=1, rows=None, sets=Path("sets"), work=Path("work"))
+    args = work(rows=None)
     assert table.work_off(args, ["sprites"]) == 2  # one of each row
     assert {(x.row, x.lr) for x in started} == {
         (x, lr) for x in ("ssp", "full") for lr in (1e-4, 3e-4, 1e-3, 3e-3)
@@ -98,10 +103,48 @@ def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(tab
     assert table.work_off(args, ["sprites"]) == 0 and not started
 
 
-def test_ablations_are_run_on_one_set(table):
-    assert {x.row for x in table.cells({"tabletop": []}, [])} == {"ssp", "full", "longer"}
-    assert {x.row for x in table.cells({"motion": []}, [])} == {"ssp", "full"}
+def test_ablations_are_run_on_one_set_at_the_rate_that_was_chosen_for_what_they_change(table):
+    accuracy, asked = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}, {}
+    for name in ("tabletop", "motion"):
+        done = {name: []}
+        while free := table.cells(done, []):
+            done[name].append(finished(table, free[0], accuracy[free[0].lr]))
+        asked[name] = [(x["lr"], x["seed"], x["epochs"]) for x in done[name] if x["row"] == "longer"]
+    assert asked == {"tabletop": [(3e-3, 0, 9 * table.EPOCHS["tabletop"])], "motion": []}
     assert {x.row for x in table.cells({"tabletop": []}, [], ["full"])} == {"full"}
+
+
+def test_an_ablation_waits_for_the_rate_of_what_it_changes(table):
+    runs = [finished(table, table.Cell("tabletop", "ssp", lr, 0), lr) for lr in table.GRID[1:5]]
+    last = table.Cell("tabletop", "ssp", table.GRID[5], 0)
+    assert not [x for x in table.cells({"tabletop": runs}, [last]) if x.row == "longer"]
+    after = table.cells({"tabletop": [*runs, finished(table, last, 0.001)]}, [])
+    assert [x.lr for x in after if x.row == "longer"] == [1e-2]
+
+
+def test_rows_whose_weights_are_not_there_are_named_and_not_run(table, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(table, "ABLATIONS", {"shorter": table.Row("ssp", backbone="short")})
+    monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
+    monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(table, cell, 0.5) | stamp)
+    args = work(rows=None)
+    assert table.work_off(args, ["tabletop"]) == 0
+    assert "not in --backbones: shorter" in capsys.readouterr().out
+    assert {x["row"] for x in table.load("tabletop")} == {"ssp", "full"}
+    args.backbones = tmp_path
+    (tmp_path / "short.safetensors").touch()
+    assert table.work_off(args, ["tabletop"]) == 0
+    assert {x["backbone"] for x in table.load("tabletop") if x["row"] == "shorter"} == {"short"}
+    assert "tabletop, shorter, rate" in capsys.readouterr().out
+
+
+def test_runs_of_weights_that_are_not_at_hand_are_kept(table, monkeypatch):
+    monkeypatch.setattr(table, "ABLATIONS", {"shorter": table.Row("ssp", backbone="short")})
+    monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
+    monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(table, cell, 0.5) | stamp)
+    kept = finished(table, table.Cell("tabletop", "shorter", 1e-3, 0), 0.7) | {"backbone_sha256": "short"}
+    table.store("tabletop", [kept])
+    table.work_off(work(rows="full"), ["tabletop"])
+    assert kept in table.load("tabletop") and len(table.load("tabletop")) > 1
 
 
 def test_results_are_kept_a_line_a_run_in_the_order_of_the_table(table):
