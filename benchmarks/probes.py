@@ -1,6 +1,6 @@
 """How temporal is a set, and what does a frozen backbone know of it? Linear probes on views of its clips.
 
-    python benchmarks/probes.py SET --out FILE.json [--frames N] [--backbones random,videomamba_nano,CHECKPOINT]
+    python benchmarks/probes.py SET --out FILE.json [--frames N] [--backbones NAME,...]
 
 SET is the folder of a data set with train, val and test. A probe is a logistic regression, fitted to the end
 on one view of each training clip; its weight decay is chosen on val, its accuracy is that on test. What it
