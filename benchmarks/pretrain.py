@@ -1,7 +1,7 @@
-"""Pretrain videomamba_nano from random weights on `minibench source`, on the cores of one CPU.
+"""Pretrain videomamba_nano from random weights on `minibench source` and `people`, on the cores of one CPU.
 
-    python benchmarks/pretrain.py train --source DIR --run RUN    # starts, or goes on where it was killed
-    python benchmarks/pretrain.py train --source DIR --run RUN --finish 3000    # last steps, rates to zero
+    python benchmarks/pretrain.py train --source DIR DIR --run RUN    # starts, or goes on where it was killed
+    python benchmarks/pretrain.py train --source DIR DIR --run RUN --finish 3000   # last steps, rates to zero
     python benchmarks/pretrain.py export --run RUN --file nano.safetensors
 
 A run may be killed at any time: a checkpoint is written every two minutes, RUN/state.jsonl has a line every
@@ -11,10 +11,10 @@ branches off into RUN/finish.pt, which export then prefers; the run itself can s
 
 A clip is 8 of 16 frames, in time or reversed. What is learned from it (`pretrain_model.losses`): which task
 it shows, and in which direction of time, read off cls and off the mean of the patches; where gripper, object
-and goal are in every frame and how they move on, read off the patches; and their whole course, read off cls,
-which is all that a head will see later. The first stages show 1, 2 and 4 of the 8 frames: for the time that a
-clip takes, eight single frames of other clips in other colours teach more to see. `--recipe` takes something
-away, `--minutes` stops a run: what each part is worth, in equal time.
+and goal, or head, hands and feet, are in every frame and how they move on, read off the patches; and their
+whole course, read off cls, which is all that a head will see later. The first stages show 1, 2 and 4 of the 8
+frames: for the time that a clip takes, eight single frames of other clips in other colours teach more to see.
+`--recipe` takes something away, `--minutes` stops a run: what each part is worth, in equal time.
 """
 
 import argparse
@@ -37,14 +37,13 @@ prepare_process()  # before torch is loaded
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
-from pretrain_clips import POINTS, Clips, stack  # noqa: E402
+from pretrain_clips import CACHE, POINTS, Clips, stack  # noqa: E402
 from pretrain_model import Pretrainer, fresh, losses  # noqa: E402
 from safetensors.torch import save  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from videossp.files import held, replace_file  # noqa: E402
 
-CACHE = "decoded"  # folder in that of the clips
 MUON, ADAM = 0.02, 1e-3  # rates: of the matrices in the blocks, of everything else
 WARMUP = 100  # steps
 DECAY = 0.05  # of weights with two or more dimensions
@@ -64,7 +63,7 @@ class Recipe:
         whiten: start the patch embedding with whitened principal components.
     """
 
-    stages: tuple[tuple[int, int, int], ...] = ((1500, 1, 64), (1000, 2, 48), (1000, 4, 32), (10**9, 8, 16))
+    stages: tuple[tuple[int, int, int], ...] = ((1800, 1, 64), (1200, 2, 48), (1200, 4, 32), (10**9, 8, 16))
     weights: dict[str, float] = field(
         default_factory=lambda: {"cls": 1.0, "mean": 0.5, "where": 0.5, "local": 0.5, "course": 3.0}
     )
@@ -206,7 +205,7 @@ def train(rank: int, port: int, args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=args.processes)
-    recipe, clips = RECIPES[args.recipe], Clips(args.source / CACHE)
+    recipe, clips = RECIPES[args.recipe], Clips([x / CACHE for x in args.source])
     run, trunk = Run(args.recipe, clips, args.processes), args.run / "state.pt"
     file = args.run / "finish.pt" if args.finish else trunk
     if file.exists():
@@ -257,9 +256,11 @@ def cut_log(file: Path, step: int) -> None:
 
 
 def rounded(x: object) -> object:
-    """Numbers of four digits, in a dictionary of dictionaries."""
+    """Numbers of four digits, in dictionaries and lists."""
     if isinstance(x, dict):
         return {key: rounded(y) for key, y in x.items()}
+    if isinstance(x, list):
+        return [rounded(y) for y in x]
     return float(f"{x:.4g}") if isinstance(x, float) else x
 
 
@@ -281,11 +282,14 @@ def evaluate(model: Pretrainer, clips: Clips, rank: int, processes: int) -> dict
     pairs = logits.unflatten(1, (-1, 2))
     own = pairs[torch.arange(len(label)), label // 2]
     way = slice(-3 - 3 * len(POINTS), -3)  # in the room
+    by_set = np.array([clips.sets[i][0] for i in clips.held_out for _ in range(2)])
+    by_set = torch.from_numpy(np.concatenate([by_set[x::processes] for x in range(processes)]))
     return {
         **{key: float(sum(x[key] for x, *_ in found)) / len(label) for key in found[0][0]},
         "label": accuracy(logits, label),
         "task": accuracy(pairs.logsumexp(2), label // 2),
         "direction": accuracy(own, label % 2),
+        "sets": [accuracy(logits[by_set == x], label[by_set == x]) for x in range(len(clips.frames))],
         "way": explained(course[:, way], target[:, way]),
     }
 
@@ -333,16 +337,18 @@ def start(args: argparse.Namespace) -> None:
     Raises:
         ValueError: another process is there, or the clips or the run are not what is needed.
     """
-    if not sorted(args.source.glob("*/*/*.npz")):
-        raise ValueError(f"{args.source}: no clips with targets; make them: benchmarks/minibench source")
+    for source in args.source:
+        if not sorted(source.glob("*/*/*.npz")):
+            raise ValueError(f"{source}: no clips with targets; make them: benchmarks/minibench source")
     if args.finish and not (args.run / "state.pt").exists():
         raise ValueError(f"{args.run}: no run to finish")
     if odd := [size for _, _, size in RECIPES[args.recipe].stages if size % args.processes]:
         raise ValueError(f"--processes {args.processes} does not divide a step of {odd[0]} clips")
     args.run.mkdir(parents=True, exist_ok=True)
     with held(args.run / "lock", f"{args.run}: another process trains there"), socket.socket() as free:
-        with held(args.source / ".lock", f"{args.source}: another process writes there"):
-            Clips.of(args.source, args.source / CACHE)
+        for source in args.source:
+            with held(source / ".lock", f"{source}: another process writes there"):
+                Clips.of(source)
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
@@ -357,7 +363,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("train", help="start, or go on")
-    verb.add_argument("--source", type=Path, required=True, help="folder of the clips")
+    verb.add_argument("--source", type=Path, required=True, nargs="+", help="folders of clips")
     verb.add_argument("--run", type=Path, required=True, help="folder of the run")
     verb.add_argument("--recipe", choices=RECIPES, default="nano")
     end = verb.add_mutually_exclusive_group()

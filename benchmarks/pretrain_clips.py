@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +18,27 @@ from videossp.video import read_frames
 
 SPEC = Spec(depth=8, d_model=192, size=(96, 96), d_state=8)
 FORM = ClipFormat(frames=SPEC.frames, size=SPEC.size)
-POINTS = {"gripper": 0, "object": 1, "goal": 3}  # which of those of `minibench/robot.py`
+CACHE = "decoded"  # folder in that of a set
+POINTS = ("gripper", "object", "goal", "head", "left hand", "right hand", "left foot", "right foot", "hips")
+
+
+class Kind(NamedTuple):
+    """What the clips of a set know.
+
+    Attributes:
+        points: which of the points that a clip knows are followed.
+        first: where they begin among POINTS.
+        middle, unit: of places in metres, so that they are of mean 0 and standard deviation 1, about.
+    """
+
+    points: tuple[int, ...]
+    first: int
+    middle: tuple[float, float, float]
+    unit: float
+
+
+ROBOT = Kind((0, 1, 3), 0, (0, 0.7, 0.13), 0.1)  # of `minibench/robot.py`
+PERSON = Kind((0, 1, 2, 3, 4, 5), 3, (0, 0, 0.9), 0.35)  # of `minibench/people.py`
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -58,38 +80,50 @@ def cut(frames, box, colour, out):
 
 
 class Clips:
-    """The clips of a set, decoded once into a file that all processes map into memory.
+    """The clips of some sets, decoded once into files that all processes map into memory.
 
     Attributes:
-        frames: (clips, frames, height, width, 3) uint8.
+        frames: of each set, (clips, frames, height, width, 3) uint8.
+        sets: (clips,), in which of them a clip is, and where.
         task: (clips,), names in `tasks`.
-        points: (clips, frames, K, 2), x and y in pixels; NaN where there is none.
-        world: (clips, frames, K, 3), the same in metres.
-        opening: (clips, frames), of the gripper, 0 to 1.
+        points: (clips, frames, len(POINTS), 2), x and y in pixels; NaN where there is none.
+        room: (clips, frames, len(POINTS), 3), the same in the units of the kind.
+        opening: (clips, frames), of a gripper, 0 to 1.
         train, held_out: indices of clips.
         fingerprint: of their names and facts.
     """
 
-    def __init__(self, cache: Path) -> None:
-        self.frames = np.load(cache / "frames.npy", mmap_mode="r")
-        known = (cache / "names.json").read_bytes() + (cache / "facts.npz").read_bytes()
-        self.fingerprint = hashlib.sha256(known).hexdigest()
-        with np.load(cache / "facts.npz") as facts:
-            self.task, self.points, self.world = facts["task"], facts["points"], facts["world"]
-            self.opening, self.tasks = facts["opening"], facts["tasks"].tolist()
-            self.train, self.held_out = (np.flatnonzero(facts["held_out"] == x) for x in (False, True))
+    def __init__(self, caches: Sequence[Path]) -> None:
+        self.frames = [np.load(x / "frames.npy", mmap_mode="r") for x in caches]
+        self.sets = [(i, place) for i, frames in enumerate(self.frames) for place in range(len(frames))]
+        files = [x / name for x in caches for name in ("names.json", "facts.npz")]
+        self.fingerprint = hashlib.sha256(b"".join(x.read_bytes() for x in files)).hexdigest()
+        facts = [np.load(x / "facts.npz") for x in caches]
+        self.tasks = [name for x in facts for name in x["tasks"].tolist()]
+        before = np.cumsum([0, *(len(x["tasks"]) for x in facts)])
+        self.task = np.concatenate([x["task"] + n for x, n in zip(facts, before, strict=False)])
+        self.points, self.room, self.opening, held_out = (
+            np.concatenate([x[key] for x in facts]) for key in ("points", "room", "opening", "held_out")
+        )
+        self.train, self.held_out = (np.flatnonzero(held_out == x) for x in (False, True))
 
     @classmethod
-    def of(cls, source: Path, cache: Path) -> "Clips":
-        """Those that are there now; decodes them if there are others than in the cache."""
-        files = sorted(source.glob("*/*/*.mp4"))
-        names = [f"{x.relative_to(source)} {x.stat().st_size} {x.stat().st_mtime_ns}" for x in files]
+    def of(cls, source: Path) -> "Clips":
+        """Those of one set that are there now; decodes them if there are others than in the cache."""
+        cache, files = source / CACHE, sorted(source.glob("*/*/*.mp4"))
+        known = [f"{x.relative_to(source)} {x.stat().st_size} {x.stat().st_mtime_ns}" for x in files]
+        names = [", ".join(POINTS), *known]
         if not (cache / "names.json").exists() or json.loads((cache / "names.json").read_text()) != names:
             cache.mkdir(parents=True, exist_ok=True)
             (cache / "names.json").unlink(missing_ok=True)
             decode(files, cache)
             replace_file(cache / "names.json", json.dumps(names))
-        return cls(cache)
+        return cls([cache])
+
+    def pictures(self, clip: int) -> np.ndarray:
+        """(frames, height, width, 3) uint8 of a clip."""
+        which, place = self.sets[clip]
+        return self.frames[which][place]
 
     def view(
         self, clip: int, times: np.ndarray, shown: np.ndarray, box: np.ndarray, colour: np.ndarray
@@ -99,15 +133,15 @@ class Clips:
         Patches are (shown, rows, columns, 3, side, side), points in shares of the box.
         """
         patches = np.empty((len(shown), *SPEC.grid, 3, SPEC.patch, SPEC.patch), np.float32)
-        cut(self.frames[clip][times[shown]], box, colour, patches)
+        cut(self.pictures(clip)[times[shown]], box, colour, patches)
         points = (self.points[clip][times] - box[1::-1]) / box[3:1:-1]
         points[~((points >= 0) & (points < 1)).all(-1)] = np.nan
-        facts = {"world": self.world[clip][times], "opening": self.opening[clip][times]}
+        facts = {"room": self.room[clip][times], "opening": self.opening[clip][times]}
         return {"patches": patches, "shown": shown, "points": points, **facts}
 
     def train_view(self, clip: int, frames: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Times, direction of time, crop and colours at random; of the times so many are shown."""
-        count, height, width = self.frames.shape[1:4]
+        count, height, width = self.pictures(clip).shape[:3]
         length = count if rng.random() < 0.5 else int(rng.integers(SPEC.frames, count + 1))
         parts = (np.arange(SPEC.frames) + rng.random(SPEC.frames)) * length / SPEC.frames
         times = int(rng.integers(count - length + 1)) + parts.astype(int)
@@ -121,7 +155,7 @@ class Clips:
 
     def test_view(self, clip: int, back: bool) -> dict[str, np.ndarray]:
         """The middles of equal parts of time, the whole picture: what `ClipFormat` prescribes for a test."""
-        count, height, width = self.frames.shape[1:4]
+        count, height, width = self.pictures(clip).shape[:3]
         times = np.array(test_indices(count, FORM))[:: -1 if back else 1]
         box = np.array([0.0, 0.0, height, width])
         view = self.view(clip, times, np.arange(SPEC.frames), box, colours())
@@ -135,22 +169,33 @@ def decode(files: list[Path], cache: Path) -> None:
     """
     tasks = sorted({x.parent.name for x in files})
     form = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *read_frames(files[0]).shape)}
-    facts: dict[str, list] = {key: [] for key in ("points", "world", "opening")}
+    facts = []
     with (cache / "frames.part").open("wb") as out:
         np.lib.format.write_array_header_1_0(out, form)
         for file in files:
             out.write(read_frames(file).tobytes())
             with np.load(file.with_suffix(".npz")) as known:
-                for key, values in facts.items():
-                    values.append(known[key] if key == "opening" else known[key][:, list(POINTS.values())])
+                facts.append(facts_of(known))
     (cache / "frames.part").replace(cache / "frames.npy")
     np.savez(
         cache / "facts.npz",
         task=np.array([tasks.index(x.parent.name) for x in files]),
         held_out=np.array([x.parents[1].name == "val" for x in files]),
         tasks=np.array(tasks),
-        **{key: np.stack(values) for key, values in facts.items()},
+        **{key: np.stack([x[key] for x in facts]) for key in facts[0]},
     )
+
+
+def facts_of(known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a clip knows, in the columns that all clips have: NaN where there is nothing of the kind."""
+    kind = ROBOT if "opening" in known else PERSON
+    count, places = len(known["points"]), list(kind.points)
+    points, room = (np.full((count, len(POINTS), n), np.nan, np.float32) for n in (2, 3))
+    own = slice(kind.first, kind.first + len(places))
+    points[:, own] = known["points"][:, places]
+    room[:, own] = (known["world"][:, places] - kind.middle) / kind.unit
+    opening = known["opening"] if kind is ROBOT else np.full(count, np.nan, np.float32)
+    return {"points": points, "room": room, "opening": opening}
 
 
 def colours(rng: np.random.Generator | None = None) -> np.ndarray:

@@ -142,10 +142,9 @@ def course_of(batch: dict[str, Tensor]) -> Tensor:
     """What cls is to tell, of standard deviation about 1: (B, K (2 T + 11) + 3), NaN where unknown.
 
     In the picture the points of every frame, and their way from the first frame to the last; in the room
-    their first place, their last and the way; of the gripper's opening the same.
+    their first place, their last and the way; of a gripper's opening the same.
     """
-    points, world, opening = batch["points"], batch["world"], batch["opening"]
-    room = (world - torch.tensor([0.0, 0.7, 0.13])) / 0.1
+    points, room, opening = batch["points"], batch["room"], batch["opening"]
     parts = [
         7 * (points - 0.5),
         5 * (points[:, -1] - points[:, 0]),

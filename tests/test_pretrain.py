@@ -14,7 +14,8 @@ CLIPS = 6
 
 @pytest.fixture
 def modules(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for folder in (BENCHMARKS, BENCHMARKS / "minibench"):
+        monkeypatch.syspath_prepend(str(folder))
     return importlib.import_module
 
 
@@ -27,7 +28,7 @@ def clips(modules, tmp_path):
     for clip, time in np.ndindex(CLIPS, 16):
         x, y = at[clip, time]
         frames[clip, time, y - 1 : y + 2, x - 1 : x + 2] = 255
-    points = np.full((CLIPS, 16, 3, 2), np.nan, np.float32)
+    points = np.full((CLIPS, 16, 9, 2), np.nan, np.float32)
     points[:, :, 0] = at + 0.5  # the middle of a pixel
     cache = tmp_path / "decoded"
     cache.mkdir()
@@ -38,11 +39,27 @@ def clips(modules, tmp_path):
         held_out=np.arange(CLIPS) >= 5,
         tasks=np.array(["open", "close"]),
         points=points,
-        world=rng.normal(size=(CLIPS, 16, 3, 3)).astype(np.float32),
+        room=rng.normal(size=(CLIPS, 16, 9, 3)).astype(np.float32),
         opening=rng.random((CLIPS, 16)).astype(np.float32),
     )
     (cache / "names.json").write_text("[]")
-    return modules("pretrain_clips").Clips(cache)
+    return modules("pretrain_clips").Clips([cache])
+
+
+@pytest.fixture
+def two_sets(modules, tmp_path):
+    """Folders of a clip of a robot and one of a person, in a training and a held-out split each."""
+    sides = {"robot": (4, {"opening": np.full(16, 0.5, np.float32)}), "people": (6, {})}
+    encode = modules("clipset").encode
+    for i, (name, (count, more)) in enumerate(sides.items()):
+        for split in ("train", "val"):
+            file = tmp_path / name / split / f"task-{name}" / "clip.mp4"
+            file.parent.mkdir(parents=True)
+            file.write_bytes(encode(np.full((16, 112, 112, 3), 100 * i, np.uint8), "grey"))
+            points = np.tile(np.arange(count, dtype=np.float32)[:, None], (16, 1, 2))
+            world = np.tile(np.array((0, 0.7, 0.13) if more else (0, 0, 0.9)), (16, count, 1))
+            np.savez(file.with_suffix(".npz"), points=points, world=world, **more)
+    return [tmp_path / x for x in sides]
 
 
 @pytest.fixture
@@ -75,11 +92,37 @@ def test_a_point_lies_where_the_picture_shows_it(clips):
             assert np.abs(96 * point - (x, y)).max() < 2
 
 
+def test_clips_of_two_sets_keep_their_own_points_labels_and_pictures(modules, two_sets):
+    module = modules("pretrain_clips")
+    for folder in two_sets:
+        module.Clips.of(folder)
+    clips = module.Clips([x / module.CACHE for x in two_sets])
+    assert clips.tasks == ["task-robot", "task-people"] and clips.task.tolist() == [0, 0, 1, 1]
+    assert [int(clips.pictures(i).mean().round()) // 50 for i in range(4)] == [0, 0, 2, 2]
+    assert clips.train.tolist() == [0, 2] and clips.held_out.tolist() == [1, 3]
+    known = ~np.isnan(clips.points[:, 0, :, 0])
+    assert known.tolist() == [3 * [True] + 6 * [False]] * 2 + [3 * [False] + 6 * [True]] * 2
+    assert clips.points[0, 0, :3, 0].tolist() == [0, 1, 3]  # gripper, object and goal of the four
+    assert np.nanmax(np.abs(clips.room)) < 1e-6  # the middle of each kind
+    assert clips.opening[0, 0] == 0.5 and np.isnan(clips.opening[2:]).all()
+
+
+def test_what_a_clip_does_not_know_is_not_learned(modules, two_sets):
+    module, model = modules("pretrain_clips"), modules("pretrain_model")
+    clips = module.Clips.of(two_sets[1])
+    batch = module.stack([clips.test_view(0, False)])
+    target = model.course_of(batch)[0]
+    points = len(module.POINTS)
+    assert target.shape == (points * (2 * 8 + 2 + 9) + 3,)
+    known = ~target[: points * 2 * 8].reshape(8, points, 2).isnan().any(-1)
+    assert not known[:, :3].any() and known[:, 3:].any() and target[-3:].isnan().all()
+
+
 def test_a_reversed_clip_has_the_label_and_the_course_of_the_other_direction(clips):
     there, back = (clips.test_view(3, x) for x in (False, True))
     assert (there["label"], back["label"]) == (2, 3)
     # The middles of equal parts of 16 frames are 1, 3, ..., 15 in both directions.
-    for key in ("patches", "points", "world", "opening"):
+    for key in ("patches", "points", "room", "opening"):
         assert np.array_equal(there[key], back[key][::-1], equal_nan=True)
 
 

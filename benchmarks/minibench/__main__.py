@@ -3,8 +3,8 @@
     python benchmarks/minibench SET --out FOLDER [--data PATH] [--seed 0] [--processes 2]
                                 [--train N] [--val N] [--test N]
 
-SET is tabletop or source; motion or recipes, for which PATH is a clone of the Bandai-Namco Research Motion
-Dataset (see capture.py); or sprites, for which it is Debian's package of flare-game (apt-get download
+SET is tabletop, source or people; motion or recipes, for which PATH is a clone of the Bandai-Namco Research
+Motion Dataset (see capture.py); or sprites, for which it is Debian's package of flare-game (apt-get download
 flare-game), or the folder it was unpacked to. N is the clips of a class. Needs the extra `bench` and
 libosmesa6 (apt), or MUJOCO_GL=egl and libegl1. It may be stopped at any time: the same command goes on, and
 a larger N adds to what is there. Beside the clips it leaves train.csv, val.csv, test.csv, a README and a
@@ -23,7 +23,7 @@ from sheet import draw_sheet
 
 from videossp.cli import main as videossp
 
-SETS = ("motion", "recipes", "source", "sprites", "tabletop")
+SETS = ("motion", "people", "recipes", "source", "sprites", "tabletop")
 
 
 def main() -> int:
