@@ -36,6 +36,7 @@ from videossp.comparison import Comparison
 from videossp.files import replace_file
 
 DOCS = Path(__file__).parent.parent / "docs"
+RECIPES = ("short", "eight-frames", "labels", "cls-label", "adamw", "not-whitened")  # of pretrain.py
 FIRST = next(iter(ROWS))  # what the others are compared with
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -203,6 +204,16 @@ def course() -> list[dict[str, Any]]:
     return [*trunk, *last]
 
 
+HELD_OUT = ("labels", "of robots", "of people", "task", "direction, given the task", "way")
+
+
+def held_out(record: dict[str, Any]) -> list[str]:
+    """Columns of HELD_OUT, in per cent."""
+    found = record["held_out"]
+    values = (found["label"], *found["sets"], found["task"], found["direction"], found["way"])
+    return [f"{100 * x:.1f}" for x in values]
+
+
 def pretraining() -> str:
     """The moving average on held-out clips, on the way."""
     lines = [
@@ -211,22 +222,22 @@ def pretraining() -> str:
             f"{x['clips']:,}",
             str(x["frames"]),
             f"{x['seconds'] / 60:.0f}",
-            *(f"{100 * x['held_out'][key]:.1f}" for key in ("label", "task", "direction", "way")),
+            *held_out(x),
         ]
         for x in course()
         if "held_out" in x
     ]
-    head = (
-        "steps",
-        "clips",
-        "frames shown",
-        "minutes",
-        "48 labels",
-        "task",
-        "direction, given the task",
-        "way",
-    )
-    return table(head, lines)
+    return table(["steps", "clips", "frames shown", "minutes", *HELD_OUT], lines)
+
+
+def recipes() -> str:
+    """What parts of the pretraining are worth in equal time: the end of each short run."""
+    lines = []
+    for name in RECIPES:
+        if log := read(f"recipe-{name}.jsonl"):
+            last = log[-1]
+            lines.append([name, f"{last['clips']:,}", f"{last['seconds'] / 60:.1f}", *held_out(last)])
+    return table(["recipe", "clips", "minutes", *HELD_OUT], lines)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -239,6 +250,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "probes": probes,
     "views": views,
     "pretraining": pretraining,
+    "recipes": recipes,
 }
 
 
@@ -253,7 +265,7 @@ def draw_pretraining() -> Figure:
     left, right = figure.subplots(1, 2)
     records = course()
     held = [x for x in records if "held_out" in x]
-    names = {"label": "48 labels", "task": "task", "direction": "direction, given the task"}
+    names = {"label": "labels", "task": "task", "direction": "direction, given the task"}
     for key, name in names.items():
         minutes = [x["seconds"] / 60 for x in held]
         left.plot(minutes, [100 * x["held_out"][key] for x in held], ".-", label=name)

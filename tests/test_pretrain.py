@@ -57,7 +57,9 @@ def two_sets(modules, tmp_path):
             file.parent.mkdir(parents=True)
             file.write_bytes(encode(np.full((16, 112, 112, 3), 100 * i, np.uint8), "grey"))
             points = np.tile(np.arange(count, dtype=np.float32)[:, None], (16, 1, 2))
-            world = np.tile(np.array((0, 0.7, 0.13) if more else (0, 0, 0.9)), (16, count, 1))
+            world = np.broadcast_to(
+                (0, 0.7, 0.13) if more else modules("pretrain_clips").USUAL, (16, count, 3)
+            )
             np.savez(file.with_suffix(".npz"), points=points, world=world, **more)
     return [tmp_path / x for x in sides]
 

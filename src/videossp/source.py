@@ -44,8 +44,8 @@ class Source:
             return (f"{self.name}: RANDOM weights ({reason}), good for trying things out only",)
         if self.name in WEIGHTS and self.weights is None:
             return (
-                f"{self.name}: the small backbone that comes along, pretrained on simulated robots; "
-                "for real videos name a published --backbone",
+                f"{self.name}: the small backbone that comes along, pretrained on simulated robots and "
+                "people; for real videos name a published --backbone",
             )
         return ()
 
