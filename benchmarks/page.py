@@ -288,14 +288,42 @@ def draw_pretraining() -> Figure:
     return figure
 
 
+def draw_table() -> Figure:
+    """Test accuracy and its interval by row and set; a line where the first row is."""
+    known = {name: rows for name in FRAMES if (rows := by_row(name, list(ROWS)))}
+    figure = Figure((2.2 + 2.2 * len(known), 0.6 + 0.24 * len(ROWS)), dpi=100, layout="constrained")
+    for axes, (name, rows) in zip(
+        figure.subplots(1, len(known), sharey=True, squeeze=False)[0], known.items(), strict=True
+    ):
+        places = {title: -i for i, title in enumerate(ROWS)}
+        for title, row in rows.items():
+            top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
+            colour = "C1" if title == FIRST else "C0"
+            axes.plot([low, high], 2 * [places[title]], color=colour, linewidth=1.5)
+            axes.plot(top, places[title], "o", color=colour, markersize=4)
+        if FIRST in rows:
+            axes.axvline(100 * rows[FIRST]["top1"], color="C1", linewidth=0.6, zorder=0)
+        axes.set(title=name, xlabel="test accuracy (%)", yticks=list(places.values()))
+        axes.set_yticklabels(places)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def save(figure: Figure, name: str) -> None:
+    """Into the folder of the pages."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    replace_file(DOCS / name, picture.getvalue())
+
+
 def main() -> None:
     for page in (DOCS / "benchmarks.md", DOCS / "weights.md"):
         if page.exists():
             replace_file(page, renewed(page.read_text(encoding="utf-8")))
     if read("pretrain.jsonl"):
-        picture = io.BytesIO()
-        draw_pretraining().savefig(picture, format="png")
-        replace_file(DOCS / "pretraining.png", picture.getvalue())
+        save(draw_pretraining(), "pretraining.png")
+    if any(map(load, FRAMES)):
+        save(draw_table(), "benchmarks.png")
 
 
 if __name__ == "__main__":
