@@ -265,8 +265,11 @@ def rounded(x: object) -> object:
 
 
 @torch.no_grad()
-def evaluate(model: Pretrainer, clips: Clips, rank: int, processes: int) -> dict[str, float]:
-    """On the held-out clips, each in time and reversed; the processes share the work."""
+def evaluate(model: Pretrainer, clips: Clips, rank: int, processes: int) -> dict[str, Any]:
+    """On the held-out clips, each in time and reversed; the processes share the work.
+
+    `sets` is the accuracy of `label` on the clips of each set, in the order of --source.
+    """
     items = [(i, back) for i in clips.held_out for back in (False, True)][rank::processes]
     found = []
     for at in range(0, len(items), 16):
@@ -339,7 +342,9 @@ def start(args: argparse.Namespace) -> None:
     """
     for source in args.source:
         if not sorted(source.glob("*/*/*.npz")):
-            raise ValueError(f"{source}: no clips with targets; make them: benchmarks/minibench source")
+            raise ValueError(
+                f"{source}: no clips with targets; make them: benchmarks/minibench source, people"
+            )
     if args.finish and not (args.run / "state.pt").exists():
         raise ValueError(f"{args.run}: no run to finish")
     if odd := [size for _, _, size in RECIPES[args.recipe].stages if size % args.processes]:

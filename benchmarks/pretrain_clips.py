@@ -114,7 +114,7 @@ class Clips:
         """Those of one set that are there now; decodes them if there are others than in the cache."""
         cache, files = source / CACHE, sorted(source.glob("*/*/*.mp4"))
         known = [f"{x.relative_to(source)} {x.stat().st_size} {x.stat().st_mtime_ns}" for x in files]
-        names = [", ".join(POINTS), *known]
+        names = [f"{POINTS} {ROBOT} {PERSON}", *known]
         if not (cache / "names.json").exists() or json.loads((cache / "names.json").read_text()) != names:
             cache.mkdir(parents=True, exist_ok=True)
             (cache / "names.json").unlink(missing_ok=True)

@@ -137,15 +137,16 @@ def main() -> None:
     labels = {s: torch.tensor([x.label for x in data.splits[s]]) for s in SPLITS}
     clips: dict[str, Tensor] = {}
     for name, options in jobs:
-        options |= {"classes": data.classes, "method": "linear", "frames": args.frames}
-        classifier = Classifier.create(**options).eval()
-        key = {"set": args.set.name, "backbone": name, "sha256": classifier.sha256}
+        options |= {"classes": data.classes, "method": "linear"}
+        weights = Classifier.create(**options).sha256  # before its positions are resized
+        classifier = Classifier.create(**options, frames=args.frames).eval()
+        key = {"set": args.set.name, "backbone": name, "sha256": weights, "frames": classifier.form.frames}
         if any(key.items() <= row.items() for row in done):
             continue
         clips = clips or {
             s: torch.stack([read_views(x.path, classifier.form)[0] for x in data.splits[s]]) for s in SPLITS
         }
-        for view in VIEWS if options.get("weights") != "random" else ["clip"]:
+        for view in VIEWS if "weights" not in options else ["clip"]:
             found = {s: features(classifier, clips[s], VIEWS[view]) for s in SPLITS}
             width = found["train"].shape[1] // 2
             for read, columns in (("cls", slice(width)), ("cls+mean", slice(None))):

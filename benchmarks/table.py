@@ -38,7 +38,12 @@ FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip,
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
 START = (1e-3, 3e-3)
 SEEDS = (0, 1, 2)
-EPOCHS = {"tabletop": 4, "motion": 6, "recipes": 4, "sprites": 6}  # a run of a set takes ten minutes at most
+EPOCHS = {
+    "tabletop": 4,
+    "motion": 6,
+    "recipes": 4,
+    "sprites": 6,
+}  # so a run of a set takes about ten minutes at most
 SEVERAL = {  # rows of these sets that are run with all seeds
     "tabletop": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
     "motion": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
@@ -270,6 +275,14 @@ def stamp_of(folder: Path, weights: Mapping[str, str]) -> dict[str, str]:
     return {"annotation": digest.hexdigest(), "backbone_sha256": sha}
 
 
+def holds(name: str, run: Mapping[str, Any], stamps: Mapping[tuple[str, str], Mapping[str, str]]) -> bool:
+    """Whether a run is one of the table, on these clips, and on these weights if they are at hand."""
+    if run["row"] not in rows(name) or not Cell(name, run["row"], run["lr"], run["seed"]).of(run):
+        return False
+    stamp = stamps.get((name, run["backbone"]), {"annotation": stamps[name, BACKBONE]["annotation"]})
+    return stamp.items() <= run.items()
+
+
 def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
     """Run what is wanted until there is nothing, or the time is over; the number of failures."""
     cores: SimpleQueue[int] = SimpleQueue()
@@ -280,15 +293,15 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
     if lacking:
         print(f"not run, for the weights are not in --backbones: {', '.join(lacking)}", flush=True)
         only = [x for x in only if x not in lacking]
+    waits = [x for x in only if judged_by(x) not in only and ABLATED in sets]
+    if waits:
+        print(f"run only if the rate of a row that is left out is known: {', '.join(waits)}", flush=True)
     stamps = {
         (name, weights): stamp_of(args.sets / name, made_of(weights, args.backbones))
         for name in sets
-        for weights in {rows(name)[x].backbone for x in only if x in rows(name)}
+        for weights in {x.backbone for x in rows(name).values() if there(x.backbone, args.backbones)}
     }
-    done = {
-        name: [x for x in load(name) if stamps.get((name, x.get("backbone")), {}).items() <= x.items()]
-        for name in sets
-    }
+    done = {name: [x for x in load(name) if holds(name, x, stamps)] for name in sets}
     end, failures = time.monotonic() + 60 * args.minutes, 0
     pool = ThreadPoolExecutor(args.processes, initializer=pin, initargs=(cores,))
     running: dict[Future[dict[str, Any]], Cell] = {}
@@ -328,8 +341,9 @@ def main() -> None:
         parser.error(
             f"no set {odd[0]!r} in {args.sets}; make it with benchmarks/minibench, or name others: --only"
         )
-    if odd := [x for x in (args.rows or "ssp").split(",") if x not in ROWS | ABLATIONS]:
-        parser.error(f"no row {odd[0]!r}; there are {', '.join(ROWS | ABLATIONS)}")
+    known = {x: None for name in sets for x in rows(name)}
+    if odd := [x for x in (args.rows or "ssp").split(",") if x not in known]:
+        parser.error(f"no row {odd[0]!r} of {args.only}; there are {', '.join(known)}")
     for folder in (args.work, RESULTS):
         folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -38,7 +38,8 @@ def test_bones_keep_their_lengths_and_the_lower_foot_its_place_on_the_floor(draw
                 shin = length(at[f"LowerLeg_{x}"], at[f"Foot_{x}"])
                 assert np.allclose(thigh, shin) and np.allclose(thigh, thigh[0]), (label, seed)
                 assert 0.92 <= thigh[0] / posture.UPPER_LEG <= 1.08
-            assert np.allclose(joints[..., 2].min(1), posture.ANKLE / 2)
+            feet = np.stack([at[f"{x}_{side}"][:, 2] for x in ("Foot", "Toes") for side in "LR"])
+            assert np.allclose(feet.min(0), posture.ANKLE / 2)
 
 
 def test_an_upright_body_has_its_left_on_the_left_and_hands_below(minibench, ends):
@@ -127,12 +128,9 @@ def test_legs_and_trunks_do_what_their_class_says(drawn, ends):
     assert max(sunk, key=sunk.get) == "squat"
     down = {x: np.mean([np.ptp(m["Head"][:, 2] - m["Hips"][:, 2]) for m in own]) for x, own in at.items()}
     assert max(down, key=down.get) == "bow"
-    for label, foot in (("kick-left", "Foot_L"), ("kick-right", "Foot_R")):
-        high = {
-            x: np.mean([m[foot][:, 2].max() for m in at[label]])
-            for x, foot in zip("LR", ("Foot_L", "Foot_R"), strict=True)
-        }
-        assert (high["L"] > high["R"] + 0.3) == (foot == "Foot_L")
+    for label, own, other in (("kick-left", "Foot_L", "Foot_R"), ("kick-right", "Foot_R", "Foot_L")):
+        high = [np.mean([m[foot][:, 2].max() for m in at[label]]) for foot in (own, other)]
+        assert high[0] > high[1] + 0.3, label
     turned = {
         x: np.mean([np.ptp((m["UpperArm_L"] - m["UpperArm_R"])[:, 0]) for m in own])
         for x, own in at.items()
@@ -155,23 +153,24 @@ def test_a_movement_takes_longer_one_way_than_the_other(drawn):
 
 
 def test_targets_are_where_the_body_is_drawn(drawn):
-    """The hand that is told moves where pixels change."""
+    """Pixels change where the hand goes that is told, and hardly where it would be with an error of 12."""
     people = drawn("people")
-    maker, near = people.Maker("right-arm-swings"), []
+    hand, maker, seen = people.POINTS.index("Hand_R"), people.Maker("right-arm-swings"), []
     try:
-        for seed in range(6):
+        for seed in range(8):
             made = maker.make("train", np.random.default_rng(seed))
-            change = np.abs(np.diff(made.frames.astype(int), axis=0)).max(-1)
-            places = made.arrays["points"][:, people.POINTS.index("Hand_R")]
+            change = np.abs(np.diff(made.frames.astype(int), axis=0)).max(-1) > 40
+            places = made.arrays["points"][:, hand]
             for i, (a, b) in enumerate(itertools.pairwise(places)):
                 if np.linalg.norm(a - b) > 6:
-                    x, y = ((a + b) / 2).astype(int)
-                    if made.arrays["inside"][i : i + 2, people.POINTS.index("Hand_R")].all():
-                        near.append(change[i, max(y - 6, 0) : y + 7, max(x - 6, 0) : x + 7].max() > 40)
+                    x, y = b.astype(int)
+                    spots = [(x, y), (x + 12, y), (x - 12, y), (x, y - 12)]
+                    seen.append([change[i, v - 2 : v + 3, u - 2 : u + 3].any() for u, v in spots])
             assert made.frames.shape == (16, 112, 112, 3)
     finally:
         maker.close()
-    assert len(near) > 15 and np.mean(near) > 0.9
+    right, *wrong = np.mean(seen, 0)
+    assert len(seen) > 20 and right > 0.95 and max(wrong) < 0.7, (right, wrong)
 
 
 def test_a_clip_of_people_is_the_same_bytes_whatever_was_made_before(drawn, tmp_path):

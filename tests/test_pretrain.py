@@ -120,6 +120,23 @@ def test_what_a_clip_does_not_know_is_not_learned(modules, two_sets):
     assert not known[:, :3].any() and known[:, 3:].any() and target[-3:].isnan().all()
 
 
+def test_accuracy_is_told_of_each_set(modules, two_sets, pretrain, alone, monkeypatch):
+    module = modules("pretrain_clips")
+    for folder in two_sets:
+        module.Clips.of(folder)
+    clips = module.Clips([x / module.CACHE for x in two_sets])
+
+    def losses(model, batch):
+        """Right of robots, labels 0 and 1, alone."""
+        label = batch["label"]
+        logits = torch.eye(4)[torch.where(label < 2, label, 0)]
+        course = torch.zeros(len(label), len(module.POINTS) * 27 + 3)
+        return {}, {"logits": logits, "course": course, "target": course}
+
+    monkeypatch.setattr(pretrain, "losses", losses)
+    assert pretrain.evaluate(None, clips, 0, 1)["sets"] == [1.0, 0.0]
+
+
 def test_a_reversed_clip_has_the_label_and_the_course_of_the_other_direction(clips):
     there, back = (clips.test_view(3, x) for x in (False, True))
     assert (there["label"], back["label"]) == (2, 3)

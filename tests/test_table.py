@@ -137,14 +137,17 @@ def test_rows_whose_weights_are_not_there_are_named_and_not_run(table, monkeypat
     assert "tabletop, shorter, rate" in capsys.readouterr().out
 
 
-def test_runs_of_weights_that_are_not_at_hand_are_kept(table, monkeypatch):
+def test_runs_of_weights_that_are_not_at_hand_are_kept_those_on_other_clips_are_not(table, monkeypatch):
     monkeypatch.setattr(table, "ABLATIONS", {"shorter": table.Row("ssp", backbone="short")})
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
     monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(table, cell, 0.5) | stamp)
-    kept = finished(table, table.Cell("tabletop", "shorter", 1e-3, 0), 0.7) | {"backbone_sha256": "short"}
-    table.store("tabletop", [kept])
+    cell = table.Cell("tabletop", "shorter", 1e-3, 0)
+    kept = finished(table, cell, 0.7) | STAMP | {"backbone_sha256": "short"}
+    others = [kept | x for x in ({"annotation": "b"}, {"epochs": 1}, {"row": "longer"})]
+    table.store("tabletop", [kept, *others])
     table.work_off(work(rows="full"), ["tabletop"])
-    assert kept in table.load("tabletop") and len(table.load("tabletop")) > 1
+    left = table.load("tabletop")
+    assert [x for x in left if x["row"] != "full"] == [kept] and len(left) > 1
 
 
 def test_results_are_kept_a_line_a_run_in_the_order_of_the_table(table):

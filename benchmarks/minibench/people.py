@@ -1,9 +1,10 @@
 """`people`, the other half of what the nano backbone is pretrained on: people who move as nobody did.
 
 The motions are drawn at random, from no recording: one arm or both go to a place and stay, swing between two
-places, or circle; or the legs and the trunk do something. Each takes longer one way than the other, so that
-time has a direction. Seen from all sides, in wider looks than those of `motion`, with the body and the camera
-of person.py. Beside each clip a .npz holds where the body is. Validation clips come from other random
+places, or circle; or the legs and the trunk do something. `arms-in-turn` means each arm in its own way. What
+goes to and fro is faster one way than back, so that time has a direction; only a march has none. Seen from
+all sides, by the renderer of person.py in wider looks than those of `motion`, which have all of its hues and
+angles among them. Beside each clip a .npz holds where the body is. Validation clips come from other random
 streams, in the same looks.
 """
 
@@ -29,7 +30,7 @@ TEXT = f"""People of capsules whose motions are drawn at random, {FRAMES} frames
 Columns: `azimuth` (180 is the front), `elevation`, `distance` of the camera, `targets`, which is a .npz:
 `points` ({FRAMES}, {len(POINTS)}, 2) pixels (x, y) of {", ".join(POINTS)}; `inside` ({FRAMES}, {len(POINTS)})
 whether they lie in the picture (they may be hidden behind something); `world` ({FRAMES}, {len(POINTS)}, 3) in
-metres, beside the path of the camera, forward, left and up of somebody who faces x at first."""
+metres, beside the path of the camera, forward, left and up of somebody who faces x on the average."""
 LICENCE = """Motions, bodies and pictures come from videossp alone and are under its licence, Apache 2.0:
 https://www.apache.org/licenses/LICENSE-2.0
 """
@@ -44,7 +45,7 @@ def ease(x: np.ndarray) -> np.ndarray:
 
 
 def there(rng: np.random.Generator) -> Curve:
-    """From 0 to 1 within the clip, and it stays there: fast at first, or slow."""
+    """From 0 to 1 within the clip, and it stays there."""
     start, length = rng.uniform(0.05, 0.4), rng.uniform(0.2, 0.5)
     return lambda t: ease((t - start) / length)
 
@@ -111,7 +112,7 @@ def moving_arm(what: str, rng: np.random.Generator) -> Callable[[np.ndarray], Ar
 
 
 def move_arms(posture: Posture, which: str, what: str, t: np.ndarray, rng: np.random.Generator) -> None:
-    """One arm, both in the same way, or both one after the other; the body sways."""
+    """One arm, both in the same way, or each in its own; the body sways."""
     move = moving_arm(what, rng)
     other = moving_arm(what, rng)
     own = {"left-arm": "L", "right-arm": "R"}.get(which, "LR")
@@ -172,7 +173,7 @@ def move_body(posture: Posture, what: str, t: np.ndarray, rng: np.random.Generat
 
 
 def draw_motion(label: str, rng: np.random.Generator) -> np.ndarray:
-    """(FRAMES, len(JOINTS), 3) of somebody who faces x at first, over the origin."""
+    """(FRAMES, len(JOINTS), 3) of somebody who faces x on the average."""
     t = (np.arange(FRAMES) + 0.5) / FRAMES
     posture = Posture(size=rng.uniform(0.92, 1.08), arms={x: hanging(rng) for x in "LR"})
     posture.legs = {x: Leg(0.0, rng.uniform(0.02, 0.12), rng.uniform(0, 0.1)) for x in "LR"}

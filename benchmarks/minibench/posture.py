@@ -1,7 +1,6 @@
 """`Posture`: the angles of a body while it moves, and where its joints are then.
 
-Nobody was recorded: the body is made of the lengths below, rounded from the segments of Winter's table
-(Biomechanics and Motor Control of Human Movement, 4th edition, figure 4.1) for a height of 1.72 m.
+Nobody was recorded: the lengths below are chosen for somebody of 1.72 m or so.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ class Arm:
         lift: of the upper arm, 0 hangs, pi points up.
         front: where it is lifted to, 0 to the side, pi / 2 to the front, more across the body.
         bend: of the elbow.
-        inward: the way the lower arm bends, 0 to the front (upwards if the arm points there), 1 inward.
+        inward: the way the lower arm bends, 0 to the front (upwards if the arm points there), more inward.
     """
 
     lift: np.ndarray | float = 0.15
@@ -54,8 +53,7 @@ class Posture:
         bow, lean, twist: of the trunk, to the front, to the right, to the left.
         yaw: of the whole body, to the left.
         place: (frames, 2) of the hips on the floor, in metres.
-        jump: height above standing, in metres.
-        size: of the body, 1 for 1.72 m.
+        size: of the body, 1 for the lengths above.
     """
 
     bow: np.ndarray | float = 0.0
@@ -63,7 +61,6 @@ class Posture:
     twist: np.ndarray | float = 0.0
     yaw: np.ndarray | float = 0.0
     place: np.ndarray | float = 0.0
-    jump: np.ndarray | float = 0.0
     size: float = 1.0
     arms: dict[str, Arm] = field(default_factory=lambda: {x: Arm() for x in "LR"})
     legs: dict[str, Leg] = field(default_factory=lambda: {x: Leg() for x in "LR"})
@@ -97,14 +94,16 @@ class Posture:
             at[f"Foot_{x}"] = at[f"LowerLeg_{x}"] + LOWER_LEG * (heading @ shin[..., None])[..., 0]
             at[f"Toes_{x}"] = at[f"Foot_{x}"] + FOOT * (heading @ unit(sole)[..., None])[..., 0]
         joints = self.size * np.stack([at[name] for name in JOINTS], 1)
-        ground = joints[..., 2].min(1) - ANKLE / 2 - np.broadcast_to(self.jump, frames)
-        joints[..., 2] -= ground[:, None]
+        joints[..., 2] -= joints[..., 2].min(1, keepdims=True) - ANKLE / 2
         joints[..., :2] += np.broadcast_to(self.place, (frames, 2))[:, None]
         return joints
 
 
 def arm_directions(arm: Arm, left: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """(frames, 3) of the upper and of the lower arm, in the axes of the trunk; `left` is -1 for the right."""
+    """(frames, 3) of the upper and of the lower arm, in the axes of the trunk; `left` is -1 for the right.
+
+    The way to bend has a pole, to the front and above: a bent arm that passes it flips within a frame.
+    """
     lift, front, bend = (np.broadcast_to(x, frames) for x in (arm.lift, arm.front, arm.bend))
     upper = np.stack((np.sin(lift) * np.sin(front), left * np.sin(lift) * np.cos(front), -np.cos(lift)), -1)
     ahead = np.abs(upper[:, :1])

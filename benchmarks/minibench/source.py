@@ -1,4 +1,4 @@
-"""`source`, what the nano backbone is pretrained on: the 24 Meta-World tasks that `tabletop` does not have.
+"""`source`, half of what the nano backbone is pretrained on: the 24 tasks of Meta-World not in `tabletop`.
 
 Each clip is stored once, forward; who trains reads some backwards, with labels task x {forward, reversed}.
 Looks are wider than those of `tabletop`. Beside each clip a .npz holds what the simulator knows of its frames
