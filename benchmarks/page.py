@@ -26,7 +26,7 @@ from table import (
     SEEDS,
     Cell,
     best_rate,
-    judged_by,
+    chosen_on,
     load,
     rates,
     tried_of,
@@ -55,7 +55,8 @@ def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) ->
     runs = load(set_name)
     kept, found = [], []
     for name in names:
-        if tried := tried_of(set_name, judged_by(name), runs):
+        where, row = chosen_on(set_name, name)
+        if tried := tried_of(where, row, load(where)):
             found.append(name)
             own = [Cell(set_name, name, best_rate(tried), seed) for seed in seeds]
             kept += [x | {"method": name} for x in runs for cell in own if cell.of(x)]
@@ -98,7 +99,8 @@ def main_table() -> str:
     for title in ROWS:
         line = [title]
         for name, rows in known.items():
-            tried = tried_of(name, title, load(name))
+            where, row = chosen_on(name, title)
+            tried = tried_of(where, row, load(where))
             line.append(accuracy(rows.get(title), "*" * bool(rates(tried))))
         tops = [rows[title]["top1"] for rows in known.values() if title in rows]
         lines.append([*line, f"{100 * statistics.fmean(tops):.1f}" if len(tops) == len(FRAMES) else ""])

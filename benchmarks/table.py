@@ -5,7 +5,8 @@
 FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every run is one of
 `videossp compare`, all on a set with the same budget. Learning rates are chosen on validation by one rule for
 all methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for as long as the best rate
-is the outermost that was tried; other seeds run at the best one, and so do the ablations of `ssp` at its own.
+is the outermost that was tried; other seeds run at the best one, so do the ablations of `ssp` at its own, and
+`recipes`, whose actions are those of `motion`, at what was best there.
 Those of the pretraining need `--backbones`, a folder of NAME.safetensors. Whatever is finished is added to
 benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py` makes docs/benchmarks.md
 of it. A run that fails is kept too, as the failure of that rate; remove its line to run it again. Runs on
@@ -44,6 +45,7 @@ EPOCHS = {
     "recipes": 4,
     "sprites": 6,
 }  # so a run of a set takes about ten minutes at most
+CHOSEN_ON = {"recipes": "motion"}  # where the rates of a set are chosen, if not on itself
 SEVERAL = {  # rows of these sets that are run with all seeds
     "tabletop": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
     "motion": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
@@ -182,9 +184,10 @@ def best_rate(tried: Mapping[float, float | None]) -> float:
     return min((lr for lr in tried if tried[lr] is not None), key=lambda lr: (-tried[lr], lr))
 
 
-def judged_by(title: str) -> str:
-    """The row whose validation accuracy chooses the rate of a row."""
-    return title if title in ROWS else ABLATIONS[title].method.split("+")[0]
+def chosen_on(name: str, title: str) -> tuple[str, str]:
+    """The set and the row whose validation accuracy chooses the rate of a row of a set."""
+    row = title if title in ROWS else ABLATIONS[title].method.split("+")[0]
+    return CHOSEN_ON.get(name, name), row
 
 
 def tried_of(
@@ -207,20 +210,23 @@ def cells(
     """What can be started now, the most wanted first: a first picture of all, then what refines it.
 
     Args:
-        done: the finished runs of each set.
+        done: the finished runs of each set; of all that choose rates of others too.
         running: what is under way.
         only: rows to run; none: all.
     """
     found: list[tuple[int, Cell]] = []
     for name, runs in done.items():
         for title in [x for x in rows(name) if not only or x in only]:
-            tried = tried_of(name, judged_by(title), runs, running)
+            where, row = chosen_on(name, title)
+            tried = tried_of(where, row, done[where], running)
             wanted = rates(tried)
-            if title in ROWS:
+            own = (where, row) == (name, title)
+            if own:
                 found += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
             if wanted or None in tried.values():
                 continue
-            seeds = SEEDS[1:] if title in SEVERAL.get(name, ()) else SEEDS[:1] if title in ABLATIONS else ()
+            first = 1 if own else 0  # the search has run the first seed
+            seeds = SEEDS[first:] if title in SEVERAL.get(name, ()) else SEEDS[first:1]
             others = (Cell(name, title, best_rate(tried), seed) for seed in seeds)
             found += [(len(GRID), x) for x in others if x not in running and not any(map(x.of, runs))]
     return [cell for _, cell in sorted(found, key=lambda x: x[0])]
@@ -293,15 +299,17 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
     if lacking:
         print(f"not run, for the weights are not in --backbones: {', '.join(lacking)}", flush=True)
         only = [x for x in only if x not in lacking]
-    waits = [x for x in only if judged_by(x) not in only and ABLATED in sets]
+    wanted = [(name, x) for name in sets for x in rows(name) if x in only]
+    waits = [x for name, x in wanted if chosen_on(name, x) not in wanted]
     if waits:
-        print(f"run only if the rate of a row that is left out is known: {', '.join(waits)}", flush=True)
+        print(f"run only if their rate is known, from what is left out: {', '.join(waits)}", flush=True)
+    loaded = {*sets, *(CHOSEN_ON[x] for x in sets if x in CHOSEN_ON)}
     stamps = {
         (name, weights): stamp_of(args.sets / name, made_of(weights, args.backbones))
-        for name in sets
+        for name in loaded
         for weights in {x.backbone for x in rows(name).values() if there(x.backbone, args.backbones)}
     }
-    done = {name: [x for x in load(name) if holds(name, x, stamps)] for name in sets}
+    done = {name: [x for x in load(name) if holds(name, x, stamps)] for name in loaded}
     end, failures = time.monotonic() + 60 * args.minutes, 0
     pool = ThreadPoolExecutor(args.processes, initializer=pin, initargs=(cores,))
     running: dict[Future[dict[str, Any]], Cell] = {}
@@ -309,7 +317,7 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
         while (
             len(running) < args.processes
             and time.monotonic() < end
-            and (free := cells(done, running.values(), only))
+            and (free := [x for x in cells(done, running.values(), only) if x.set in sets])
         ):
             cell = free[0]
             stamp = stamps[cell.set, cell.asked["backbone"]]
@@ -337,7 +345,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     sets = args.only.split(",")
-    if odd := [x for x in sets if x not in FRAMES or not (args.sets / x).is_dir()]:
+    needed = [*sets, *(CHOSEN_ON[x] for x in sets if x in CHOSEN_ON)]
+    if odd := [x for x in needed if x not in FRAMES or not (args.sets / x).is_dir()]:
         parser.error(
             f"no set {odd[0]!r} in {args.sets}; make it with benchmarks/minibench, or name others: --only"
         )
