@@ -190,6 +190,13 @@ def probes() -> str:
     return table(["weights", "view", "cls", "in pairs", "cls+mean", "in pairs"], lines)
 
 
+def sources() -> str:
+    """Probes of cls on whole clips, by weights and set."""
+    names = dict.fromkeys(x["backbone"].split(",")[0] for x in read("probes.json"))
+    found = [[percent(probed(x, name, "clip", "cls"), "top1") for x in FRAMES] for name in names]
+    return table(["weights", *FRAMES], ([name, *own] for name, own in zip(names, found, strict=True)))
+
+
 def views() -> str:
     """How temporal the sets are: probes of cls on the shipped weights, by set and view."""
     names = list(dict.fromkeys(x["view"] for x in read("probes.json")))
@@ -251,6 +258,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "by rate": by_rate,
     "probes": probes,
     "views": views,
+    "sources": sources,
     "pretraining": pretraining,
     "recipes": recipes,
 }

@@ -1,6 +1,6 @@
 """How temporal is a set, and what does a frozen backbone know of it? Linear probes on views of its clips.
 
-    python benchmarks/probes.py SET --out FILE.json [--frames N] [--backbones NAME,...]
+    python benchmarks/probes.py SET --out FILE.json [--frames N] [--backbones NAME,...] [--views clip]
 
 SET is the folder of a data set with train, val and test. A probe is a logistic regression, fitted to the end
 on one view of each training clip; its weight decay is chosen on val, its accuracy is that on test. What it
@@ -14,6 +14,7 @@ reads is cls, as a head of videossp reads it, or cls beside the mean of the patc
 What a probe on `frames` gets right needs no order; what one on `clip` gets right beyond it needs motion.
 Where the annotation has a column `pair`, the accuracy within pairs is told too: the label's score against
 that of its opposite. FILE is written after each backbone, and what is in it is not computed again.
+NAME is random (three seeds, `clip` alone), videomamba_nano or a checkpoint.
 """
 
 import argparse
@@ -124,7 +125,10 @@ def main() -> None:
     parser.add_argument("--backbones", default="random,videomamba_nano")
     parser.add_argument("--frames", type=int, help="of a clip; those of the backbone")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--views", default=",".join(VIEWS), help="by name, joined by commas; all")
     args = parser.parse_args()
+    if odd := [x for x in args.views.split(",") if x not in VIEWS]:
+        parser.error(f"no view {odd[0]!r}; there are {', '.join(VIEWS)}")
     data = read_data(args.set)
     opposite = opposites(args.set, data.classes)
     jobs = []
@@ -141,12 +145,14 @@ def main() -> None:
         weights = Classifier.create(**options).sha256  # before its positions are resized
         classifier = Classifier.create(**options, frames=args.frames).eval()
         key = {"set": args.set.name, "backbone": name, "sha256": weights, "frames": classifier.form.frames}
-        if any(key.items() <= row.items() for row in done):
+        views = args.views.split(",") if "weights" not in options else ["clip"]
+        views = [x for x in views if not any((key | {"view": x}).items() <= row.items() for row in done)]
+        if not views:
             continue
         clips = clips or {
             s: torch.stack([read_views(x.path, classifier.form)[0] for x in data.splits[s]]) for s in SPLITS
         }
-        for view in VIEWS if "weights" not in options else ["clip"]:
+        for view in views:
             found = {s: features(classifier, clips[s], VIEWS[view]) for s in SPLITS}
             width = found["train"].shape[1] // 2
             for read, columns in (("cls", slice(width)), ("cls+mean", slice(None))):
