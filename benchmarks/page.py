@@ -36,7 +36,6 @@ from videossp.comparison import Comparison
 from videossp.files import replace_file
 
 DOCS = Path(__file__).parent.parent / "docs"
-RECIPES = ("short", "eight-frames", "labels", "cls-label", "adamw", "not-whitened")  # of pretrain.py
 FIRST = next(iter(ROWS))  # what the others are compared with
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -50,13 +49,18 @@ def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(x) for x in text.splitlines()] if name.endswith("l") else json.loads(text)
 
 
+def search(set_name: str, title: str) -> dict[float, float | None]:
+    """By rate, the validation accuracies that choose the rate of a row of a set."""
+    where, row = chosen_on(set_name, title)
+    return tried_of(where, row, load(where))
+
+
 def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> Comparison:
     """The runs of a set at the rate that validation chose, as a comparison of rows."""
     runs = load(set_name)
     kept, found = [], []
     for name in names:
-        where, row = chosen_on(set_name, name)
-        if tried := tried_of(where, row, load(where)):
+        if tried := search(set_name, name):
             found.append(name)
             own = [Cell(set_name, name, best_rate(tried), seed) for seed in seeds]
             kept += [x | {"method": name} for x in runs for cell in own if cell.of(x)]
@@ -99,9 +103,7 @@ def main_table() -> str:
     for title in ROWS:
         line = [title]
         for name, rows in known.items():
-            where, row = chosen_on(name, title)
-            tried = tried_of(where, row, load(where))
-            line.append(accuracy(rows.get(title), "*" * bool(rates(tried))))
+            line.append(accuracy(rows.get(title), "*" * bool(rates(search(name, title)))))
         tops = [rows[title]["top1"] for rows in known.values() if title in rows]
         lines.append([*line, f"{100 * statistics.fmean(tops):.1f}" if len(tops) == len(FRAMES) else ""])
     return table(["", *known, "mean"], lines)
@@ -159,11 +161,10 @@ def pretrained() -> str:
 
 def by_rate() -> str:
     """Validation accuracy of the first seed by learning rate, on the set of the ablations."""
-    runs = load(ABLATED)
     lines = []
     for title in ROWS:
-        tried = tried_of(ABLATED, title, runs)
-        said = {lr: "failed" if val == -math.inf else f"{100 * val:.1f}" for lr, val in tried.items()}
+        found = search(ABLATED, title).items()
+        said = {lr: "failed" if val == -math.inf else f"{100 * val:.1f}" for lr, val in found}
         lines.append([title, *(said.get(lr, "") for lr in GRID)])
     return table(["", *(f"{x:g}" for x in GRID)], lines)
 
@@ -239,16 +240,6 @@ def pretraining() -> str:
     return table(["steps", "clips", "frames shown", "minutes", *HELD_OUT], lines)
 
 
-def recipes() -> str:
-    """What parts of the pretraining are worth in equal time: the end of each short run."""
-    lines = []
-    for name in RECIPES:
-        if log := read(f"recipe-{name}.jsonl"):
-            last = log[-1]
-            lines.append([name, f"{last['clips']:,}", f"{last['seconds'] / 60:.1f}", *held_out(last)])
-    return table(["recipe", "clips", "minutes", *HELD_OUT], lines)
-
-
 BLOCKS: dict[str, Callable[[], str]] = {
     "table": main_table,
     "differences": differences,
@@ -260,7 +251,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "views": views,
     "sources": sources,
     "pretraining": pretraining,
-    "recipes": recipes,
 }
 
 

@@ -185,6 +185,11 @@ def best_rate(tried: Mapping[float, float | None]) -> float:
     return min((lr for lr in tried if tried[lr] is not None), key=lambda lr: (-tried[lr], lr))
 
 
+def with_choosers(sets: Sequence[str]) -> list[str]:
+    """Sets, and those that choose the rates of some of them."""
+    return list(dict.fromkeys([*sets, *(CHOSEN_ON[x] for x in sets if x in CHOSEN_ON)]))
+
+
 def chosen_on(name: str, title: str) -> tuple[str, str]:
     """The set and the row whose validation accuracy chooses the rate of a row of a set."""
     row = title if title in ROWS else ABLATIONS[title].method.split("+")[0]
@@ -235,7 +240,8 @@ def cells(
 
 def there(backbone: str, backbones: Path | None) -> bool:
     """Whether the weights of a row can be had."""
-    return backbone in (BACKBONE, "random") or Path(made_of(backbone, backbones)["backbone"]).is_file()
+    known = backbone in (BACKBONE, "random")
+    return known or (backbones is not None and (backbones / f"{backbone}.safetensors").is_file())
 
 
 def pin(cores: SimpleQueue[int]) -> None:
@@ -249,7 +255,7 @@ def made_of(backbone: str, backbones: Path | None) -> dict[str, str]:
         return {"backbone": BACKBONE}
     if backbone == "random":
         return {"backbone": BACKBONE, "weights": "random"}
-    return {"backbone": str(Path(backbones or "") / f"{backbone}.safetensors")}
+    return {"backbone": f"{backbones}/{backbone}.safetensors"}
 
 
 def run(
@@ -304,7 +310,7 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
     waits = [x for name, x in wanted if chosen_on(name, x) not in wanted]
     if waits:
         print(f"run only if their rate is known, from what is left out: {', '.join(waits)}", flush=True)
-    loaded = {*sets, *(CHOSEN_ON[x] for x in sets if x in CHOSEN_ON)}
+    loaded = with_choosers(sets)
     stamps = {
         (name, weights): stamp_of(args.sets / name, made_of(weights, args.backbones))
         for name in loaded
@@ -346,8 +352,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     sets = args.only.split(",")
-    needed = [*sets, *(CHOSEN_ON[x] for x in sets if x in CHOSEN_ON)]
-    if odd := [x for x in needed if x not in FRAMES or not (args.sets / x).is_dir()]:
+    if odd := [x for x in with_choosers(sets) if x not in FRAMES or not (args.sets / x).is_dir()]:
         parser.error(
             f"no set {odd[0]!r} in {args.sets}; make it with benchmarks/minibench, or name others: --only"
         )

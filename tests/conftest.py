@@ -130,6 +130,20 @@ def minibench(monkeypatch):
 
 
 @pytest.fixture
+def made_twice(minibench, tmp_path):
+    """The bytes of a clip of a set that is made after another one, and alone."""
+
+    def make(name, split, label, *data):
+        clipset = minibench("clipset")
+        clips = [clipset.Clip(split, label, i) for i in range(2)]
+        clipset.make_block(name, 0, tmp_path / "after", clips, *data)
+        clipset.make_block(name, 0, tmp_path / "alone", clips[1:], *data)
+        return [(tmp_path / x / clips[1].path).read_bytes() for x in ("after", "alone")]
+
+    return make
+
+
+@pytest.fixture
 def drawn(minibench):
     """The same, for what needs the renderer."""
     if importlib.util.find_spec("mujoco") is None:

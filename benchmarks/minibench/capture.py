@@ -134,6 +134,11 @@ def rotations(axis: int, angles: np.ndarray) -> np.ndarray:
     return matrices
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Of length 1, except those of length 0."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+
+
 def window(
     joints: np.ndarray, rng: np.random.Generator, spans: tuple[int, int]
 ) -> tuple[np.ndarray, int, int]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 from camera import SIDE, Camera, make_renderer, mujoco, photograph  # mujoco by way of its settings
-from capture import JOINTS, rotations
+from capture import JOINTS, rotations, unit
 
 FACE = 180  # azimuth that looks somebody who faces x in the face
 FOVY = 45
@@ -91,11 +91,6 @@ def body(joints: np.ndarray) -> dict[str, np.ndarray]:
         ends[f"Eye_{x}"] = ends["Head"] + 0.1 * up + 0.075 * front + side * 0.035 * left
         ends[f"Tip_{x}"] = ends[f"Hand_{x}"] + 0.07 * unit(ends[f"Hand_{x}"] - ends[f"LowerArm_{x}"])
     return ends
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Of length 1, except those of length 0."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def frames_along(directions: np.ndarray) -> np.ndarray:

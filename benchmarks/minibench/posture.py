@@ -6,17 +6,12 @@ Nobody was recorded: the lengths below are chosen for somebody of 1.72 m or so.
 from dataclasses import dataclass, field
 
 import numpy as np
-from capture import JOINTS, rotations
+from capture import JOINTS, rotations, unit
 
 SPINE, CHEST, NECK, HEAD = 0.1, 0.22, 0.46, 0.56  # above the hips, along the trunk
 SHOULDER, HIP = 0.17, 0.09  # to the side
 UPPER_ARM, LOWER_ARM = 0.3, 0.25
 UPPER_LEG, LOWER_LEG, ANKLE, FOOT = 0.42, 0.42, 0.07, 0.14
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Of length 1."""
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 @dataclass
