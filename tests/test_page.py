@@ -57,6 +57,16 @@ def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(page, m
     assert any(x.startswith("| linear | -25.0 ±") for x in page.differences().splitlines())
 
 
+def test_the_lead_beside_the_paper_is_that_of_the_first_row(page, monkeypatch):
+    others = {x: run(page, x, 1e-3, 0, 0.5, "1000") for x in page.RIVALS}
+    others["vpt"] = run(page, "vpt", 1e-3, 0, 0.5, "1100")
+    runs = [run(page, "ssp", 1e-3, 0, 0.5, "1110"), *others.values()]
+    monkeypatch.setattr(page, "load", lambda name: runs if name == "motion" else [])
+    line = next(x for x in page.paper().splitlines() if "motion" in x)
+    assert line.startswith("| HMDB51 | +3.00 | motion | +50.0 ±") and "| vpt | +25.0 ±" in line
+    assert page.paper().splitlines()[-1] == "| mean | +2.76 |  |  |  |  |"  # not of one set alone
+
+
 def test_nothing_is_made_of_nothing(page, monkeypatch):
     monkeypatch.setattr(page, "load", lambda name: [])
     monkeypatch.setattr(page, "read", lambda name: [])
