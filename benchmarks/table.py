@@ -97,7 +97,7 @@ ROWS: dict[str, Row] = {
     "additional_scan": Row("additional_scan", {"states": 3}),
     "affix": Row("affix"),
     "state_offset": Row("state_offset"),
-    "stop": Row("stop"),
+    "stop": Row("stop", {"pixel_kernel": 5, "token_kernel": (3, 9)}),
 }
 # What carries SSP: one thing is changed at a time.
 ABLATIONS: dict[str, Row] = {

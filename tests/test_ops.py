@@ -9,11 +9,13 @@ import numba
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from videossp.ops import choice, vector
 from videossp.ops.attention import self_attention
 from videossp.ops.conv import conv_silu
+from videossp.ops.conv3d import SameConv3d
 from videossp.ops.depthwise import Depthwise
 from videossp.ops.entropy import softmax_entropy
 from videossp.ops.gate import gate
@@ -116,6 +118,28 @@ def test_depthwise_is_the_convolution(kernel):
     (x,) = draw((2, 4, 6, 5))
     expected = nn.Conv3d.forward(layer, x.view(2, 4, 2, 3, 5).permute(0, 4, 1, 2, 3))
     torch.testing.assert_close(layer(x, (2, 3)), expected.permute(0, 2, 3, 4, 1).flatten(2, 3))
+
+
+@pytest.mark.parametrize("channels, out", [(3, 9), (9, 1), (1, 2)])
+@pytest.mark.parametrize("kernel", [(3, 5, 5), (5, 1, 3), (1, 3, 7), (5, 15, 25)], ids=str)
+@pytest.mark.parametrize("volume", [(4, 6, 7), (1, 1, 9)], ids=str)
+def test_a_convolution_by_frames_is_the_one_in_3d(channels, out, kernel, volume):
+    layer = SameConv3d(channels, out, kernel)
+    (x,) = draw((2, channels, *volume))
+    inputs = x, layer.weight.detach(), layer.bias.detach()
+
+    def by_frames(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    def in_3d(x, weight, bias):
+        return F.conv3d(x, weight, bias, padding="same")
+
+    found = outputs_and_gradients(by_frames, inputs, torch.float32)
+    for actual, expected in zip(found, outputs_and_gradients(in_3d, inputs, torch.float64), strict=True):
+        close(actual, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer(x)
+    torch.testing.assert_close(rounded.float(), layer(x), rtol=0.02, atol=0.02)
 
 
 def kept(function):
