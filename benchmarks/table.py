@@ -80,6 +80,7 @@ class Row:
 # half the states. Shares of weights are not those at VideoMamba-M: that of ssp is 11 % here, 3 % there.
 SSP = {"gather_width": 128, "spread_width": 88}
 LORA = {"rank": 5}
+ST_ADAPTER = {"width": 128, "layers": 2}
 ROWS: dict[str, Row] = {
     "ssp": Row("ssp", SSP),
     "linear": Row("linear"),
@@ -89,7 +90,7 @@ ROWS: dict[str, Row] = {
     "full": Row("full"),
     "partial": Row("partial"),
     "adapter": Row("adapter", {"width": 22}),
-    "st_adapter": Row("st_adapter", {"width": 128, "layers": 2}),
+    "st_adapter": Row("st_adapter", ST_ADAPTER),
     "lora": Row("lora", LORA),
     "vpt": Row("vpt", {"length": 27}),
     "vfpt": Row("vfpt", {"length": 27}),
@@ -104,6 +105,7 @@ ABLATIONS: dict[str, Row] = {
     "gathering alone": Row("ssp", SSP | {"prompts": 0}),
     "spreading alone": Row("ssp", SSP | {"gathering": False}),
     "gathering in 1 x 3 x 3": Row("ssp", SSP | {"gather_kernel": (1, 3, 3)}),
+    "gathering in 3 x 1 x 1": Row("ssp", SSP | {"gather_kernel": (3, 1, 1)}),
     "gathering from the residual": Row("ssp", SSP | {"reads": "residual"}),
     "1 prompt a frame": Row("ssp", SSP | {"prompts": 1}),
     "8 prompts a frame": Row("ssp", SSP | {"prompts": 8}),
@@ -114,6 +116,7 @@ ABLATIONS: dict[str, Row] = {
     "twice the epochs": Row("ssp", SSP, times=2),
     "cls and mean": Row("ssp+mean", {"ssp": SSP}),
     "with LoRA": Row("ssp+lora", {"ssp": SSP, "lora": LORA}),
+    "st_adapter in 1 x 1 x 1": Row("st_adapter", ST_ADAPTER | {"kernel": (1, 1, 1)}),
     "pretrained for 6 minutes": Row("ssp", SSP, backbone="short"),
     "pretrained without the last stretch": Row("ssp", SSP, backbone="trunk"),
     "random weights": Row("ssp", SSP, backbone="random"),
