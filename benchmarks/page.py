@@ -150,10 +150,10 @@ def paper() -> str:
 
 def costs() -> str:
     """What a row trains and takes, on the set of the ablations; times are those of its quickest run."""
-    known = load(ABLATED)
+    known = [x for x in load(ABLATED) if not x["error"]]
     lines = []
     for title, row in by_row(ABLATED, list(ROWS)).items():
-        own = [x for x in known if x["row"] == title and not x["error"]]
+        own = [x for x in known if Cell(ABLATED, title, x["lr"], x["seed"]).of(x)]
         counts = (
             f"{row['method_parameters']:,}",
             f"{row['parameters']:,}",

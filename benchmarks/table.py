@@ -100,7 +100,7 @@ ROWS: dict[str, Row] = {
     "state_offset": Row("state_offset"),
     "stop": Row("stop", {"pixel_kernel": 5, "token_kernel": (3, 9)}),
 }
-# What carries SSP: one thing is changed at a time.
+# What carries SSP: one thing is changed at a time; and ST-Adapter without its convolution over time.
 ABLATIONS: dict[str, Row] = {
     "gathering alone": Row("ssp", SSP | {"prompts": 0}),
     "spreading alone": Row("ssp", SSP | {"gathering": False}),

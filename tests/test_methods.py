@@ -354,6 +354,7 @@ def test_an_unknown_option_lists_the_known_ones(name):
         ("stop", {"heads": 12}, "heads divide 32"),
         ("stop", {"importance": "clips"}, "importance is clip or batch"),
         ("stop", {"token_kernel": (15, 8)}, "sides of kernels are odd"),
+        ("stop", {"pixel_kernel": -3}, "sides of kernels are odd"),
         ("stop", {"position": "end"}, "position is frame_start or frame_end"),
         ("ssp", {"token": "first"}, r"token .'last', 'first.last', 'mean'., importance"),
         ("ssp", {"prompts": 0, "gathering": False}, "are too few"),

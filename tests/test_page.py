@@ -67,6 +67,18 @@ def test_the_lead_beside_the_paper_is_that_of_the_first_row(page, monkeypatch):
     assert page.paper().splitlines()[-1] == "| mean | +2.76 |  |  |  |  |"  # not of one set alone
 
 
+def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(page, monkeypatch):
+    runs = [
+        run(page, "ssp", 1e-3, 0, 0.6, "11", seconds_per_clip=0.2),
+        run(page, "ssp", 3e-3, 0, 0.5, "11", seconds_per_clip=0.1, minutes=1.5),
+        run(page, "ssp", 1e-2, 0, 0.4, "11", seconds_per_clip=0.01, batch_size=1),  # done in another way
+        run(page, "ssp", 3e-2, 0, 0.4, "11", seconds_per_clip=0.01, error="RuntimeError: no"),
+    ]
+    monkeypatch.setattr(page, "ABLATED", "motion")
+    monkeypatch.setattr(page, "load", lambda name: runs if name == "motion" else [])
+    assert page.costs().splitlines()[-1] == "| ssp | 4 | 10 | 10.0 | 0.001 | 100 | 1.5 | 1.00 | 1.00 |"
+
+
 def test_nothing_is_made_of_nothing(page, monkeypatch):
     monkeypatch.setattr(page, "load", lambda name: [])
     monkeypatch.setattr(page, "read", lambda name: [])

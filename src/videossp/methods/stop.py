@@ -51,8 +51,8 @@ class STOP(Tuner):
         heads = heads or max(x for x in range(1, 13) if spec.d_model % x == 0)
         if prompts < 1 or not 0 < share < 1 or not 0 <= drop < 1 or heads < 1 or spec.d_model % heads:
             raise ValueError(f"prompts >= 1, 0 < share < 1, 0 <= drop < 1, heads divide {spec.d_model}")
-        if not all(side % 2 for side in (pixel_kernel, *token_kernel)):
-            raise ValueError(f"sides of kernels are odd, got {pixel_kernel} and {token_kernel}")
+        if not all(side > 0 and side % 2 for side in (pixel_kernel, *token_kernel)):
+            raise ValueError(f"sides of kernels are odd and > 0, got {pixel_kernel} and {token_kernel}")
         if position not in ("frame_start", "frame_end") or importance not in ("clip", "batch"):
             raise ValueError("position is frame_start or frame_end, importance is clip or batch")
         self.count, self.scale, self.place, self.patch = prompts, scale, position, spec.patch

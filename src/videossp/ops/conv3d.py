@@ -31,7 +31,7 @@ class SameConv3d(nn.Module):
 
     Args:
         channels, out: before and after.
-        kernel: (time, rows, columns).
+        kernel: (time, rows, columns), odd.
 
     Attributes:
         weight: (out, channels, *kernel), and bias (out,), drawn as torch's layer draws them.
@@ -45,7 +45,7 @@ class SameConv3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, frames, height, width) to (batch, out, frames, height, width)."""
         batch, frames, taps = len(x), x.shape[2], self.weight.shape[2]
-        padded = F.pad(x, (0, 0, 0, 0, (taps - 1) // 2, taps // 2))
+        padded = F.pad(x, (0, 0, 0, 0, taps // 2, taps // 2))
         spanned = torch.cat([padded[:, :, i : i + frames] for i in range(taps)], dim=1)
         images = spanned.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         weight = self.weight.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
