@@ -105,6 +105,16 @@ def gap(row: dict[str, Any] | None, sign: int = 1) -> str:
     return f"{100 * sign * row['difference']:+.1f} ± {100 * half:.1f}"
 
 
+def mean_gap(rows: Iterable[dict[str, Any] | None], sign: int = 1) -> str:
+    """The mean of one difference over all sets, which are independent; nothing if one is not known yet."""
+    known = [x for x in rows if x and x["difference"] is not None]
+    if len(known) < len(FRAMES):
+        return ""
+    halves = (x["difference_high"] - x["difference"] for x in known)
+    mean = {"difference": statistics.fmean(x["difference"] for x in known)}
+    return gap(mean | {"difference_high": mean["difference"] + math.hypot(*halves) / len(known)}, sign)
+
+
 def main_table() -> str:
     """Accuracy by row and set, and the mean over the sets."""
     known = {name: by_row(name, list(ROWS)) for name in FRAMES if load(name)}
@@ -124,25 +134,22 @@ def differences() -> str:
     lines = []
     for title in [x for x in ROWS if x != FIRST]:
         own = [rows.get(title) for rows in known.values()]
-        gaps = [x["difference"] for x in own if x and x["difference"] is not None]
-        mean = f"{100 * statistics.fmean(gaps):+.1f}" if len(gaps) == len(FRAMES) else ""
-        lines.append([title, *map(gap, own), mean])
+        lines.append([title, *map(gap, own), mean_gap(own)])
     return table(["", *known, "mean"], lines)
 
 
 def paper() -> str:
     """By how much the first row is ahead of SVP, and of the best of RIVALS: there and here."""
     lines: list[list[str]] = []
-    ahead: list[list[float]] = [[], []]
+    pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
     for name, (original, there) in PAPER.items():
         rows = by_row(name, [FIRST, *RIVALS]) if load(name) else {}
         whole = all(x in rows for x in RIVALS)
         best = max(RIVALS, key=lambda x: rows[x]["top1"]) if whole else ""
-        pair = rows.get("svp"), rows.get(best)
-        for own, row in zip(ahead, pair, strict=True):
-            own += [-row["difference"]] if row and row["difference"] is not None else []
-        lines.append([original, f"{there:+.2f}", name, gap(pair[0], -1), best, gap(pair[1], -1)])
-    means = [f"{100 * statistics.fmean(x):+.1f}" if len(x) == len(PAPER) else "" for x in ahead]
+        svp, other = rows.get("svp"), rows.get(best)
+        pairs.append((svp, other))
+        lines.append([original, f"{there:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
+    means = [mean_gap(x, -1) for x in zip(*pairs, strict=True)]
     there = statistics.fmean(x for _, x in PAPER.values())
     lines.append(["mean", f"{there:+.2f}", "", means[0], "", means[1]])
     return table(["set", "there: to svp", "here", "to svp", "best of the others", "to it"], lines)

@@ -67,6 +67,13 @@ def test_the_lead_beside_the_paper_is_that_of_the_first_row(page, monkeypatch):
     assert page.paper().splitlines()[-1] == "| mean | +2.76 |  |  |  |  |"  # not of one set alone
 
 
+def test_the_mean_difference_is_of_all_sets_and_its_interval_that_of_independent_ones(page):
+    rows = [{"difference": x / 100, "difference_high": x / 100 + 0.02} for x in (1, 2, 3, 6)]
+    assert page.mean_gap(rows) == "+3.0 ± 1.0"  # 2 / sqrt(4)
+    assert page.mean_gap(rows, -1) == "-3.0 ± 1.0"
+    assert page.mean_gap([*rows[:3], None]) == page.mean_gap([*rows[:3], {"difference": None}]) == ""
+
+
 def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(page, monkeypatch):
     runs = [
         run(page, "ssp", 1e-3, 0, 0.6, "11", seconds_per_clip=0.2),
