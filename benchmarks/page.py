@@ -25,6 +25,7 @@ from table import (
     ROWS,
     SEEDS,
     Cell,
+    Merit,
     best_rate,
     chosen_on,
     load,
@@ -58,8 +59,8 @@ def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(x) for x in text.splitlines()] if name.endswith("l") else json.loads(text)
 
 
-def search(set_name: str, title: str) -> dict[float, float | None]:
-    """By rate, the validation accuracies that choose the rate of a row of a set."""
+def search(set_name: str, title: str) -> dict[float, Merit]:
+    """By rate, the merits that choose the rate of a row of a set."""
     where, row = chosen_on(set_name, title)
     return tried_of(where, row, load(where))
 
@@ -198,8 +199,8 @@ def by_rate() -> str:
     """Validation accuracy of the first seed by learning rate, on the set of the ablations."""
     lines = []
     for title in ROWS:
-        found = search(ABLATED, title).items()
-        said = {lr: "failed" if val == -math.inf else f"{100 * val:.1f}" for lr, val in found}
+        found = {lr: merit[0] for lr, merit in search(ABLATED, title).items() if merit}
+        said = {lr: "failed" if val == -math.inf else f"{100 * val:.1f}" for lr, val in found.items()}
         lines.append([title, *(said.get(lr, "") for lr in GRID)])
     return table(["", *(f"{x:g}" for x in GRID)], lines)
 

@@ -5,7 +5,7 @@
 FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every run is one of
 `videossp compare`, all on a set with the same budget. Learning rates are chosen on validation by one rule for
 all methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for as long as the best rate
-is the outermost that was tried; other seeds run at the best one, so do the ablations of `ssp` at its own, and
+(by accuracy, then loss) is the outermost that was tried; other seeds run at the best one, so do the ablations of `ssp` at its own, and
 `recipes`, whose actions are those of `motion`, at what was best there.
 Those of the pretraining need `--backbones`, a folder of NAME.safetensors. Whatever is finished is added to
 benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py` makes docs/benchmarks.md
@@ -168,8 +168,12 @@ def store(set_name: str, runs: list[dict[str, Any]]) -> None:
     replace_file(RESULTS / f"{set_name}.json", "[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n")
 
 
-def rates(tried: Mapping[float, float | None]) -> list[float]:
-    """Learning rates that must still be tried, given the validation accuracies of others; None: it runs.
+# How good a rate is, on validation: accuracy, and, where that is equal, minus the loss. None: it runs.
+Merit = tuple[float, float] | None
+
+
+def rates(tried: Mapping[float, Merit]) -> list[float]:
+    """Learning rates that must still be tried, given those that have been.
 
     Empty if the best of them has neighbours on both sides, or stands at an end of the grid.
     """
@@ -183,9 +187,10 @@ def rates(tried: Mapping[float, float | None]) -> list[float]:
     return [lr for lr in around if lr not in tried]
 
 
-def best_rate(tried: Mapping[float, float | None]) -> float:
-    """The rate of the highest validation accuracy; of equals the smallest."""
-    return min((lr for lr in tried if tried[lr] is not None), key=lambda lr: (-tried[lr], lr))
+def best_rate(tried: Mapping[float, Merit]) -> float:
+    """The best rate on validation; of equals the smallest."""
+    known = {lr: merit for lr, merit in sorted(tried.items()) if merit is not None}
+    return max(known, key=known.__getitem__)
 
 
 def with_choosers(sets: Sequence[str]) -> list[str]:
@@ -201,13 +206,13 @@ def chosen_on(name: str, title: str) -> tuple[str, str]:
 
 def tried_of(
     name: str, title: str, runs: Sequence[Mapping[str, Any]], running: Collection[Cell] = ()
-) -> dict:
-    """By rate, the validation accuracy of the first seed of a row; -inf if it failed, None while it runs."""
-    tried: dict[float, float | None] = {}
+) -> dict[float, Merit]:
+    """By rate, how good the first seed of a row is; -inf if it failed."""
+    tried: dict[float, Merit] = {}
     for lr in GRID:
         cell = Cell(name, title, lr, SEEDS[0])
         for run in filter(cell.of, runs):
-            tried[lr] = -math.inf if run["error"] else run["val_top1"]
+            tried[lr] = (-math.inf, 0.0) if run["error"] else (run["val_top1"], -run["val_loss"])
         if cell in running:
             tried[lr] = None
     return tried

@@ -205,7 +205,7 @@ def test_a_failed_run_is_named_and_the_others_are_kept(
         ("broken", 2, 1),
         ("linear", 3, 0),
     ]
-    assert saved["rows"][0]["interval"] in ("Student t, 2 seeds", "Wilson, 8 videos")
+    assert saved["rows"][0]["interval"] == "Wilson, 8 videos + Student t, 2 seeds"
     assert any(line.split()[:4] == ["broken", "2", "of", "3"] for line in stdout.splitlines())
     text = (out / "broken-seed1" / "error.txt").read_text()
     assert text.startswith("RuntimeError: this method is broken\n") and "in edit_tokens" in text
@@ -351,8 +351,10 @@ def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_pat
     assert saved["rows"][1]["difference"] == pytest.approx((sum(hits[1]) - sum(hits[0])) / 16)
     tops = [run["top1"] for run in saved["runs"] if run["method"] == "vpt"]
     assert len(tops) == 2 and saved["rows"][1]["top1"] == pytest.approx(sum(tops) / 2)
-    low, high = max(student(tops), wilson(sum(tops) / 2, 8), key=lambda x: x[1] - x[0])
-    assert (saved["rows"][1]["top1_low"], saved["rows"][1]["top1_high"]) == (low, high)
+    mean, half = sum(tops) / 2, student(tops)[1] - sum(tops) / 2
+    low, high = wilson(mean, 8)
+    low, high = mean - math.hypot(mean - low, half), mean + math.hypot(high - mean, half)
+    assert (saved["rows"][1]["top1_low"], saved["rows"][1]["top1_high"]) == pytest.approx((low, high))
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -366,6 +368,7 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
     ]
     result = Comparison(("x",), (0, 1, 2), {"evaluated_on": "test"}, runs)
     half = 12.706 * 0.1  # of 0.5 and 0.7: standard deviation 0.1414, over the root of 2
+    low, high = 0.38658, 0.78119  # Wilson's, of 12 in 20
     assert result.rows == [
         {
             "method": "x",
@@ -376,9 +379,9 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
             "parameters_percent": 25.0,
             "method_parameters": 40,
             "top1": pytest.approx(0.6),
-            "top1_low": pytest.approx(0.6 - half),
-            "top1_high": pytest.approx(0.6 + half),
-            "interval": "Student t, 2 seeds",
+            "top1_low": pytest.approx(0.6 - math.hypot(half, 0.6 - low), abs=1e-5),
+            "top1_high": pytest.approx(0.6 + math.hypot(half, high - 0.6), abs=1e-5),
+            "interval": "Wilson, 20 videos + Student t, 2 seeds",
             "difference": None,
             "difference_low": None,
             "difference_high": None,
@@ -387,7 +390,8 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
             "adapter_mb": 1.5,
         }
     ]
-    assert " ".join(result.table()[1].split()) == "x 2 of 3 0.0001 25.000 60.0 ± 127.1 1.500 3.00 1.500"
+    said = " ".join(result.table()[1].split())
+    assert said == "x 2 of 3 0.0001 25.000 60.0 (-68.8 to 188.3) 1.500 3.00 1.500"
 
 
 def test_a_difference_is_paired_by_seed_and_video():
@@ -398,9 +402,9 @@ def test_a_difference_is_paired_by_seed_and_video():
     mean, low, high = difference(ours, theirs)
     # By video 0.5, 0.5, 0.5, -0.5: standard deviation 0.5. By seed 0.25 and 0.25: no spread.
     assert (mean, high - mean, mean - low) == pytest.approx((0.25, 1.96 * 0.25, 1.96 * 0.25))
-    # Seeds that disagree, 0.5 and 0: 12.706 x 0.3536 / root of 2 is the wider one.
+    # Seeds that disagree, 0.5 and 0: 12.706 x 0.3536 / root of 2; by video 0, 0.5, 0.5, 0.
     _, _, high = difference([run(0, "1110"), run(1, "1100")], [run(0, "1000"), run(1, "1100")])
-    assert high == pytest.approx(0.25 + 12.706 * 0.25)
+    assert high == pytest.approx(0.25 + math.hypot(12.706 * 0.25, 1.96 * math.sqrt(0.25 / 3 / 4)))
     assert difference([run(0, "1")], [run(1, "1")]) is None
     assert difference([{"seed": 0}], theirs) is None
 
@@ -417,7 +421,7 @@ def test_seeds_that_agree_do_not_make_an_interval_of_nothing():
     shared |= {"method_parameters": 40, "adapter_mb": 1.5, "seconds_per_clip": 1.0, "memory_gb": 3.0}
     result = Comparison(("x",), (0, 1), {"evaluated_on": "test"}, [{**shared, "seed": x} for x in (0, 1)])
     (row,) = result.rows
-    assert (row["top1_low"], row["top1_high"]) == wilson(0.8, 20) and row["interval"] == "Wilson, 20 videos"
+    assert (row["top1_low"], row["top1_high"]) == pytest.approx(wilson(0.8, 20))
     assert "80.0 (58.4 to 91.9)" in result.table()[1]
 
 

@@ -26,17 +26,24 @@ def work(**asked):
 
 
 def finished(table, cell, val):
-    return cell.asked | {"error": None, "val_top1": val, "top1": val}
+    return cell.asked | {"error": None, "val_top1": val, "val_loss": 1.0, "top1": val}
 
 
 def test_rates_are_tried_outwards_while_the_best_is_the_outermost(table):
-    assert table.rates({}) == [1e-3, 3e-3]
-    assert table.rates({1e-3: None, 3e-3: 0.5}) == []  # waits
-    assert table.rates({1e-3: 0.4, 3e-3: 0.5}) == [1e-2]
-    assert table.rates({1e-3: 0.4, 3e-3: 0.5, 1e-2: 0.3}) == []
-    assert table.rates({1e-3: 0.6, 3e-3: 0.5}) == [3e-4]
-    assert table.rates({1e-3: 0.5, 3e-3: 0.5}) == [3e-4]  # of equals the smaller
-    assert table.rates({1e-4: 0.9, 3e-4: 0.6, 1e-3: 0.5, 3e-3: 0.4}) == []  # the end of the grid
+    def rates(tried):
+        return table.rates({lr: val and (val, -1.0) for lr, val in tried.items()})
+
+    assert rates({}) == [1e-3, 3e-3]
+    assert rates({1e-3: None, 3e-3: 0.5}) == []  # waits
+    assert rates({1e-3: 0.4, 3e-3: 0.5}) == [1e-2]
+    assert rates({1e-3: 0.4, 3e-3: 0.5, 1e-2: 0.3}) == []
+    assert rates({1e-3: 0.6, 3e-3: 0.5}) == [3e-4]
+    assert rates({1e-3: 0.5, 3e-3: 0.5}) == [3e-4]  # of equals the smaller
+    assert rates({1e-4: 0.9, 3e-4: 0.6, 1e-3: 0.5, 3e-3: 0.4}) == []  # the end of the grid
+
+
+def test_of_rates_that_are_right_as_often_the_one_of_the_lower_loss_is_best(table):
+    assert table.best_rate({1e-3: (0.5, -0.3), 3e-3: (0.5, -0.2), 1e-2: (0.4, -0.1), 3e-2: None}) == 3e-3
 
 
 def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):

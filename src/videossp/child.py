@@ -104,7 +104,7 @@ def run_alone(
             **result.summary(),
             # Of each video, in their order, so that methods can be compared video by video.
             "hits": "".join(str(int(hit)) for hit in result.hits),
-            "val_top1": run.best["val_top1"],
+            **{name: run.best[name] for name in ("val_top1", "val_loss")},
             "minutes": (time.monotonic() - began) / 60,
             "seconds_per_clip": statistics.fmean(times),
             "memory_gb": memory,

@@ -57,9 +57,9 @@ class Comparison:
 
         `parameters` counts what trains, with the head and the final norm; `method_parameters` is without
         these two. `top1` is the mean share over seeds, `top1_low` to `top1_high` its 95 % interval, made
-        as `interval` says: how much a seed matters (Student) or how telling the videos are (Wilson),
-        whichever is wider. `difference` is that of top1 to the first method, see `difference`.
-        `seconds_per_clip` of training is a mean, `memory_gb` the largest of the seeds.
+        as `interval` says: how telling the videos are (Wilson) and, of several seeds, how much a seed
+        matters (Student), which are independent. `difference` is that of top1 to the first method, see
+        `difference`. `seconds_per_clip` of training is a mean, `memory_gb` the largest of the seeds.
         """
         return [self._row(method) for method in self.methods]
 
@@ -75,11 +75,12 @@ class Comparison:
         if not good:
             return row
         tops, videos = [run["top1"] for run in good], good[0]["videos"]
-        # Seeds that agree say nothing of the videos, nor many videos of the seeds: the wider one.
-        intervals = {f"Wilson, {videos} videos": wilson(statistics.fmean(tops), videos)}
+        top, made = statistics.fmean(tops), f"Wilson, {videos} videos"
+        low, high = wilson(top, videos)
         if len(tops) > 1:
-            intervals[f"Student t, {len(tops)} seeds"] = student(tops)
-        made, (low, high) = max(intervals.items(), key=lambda x: x[1][1] - x[1][0])
+            half = student(tops)[1] - top
+            low, high = top - math.hypot(top - low, half), top + math.hypot(high - top, half)
+            made += f" + Student t, {len(tops)} seeds"
         first = [run for run in self.runs if run["method"] == self.methods[0] and run["error"] is None]
         if method != self.methods[0] and (found := difference(good, first)):
             row |= dict(zip(("difference", "difference_low", "difference_high"), found, strict=True))
@@ -88,7 +89,7 @@ class Comparison:
             "parameters_m": good[0]["parameters"] / 1e6,
             "parameters_percent": 100 * good[0]["parameters"] / good[0]["all_parameters"],
             "method_parameters": good[0]["method_parameters"],
-            "top1": statistics.fmean(tops),
+            "top1": top,
             "top1_low": low,
             "top1_high": high,
             "interval": made,
@@ -117,7 +118,7 @@ class Comparison:
         chosen = "" if split == "test" else ", which also chose the epoch: there is no test split"
         lines += [
             "",
-            f"top-1 on the split {split}{chosen}; 95 % interval, the wider: {'; '.join(made) or 'none'}",
+            f"top-1 on the split {split}{chosen}; 95 % interval: {'; '.join(made) or 'none'}",
             "difference to the first method: paired by seed and video, with its 95 % interval",
             "trained: with head and final norm; s/clip: training, after the first epoch; GB: peak of a run",
         ]
@@ -128,7 +129,6 @@ class Comparison:
         if not row["seeds"]:
             return (row["method"], seeds, *["-"] * 7)
         top, low, high = (100 * row[name] for name in ("top1", "top1_low", "top1_high"))
-        spread = f"± {high - top:.1f}" if "Student" in row["interval"] else f"({low:.1f} to {high:.1f})"
         against = ""
         if row["difference"] is not None:
             gap, high = 100 * row["difference"], 100 * row["difference_high"]
@@ -138,7 +138,7 @@ class Comparison:
             seeds,
             f"{row['parameters_m']:.4f}",
             f"{row['parameters_percent']:.3f}",
-            f"{top:.1f} {spread}",
+            f"{top:.1f} ({low:.1f} to {high:.1f})",
             against,
             f"{row['seconds_per_clip']:.3f}",
             f"{row['memory_gb']:.2f}",
@@ -151,8 +151,8 @@ def difference(
 ) -> tuple[float, float, float] | None:
     """How much more of the videos one method gets right than another, and the 95 % interval of that.
 
-    Runs of the same seed are compared video by video; the interval is over seeds (Student) or videos
-    (normal), the wider.
+    Runs of the same seed are compared video by video; the interval is over videos (normal) and, if they
+    share several, over seeds (Student), which are independent.
 
     Returns:
         mean, low, high, as shares of the videos; None if no seed is shared, or hits were not kept.
@@ -167,7 +167,7 @@ def difference(
     if len(videos) > 1:
         half = NORMAL * statistics.stdev(videos) / math.sqrt(len(videos))
     if len(gaps) > 1:
-        half = max(half, student([statistics.fmean(x) for x in gaps])[1] - mean)
+        half = math.hypot(half, student([statistics.fmean(x) for x in gaps])[1] - mean)
     return mean, mean - half, mean + half
 
 
