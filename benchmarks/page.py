@@ -11,6 +11,7 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from table import (
     ABLATED,
     ABLATIONS,
     BACKBONE,
+    CHOSEN_ON,
+    CONTROL,
     FRAMES,
     GRID,
     RESULTS,
@@ -38,6 +41,7 @@ from videossp.files import replace_file
 
 DOCS = Path(__file__).parent.parent / "docs"
 FIRST = next(iter(ROWS))  # what the others are compared with
+MAIN = "tabletop"  # the set of the costs
 # What the paper says of the set that each is after: by how many points its SSP is ahead of SVP, the best of
 # the methods that it compares, RIVALS (arXiv 2510.12160, the table of results).
 PAPER = {
@@ -126,17 +130,18 @@ def main_table() -> str:
             line.append(accuracy(rows.get(title), "*" * bool(rates(search(name, title)))))
         tops = [rows[title]["top1"] for rows in known.values() if title in rows]
         lines.append([*line, f"{100 * statistics.fmean(tops):.1f}" if len(tops) == len(FRAMES) else ""])
-    return table(["", *known, "mean"], lines)
+    return table(["", *known, "all sets"], lines)
 
 
-def differences() -> str:
-    """What each row has over the first one, by set, and on average over the sets."""
-    known = {name: by_row(name, list(ROWS)) for name in FRAMES if load(name)}
+def differences(first: str) -> str:
+    """What each row has over one of them, by set, and on average over the sets."""
+    others = [x for x in ROWS if x != first]
+    known = {name: by_row(name, [first, *others]) for name in FRAMES if load(name)}
     lines = []
-    for title in [x for x in ROWS if x != FIRST]:
+    for title in others:
         own = [rows.get(title) for rows in known.values()]
         lines.append([title, *map(gap, own), mean_gap(own)])
-    return table(["", *known, "mean"], lines)
+    return table(["", *known, "all sets"], lines)
 
 
 def paper() -> str:
@@ -152,35 +157,41 @@ def paper() -> str:
         lines.append([original, f"{there:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
     means = [mean_gap(x, -1) for x in zip(*pairs, strict=True)]
     there = statistics.fmean(x for _, x in PAPER.values())
-    lines.append(["mean", f"{there:+.2f}", "", means[0], "", means[1]])
+    lines.append(["all sets", f"{there:+.2f}", "", means[0], "", means[1]])
     return table(["set", "there: to svp", "here", "to svp", "best of the others", "to it"], lines)
 
 
 def costs() -> str:
-    """What a row trains and takes, on the set of the ablations; times are those of its quickest run."""
-    known = [x for x in load(ABLATED) if not x["error"]]
+    """What a row trains and takes, on one set; times are those of its quickest run."""
+    known = [x for x in load(MAIN) if not x["error"]]
     lines = []
-    for title, row in by_row(ABLATED, list(ROWS)).items():
-        own = [x for x in known if Cell(ABLATED, title, x["lr"], x["seed"]).of(x)]
+    for title, row in by_row(MAIN, list(ROWS)).items():
+        own = [x for x in known if Cell(MAIN, title, x["lr"], x["seed"]).of(x)]
         counts = (
             f"{row['method_parameters']:,}",
             f"{row['parameters']:,}",
             f"{row['parameters_percent']:.1f}",
         )
-        rate = f"{best_rate(search(ABLATED, title)):g}"
         clip, minutes = (min(x[key] for x in own) for key in ("seconds_per_clip", "minutes"))
         sizes = f"{row['memory_gb']:.2f}", f"{row['adapter_mb']:.2f}"
-        lines.append([title, *counts, rate, f"{1000 * clip:.0f}", f"{minutes:.1f}", *sizes])
+        lines.append([title, *counts, f"{1000 * clip:.0f}", f"{minutes:.1f}", *sizes])
     weights = "weights of the method", "all that train", "% of all"
-    return table(["", *weights, "rate", "ms a clip", "minutes", "GB", "MB"], lines)
+    return table(["", *weights, "ms a clip", "minutes", "GB", "MB"], lines)
 
 
 def ablations() -> str:
-    """The first row with one thing changed, all at the first seed."""
-    names = [FIRST, *(x for x in ABLATIONS if ABLATIONS[x].backbone == BACKBONE)]
-    rows = by_row(ABLATED, names, SEEDS[:1])
-    lines = [[x, accuracy(row), gap(row), f"{row['method_parameters']:,}"] for x, row in rows.items()]
-    return table(["", ABLATED, f"to {FIRST}", "weights of the method"], lines)
+    """Rows with one thing changed, and their paired differences to those rows, all at the first seed."""
+    titles = [x for x in ABLATIONS if ABLATIONS[x].backbone == BACKBONE]
+    changed = {x: chosen_on(MAIN, x)[1] for x in titles}
+    lines = []
+    for title in [*dict.fromkeys(changed.values()), *titles]:
+        base = changed.get(title, title)
+        own = [by_row(name, list({base: 0, title: 0}), SEEDS[:1]).get(title) for name in ABLATED]
+        weights = {f"{x['method_parameters']:,}" for x in own if x}
+        cells = [cell for x in own for cell in (accuracy(x), gap(x))]
+        lines.append([title, base if title in changed else "", *cells, "".join(weights)])
+    header = [cell for name in ABLATED for cell in (name, "difference")]
+    return table(["", "change of", *header, "weights of the method"], lines)
 
 
 def pretrained() -> str:
@@ -188,21 +199,28 @@ def pretrained() -> str:
     titles: dict[tuple[str, str], str] = {}
     for title, row in (ROWS | ABLATIONS).items():
         titles.setdefault((row.backbone, row.method), title)
+    columns = [(name, method) for name in ABLATED for method in (FIRST, "linear")]
     lines = []
     for weights in dict.fromkeys(x for x, _ in titles):
-        own = [titles[weights, method] for method in (FIRST, "linear")]
-        lines.append([weights, *(accuracy(by_row(ABLATED, [x], SEEDS[:1]).get(x)) for x in own)])
-    return table(["weights", FIRST, "linear"], lines)
+        own = [(name, titles[weights, method]) for name, method in columns]
+        lines.append([weights, *(accuracy(by_row(name, [x], SEEDS[:1]).get(x)) for name, x in own)])
+    return table(["weights", *map(", ".join, columns)], lines)
 
 
 def by_rate() -> str:
-    """Validation accuracy of the first seed by learning rate, on the set of the ablations."""
-    lines = []
-    for title in ROWS:
-        found = {lr: merit[0] for lr, merit in search(ABLATED, title).items() if merit}
-        said = {lr: "failed" if val == -math.inf else f"{100 * val:.1f}" for lr, val in found.items()}
-        lines.append([title, *(said.get(lr, "") for lr in GRID)])
-    return table(["", *(f"{x:g}" for x in GRID)], lines)
+    """Validation accuracy of the first seed by learning rate, a table a set; bold: the rate it chose."""
+    tables = []
+    for name in [x for x in FRAMES if load(x) and x not in CHOSEN_ON]:
+        lines = []
+        for title in ROWS:
+            found = {lr: merit[0] for lr, merit in search(name, title).items() if merit}
+            said = {lr: "failed" if val == -math.inf else f"{100 * val:.1f}" for lr, val in found.items()}
+            if found:
+                best = best_rate(search(name, title))
+                said[best] = f"**{said[best]}**"
+            lines.append([title, *(said.get(lr, "") for lr in GRID)])
+        tables.append(table([name, *(f"{x:g}" for x in GRID)], lines))
+    return "\n\n".join(tables) or table([""], [])
 
 
 def probed(set_name: str, backbone: str, view: str, features: str) -> list[dict[str, Any]]:
@@ -219,10 +237,10 @@ def percent(rows: Sequence[dict[str, Any]], key: str) -> str:
 
 def probes() -> str:
     """Linear probes of one set, by weights and view."""
-    found = [(x["backbone"].split(",")[0], x["view"]) for x in read("probes.json") if x["set"] == ABLATED]
+    found = [(x["backbone"].split(",")[0], x["view"]) for x in read("probes.json") if x["set"] == MAIN]
     lines = []
     for backbone, view in dict.fromkeys(found):
-        both = [probed(ABLATED, backbone, view, features) for features in ("cls", "cls+mean")]
+        both = [probed(MAIN, backbone, view, features) for features in ("cls", "cls+mean")]
         lines.append([backbone, view, *(percent(x, key) for x in both for key in ("top1", "in_pairs"))])
     return table(["weights", "view", "cls", "in pairs", "cls+mean", "in pairs"], lines)
 
@@ -278,7 +296,8 @@ def pretraining() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "table": main_table,
-    "differences": differences,
+    "differences": partial(differences, FIRST),
+    "control": partial(differences, CONTROL),
     "paper": paper,
     "costs": costs,
     "ablations": ablations,

@@ -2,16 +2,16 @@
 
     python benchmarks/table.py --sets FOLDER --work WORK [--only tabletop,motion] [--minutes 60]
 
-FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every run is one of
-`videossp compare`, all on a set with the same budget. Learning rates are chosen on validation by one rule for
-all methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for as long as the best rate
-(by accuracy, then loss) is the outermost that was tried; other seeds run at the best one, so do the ablations of `ssp` at its own, and
-`recipes`, whose actions are those of `motion`, at what was best there.
-Those of the pretraining need `--backbones`, a folder of NAME.safetensors. Whatever is finished is added to
-benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py` makes docs/benchmarks.md
-of it. A run that fails is kept too, as the failure of that rate; remove its line to run it again. Runs on
-other clips, weights or settings than these are replaced. It may be stopped at any time: only the runs under
-way are lost.
+FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every run is one of `videossp
+compare`, all on a set with the same budget. Learning rates are chosen on validation, by accuracy and then
+loss, by one rule for all methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for
+as long as the best rate is the outermost that was tried. Other seeds run at the best one. So do the
+ablations, at that of the row that they change; and `recipes`, whose actions are those of `motion`, at what
+was best there. Those of the pretraining need `--backbones`, a folder of NAME.safetensors. Whatever is
+finished is added to benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py`
+makes docs/benchmarks.md of it. A run that fails is kept too, as the failure of that rate; remove its line to
+run it again. Runs on other clips, weights or settings than these are replaced. It may be stopped at any
+time: only the runs under way are lost.
 """
 
 import argparse
@@ -80,6 +80,7 @@ class Row:
 # half the states. Shares of weights are not those at VideoMamba-M: that of ssp is 11 % here, 3 % there.
 SSP = {"gather_width": 128, "spread_width": 88}
 LORA = {"rank": 5}
+SVP = {"width": 22}
 ST_ADAPTER = {"width": 128, "layers": 2}
 ROWS: dict[str, Row] = {
     "ssp": Row("ssp", SSP),
@@ -94,13 +95,14 @@ ROWS: dict[str, Row] = {
     "lora": Row("lora", LORA),
     "vpt": Row("vpt", {"length": 27}),
     "vfpt": Row("vfpt", {"length": 27}),
-    "svp": Row("svp", {"width": 22}),
+    "svp": Row("svp", SVP),
     "additional_scan": Row("additional_scan", {"states": 3}),
     "affix": Row("affix"),
     "state_offset": Row("state_offset"),
     "stop": Row("stop", {"pixel_kernel": 5, "token_kernel": (3, 9)}),
 }
-# What carries SSP: one thing is changed at a time; and ST-Adapter without its convolution over time.
+CONTROL = "linear for 4 x the epochs"  # what a head alone gains from going on
+# What carries SSP: one thing is changed at a time; also what others do with its spreading, or without time.
 ABLATIONS: dict[str, Row] = {
     "gathering alone": Row("ssp", SSP | {"prompts": 0}),
     "spreading alone": Row("ssp", SSP | {"gathering": False}),
@@ -116,6 +118,7 @@ ABLATIONS: dict[str, Row] = {
     "twice the epochs": Row("ssp", SSP, times=2),
     "cls and mean": Row("ssp+mean", {"ssp": SSP}),
     "with LoRA": Row("ssp+lora", {"ssp": SSP, "lora": LORA}),
+    "svp with the spreading of ssp": Row("svp+ssp", {"svp": SVP, "ssp": SSP | {"gathering": False}}),
     "st_adapter in 1 x 1 x 1": Row("st_adapter", ST_ADAPTER | {"kernel": (1, 1, 1)}),
     "pretrained for 6 minutes": Row("ssp", SSP, backbone="short"),
     "pretrained without the last stretch": Row("ssp", SSP, backbone="trunk"),
@@ -124,7 +127,7 @@ ABLATIONS: dict[str, Row] = {
     "linear, pretrained without the last stretch": Row("linear", backbone="trunk"),
     "linear, random weights": Row("linear", backbone="random"),
 }
-ABLATED = "tabletop"  # the set of the ablations
+ABLATED = ("tabletop", "motion")  # the sets of the ablations
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Cell:
 
 def rows(set_name: str) -> dict[str, Row]:
     """The rows of a set."""
-    return ROWS | (ABLATIONS if set_name == ABLATED else {})
+    return ROWS | (ABLATIONS if set_name in ABLATED else {})
 
 
 def load(set_name: str) -> list[dict[str, Any]]:

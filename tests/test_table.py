@@ -57,6 +57,7 @@ def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):
         *[("ssp", 3e-3, 0), ("full", 3e-3, 0)],
         *[("ssp", 1e-2, 0), ("full", 1e-2, 0)],
         *[("ssp", 3e-3, 1), ("ssp", 3e-3, 2), ("full", 3e-3, 1), ("full", 3e-3, 2)],
+        ("longer", 3e-3, 0),
     ]
 
 
@@ -110,14 +111,15 @@ def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(tab
     assert table.work_off(args, ["sprites"]) == 0 and not started
 
 
-def test_ablations_are_run_on_one_set_at_the_rate_that_was_chosen_for_what_they_change(table):
+def test_ablations_are_run_on_two_sets_at_the_rate_that_was_chosen_for_what_they_change(table):
     accuracy, asked = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}, {}
-    for name in ("tabletop", "motion"):
+    for name in ("tabletop", "motion", "sprites"):
         done = {name: []}
         while free := table.cells(done, []):
             done[name].append(finished(table, free[0], accuracy[free[0].lr]))
         asked[name] = [(x["lr"], x["seed"], x["epochs"]) for x in done[name] if x["row"] == "longer"]
-    assert asked == {"tabletop": [(3e-3, 0, 9 * table.EPOCHS["tabletop"])], "motion": []}
+    longer = {name: [(3e-3, 0, 9 * table.EPOCHS[name])] for name in ("tabletop", "motion")}
+    assert asked == longer | {"sprites": []}
     assert {x.row for x in table.cells({"tabletop": []}, [], ["full"])} == {"full"}
 
 
