@@ -5,6 +5,7 @@
 What stands between `<!-- NAME -->` and `<!-- end -->` in these pages is made here and nowhere else.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -365,21 +366,27 @@ def draw_table() -> Figure:
     return figure
 
 
-def save(figure: Figure, name: str) -> None:
-    """Into the folder of the pages."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    replace_file(DOCS / name, picture.getvalue())
+# The plots of the pages, and the results that they show.
+PLOTS: dict[str, tuple[Callable[[], Figure], tuple[str, ...]]] = {
+    "pretraining.png": (draw_pretraining, ("pretrain.jsonl", "finish.jsonl")),
+    "benchmarks.png": (draw_table, tuple(f"{name}.json" for name in FRAMES)),
+}
+MARK = "Source"  # of a PNG: the sha256 of the results that it was made of
+
+
+def digest(names: Sequence[str]) -> str:
+    """The sha256 of some files of results, those that are there."""
+    files = (RESULTS / name for name in names)
+    return hashlib.sha256(b"".join(x.read_bytes() for x in files if x.exists())).hexdigest()
 
 
 def main() -> None:
-    for page in (DOCS / "benchmarks.md", DOCS / "weights.md"):
-        if page.exists():
-            replace_file(page, renewed(page.read_text(encoding="utf-8")))
-    if read("pretrain.jsonl"):
-        save(draw_pretraining(), "pretraining.png")
-    if any(by_row(name, list(ROWS)) for name in FRAMES):
-        save(draw_table(), "benchmarks.png")
+    for name in ("benchmarks.md", "weights.md"):
+        replace_file(DOCS / name, renewed((DOCS / name).read_text(encoding="utf-8")))
+    for name, (draw, sources) in PLOTS.items():
+        picture = io.BytesIO()
+        draw().savefig(picture, format="png", metadata={MARK: digest(sources)})
+        replace_file(DOCS / name, picture.getvalue())
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from videossp.comparison import wilson  # noqa: E402
 from videossp.files import replace_file  # noqa: E402
 
 SPLITS = ("train", "val", "test")
-DECAYS = 10.0 ** torch.arange(-5, 0.5, 0.5)
+DECAYS = 10.0 ** torch.arange(2, -5.5, -0.5)  # of equals the first, the largest, is taken
 BATCH = 8  # clips
 RANDOM_SEEDS = (0, 1, 2)  # of random weights
 

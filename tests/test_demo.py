@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from videossp import demo as module
@@ -132,4 +133,7 @@ def test_the_readme_shows_the_figures_of_a_run():
     for method, config in module.METHODS.items():
         asked = {"epochs": config.epochs, "lr": config.lr, "options": module.OPTIONS[method]}
         assert asked.items() <= facts["methods"][method].items(), "run it again"
-    assert "docs/demo.png" in readme and (ROOT / "docs" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "docs/demo.png" in readme
+    with Image.open(ROOT / "docs" / "demo.png") as picture:
+        run = hashlib.sha256((ROOT / "docs" / "demo.json").read_bytes()).hexdigest()
+        assert picture.info["Source"] == run, "of another run: CONTRIBUTING.md"

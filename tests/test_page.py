@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from videossp.classifier import Classifier
 
@@ -21,6 +22,12 @@ def test_the_page_is_what_the_results_say(page, name):
     text = (page.DOCS / name).read_text(encoding="utf-8")
     assert page.BLOCK.search(text)
     assert page.renewed(text) == text, "run make bench-table"
+
+
+def test_the_plots_are_of_the_results(page):
+    for name, (_, sources) in page.PLOTS.items():
+        with Image.open(page.DOCS / name) as picture:
+            assert picture.info[page.MARK] == page.digest(sources), "run make bench-table"
 
 
 def run(page, row, lr, seed, val, hits, **more):
