@@ -51,7 +51,7 @@ LOOKS = {
     "val": Looks((0.6, 0.7), (20, 23), (-11, -10)),
     "test": Looks((0.75, 0.95), (25, 34), (-9, -4)),
 }
-SPLITS = {"train": 60, "val": 20, "test": 40}
+SPLITS = {"train": 60, "val": 40, "test": 100}
 CLASSES = ACTIONS
 Data = Capture
 TEXT = f"""{len(CLASSES)} actions, {FRAMES} frames each, of the Bandai-Namco Research Motion Dataset 2

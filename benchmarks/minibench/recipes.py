@@ -35,7 +35,7 @@ ORDERS = tuple(
     for middle in itertools.permutations(between)
 )
 BLEND = 6  # frames of a take, at 30 a second, on each side of a joint
-SPLITS = {"train": 60, "val": 20, "test": 40}
+SPLITS = {"train": 60, "val": 20, "test": 80}
 CLASSES = tuple("-".join(order) for order in ORDERS)
 Data = Capture
 TEXT = f"""{len(CLASSES)} orders of the same four sub-activities of the Bandai-Namco Research Motion Dataset 2

@@ -100,7 +100,7 @@ LOOKS = {
         places=(8, 14),
     ),
 }
-SPLITS = {"train": 60, "val": 20, "test": 40}
+SPLITS = {"train": 60, "val": 40, "test": 100}
 CLASSES = tuple(ACTIONS)
 Data = open_flare
 TEXT = f"""{len(CLASSES)} actions of the creatures and the dressed people of FLARE, {FRAMES} frames each.
