@@ -47,6 +47,7 @@ def test_a_probe_finds_classes_that_a_plane_parts_and_nothing_in_noise(probes):
         x[split][:, :3] += 20 * torch.eye(3)[y[split]]
     found = probes.probe(x, y, torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]]).bool())
     assert found["top1"] == found["val"] == found["in_pairs"] == 1
+    assert found["decay"] == pytest.approx(1e-5)  # others are right as often, at a higher loss
 
 
 def test_within_pairs_only_the_opposite_competes(probes, tmp_path):
