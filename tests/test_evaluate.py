@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import write_video
+from conftest import SSP_SMALL, switch_on, write_video
 from videossp.classifier import Classifier
 from videossp.clips import read_views
 from videossp.datasets import Sample
@@ -90,6 +90,29 @@ def test_workers_do_not_change_the_numbers(small_classifier, videos):
     plain = evaluate(small_classifier, [*samples, bad], on_error="skip")
     ahead = evaluate(small_classifier, [*samples, bad], on_error="skip", workers=2)
     assert torch.equal(plain.scores, ahead.scores) and plain.failures == ahead.failures
+
+
+@pytest.mark.parametrize("importance", ["clip", "batch"])
+def test_videos_go_through_together_unless_their_predictions_would_mix(small_backbone, tmp_path, importance):
+    samples = []
+    for k in range(6):
+        frames = np.random.default_rng(k).integers(0, 256, (8, 40, 60, 3), dtype=np.uint8)
+        write_video(tmp_path / f"{k}.mp4", frames)
+        samples.append(Sample(str(tmp_path / f"{k}.mp4"), f"{k}.mp4", 0))
+    samples.insert(2, Sample(str(tmp_path / "no.mp4"), "no.mp4", 0))
+    classifier = Classifier.create(small_backbone, classes=["a", "b"], importance=importance, **SSP_SMALL)
+    switch_on(classifier)
+    sizes = []
+    hook = classifier.backbone.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    result = evaluate(classifier, samples, on_error="skip")
+    assert sizes == ([1] * 6 if importance == "batch" else [3, 3])  # of the first four, one is broken
+    hook.remove()
+    for sample, scores in zip(samples, result.view_scores, strict=True):
+        if sample.name == "no.mp4":
+            assert not scores.any() and result.failures.keys() == {"no.mp4"}
+        else:
+            alone = classifier.probabilities(read_views(sample.path, classifier.form))
+            torch.testing.assert_close(scores, alone, atol=1e-6, rtol=0)
 
 
 def test_the_views_of_the_classifier_are_the_default(small_classifier, videos):

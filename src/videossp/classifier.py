@@ -23,6 +23,7 @@ from videossp.tuner import Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba
 
 Precision = Literal["float32", "bf16"]
+TOGETHER = 4  # views that go through the backbone at once when nothing is learned
 
 
 class Classifier(nn.Module):
@@ -193,13 +194,13 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, views: Tensor) -> Tensor:
-        """(views, classes): softmax of each view of one video, (views, 3, frames, height, width).
+        """(views, classes): softmax of each view, (views, 3, frames, height, width).
 
         Leaves the classifier in eval mode.
         """
         self.eval()
         device = self.backbone.cls_token.device
-        parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(4)]
+        parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(TOGETHER)]
         return torch.cat(parts).cpu()
 
     def predict(self, paths: Sequence[str], *, segments: int = 1, crops: int = 1) -> list[dict[str, float]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
-from videossp.classifier import Classifier
+from videossp.classifier import TOGETHER, Classifier
 from videossp.clips import TestViews
 from videossp.datasets import Sample
 from videossp.process import give_back_memory
@@ -186,7 +186,11 @@ def evaluate(
     views = usual[0] if segments is None else segments, usual[1] if crops is None else crops
     several = distributed.is_available() and distributed.is_initialized()
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
-    own = range(rank, len(samples), processes)
+    # So many videos go through the backbone together, the same ones however many processes share the work.
+    count = views[0] * views[1]
+    alone = classifier.tuner.mixes_clips or not 0 < count < TOGETHER
+    together = 1 if alone else TOGETHER // count
+    own = [i for i in range(len(samples)) if i // together % processes == rank]
     data = through(TestViews([samples[i] for i in own], classifier.form, *views))
     loader: Iterable[tuple[Tensor | None, str]] = DataLoader(data, batch_size=None, num_workers=workers)
     console = Console(stderr=True)
@@ -195,10 +199,18 @@ def evaluate(
     if workers:
         give_back_memory()
     scored: dict[int, Tensor | str] = {}  # by position in `samples`: none is lost or counted twice
+    waiting: dict[int, Tensor] = {}
     for i, (clip, reason) in zip(own, loader, strict=True):
-        scored[i] = reason if clip is None else classifier.probabilities(clip)
-        if clip is None and on_error == "error":
-            break
+        if clip is not None:
+            waiting[i] = clip
+        else:
+            scored[i] = reason
+            if on_error == "error":
+                break
+        if waiting and (i % together == together - 1 or i == own[-1]):
+            found = classifier.probabilities(torch.cat([*waiting.values()]))
+            scored |= zip(waiting, found.chunk(len(waiting)), strict=True)
+            waiting.clear()
     if several:
         parts: list[dict[int, Tensor | str]] = [{}] * processes
         distributed.all_gather_object(parts, scored)

@@ -140,6 +140,7 @@ class Tuner(nn.Module):
         undecayed: patterns of the names of its own parameters that weight decay spares. It always spares
             parameters of one dimension (biases, norms, gains).
         resizes: the sequence is longer inside the mixer. Such a method comes last in a chain.
+        mixes_clips: what is predicted for a clip depends on the others of its batch.
         unfolded: why `merge` has nothing to fold.
         depends_on: what it and the head need of the backbone: "blocks", it works inside them; else what
             comes out of the last one, which is frozen: "tokens", all of them, or "cls" alone.
@@ -148,6 +149,7 @@ class Tuner(nn.Module):
     thaw: tuple[str, ...] = ()
     undecayed: tuple[str, ...] = ()
     resizes: bool = False
+    mixes_clips: bool = False
     unfolded: str = "it adds nothing to the backbone"
     depends_on: Literal["blocks", "tokens", "cls"] = "blocks"
 
@@ -214,6 +216,7 @@ class Chain(Tuner):
         self.thaw = tuple(pattern for tuner in tuners.values() for pattern in tuner.thaw)
         self.undecayed = tuple(f"{name}.{x}" for name, tuner in tuners.items() for x in tuner.undecayed)
         self.resizes = any(tuner.resizes for tuner in tuners.values())
+        self.mixes_clips = any(tuner.mixes_clips for tuner in tuners.values())
         read = [tuner.depends_on for tuner in tuners.values()]
         self.depends_on = next(x for x in ("blocks", "tokens", "cls") if x in read)
 

@@ -55,7 +55,7 @@ class SSP(Tuner):
         if not known or token not in TOKENS:
             raise ValueError(f"token {[*TOKENS]}, importance clip|constant|batch, reads branch|residual")
         self.prompts, self.importance, self.detach, self.token = prompts, importance, detach, TOKENS[token]
-        self.reads = reads
+        self.reads, self.mixes_clips = reads, importance == "batch"
         self.gather = Bottleneck(spec.d_model, gather_width, gather_kernel) if gathering else None
         self.whole: Linear | None = None  # all of it as one product, once merged
         if prompts:

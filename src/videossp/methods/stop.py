@@ -56,8 +56,8 @@ class STOP(Tuner):
         if position not in ("frame_start", "frame_end") or importance not in ("clip", "batch"):
             raise ValueError("position is frame_start or frame_end, importance is clip or batch")
         self.count, self.scale, self.place, self.patch = prompts, scale, position, spec.patch
-        self.dims = (1,) if importance == "clip" else (0, 1)
-        patches = math.prod(spec.grid)
+        self.mixes_clips, patches = importance == "batch", math.prod(spec.grid)
+        self.dims = (0, 1) if self.mixes_clips else (1,)
         self.marked = max(1, round(share * patches))
         conv, act, big, wide = SameConv3d, nn.PReLU, (3, pixel_kernel, pixel_kernel), (3, *token_kernel)
         first = conv(3, 9, big), conv(9, 9, big), act()
