@@ -111,14 +111,16 @@ def gap(row: dict[str, Any] | None, sign: int = 1) -> str:
     return f"{100 * sign * row['difference']:+.1f} ± {100 * half:.1f}"
 
 
-def mean_gap(rows: Iterable[dict[str, Any] | None], sign: int = 1) -> str:
-    """The mean of one difference over all sets, which are independent; nothing if one is not known yet."""
-    known = [x for x in rows if x and x["difference"] is not None]
+def over_sets(rows: Iterable[dict[str, Any] | None], key: str) -> dict[str, Any] | None:
+    """The mean of a figure over all sets, as independent ones; None if one is not known yet."""
+    known = [x for x in rows if x and x[key] is not None]
     if len(known) < len(FRAMES):
-        return ""
-    halves = (x["difference_high"] - x["difference"] for x in known)
-    mean = {"difference": statistics.fmean(x["difference"] for x in known)}
-    return gap(mean | {"difference_high": mean["difference"] + math.hypot(*halves) / len(known)}, sign)
+        return None
+    mean = statistics.fmean(x[key] for x in known)
+    low, high = (
+        math.hypot(*(x[key + end] - x[key] for x in known)) / len(known) for end in ("_low", "_high")
+    )
+    return {key: mean, f"{key}_low": mean - low, f"{key}_high": mean + high, "seeds": 1}
 
 
 def main_table() -> str:
@@ -129,8 +131,7 @@ def main_table() -> str:
         line = [title]
         for name, rows in known.items():
             line.append(accuracy(rows.get(title), "*" * bool(rates(search(name, title)))))
-        tops = [rows[title]["top1"] for rows in known.values() if title in rows]
-        lines.append([*line, f"{100 * statistics.fmean(tops):.1f}" if len(tops) == len(FRAMES) else ""])
+        lines.append([*line, accuracy(over_sets((rows.get(title) for rows in known.values()), "top1"))])
     return table(["", *known, "all sets"], lines)
 
 
@@ -141,7 +142,7 @@ def differences(first: str) -> str:
     lines = []
     for title in others:
         own = [rows.get(title) for rows in known.values()]
-        lines.append([title, *map(gap, own), mean_gap(own)])
+        lines.append([title, *map(gap, own), gap(over_sets(own, "difference"))])
     return table(["", *known, "all sets"], lines)
 
 
@@ -156,7 +157,7 @@ def paper() -> str:
         svp, other = rows.get("svp"), rows.get(best)
         pairs.append((svp, other))
         lines.append([original, f"{there:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
-    means = [mean_gap(x, -1) for x in zip(*pairs, strict=True)]
+    means = [gap(over_sets(x, "difference"), -1) for x in zip(*pairs, strict=True)]
     there = statistics.fmean(x for _, x in PAPER.values())
     lines.append(["all sets", f"{there:+.2f}", "", means[0], "", means[1]])
     return table(["set", "there: to svp", "here", "to svp", "best of the others", "to it"], lines)

@@ -74,11 +74,17 @@ def test_the_lead_beside_the_paper_is_that_of_the_first_row(page, monkeypatch):
     assert page.paper().splitlines()[-1] == "| all sets | +2.76 |  |  |  |  |"  # not of one set alone
 
 
-def test_the_mean_difference_is_of_all_sets_and_its_interval_that_of_independent_ones(page):
-    rows = [{"difference": x / 100, "difference_high": x / 100 + 0.02} for x in (1, 2, 3, 6)]
-    assert page.mean_gap(rows) == "+3.0 ± 1.0"  # 2 / sqrt(4)
-    assert page.mean_gap(rows, -1) == "-3.0 ± 1.0"
-    assert page.mean_gap([*rows[:3], None]) == page.mean_gap([*rows[:3], {"difference": None}]) == ""
+def test_a_mean_is_of_all_sets_and_its_interval_that_of_independent_ones(page):
+    rows = [
+        {"difference": x, "difference_low": x - 0.02, "difference_high": x + 0.04} for x in (0.1, 0.2, 0.3)
+    ]
+    mean = page.over_sets([*rows, rows[1]], "difference")
+    assert mean["difference"] == pytest.approx(0.2)
+    assert mean["difference_low"] == pytest.approx(0.2 - 0.02 / 2)  # 2 is the root of 4
+    assert mean["difference_high"] == pytest.approx(0.2 + 0.04 / 2)
+    assert page.gap(mean) == "+20.0 ± 2.0" and page.gap(mean, -1) == "-20.0 ± 2.0"
+    assert page.over_sets([*rows, None], "difference") is None
+    assert page.over_sets([*rows, {"difference": None}], "difference") is None
 
 
 def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(page, monkeypatch):
