@@ -94,6 +94,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(x)} |" for x in lines)
 
 
+def star(set_name: str, *titles: str) -> str:
+    """A star while rates of one of some rows are still to be tried on a set."""
+    return "*" if any(rates(search(set_name, x)) for x in titles) else ""
+
+
 def accuracy(row: dict[str, Any] | None, mark: str = "") -> str:
     """Top-1 in per cent, its 95 % interval, runs if there are several."""
     if not row:
@@ -103,12 +108,12 @@ def accuracy(row: dict[str, Any] | None, mark: str = "") -> str:
     return f"{top:.1f}{mark} ({low:.1f} to {high:.1f}{several})"
 
 
-def gap(row: dict[str, Any] | None, sign: int = 1) -> str:
+def gap(row: dict[str, Any] | None, sign: int = 1, mark: str = "") -> str:
     """The paired difference to the first row, in points; with sign -1 that of the first row to it."""
     if not row or row["difference"] is None:
         return ""
     half = row["difference_high"] - row["difference"]
-    return f"{100 * sign * row['difference']:+.1f} ± {100 * half:.1f}"
+    return f"{100 * sign * row['difference']:+.1f} ± {100 * half:.1f}{mark}"
 
 
 def over_sets(rows: Iterable[dict[str, Any] | None], key: str) -> dict[str, Any] | None:
@@ -130,7 +135,7 @@ def main_table() -> str:
     for title in ROWS:
         line = [title]
         for name, rows in known.items():
-            line.append(accuracy(rows.get(title), "*" * bool(rates(search(name, title)))))
+            line.append(accuracy(rows.get(title), star(name, title)))
         lines.append([*line, accuracy(over_sets((rows.get(title) for rows in known.values()), "top1"))])
     return table(["", *known, "all sets"], lines)
 
@@ -141,8 +146,9 @@ def differences(first: str) -> str:
     known = {name: by_row(name, [first, *others]) for name in FRAMES if load(name)}
     lines = []
     for title in others:
-        own = [rows.get(title) for rows in known.values()]
-        lines.append([title, *map(gap, own), gap(over_sets(own, "difference"))])
+        own = {name: rows.get(title) for name, rows in known.items()}
+        gaps = [gap(x, mark=star(name, first, title)) for name, x in own.items()]
+        lines.append([title, *gaps, gap(over_sets(own.values(), "difference"))])
     return table(["", *known, "all sets"], lines)
 
 
@@ -156,7 +162,8 @@ def paper() -> str:
         best = max(RIVALS, key=lambda x: rows[x]["top1"]) if whole else ""
         svp, other = rows.get("svp"), rows.get(best)
         pairs.append((svp, other))
-        lines.append([original, f"{there:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
+        ahead = gap(svp, -1, star(name, FIRST, "svp")), best, gap(other, -1, star(name, FIRST, *RIVALS))
+        lines.append([original, f"{there:+.2f}", name, *ahead])
     means = [gap(over_sets(x, "difference"), -1) for x in zip(*pairs, strict=True)]
     there = statistics.fmean(x for _, x in PAPER.values())
     lines.append(["all sets", f"{there:+.2f}", "", means[0], "", means[1]])
@@ -188,9 +195,10 @@ def ablations() -> str:
     lines = []
     for title in [*dict.fromkeys(changed.values()), *titles]:
         base = changed.get(title, title)
-        own = [by_row(name, list({base: 0, title: 0}), SEEDS[:1]).get(title) for name in ABLATED]
-        weights = {f"{x['method_parameters']:,}" for x in own if x}
-        cells = [cell for x in own for cell in (accuracy(x), gap(x))]
+        pair = list(dict.fromkeys((base, title)))
+        own = {name: by_row(name, pair, SEEDS[:1]).get(title) for name in ABLATED}
+        weights = {f"{x['method_parameters']:,}" for x in own.values() if x}
+        cells = [cell for name, x in own.items() for cell in (accuracy(x, star(name, base)), gap(x))]
         lines.append([title, base if title in changed else "", *cells, "".join(weights)])
     header = [cell for name in ABLATED for cell in (name, "difference")]
     return table(["", "change of", *header, "weights of the method"], lines)
@@ -205,7 +213,8 @@ def pretrained() -> str:
     lines = []
     for weights in dict.fromkeys(x for x, _ in titles):
         own = [(name, titles[weights, method]) for name, method in columns]
-        lines.append([weights, *(accuracy(by_row(name, [x], SEEDS[:1]).get(x)) for name, x in own)])
+        found = (accuracy(by_row(name, [x], SEEDS[:1]).get(x), star(name, x)) for name, x in own)
+        lines.append([weights, *found])
     return table(["weights", *map(", ".join, columns)], lines)
 
 

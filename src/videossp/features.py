@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from videossp.classifier import Classifier
+from videossp.classifier import TOGETHER, Classifier
 from videossp.clips import TestViews, TrainClips
 from videossp.files import replace_file
 from videossp.messages import Messages
@@ -81,7 +81,7 @@ class FeatureCache:
     @torch.no_grad()
     def _made(self, clips: Tensor) -> bytes:
         device = self.classifier.backbone.cls_token.device
-        parts = [self.classifier.frozen(part.to(device)).cpu() for part in clips.split(4)]
+        parts = [self.classifier.frozen(part.to(device)).cpu() for part in clips.split(TOGETHER)]
         file = io.BytesIO()
         np.save(file, torch.cat(parts).numpy())
         return file.getvalue()
