@@ -179,6 +179,18 @@ ERRORS = {
     "a method twice": (["compare", "DATA", *NANO, "--methods", "ssp,ssp"], 2, "and each once"),
     "no seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds="], 2, "seeds: at least one"),
     "wrong seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,-2"], 2, "whole numbers"),
+    "no rates": (["compare", "DATA", *NANO, "--methods", "ssp", "--lr="], 2, "--lr must be numbers"),
+    "wrong rates": (
+        ["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "1e-3,x"],
+        2,
+        "--lr must be numbers",
+    ),
+    "a rate twice": (["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,1e-1"], 2, "and each once"),
+    "a rate of 0": (
+        ["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,0"],
+        2,
+        "lr must be positive",
+    ),
     "a seed twice": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,01"], 2, "and each once"),
     "impossible option": (
         ["compare", "DATA", *NANO, "--methods", "linear,ssp", "--ssp.heads", "7"],

@@ -141,7 +141,7 @@ def test_each_run_is_a_process_of_its_own_with_the_figures_of_its_classifier(wei
     assert row["parameters"] == sum(tuned.values()) == row["method_parameters"] + head
     assert row["parameters_percent"] == 100 * row["parameters"] / whole
     assert 0.2 < row["memory_gb"] < 1.0
-    folder = out / "ssp+partial-seed3"
+    folder = out / "ssp+partial-lr0.001-seed3"
     assert row["adapter_mb"] == (folder / "adapter" / "adapter_model.safetensors").stat().st_size / 1e6
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert row["seconds_per_clip"] == rows[1]["seconds_per_clip"] and run["val_top1"] in (0.5, 0.75, 1.0)
@@ -166,16 +166,16 @@ def test_finished_runs_are_not_run_again_and_a_resumed_comparison_equals_a_whole
         ("vpt", 1),
     ]
     before = contents(tmp_path / "a")
-    (tmp_path / "a" / "vpt-seed0" / "result.json").unlink()  # as if stopped in the middle of it
-    (tmp_path / "a" / "vpt-seed0" / "metrics.jsonl").write_text("torn")
+    (tmp_path / "a" / "vpt-lr0.01-seed0" / "result.json").unlink()  # as if stopped in the middle of it
+    (tmp_path / "a" / "vpt-lr0.01-seed0" / "metrics.jsonl").write_text("torn")
     times = {x: x.stat().st_mtime_ns for x in before if x.exists()}
     again = run("a")
     assert figures(again) == figures(whole)
     after = contents(tmp_path / "a")
     assert after.keys() == before.keys()
     changed = {x.relative_to(tmp_path / "a").parts[0] for x in after if times.get(x) != x.stat().st_mtime_ns}
-    assert changed == {"vpt-seed0", "results.json", "results.csv", "accuracy.png"}
-    model = tmp_path / "a" / "vpt-seed0" / "adapter" / "adapter_model.safetensors"
+    assert changed == {"vpt-lr0.01-seed0", "results.json", "results.csv", "accuracy.png"}
+    model = tmp_path / "a" / "vpt-lr0.01-seed0" / "adapter" / "adapter_model.safetensors"
     assert after[model] == before[model]
     assert run("a") == again  # nothing was left to do
 
@@ -199,23 +199,26 @@ def test_a_failed_run_is_named_and_the_others_are_kept(
     arguments = ["compare", str(class_folder), "--methods", "broken,linear", *flags, "--out", str(out)]
     assert main([*arguments, "--seeds", "0,1,2", "--broken.always=false"]) == 1
     stdout = capsys.readouterr().out
-    assert "FAILED broken, seed 1: RuntimeError: this method is broken" in stdout
+    assert "FAILED broken, lr 0.001, seed 1: RuntimeError: this method is broken" in stdout
     saved = json.loads((out / "results.json").read_text())
     assert [(row["method"], row["seeds"], row["failed"]) for row in saved["rows"]] == [
         ("broken", 2, 1),
         ("linear", 3, 0),
     ]
     assert saved["rows"][0]["interval"] == "Wilson, 8 videos + Student t, 2 seeds"
-    assert any(line.split()[:4] == ["broken", "2", "of", "3"] for line in stdout.splitlines())
-    text = (out / "broken-seed1" / "error.txt").read_text()
+    assert any(line.split()[:5] == ["broken", "0.001", "2", "of", "3"] for line in stdout.splitlines())
+    text = (out / "broken-lr0.001-seed1" / "error.txt").read_text()
     assert text.startswith("RuntimeError: this method is broken\n") and "in edit_tokens" in text
 
     monkeypatch.setattr(Broken, "edit_tokens", Tuner.edit_tokens)  # mended: only what failed is run
-    kept = contents(out / "broken-seed0")
+    kept = contents(out / "broken-lr0.001-seed0")
     assert main([*arguments, "--seeds", "0,1,2", "--broken.always=false", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(row["seeds"], row["failed"]) for row in rows] == [(3, 0), (3, 0)]
-    assert contents(out / "broken-seed0") == kept and not (out / "broken-seed1" / "error.txt").exists()
+    assert (
+        contents(out / "broken-lr0.001-seed0") == kept
+        and not (out / "broken-lr0.001-seed1" / "error.txt").exists()
+    )
 
 
 def test_a_comparison_of_failures_only_has_a_table(weights, class_folder, tmp_path, in_process, monkeypatch):
@@ -223,6 +226,7 @@ def test_a_comparison_of_failures_only_has_a_table(weights, class_folder, tmp_pa
     result = compare(class_folder, ["broken"], [0], QUICK, out=tmp_path, backbone=weights)
     assert result.rows[0]["top1"] is None and result.table()[1].split() == [
         "broken",
+        "0.01",
         "0",
         "of",
         "1",
@@ -257,7 +261,7 @@ def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, i
         (
             ["linear"],
             {"config": more},
-            "linear-seed0 was run with other settings: training.epochs: 1 there, 3",
+            "linear-lr0.01-seed0 was run with other settings: training.epochs: 1 there, 3",
         ),
         (["affix"], {"config": more}, "training.epochs: 1 there, 3 here"),  # they would share a table
         (["linear"], {"frames": 2}, "classifier.frames: 4 there, 2 here"),
@@ -301,13 +305,13 @@ def test_nothing_but_an_unfinished_run_is_removed(weights, class_folder, tmp_pat
     assert [x.name for x in tmp_path.iterdir()] == ["precious.txt"]
     (tmp_path / "precious.txt").unlink()
     run()
-    (tmp_path / "linear-seed0" / "result.json").unlink()
-    (tmp_path / "linear-seed0" / "config.yaml").write_text("method: vpt\nseed: 0\n")
-    with pytest.raises(ValueError, match="is not an unfinished run of linear, seed 0; move it away"):
+    (tmp_path / "linear-lr0.01-seed0" / "result.json").unlink()
+    (tmp_path / "linear-lr0.01-seed0" / "config.yaml").write_text("method: linear\nlr: 0.1\nseed: 0\n")
+    with pytest.raises(ValueError, match="is not an unfinished run of linear, lr 0.01, seed 0; move it away"):
         run()
-    assert (tmp_path / "linear-seed0" / "adapter").exists()
-    (tmp_path / "linear-seed0" / "result.json").write_text("{")
-    with pytest.raises(ValueError, match=r"result.json: not readable; remove .*linear-seed0"):
+    assert (tmp_path / "linear-lr0.01-seed0" / "adapter").exists()
+    (tmp_path / "linear-lr0.01-seed0" / "result.json").write_text("{")
+    with pytest.raises(ValueError, match=r"result.json: not readable; remove .*linear-lr0.01-seed0"):
         run()
 
 
@@ -322,7 +326,7 @@ def test_two_comparisons_do_not_share_a_folder(weights, class_folder, tmp_path, 
             return super().wait()
 
     monkeypatch.setattr(videossp.child, "Popen", Meanwhile)
-    assert not run().failed and len(contents(tmp_path / "linear-seed0")) > 5
+    assert not run().failed and len(contents(tmp_path / "linear-lr0.01-seed0")) > 5
     assert not run().failed  # and it is free again
 
 
@@ -359,12 +363,12 @@ def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_pat
 
 
 def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
-    shared = {"method": "x", "error": None, "videos": 20, "parameters": 50, "all_parameters": 200}
-    shared |= {"method_parameters": 40, "adapter_mb": 1.5}
+    shared = {"method": "x", "lr": 0.01, "error": None, "videos": 20, "parameters": 50, "all_parameters": 200}
+    shared |= {"method_parameters": 40, "adapter_mb": 1.5, "val_top1": 0.5, "val_loss": 1.0}
     runs = [
         {**shared, "seed": 0, "top1": 0.5, "seconds_per_clip": 1.0, "memory_gb": 3.0},
         {**shared, "seed": 1, "top1": 0.7, "seconds_per_clip": 2.0, "memory_gb": 2.0},
-        {"method": "x", "seed": 2, "error": "RuntimeError: no"},
+        {"method": "x", "lr": 0.01, "seed": 2, "error": "RuntimeError: no"},
     ]
     result = Comparison(("x",), (0, 1, 2), {"evaluated_on": "test"}, runs)
     half = 12.706 * 0.1  # of 0.5 and 0.7: standard deviation 0.1414, over the root of 2
@@ -374,6 +378,7 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
             "method": "x",
             "seeds": 2,
             "failed": 1,
+            "lr": 0.01,
             "parameters": 50,
             "parameters_m": 5e-5,
             "parameters_percent": 25.0,
@@ -391,7 +396,7 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
         }
     ]
     said = " ".join(result.table()[1].split())
-    assert said == "x 2 of 3 0.0001 25.000 60.0 (-68.8 to 188.3) 1.500 3.00 1.500"
+    assert said == "x 0.01 2 of 3 0.0001 25.000 60.0 (-68.8 to 188.3) 1.500 3.00 1.500"
 
 
 def test_a_difference_is_paired_by_seed_and_video():
@@ -409,14 +414,93 @@ def test_a_difference_is_paired_by_seed_and_video():
     assert difference([{"seed": 0}], theirs) is None
 
 
+def one_of(method, lr, seed, val_top1, val_loss, hits="1100"):
+    """A run as far as a row needs it."""
+    figures = dict.fromkeys(("parameters", "all_parameters", "method_parameters"), 1)
+    figures |= dict.fromkeys(("seconds_per_clip", "memory_gb", "adapter_mb"), 1.0)
+    top1 = hits.count("1") / len(hits)
+    run = {"method": method, "lr": lr, "seed": seed, "error": None, "videos": len(hits), "hits": hits}
+    return run | figures | {"top1": top1, "val_top1": val_top1, "val_loss": val_loss}
+
+
+def test_the_rate_is_chosen_by_validation_alone_and_with_the_first_seed():
+    runs = [
+        one_of("x", 0.001, 0, 0.7, 0.5, hits="1111"),  # best on test, which must not matter
+        one_of("x", 0.003, 0, 0.8, 0.9),
+        one_of("x", 0.01, 0, 0.8, 0.4, hits="0001"),  # as accurate, smaller loss
+        one_of("x", 0.03, 0, 0.8, 0.4, hits="1111"),  # the same: the smaller rate
+        one_of("x", 0.001, 1, 1.0, 0.0, hits="1111"),  # of another seed
+        one_of("x", 0.01, 1, 0.1, 2.0, hits="0011"),
+        one_of("y", 0.001, 0, 0.2, 0.5, hits="1111"),
+        {"method": "y", "lr": 0.003, "seed": 0, "error": "FloatingPointError: no"},
+    ]
+    result = Comparison(("x", "y"), (0, 1), {"evaluated_on": "test"}, runs)
+    x, y = result.rows
+    assert (x["lr"], x["seeds"], x["top1"]) == (0.01, 2, pytest.approx(3 / 8))
+    assert (y["lr"], y["seeds"], y["failed"], y["top1"]) == (0.001, 1, 0, 1.0)
+    assert y["difference"] == 0.75  # to seed 0 of x at 0.01
+    said = result.table()
+    assert [line.split()[1] for line in said[1:3]] == ["0.01", "0.001"]
+    assert "FAILED y, lr 0.003, seed 0: FloatingPointError: no" in said
+    assert said[-1] == (
+        "lr: best of 0.001, 0.003, 0.01, 0.03 on the split that chose the epoch, with seed 0; "
+        "at an end of these: y, so try further ones"
+    )
+    assert "one for all" in Comparison(("y",), (0,), {"evaluated_on": "test"}, runs[6:7]).table()[-1]
+    none_good = Comparison(("y",), (0,), {"evaluated_on": "test"}, runs[7:])
+    assert none_good.rows[0]["lr"] == 0.003 and none_good.rows[0]["failed"] == 1
+
+
+def test_of_several_rates_the_first_seed_runs_all_and_the_others_the_chosen_one(
+    weights, class_folder, tmp_path, in_process, capsys
+):
+    flags = [
+        "--methods",
+        "linear,vpt",
+        "--epochs",
+        "1",
+        "--backbone",
+        weights,
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(["compare", str(class_folder), *flags, "--seeds", "0,1", "--lr", "0.01,0.0001"]) == 0
+    saved = json.loads((tmp_path / "out" / "results.json").read_text())
+    first = [(x["lr"], x["method"]) for x in saved["runs"] if x["seed"] == 0]
+    assert first == [(0.01, "linear"), (0.01, "vpt"), (0.0001, "linear"), (0.0001, "vpt")]
+    best = {}
+    for run in sorted(saved["runs"], key=lambda x: (x["val_top1"], -x["val_loss"])):
+        if run["seed"] == 0:
+            best[run["method"]] = run["lr"]
+    assert [(x["method"], x["lr"]) for x in saved["runs"] if x["seed"] == 1] == list(best.items()) or [
+        (x["method"], x["lr"]) for x in saved["runs"] if x["seed"] == 1
+    ] == list(reversed(best.items()))
+    assert {x["method"]: x["lr"] for x in saved["rows"]} == best
+    for run in saved["runs"]:
+        folder = tmp_path / "out" / f"{run['method']}-lr{run['lr']}-seed{run['seed']}"
+        assert yaml.safe_load((folder / "config.yaml").read_text())["lr"] == run["lr"]
+    assert "run 6/6, vpt" in capsys.readouterr().err
+    before = contents(tmp_path / "out")
+    # One more rate: only that is run, and what it changes.
+    assert main(["compare", str(class_folder), *flags, "--seeds", "0", "--lr", "0.01,0.0001,0.001"]) == 0
+    after = contents(tmp_path / "out")
+    runs = {x for x in before if x.name == "result.json"}
+    new = {x.parent.name for x in after.keys() - before.keys()}
+    assert all(after[x] == before[x] for x in runs)
+    assert {x for x in new if "seed" in x} == {"linear-lr0.001-seed0", "vpt-lr0.001-seed0"}
+
+
 def test_seeds_that_agree_do_not_make_an_interval_of_nothing():
     shared = {
         "method": "x",
+        "lr": 0.01,
         "error": None,
         "videos": 20,
         "parameters": 50,
         "all_parameters": 200,
         "top1": 0.8,
+        "val_top1": 0.5,
+        "val_loss": 1.0,
     }
     shared |= {"method_parameters": 40, "adapter_mb": 1.5, "seconds_per_clip": 1.0, "memory_gb": 3.0}
     result = Comparison(("x",), (0, 1), {"evaluated_on": "test"}, [{**shared, "seed": x} for x in (0, 1)])

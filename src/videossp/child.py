@@ -59,13 +59,14 @@ def run_child(job: Mapping[str, Any]) -> dict[str, Any]:
         reason = f"its process was killed by {name}" + ", for want of memory?" * (name == "SIGKILL")
     else:
         reason = f"its process ended with exit code {code}"
-    return {**{name: job[name] for name in ("method", "seed", "options")}, "error": reason}
+    return {**{name: job[name] for name in ("method", "lr", "seed", "options")}, "error": reason}
 
 
 def run_alone(
     settings: Mapping[str, Any],
     method: str,
     options: Mapping[str, Any],
+    lr: float,
     seed: int,
     folder: str,
     progress: bool,
@@ -77,7 +78,7 @@ def run_alone(
         classifier = Classifier.create(
             **settings["classifier"], classes=samples.classes, method=method, seed=seed, **options
         )
-        config = TrainConfig(**settings["training"], seed=seed)
+        config = TrainConfig(**settings["training"], lr=lr, seed=seed)
         run = train(classifier, samples, config, out=folder, progress=progress)
         memory = peak_memory()
         result = run.validation
@@ -94,6 +95,7 @@ def run_alone(
         times = [row["seconds_per_clip"] for row in run.history[1:] or run.history]
         figures = {
             "method": method,
+            "lr": lr,
             "seed": seed,
             "options": options,
             "error": None,

@@ -25,6 +25,8 @@ from videossp.run import arguments_of, differences
 
 LOCK = ".lock"
 
+Key = tuple[str, float, int]  # a run: method, learning rate, seed
+
 
 def compare(
     data: str | Path | Samples,
@@ -34,6 +36,7 @@ def compare(
     *,
     out: str | Path,
     backbone: str,
+    lrs: Sequence[float] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: bool = False,
     **form: Any,
@@ -41,6 +44,8 @@ def compare(
     """Train every method with every seed, one after the other, each in a process of its own.
 
     So the peak memory is that of one run, and a run that fails, even if it is killed, takes no other along.
+    Of several learning rates each method is run at all of them with the first seed, and with the others at
+    the one that is best on validation (`Comparison.lr_of`).
 
     Args:
         data: a data set that `read_data` gave, or its folder or annotation file. Accuracy is that on its
@@ -48,7 +53,8 @@ def compare(
         methods: names of `methods.METHODS`, or several of them joined by +.
         seeds: of the classifier and of the training.
         config: how to train; its seed does not matter.
-        out: folder for METHOD-seedN, a run folder each, results.json, results.csv and accuracy.png, all
+        lrs: learning rates to choose from; none: that of config, for all methods.
+        out: folder for METHOD-lrX-seedN, a run folder each, results.json, results.csv and accuracy.png, all
             written anew after every run. What is finished in it is not run again.
         backbone: see `Classifier.create`.
         options: by method, what `Classifier.create` takes for it.
@@ -56,16 +62,16 @@ def compare(
         **form: further arguments of `Classifier.create`: weights, frames, size, ...
 
     Raises:
-        ValueError: methods, seeds or options that cannot be, or runs with other settings in `out`.
+        ValueError: methods, seeds, rates or options that cannot be, or runs with other settings in `out`.
         DataError: the data cannot be used.
         WeightsError: the weights of the backbone cannot be.
     """
     config = config or TrainConfig()
+    lrs = list(lrs) or [config.lr]
     samples = data if isinstance(data, Samples) else read_data(data)
-    jobs, notes = plan(samples, methods, seeds, config, backbone, options or {}, form)
+    jobs, notes = plan(samples, methods, seeds, lrs, config, backbone, options or {}, form)
     settings = jobs[methods[0]]["settings"]
-    # By seed first, so that a comparison that is stopped has something to say of every method.
-    order = [(method, seed) for seed, method in itertools.product(seeds, methods)]
+    keys = [(method, lr, seed) for seed, lr, method in itertools.product(seeds, lrs, methods)]
 
     def say(line: str) -> None:
         if progress:
@@ -75,23 +81,31 @@ def compare(
         say(note)
     folder = Path(out)
     with claim(folder):
-        done = finished(folder, jobs, seeds)
-        places = {key: folder / f"{key[0]}-seed{key[1]}" for key in order if key not in done}
-        for (method, seed), place in places.items():
-            clear(place, method, seed)
+        done = finished(folder, jobs, keys)
+        places = {key: folder / "{}-lr{}-seed{}".format(*key) for key in keys if key not in done}
+        for key, place in places.items():
+            clear(place, *key)
 
         def so_far() -> Comparison:
-            return Comparison(tuple(methods), tuple(seeds), settings, [done[x] for x in order if x in done])
+            return Comparison(tuple(methods), tuple(seeds), settings, [done[x] for x in keys if x in done])
+
+        def order() -> Iterator[Key]:
+            # By rate and seed first: a comparison that is stopped has something to say of every method.
+            yield from ((method, lr, seeds[0]) for lr, method in itertools.product(lrs, methods))
+            for seed, method in itertools.product(seeds[1:], methods):
+                yield method, so_far().lr_of(method) or lrs[0], seed
 
         write(folder, so_far())
-        for number, (method, seed) in enumerate(order, 1):
-            title = f"run {number}/{len(order)}, {method}, seed {seed}"
-            if (method, seed) not in places:
+        count = len(methods) * (len(lrs) + len(seeds) - 1)
+        for number, key in enumerate(order(), 1):
+            method, lr, seed = key
+            title = f"run {number}/{count}, {method}, lr {lr:g}, seed {seed}"
+            if key in done:
                 say(f"{title}: finished before")
                 continue
             say(title)
-            job = {**jobs[method], "seed": seed, "folder": str(places[method, seed]), "progress": progress}
-            run = done[method, seed] = run_child(job)
+            own = {"lr": lr, "seed": seed, "folder": str(places[key]), "progress": progress}
+            run = done[key] = run_child(jobs[method] | own)
             write(folder, so_far())
             say(f"{title}: " + (f"top-1 {100 * run['top1']:.1f} %" if run["error"] is None else run["error"]))
     return so_far()
@@ -101,6 +115,7 @@ def plan(
     samples: Samples,
     methods: Sequence[str],
     seeds: Sequence[int],
+    lrs: Sequence[float],
     config: TrainConfig,
     backbone: str,
     options: Mapping[str, Mapping[str, Any]],
@@ -110,13 +125,13 @@ def plan(
 
     Every classifier is made once, so that what cannot be is said before anything runs.
     """
-    for name, values in (("methods", methods), ("seeds", seeds)):
+    for name, values in (("methods", methods), ("seeds", seeds), ("learning rates", lrs)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name}: at least one is needed, and each once, got {list(values)}")
     if odd := [name for name in options if name not in methods]:
         raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
-    for seed in seeds:
-        notes = list(make_plan(samples, samples.classes, replace(config, seed=seed)).warnings)
+    for seed, lr in itertools.product(seeds, lrs):
+        notes = list(make_plan(samples, samples.classes, replace(config, seed=seed, lr=lr)).warnings)
     jobs = {}
     for method in methods:
         given = options.get(method, {})
@@ -127,7 +142,7 @@ def plan(
             "evaluated_on": "test" if samples.splits.get("test") else "val",
             "classifier": arguments_of(classifier),
             "backbone_sha256": None if classifier.source.random else classifier.sha256,
-            "training": {name: value for name, value in asdict(config).items() if name != "seed"},
+            "training": {name: value for name, value in asdict(config).items() if name not in ("lr", "seed")},
         }
         job = {"settings": settings, "method": method, "options": resolved(method, given)}
         jobs[method] = json.loads(json.dumps(job))  # tuples become lists, as when they are read again
@@ -171,9 +186,9 @@ def is_comparison(folder: Path) -> bool:
 
 
 def finished(
-    folder: Path, jobs: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
-) -> dict[tuple[str, int], dict[str, Any]]:
-    """The runs of this comparison that are finished, by method and seed.
+    folder: Path, jobs: Mapping[str, Mapping[str, Any]], keys: Sequence[Key]
+) -> dict[Key, dict[str, Any]]:
+    """Those of some runs that are finished.
 
     Raises:
         ValueError: a finished run in the folder, of whatever method, had other settings.
@@ -183,6 +198,7 @@ def finished(
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
             method, settings, options = run["method"], run.pop("settings"), run["options"]
+            key = method, run["lr"], run["seed"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not readable; remove {path.parent} to run it again") from error
         job = jobs.get(method, {"settings": next(iter(jobs.values()))["settings"], "options": options})
@@ -191,18 +207,21 @@ def finished(
             raise ValueError(
                 f"{path.parent} was run with other settings: {'; '.join(odd)}; choose another --out"
             )
-        if method in jobs and run["seed"] in seeds:
-            done[method, run["seed"]] = run
+        if key in keys:
+            done[key] = run
     return done
 
 
-def clear(folder: Path, method: str, seed: int) -> None:
-    """Remove what an unfinished run of this method and seed left; anything else in its place is an error."""
+def clear(folder: Path, method: str, lr: float, seed: int) -> None:
+    """Remove what an unfinished run left; anything else in its place is an error."""
     if not folder.exists():
         return
     path = folder / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    own = isinstance(config, dict) and (config.get("method"), config.get("seed")) == (method, seed)
+    wanted = {"method": method, "lr": lr, "seed": seed}
+    own = isinstance(config, dict) and wanted.items() <= config.items()
     if not own and (not folder.is_dir() or {x.name for x in folder.iterdir()} - {ERROR}):
-        raise ValueError(f"{folder}: is not an unfinished run of {method}, seed {seed}; move it away")
+        raise ValueError(
+            f"{folder}: is not an unfinished run of {method}, lr {lr:g}, seed {seed}; move it away"
+        )
     shutil.rmtree(folder)

@@ -15,7 +15,7 @@ from videossp.pictures import draw_comparison
 
 RESULTS = "results.json"
 FIGURES = (
-    *("parameters", "parameters_m", "parameters_percent", "method_parameters"),
+    *("lr", "parameters", "parameters_m", "parameters_percent", "method_parameters"),
     *("top1", "top1_low", "top1_high", "interval", "difference", "difference_low", "difference_high"),
     *("seconds_per_clip", "memory_gb", "adapter_mb"),
 )
@@ -37,8 +37,8 @@ class Comparison:
         methods: in the order of the table.
         seeds: of every method.
         settings: what all runs share.
-        runs: of each run that ended, by seed and method: method, seed, options and figures. `error` is None,
-            or the reason why it failed; then there are no figures.
+        runs: of each run that ended: method, lr, seed, options and figures. `error` is None, or the reason
+            why it failed; then there are no figures.
     """
 
     methods: tuple[str, ...]
@@ -51,9 +51,22 @@ class Comparison:
         """The runs that failed."""
         return [run for run in self.runs if run["error"] is not None]
 
+    def merits(self, method: str) -> dict[float, tuple[float, float]]:
+        """By learning rate, the accuracy and minus the loss of the first seed on validation; -inf: failed."""
+        own = (run for run in self.runs if run["method"] == method and run["seed"] == self.seeds[0])
+        return {
+            run["lr"]: (run["val_top1"], -run["val_loss"]) if run["error"] is None else (-math.inf, 0.0)
+            for run in sorted(own, key=lambda run: run["lr"])
+        }
+
+    def lr_of(self, method: str) -> float | None:
+        """The best learning rate, by accuracy, then loss, of equals the smallest; None: none was run."""
+        merits = self.merits(method)
+        return max(merits, key=merits.__getitem__, default=None)
+
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row of figures per method, of its runs that did not fail; None where there are none.
+        """One row of figures per method, of its runs at `lr_of` that did not fail; None where there are none.
 
         `parameters` counts what trains, with the head and the final norm; `method_parameters` is without
         these two. `top1` is the mean share over seeds, `top1_low` to `top1_high` its 95 % interval, made
@@ -64,13 +77,14 @@ class Comparison:
         return [self._row(method) for method in self.methods]
 
     def _row(self, method: str) -> dict[str, Any]:
-        ended = [run for run in self.runs if run["method"] == method]
+        ended = self._at_best(method)
         good = [run for run in ended if run["error"] is None]
         row = {
             "method": method,
             "seeds": len(good),
             "failed": len(ended) - len(good),
             **dict.fromkeys(FIGURES),
+            "lr": self.lr_of(method),
         }
         if not good:
             return row
@@ -81,7 +95,7 @@ class Comparison:
             half = student(tops)[1] - top
             low, high = top - math.hypot(top - low, half), top + math.hypot(high - top, half)
             made += f" + Student t, {len(tops)} seeds"
-        first = [run for run in self.runs if run["method"] == self.methods[0] and run["error"] is None]
+        first = [run for run in self._at_best(self.methods[0]) if run["error"] is None]
         if method != self.methods[0] and (found := difference(good, first)):
             row |= dict(zip(("difference", "difference_low", "difference_high"), found, strict=True))
         return row | {
@@ -98,6 +112,10 @@ class Comparison:
             "adapter_mb": max(run["adapter_mb"] for run in good),
         }
 
+    def _at_best(self, method: str) -> list[dict[str, Any]]:
+        lr = self.lr_of(method)
+        return [run for run in self.runs if (run["method"], run["lr"]) == (method, lr)]
+
     def summary(self) -> dict[str, Any]:
         """The content of results.json."""
         return {**asdict(self), "rows": self.rows}
@@ -105,7 +123,7 @@ class Comparison:
     def table(self) -> list[str]:
         """The rows as lines of text, then what failed and how the figures were made."""
         against = f"- {self.methods[0]} (points)"
-        header = ("method", "seeds", "trained (M)", "of all (%)", "top-1 (%)", against)
+        header = ("method", "lr", "seeds", "trained (M)", "of all (%)", "top-1 (%)", against)
         costs = ("s/clip", "GB", "adapter (MB)")
         cells = [header + costs, *(self._cells(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -113,7 +131,10 @@ class Comparison:
             "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
             for row in cells
         ]
-        lines += [f"FAILED {run['method']}, seed {run['seed']}: {run['error']}" for run in self.failed]
+        lines += [
+            f"FAILED {run['method']}, lr {run['lr']:g}, seed {run['seed']}: {run['error']}"
+            for run in self.failed
+        ]
         split, made = self.settings["evaluated_on"], sorted({x["interval"] for x in self.rows} - {None})
         chosen = "" if split == "test" else ", which also chose the epoch: there is no test split"
         lines += [
@@ -121,13 +142,26 @@ class Comparison:
             f"top-1 on the split {split}{chosen}; 95 % interval: {'; '.join(made) or 'none'}",
             "difference to the first method: paired by seed and video, with its 95 % interval",
             "trained: with head and final norm; s/clip: training, after the first epoch; GB: peak of a run",
+            *self._about_rates(),
         ]
         return lines
 
+    def _about_rates(self) -> list[str]:
+        tried = sorted({lr for method in self.methods for lr in self.merits(method)})
+        if len(tried) < 2:
+            return [
+                "lr: one for all; with several, --lr 0.001,0.003,0.01, validation chooses that of each method"
+            ]
+        ends = [x for x in self.methods if self.lr_of(x) in (tried[0], tried[-1])]
+        further = f"; at an end of these: {', '.join(ends)}, so try further ones" if ends else ""
+        rates = ", ".join(f"{x:g}" for x in tried)
+        return [f"lr: best of {rates} on the split that chose the epoch, with seed {self.seeds[0]}{further}"]
+
     def _cells(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         seeds = str(row["seeds"]) + f" of {row['seeds'] + row['failed']}" * (row["failed"] > 0)
+        lr = "-" if row["lr"] is None else f"{row['lr']:g}"
         if not row["seeds"]:
-            return (row["method"], seeds, *["-"] * 7)
+            return (row["method"], lr, seeds, *["-"] * 7)
         top, low, high = (100 * row[name] for name in ("top1", "top1_low", "top1_high"))
         against = ""
         if row["difference"] is not None:
@@ -135,6 +169,7 @@ class Comparison:
             against = f"{gap:+.1f} ± {high - gap:.1f}"
         return (
             row["method"],
+            lr,
             seeds,
             f"{row['parameters_m']:.4f}",
             f"{row['parameters_percent']:.3f}",

@@ -102,14 +102,27 @@ def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     parser.add_argument(
         "--seeds", type=list[int] | int | str, default="0,1,2", help="whole numbers, separated by commas"
     )
-    parser.add_class_arguments(TrainConfig, skip={"seed"})
+    parser.add_argument(
+        "--lr",
+        type=list[float] | float | str,
+        default=TrainConfig.lr,
+        help="peak learning rate of AdamW; of several, separated by commas, each method takes the one that "
+        "is best on validation with the first seed",
+    )
+    parser.add_class_arguments(TrainConfig, skip={"lr", "seed"})
 
     def run(args: "Namespace") -> int:
         methods, seeds = listed(args.methods), listed(args.seeds)
         if not all(seed.isdecimal() for seed in seeds):
             raise ValueError(f"--seeds must be whole numbers, at least 0, got {', '.join(seeds)}")
         options = options_of(parser, args, methods)
-        config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__.keys() - {"seed"}))
+        try:
+            lrs = [float(lr) for lr in listed(args.lr)]
+        except ValueError:
+            lrs = []
+        if not lrs:
+            raise ValueError(f"--lr must be numbers, separated by commas, got {args.lr!r}")
+        config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__.keys() - {"lr", "seed"}))
         samples = data_of(args)
         with out_folder(args.out, f"compare-{Path(samples.origin['data']).name}") as out:
             try:
@@ -120,6 +133,7 @@ def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                     config,
                     out=out,
                     backbone=args.backbone,
+                    lrs=lrs,
                     options=options,
                     progress=True,
                     **chosen(args, FORM),
