@@ -7,8 +7,6 @@ What stands between `<!-- NAME -->` and `<!-- end -->` in these pages is made he
 
 import hashlib
 import io
-import json
-import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from findings import by_row, course, holm, is_open, over_sets, probed, read, search
 from matplotlib.figure import Figure
 from table import (
     ABLATED,
@@ -29,15 +28,11 @@ from table import (
     ROWS,
     SEEDS,
     Cell,
-    Merit,
     best_rate,
     chosen_on,
     load,
-    rates,
-    tried_of,
 )
 
-from videossp.comparison import Comparison
 from videossp.files import replace_file
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -55,48 +50,15 @@ RIVALS = ("adapter", "st_adapter", "vpt", "vfpt", "svp", "additional_scan", "sto
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
-def read(name: str) -> list[dict[str, Any]]:
-    """The rows of a file of results; none if it is not there."""
-    file = RESULTS / name
-    if not file.exists():
-        return []
-    text = file.read_text(encoding="utf-8")
-    return [json.loads(x) for x in text.splitlines()] if name.endswith("l") else json.loads(text)
-
-
-def search(set_name: str, title: str) -> dict[float, Merit]:
-    """By rate, the merits that choose the rate of a row of a set."""
-    where, row = chosen_on(set_name, title)
-    return tried_of(where, row, load(where))
-
-
-def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> Comparison:
-    """The runs of a set at the rate that validation chose, as a comparison of rows."""
-    runs = load(set_name)
-    kept, found = [], []
-    for name in names:
-        if tried := search(set_name, name):
-            found.append(name)
-            own = [Cell(set_name, name, best_rate(tried), seed) for seed in seeds]
-            kept += [x | {"method": name} for x in runs for cell in own if cell.of(x)]
-    return Comparison(tuple(found), tuple(seeds), {}, kept)
-
-
-def by_row(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> dict[str, dict[str, Any]]:
-    """The figures of the rows of a set that have some."""
-    rows = chosen(set_name, names, seeds).rows if load(set_name) else []
-    return {x["method"]: x for x in rows if x["seeds"]}
-
-
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(x)} |" for x in lines)
 
 
-def star(set_name: str, *titles: str) -> str:
-    """A star while rates of one of some rows are still to be tried on a set."""
-    return "*" if any(rates(search(set_name, x)) for x in titles) else ""
+def star(*titles: str, sets: Iterable[str]) -> str:
+    """A star while rates of one of some rows are still to be tried on one of some sets."""
+    return "*" if any(is_open(x, *titles) for x in sets) else ""
 
 
 def accuracy(row: dict[str, Any] | None, mark: str = "") -> str:
@@ -112,20 +74,8 @@ def gap(row: dict[str, Any] | None, sign: int = 1, mark: str = "") -> str:
     """The paired difference to the first row, in points; with sign -1 that of the first row to it."""
     if not row or row["difference"] is None:
         return ""
-    half = row["difference_high"] - row["difference"]
+    half = (row["difference_high"] - row["difference_low"]) / 2
     return f"{100 * sign * row['difference']:+.1f} ± {100 * half:.1f}{mark}"
-
-
-def over_sets(rows: Iterable[dict[str, Any] | None], key: str) -> dict[str, Any] | None:
-    """The mean of a figure over all sets, as independent ones; None if one is not known yet."""
-    known = [x for x in rows if x and x[key] is not None]
-    if len(known) < len(FRAMES):
-        return None
-    mean = statistics.fmean(x[key] for x in known)
-    low, high = (
-        math.hypot(*(x[key + end] - x[key] for x in known)) / len(known) for end in ("_low", "_high")
-    )
-    return {key: mean, f"{key}_low": mean - low, f"{key}_high": mean + high, "seeds": 1}
 
 
 def main_table() -> str:
@@ -135,21 +85,27 @@ def main_table() -> str:
     for title in ROWS:
         line = [title]
         for name, rows in known.items():
-            line.append(accuracy(rows.get(title), star(name, title)))
-        lines.append([*line, accuracy(over_sets((rows.get(title) for rows in known.values()), "top1"))])
+            line.append(accuracy(rows.get(title), star(title, sets=[name])))
+        mean = over_sets((rows.get(title) for rows in known.values()), "top1")
+        lines.append([*line, accuracy(mean, star(title, sets=known))])
     return table(["", *known, "all sets"], lines)
 
 
 def differences(first: str) -> str:
-    """What each row has over one of them, by set, and on average over the sets."""
+    """What the rows whose rates have been tried have over one, by set and over the sets; bold: `holm`."""
     others = [x for x in ROWS if x != first]
     known = {name: by_row(name, [first, *others]) for name in FRAMES if load(name)}
+    columns: dict[str, dict[str, dict[str, Any] | None]] = {
+        name: {x: None if is_open(name, first, x) else rows.get(x) for x in others}
+        for name, rows in known.items()
+    }
+    columns["all sets"] = {x: over_sets([rows[x] for rows in columns.values()], "difference") for x in others}
+    sure = {name: holm(rows) for name, rows in columns.items()}
     lines = []
     for title in others:
-        own = {name: rows.get(title) for name, rows in known.items()}
-        gaps = [gap(x, mark=star(name, first, title)) for name, x in own.items()]
-        lines.append([title, *gaps, gap(over_sets(own.values(), "difference"))])
-    return table(["", *known, "all sets"], lines)
+        said = {name: gap(rows[title]) for name, rows in columns.items()}
+        lines.append([title, *(f"**{x}**" if title in sure[name] else x for name, x in said.items())])
+    return table(["", *columns], lines)
 
 
 def paper() -> str:
@@ -158,12 +114,11 @@ def paper() -> str:
     pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
     for name, (original, there) in PAPER.items():
         rows = by_row(name, [FIRST, *RIVALS]) if load(name) else {}
-        whole = all(x in rows for x in RIVALS)
+        whole = all(x in rows for x in RIVALS) and not is_open(name, FIRST, *RIVALS)
         best = max(RIVALS, key=lambda x: rows[x]["top1"]) if whole else ""
-        svp, other = rows.get("svp"), rows.get(best)
+        svp, other = None if is_open(name, FIRST, "svp") else rows.get("svp"), rows.get(best)
         pairs.append((svp, other))
-        ahead = gap(svp, -1, star(name, FIRST, "svp")), best, gap(other, -1, star(name, FIRST, *RIVALS))
-        lines.append([original, f"{there:+.2f}", name, *ahead])
+        lines.append([original, f"{there:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
     means = [gap(over_sets(x, "difference"), -1) for x in zip(*pairs, strict=True)]
     there = statistics.fmean(x for _, x in PAPER.values())
     lines.append(["all sets", f"{there:+.2f}", "", means[0], "", means[1]])
@@ -198,7 +153,9 @@ def ablations() -> str:
         pair = list(dict.fromkeys((base, title)))
         own = {name: by_row(name, pair, SEEDS[:1]).get(title) for name in ABLATED}
         weights = {f"{x['method_parameters']:,}" for x in own.values() if x}
-        cells = [cell for name, x in own.items() for cell in (accuracy(x, star(name, base)), gap(x))]
+        marks = {name: star(base, sets=[name]) for name in ABLATED}
+        pairs = ((accuracy(x, marks[name]), gap(x, mark=marks[name])) for name, x in own.items())
+        cells = [cell for pair in pairs for cell in pair]
         lines.append([title, base if title in changed else "", *cells, "".join(weights)])
     header = [cell for name in ABLATED for cell in (name, "difference")]
     return table(["", "change of", *header, "weights of the method"], lines)
@@ -213,32 +170,30 @@ def pretrained() -> str:
     lines = []
     for weights in dict.fromkeys(x for x, _ in titles):
         own = [(name, titles[weights, method]) for name, method in columns]
-        found = (accuracy(by_row(name, [x], SEEDS[:1]).get(x), star(name, x)) for name, x in own)
+        found = (accuracy(by_row(name, [x], SEEDS[:1]).get(x), star(x, sets=[name])) for name, x in own)
         lines.append([weights, *found])
     return table(["weights", *map(", ".join, columns)], lines)
 
 
 def by_rate() -> str:
-    """Validation accuracy of the first seed by learning rate, a table a set; bold: the rate it chose."""
+    """Accuracy of the first seed by learning rate, a table a set; bold: the rate that validation chose."""
     tables = []
     for name in [x for x in FRAMES if load(x) and x not in CHOSEN_ON]:
         lines = []
         for title in ROWS:
-            found = {lr: merit[0] for lr, merit in search(name, title).items() if merit}
-            said = {lr: "failed" if val == -math.inf else f"{100 * val:.1f}" for lr, val in found.items()}
+            found = search(name, title)
+            said = {}
+            for run in load(name):
+                for lr in found:
+                    if Cell(name, title, lr, SEEDS[0]).of(run):
+                        tops = (f"{100 * run[x]:.1f}" for x in ("val_top1", "top1") if not run["error"])
+                        said[lr] = " / ".join(tops) or "failed"
             if found:
                 best = best_rate(search(name, title))
                 said[best] = f"**{said[best]}**"
             lines.append([title, *(said.get(lr, "") for lr in GRID)])
         tables.append(table([name, *(f"{x:g}" for x in GRID)], lines))
     return "\n\n".join(tables) or table([""], [])
-
-
-def probed(set_name: str, backbone: str, view: str, features: str) -> list[dict[str, Any]]:
-    """Probes of a set; of random weights there are several."""
-    wanted = {"set": set_name, "view": view, "features": features}
-    rows = (x for x in read("probes.json") if wanted.items() <= x.items())
-    return [x for x in rows if x["backbone"].split(",")[0] == backbone]
 
 
 def percent(rows: Sequence[dict[str, Any]], key: str) -> str:
@@ -270,13 +225,6 @@ def views() -> str:
     shipped = [[percent(probed(x, BACKBONE, view, "cls"), "top1") for view in names] for x in FRAMES]
     lines = [[x, *own, other] for x, own, other in zip(FRAMES, shipped, random, strict=True) if any(own)]
     return table(["", *names, "clip, random weights"], lines)
-
-
-def course() -> list[dict[str, Any]]:
-    """The records of the pretraining: of the trunk until the last stretch branches off, then its own."""
-    last = read("finish.jsonl")
-    trunk = (x for x in read("pretrain.jsonl") if not last or x["step"] < last[0]["step"])
-    return [*trunk, *last]
 
 
 HELD_OUT = ("labels", "of robots", "of people", "task", "direction, given the task", "way")
@@ -356,7 +304,7 @@ def draw_pretraining() -> Figure:
 
 
 def draw_table() -> Figure:
-    """Test accuracy and its interval by row and set; a line where the first row is."""
+    """Test accuracy and its interval by row and set; hollow: `is_open`; a line where the first row is."""
     known = {name: rows for name in FRAMES if (rows := by_row(name, list(ROWS)))}
     figure = Figure((2.2 + 2.2 * len(known), 0.6 + 0.24 * len(ROWS)), dpi=100, layout="constrained")
     for axes, (name, rows) in zip(
@@ -367,7 +315,8 @@ def draw_table() -> Figure:
             top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
             colour = "C1" if title == FIRST else "C0"
             axes.plot([low, high], 2 * [places[title]], color=colour, linewidth=1.5)
-            axes.plot(top, places[title], "o", color=colour, markersize=4)
+            inside = "white" if is_open(name, title) else colour
+            axes.plot(top, places[title], "o", color=colour, markersize=4, markerfacecolor=inside)
         if FIRST in rows:
             axes.axvline(100 * rows[FIRST]["top1"], color="C1", linewidth=0.6, zorder=0)
         axes.set(title=name, xlabel="test accuracy (%)", yticks=list(places.values()))

@@ -3,7 +3,7 @@
     python benchmarks/scan.py [--rounds 7]
 
 The shape is that of VideoMamba-M on 8 frames of 224 px with SSP's prompts: (1, 1593, 1152, 16). mambapy's
-parallel scan (extra `bench`) is the fastest plain-torch scan of the peers. Then longer and longer clips.
+parallel scan (extra `bench`) is the one in plain torch that others install. Then longer and longer clips.
 """
 
 import argparse

@@ -94,7 +94,7 @@ ROWS: dict[str, Row] = {
     "st_adapter": Row("st_adapter", ST_ADAPTER),
     "lora": Row("lora", LORA),
     "vpt": Row("vpt", {"length": 27}),
-    "vfpt": Row("vfpt", {"length": 27}),
+    "vfpt": Row("vfpt", {"length": 27, "share": 0.52}),  # 14 of them are transformed
     "svp": Row("svp", SVP),
     "additional_scan": Row("additional_scan", {"states": 3}),
     "affix": Row("affix"),
@@ -118,6 +118,8 @@ ABLATIONS: dict[str, Row] = {
     "twice the epochs": Row("ssp", SSP, times=2),
     "cls and mean": Row("ssp+mean", {"ssp": SSP}),
     "with LoRA": Row("ssp+lora", {"ssp": SSP, "lora": LORA}),
+    "svp for twice the epochs": Row("svp", SVP, times=2),
+    "st_adapter for twice the epochs": Row("st_adapter", ST_ADAPTER, times=2),
     "svp with the spreading of ssp": Row("svp+ssp", {"svp": SVP, "ssp": SSP | {"gathering": False}}),
     "st_adapter in 1 x 1 x 1": Row("st_adapter", ST_ADAPTER | {"kernel": (1, 1, 1)}),
     "pretrained for 6 minutes": Row("ssp", SSP, backbone="short"),

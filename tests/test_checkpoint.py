@@ -110,6 +110,23 @@ def test_the_difference_is_listed():
     assert "unknown: surplus" in text and "shape: layers.0.mixer.D is (3,), not (64,)" in text
 
 
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("norm_f.weight", lambda x: x[:1]),  # would be broadcast
+        ("head.weight", lambda x: torch.cat([x, x])),  # more rows than the bias
+        ("head.weight", lambda x: x[:, :-1]),
+        ("pos_embed", lambda x: x.flatten()),
+        ("layers.0.mixer.A_log", lambda x: x[:10]),
+    ],
+)
+def test_a_tensor_of_another_form_is_refused_wherever_it_belongs(key, change):
+    state = published()
+    state[key] = change(state[key])
+    with pytest.raises(WeightsError):
+        sort_published(state)
+
+
 def test_named_backbones_refuse_weights_of_other_sizes(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(published(), path)

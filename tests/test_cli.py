@@ -179,6 +179,8 @@ ERRORS = {
     "a method twice": (["compare", "DATA", *NANO, "--methods", "ssp,ssp"], 2, "and each once"),
     "no seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds="], 2, "seeds: at least one"),
     "wrong seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,-2"], 2, "whole numbers"),
+    "no such split": (["eval", "RUN", "DATA", "--split", "val"], 3, "no split val; it has"),
+    "no classes to print": (["predict", "RUN", "DATA", "--top", "0"], 2, "--top must be at least 1"),
     "no rates": (["compare", "DATA", *NANO, "--methods", "ssp", "--lr="], 2, "--lr must be numbers"),
     "wrong rates": (
         ["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "1e-3,x"],

@@ -287,6 +287,32 @@ def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, i
     run(["vpt"], options={"vpt": {"length": 80}})  # a default that is given is no other setting
 
 
+def test_another_annotation_of_as_many_videos_is_refused(weights, class_folder, tmp_path, in_process):
+    videos = sorted(class_folder.rglob("*.mp4"))
+    for round_, turned in enumerate((0, 1)):
+        lines = [
+            f"{x},{('bright', 'dark')[i // 2 % 2 ^ turned]},{('train', 'test')[i % 2]}"
+            for i, x in enumerate(videos)
+        ]
+        (tmp_path / "a.csv").write_text("\n".join(["path,label,split", *lines]))
+        if not round_:
+            compare(tmp_path / "a.csv", ["linear"], [0], QUICK, out=tmp_path / "out", backbone=weights)
+    with pytest.raises(ValueError, match="annotation.t"):
+        compare(tmp_path / "a.csv", ["linear"], [0], QUICK, out=tmp_path / "out", backbone=weights)
+
+
+def test_all_seeds_are_validated_on_the_same_videos(weights, class_folder, tmp_path, in_process):
+    compare(class_folder, ["linear"], [0, 1], QUICK, out=tmp_path, backbone=weights)
+    splits = {(tmp_path / f"linear-lr0.01-seed{x}" / "split.csv").read_text() for x in (0, 1)}
+    assert len(splits) == 1 and "val" in splits.pop()
+
+
+def test_the_table_says_that_the_test_split_chose_the_epoch(weights, class_folder, tmp_path, in_process):
+    config = TrainConfig(epochs=1, choose_on="test")
+    result = compare(class_folder, ["linear"], [0], config, out=tmp_path, backbone=weights)
+    assert "note: the epoch is chosen on the TEST split: its accuracy there is too good" in result.table()
+
+
 def test_differences_are_found_at_any_depth():
     assert differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
     assert differences({"a": {"b": 1}}, {"a": {"b": 2, "d": 3}}) == [
@@ -337,7 +363,7 @@ def test_without_a_test_split_the_validation_split_counts_and_the_table_says_so(
     result = compare(data, ["linear"], [0, 1], QUICK, out=tmp_path, backbone=weights)
     assert result.settings["evaluated_on"] == "val" and result.settings["videos"] == {"train": 16}
     assert all(run["top1"] == run["val_top1"] and run["videos"] == 4 for run in result.runs)
-    assert any("split val, which also chose the epoch" in line for line in result.table())
+    assert any("split val, which also chose epoch and lr" in line for line in result.table())
 
 
 def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_path, in_process):
@@ -405,13 +431,25 @@ def test_a_difference_is_paired_by_seed_and_video():
 
     ours, theirs = [run(0, "1110"), run(1, "1100"), run(7, "0000")], [run(1, "0100"), run(0, "1001")]
     mean, low, high = difference(ours, theirs)
-    # By video 0.5, 0.5, 0.5, -0.5: standard deviation 0.5. By seed 0.25 and 0.25: no spread.
-    assert (mean, high - mean, mean - low) == pytest.approx((0.25, 1.96 * 0.25, 1.96 * 0.25))
+    # By video 0.5, 0.5, 0.5, -0.5, and of the two added 1, 0, 0, -1, half of each: of 6 the mean is 1/6, that
+    # of the squares 2/6. By seed 0.25 and 0.25: no spread.
+    half = 1.96 * math.sqrt((2 / 6 - 1 / 36) / 6)
+    assert (mean, low, high) == pytest.approx((0.25, 1 / 6 - half, 1 / 6 + half))
     # Seeds that disagree, 0.5 and 0: 12.706 x 0.3536 / root of 2; by video 0, 0.5, 0.5, 0.
     _, _, high = difference([run(0, "1110"), run(1, "1100")], [run(0, "1000"), run(1, "1100")])
-    assert high == pytest.approx(0.25 + math.hypot(12.706 * 0.25, 1.96 * math.sqrt(0.25 / 3 / 4)))
+    over_videos = 1 / 6 + 1.96 * math.sqrt((1.5 / 6 - 1 / 36) / 6)
+    assert high == pytest.approx(0.25 + math.hypot(12.706 * 0.25, over_videos - 0.25))
     assert difference([run(0, "1")], [run(1, "1")]) is None
     assert difference([{"seed": 0}], theirs) is None
+
+
+def test_methods_that_never_disagree_are_not_equal_for_sure():
+    hits = [{"seed": 0, "hits": "1" * 20}]
+    # Of 20 videos none speaks for either: 1.96 x the root of 1/22 over the root of 22.
+    assert difference(hits, hits) == pytest.approx((0.0, -1.96 / 22, 1.96 / 22))
+    worse = [{"seed": 0, "hits": "0" * 20}]
+    mean, low, high = difference(hits, worse)
+    assert mean == 1 and low < 0.8 and high > 1
 
 
 def one_of(method, lr, seed, val_top1, val_loss, hits="1100"):

@@ -270,6 +270,12 @@ def test_the_split_of_samples_without_groups_is_that_of_earlier_versions():
     assert [x.name for x in off] == ["0/0", "0/7", "0/8", "1/3", "1/4", "2/1"]
 
 
+def test_parts_of_one_file_are_not_torn_apart():
+    every = [Sample(f"/{x}.mp4", f"{x} {i}", 0, start=i, end=i + 1) for x in "abcde" for i in range(8)]
+    kept, off = split_off(every, 0.2)
+    assert len({x.path for x in off}) == 1 and len(off) == 8 and not {x.path for x in kept} & {off[0].path}
+
+
 def test_a_class_of_one_video_stays_in_training():
     kept, off = split_off(samples(1, 4), 0.5, seed=0)
     assert [x.label for x in off] == [1, 1] and len(kept) == 3

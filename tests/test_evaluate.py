@@ -47,6 +47,16 @@ def test_a_video_that_failed_counts_as_wrong():
     assert nothing.top(1) == 0.0 and nothing.mean_class_accuracy == 0.0
 
 
+def test_scores_that_are_not_finite_are_no_prediction(small_classifier, class_folder):
+    samples = [Sample(str(x), x.name, 0) for x in class_folder.rglob("*.mp4")]
+    with torch.no_grad():
+        small_classifier.head.linear.bias[0] = torch.nan
+    with pytest.raises(FloatingPointError, match="not finite: the weights are damaged"):
+        evaluate(small_classifier, samples)
+    with pytest.raises(FloatingPointError):
+        small_classifier.predict([samples[0].path])
+
+
 def test_figures_equal_those_of_a_second_way_to_count():
     rng = np.random.default_rng(0)
     scores = rng.dirichlet(np.ones(7), 200).astype(np.float32)

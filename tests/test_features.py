@@ -70,7 +70,7 @@ def sample(tmp_path):
     return read_data(tmp_path / "data").splits["train"][0]
 
 
-def test_whatever_features_depend_on_makes_them_anew(small_backbone, sample, tmp_path):
+def test_whatever_features_depend_on_makes_them_anew(small_backbone, sample, tmp_path, monkeypatch):
     form = make(small_backbone).form
 
     def files(clips=None, **options):
@@ -96,6 +96,18 @@ def test_whatever_features_depend_on_makes_them_anew(small_backbone, sample, tmp
     assert files(again) == found[0]
     os.utime(sample.path, (1, 1))  # the video has changed
     assert files() != first
+    changed = files()
+    monkeypatch.setattr("videossp.features.versions", lambda: {"av": "0.1"})
+    assert files() != changed
+
+
+def test_processes_that_look_at_different_moments_leave_nothing_out(small_backbone, class_folder, tmp_path):
+    samples = read_data(class_folder).splits["train"]
+    views = TestViews(samples, make(small_backbone).form, 1, 1)
+    for rank in (0, 1):  # the second looks when the first has done its share
+        cache = FeatureCache(make(small_backbone), tmp_path / "cache", Messages(False))
+        files = cache.of(views, rank, 2).files
+    assert len(files) == 16 and all(x.is_file() for x in files)
 
 
 def test_a_video_that_cannot_be_decoded_is_told_as_ever(small_backbone, sample, tmp_path):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import videossp
-from conftest import golden
+from conftest import SSP_SMALL, golden
 from videossp.checkpoint import WeightsError, to_published
 from videossp.methods.ssp import SSP
 from videossp.ops.entropy import frame_weights
@@ -70,6 +70,23 @@ def test_batch_importance_is_the_published_behaviour_and_differs_from_clip():
         batch = frame_weights(prompts, "batch")
         single = torch.cat([frame_weights(x[None], "batch") for x in prompts])
     assert not torch.allclose(batch, single, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"reads": "residual"}, "reads"), ({"token": "mean"}, "token"), ({"gathering": False}, "gathering")],
+)
+def test_what_the_published_code_does_not_have_is_not_exported(small_backbone, options, words):
+    classifier = videossp.Classifier.create(small_backbone, num_classes=2, **SSP_SMALL | options)
+    with pytest.raises(ValueError, match=f"no option {words}"):
+        videossp.to_official(classifier)
+
+
+def test_a_merged_classifier_is_not_exported(small_backbone):
+    classifier = videossp.Classifier.create(small_backbone, num_classes=2, **SSP_SMALL)
+    classifier.merge()
+    with pytest.raises(ValueError, match="export it before merge"):
+        videossp.to_official(classifier)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -222,6 +222,23 @@ def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():
         torch.testing.assert_close(actual, wanted)
 
 
+def test_what_is_made_again_is_made_in_the_precision_of_the_forward():
+    """The backward runs outside of autocast: what it makes again would else be float32."""
+    x, weight = (t.requires_grad_() for t in draw((64, 32), (16, 32)))
+    made = []
+
+    def again():
+        made.append(linear(x, weight))
+        return made[-1]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        product = linear(x, weight)
+        with made_again((product, again)):
+            y = product * product
+    y.sum().backward()
+    assert made and all(torch.equal(z, product) for z in made)  # the same numbers, and bfloat16
+
+
 def test_the_layer_is_torchs():
     torch.manual_seed(0)
     ours = Linear(7, 5)

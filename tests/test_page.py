@@ -17,6 +17,18 @@ def page(monkeypatch):
     return importlib.import_module("page")
 
 
+@pytest.fixture
+def put(page, monkeypatch):
+    """put(runs): the results are these runs of `motion` and nothing else."""
+
+    def put(runs):
+        for module in (page, importlib.import_module("findings")):
+            monkeypatch.setattr(module, "load", lambda name: runs if name == "motion" else [])
+            monkeypatch.setattr(module, "read", lambda name: [])
+
+    return put
+
+
 @pytest.mark.parametrize("name", ["benchmarks.md", "weights.md"])
 def test_the_page_is_what_the_results_say(page, name):
     text = (page.DOCS / name).read_text(encoding="utf-8")
@@ -43,7 +55,7 @@ def run(page, row, lr, seed, val, hits, **more):
     return page.Cell("motion", row, lr, seed).asked | shared
 
 
-def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(page, monkeypatch):
+def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(page, put):
     runs = [
         run(page, "ssp", 3e-4, 0, 0.5, "0000"),
         run(page, "ssp", 1e-3, 0, 0.6, "1100"),
@@ -53,26 +65,49 @@ def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(page, m
         run(page, "linear", 1e-3, 0, 0.4, "1000"),
         run(page, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
     ]
-    monkeypatch.setattr(page, "load", lambda name: runs if name == "motion" else [])
+    put(runs)
     rows = page.by_row("motion", ["ssp", "linear", "full", "vpt"])
+    assert "linear" in page.by_row(
+        "motion", ["full", "linear"]
+    )  # which stand to nothing, not to the next row
+    assert page.by_row("motion", ["full", "linear"])["linear"]["difference"] is None
     assert {title: x["top1"] for title, x in rows.items()} == {"ssp": 0.625, "linear": 0.25}
     assert rows["linear"]["difference"] == -0.25  # at the seed that both have
     lines = page.main_table().splitlines()
     assert lines[0] == "|  | motion | all sets |" and lines[2].startswith("| ssp | 62.5 (")
     assert "2 seeds" in lines[2] and any(x.startswith("| linear | 25.0* (") for x in lines)
     assert "| full |  |  |" in lines and "| vpt |  |  |" in lines
-    line = next(x for x in page.differences("ssp").splitlines() if x.startswith("| linear | -25.0 ±"))
-    assert line.endswith("* |  |")  # one of linear's rates has not been tried
-    both = [*runs, run(page, "linear", 3e-4, 0, 0.1, "1000"), run(page, "linear", 3e-3, 0, 0.1, "1000")]
-    monkeypatch.setattr(page, "load", lambda name: both if name == "motion" else [])
-    assert "*" not in page.differences("ssp")
+    assert "| linear |  |  |" in page.differences("ssp")  # one of linear's rates has not been tried
+    put([*runs, run(page, "linear", 3e-4, 0, 0.1, "1000"), run(page, "linear", 3e-3, 0, 0.1, "1000")])
+    assert "| linear | -25.0 ±" in page.differences("ssp") and "| linear | 25.0 (" in page.main_table()
+    by_rate = page.by_rate().splitlines()
+    assert "| ssp |  | 50.0 / 0.0 | **60.0 / 50.0** | 50.0 / 100.0 |  |  |" in by_rate
+    assert "| vpt |  |  | **failed** |  |  |  |" in by_rate
 
 
-def test_the_lead_beside_the_paper_is_that_of_the_first_row(page, monkeypatch):
-    others = {x: run(page, x, 1e-3, 0, 0.5, "1000") for x in page.RIVALS}
-    others["vpt"] = run(page, "vpt", 1e-3, 0, 0.5, "1100")
-    runs = [run(page, "ssp", 1e-3, 0, 0.5, "1110"), *others.values()]
-    monkeypatch.setattr(page, "load", lambda name: runs if name == "motion" else [])
+def test_of_many_differences_only_those_are_bold_that_outlast_their_number(page):
+    def row(low, high):
+        return {"difference": (low + high) / 2, "difference_low": low, "difference_high": high}
+
+    p = importlib.import_module("findings").p_value
+    assert p(row(0.0, 0.2)) == pytest.approx(0.05, abs=1e-4)  # the interval just reaches zero
+    assert p(row(-0.1, 0.1)) == 1.0
+    assert page.holm({"a": row(0.001, 0.2)}) == {"a"}
+    assert (
+        page.holm({"a": row(0.001, 0.2), "b": row(-0.1, 0.1), "c": None}) == set()
+    )  # half of 0.05 is asked for
+    many = {"a": row(0.5, 0.6), "b": row(0.001, 0.2), "c": row(0.4, 0.5)}
+    assert page.holm(many) == {"a", "b", "c"}  # the least of three has to stand alone
+    assert page.holm({**many, "d": row(-0.1, 0.1)}) == {"a", "c"}
+
+
+def test_the_lead_beside_the_paper_is_that_of_the_first_row(page, put):
+    hits = dict.fromkeys(page.RIVALS, "1000") | {"vpt": "1100", "ssp": "1110"}
+    tried = ((3e-4, 0.1), (1e-3, 0.5), (3e-3, 0.1))
+    runs = [run(page, x, lr, 0, val, own) for x, own in hits.items() for lr, val in tried]
+    put([x for x in runs if (x["row"], x["lr"]) != ("svp", 3e-4)])
+    assert "| HMDB51 | +3.00 | motion |  |  |  |" in page.paper()  # a rate of svp has not been tried
+    put(runs)
     line = next(x for x in page.paper().splitlines() if "motion" in x)
     assert line.startswith("| HMDB51 | +3.00 | motion | +50.0 ±") and "| vpt | +25.0 ±" in line
     assert page.paper().splitlines()[-1] == "| all sets | +2.76 |  |  |  |  |"  # not of one set alone
@@ -86,12 +121,12 @@ def test_a_mean_is_of_all_sets_and_its_interval_that_of_independent_ones(page):
     assert mean["difference"] == pytest.approx(0.2)
     assert mean["difference_low"] == pytest.approx(0.2 - 0.02 / 2)  # 2 is the root of 4
     assert mean["difference_high"] == pytest.approx(0.2 + 0.04 / 2)
-    assert page.gap(mean) == "+20.0 ± 2.0" and page.gap(mean, -1) == "-20.0 ± 2.0"
+    assert page.gap(mean) == "+20.0 ± 1.5" and page.gap(mean, -1) == "-20.0 ± 1.5"
     assert page.over_sets([*rows, None], "difference") is None
     assert page.over_sets([*rows, {"difference": None}], "difference") is None
 
 
-def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(page, monkeypatch):
+def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(page, put, monkeypatch):
     runs = [
         run(page, "ssp", 1e-3, 0, 0.6, "11", seconds_per_clip=0.2),
         run(page, "ssp", 3e-3, 0, 0.5, "11", seconds_per_clip=0.1, minutes=1.5),
@@ -99,13 +134,12 @@ def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(page, monkeyp
         run(page, "ssp", 3e-2, 0, 0.4, "11", seconds_per_clip=0.01, error="RuntimeError: no"),
     ]
     monkeypatch.setattr(page, "MAIN", "motion")
-    monkeypatch.setattr(page, "load", lambda name: runs if name == "motion" else [])
+    put(runs)
     assert page.costs().splitlines()[-1] == "| ssp | 4 | 10 | 10.0 | 100 | 1.5 | 1.00 | 1.00 |"
 
 
-def test_nothing_is_made_of_nothing(page, monkeypatch):
-    monkeypatch.setattr(page, "load", lambda name: [])
-    monkeypatch.setattr(page, "read", lambda name: [])
+def test_nothing_is_made_of_nothing(page, put):
+    put([])
     assert all(len(block().splitlines()) >= 2 for block in page.BLOCKS.values())
 
 

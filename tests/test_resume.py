@@ -100,8 +100,12 @@ def test_a_run_broken_twice_ends_like_a_quiet_one(quiet, small_backbone, class_f
     assert_same(run, quiet)
     assert result.best in result.history and len(result.history) == 3
     assert not found_states(run / "checkpoints")
-    with pytest.raises(ValueError, match="finished, all 3 epochs"):
-        train(make(small_backbone), class_folder, CONFIG, out=run, resume=True)
+    longer = TrainConfig(**CONFIG.__dict__ | {"epochs": 5, "lr": 0.1})
+    before = {x: x.read_bytes() for x in run.rglob("*") if x.is_file()}
+    for config in (CONFIG, longer):
+        with pytest.raises(ValueError, match="finished, all 3 epochs"):
+            train(make(small_backbone), class_folder, config, out=run, resume=True)
+    assert {x: x.read_bytes() for x in run.rglob("*") if x.is_file()} == before
 
 
 def test_workers_and_their_number_change_nothing(quiet, small_backbone, class_folder, tmp_path, monkeypatch):
@@ -145,6 +149,29 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(
     assert f"{newest.name}: damaged, left out" in said.replace("\n", "")
     assert f"goes on after step {int(before.name.split('-')[1])}" in said
     assert_same(run, quiet)
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_again_over_what_it_has(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Break):
+        break_at(patch, 5)
+        train(make(small_backbone), class_folder, CONFIG, out=run)
+    for _, path in found_states(run / "checkpoints"):
+        path.write_bytes(b"damaged")
+    before = {x: x.read_bytes() for x in run.rglob("*") if x.is_file()}
+    with pytest.raises(
+        ValueError, match="none of its checkpoints can be read; begin again with another --out"
+    ):
+        train(make(small_backbone), class_folder, CONFIG, out=run, resume=True)
+    assert {x: x.read_bytes() for x in run.rglob("*") if x.is_file()} == before
+
+
+def test_an_epoch_that_is_tried_again_is_the_newest_though_it_has_fewer_steps(tmp_path):
+    for step in (15, 18, 10):
+        save_state(tmp_path, step, {"step": torch.tensor(step)}, {"step": step})
+    assert [step for step, _ in found_states(tmp_path)] == [10, 18]
 
 
 def test_a_checkpoint_of_another_training_is_refused(small_backbone, class_folder, tmp_path, monkeypatch):

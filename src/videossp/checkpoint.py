@@ -125,7 +125,14 @@ def sort_published(state: State, *, spec: Spec | None = None) -> Published:
     _resize(backbone, found, spec, notes)
     with torch.device("meta"):
         expected = {key: tuple(x.shape) for key, x in VideoMamba(spec).state_dict().items()}
-    _compare(backbone, expected)
+    ends: State = {} if norm is None else {"norm_f.weight": norm}
+    if norm is not None:
+        expected["norm_f.weight"] = (spec.d_model,)
+    if head:
+        ends |= {f"head.{key}": x for key, x in head.items()}
+        rows = head["bias"].numel()
+        expected |= {"head.weight": (rows, spec.d_model), "head.bias": (rows,)}
+    _compare(backbone | ends, expected)
     return Published(backbone, norm, head, _tuner_state(tuner), notes)
 
 
@@ -136,7 +143,7 @@ def spec_of(state: State) -> Spec:
         d_inner, d_state = state["layers.0.mixer.A_log"].shape
         positions = state["pos_embed"].shape[1] - 1
         d_conv, dt_rank = (state[f"layers.0.mixer.{x}.weight"].shape[-1] for x in ("conv1d", "dt_proj"))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError) as error:
         raise WeightsError(f"not a VideoMamba checkpoint: {error} is missing or of another form") from error
     side = round(positions**0.5)
     if side * side != positions or tubelet not in ([], [1]):
@@ -145,17 +152,20 @@ def spec_of(state: State) -> Spec:
         )
     depth = 1 + max(int(m[1]) for key in state if (m := re.match(r"layers\.(\d+)\.", key)))
     time = state.get("temporal_pos_embedding")
-    return Spec(
-        depth=depth,
-        d_model=d_model,
-        frames=8 if time is None else time.shape[1],
-        size=(side * patch, side * patch),
-        patch=patch,
-        d_state=d_state,
-        d_conv=d_conv,
-        expand=d_inner // d_model,
-        dt_rank=dt_rank,
-    )
+    try:
+        return Spec(
+            depth=depth,
+            d_model=d_model,
+            frames=8 if time is None else time.shape[1],
+            size=(side * patch, side * patch),
+            patch=patch,
+            d_state=d_state,
+            d_conv=d_conv,
+            expand=d_inner // d_model,
+            dt_rank=dt_rank,
+        )
+    except (ValueError, IndexError) as error:
+        raise WeightsError(f"not a VideoMamba checkpoint: {error}") from error
 
 
 def _resize(backbone: State, found: Spec, spec: Spec, notes: list[str]) -> None:

@@ -178,7 +178,8 @@ class Classifier(nn.Module):
         if clip.ndim == 3:  # made by `frozen`
             layout = Layout(self.backbone.spec.frames, self.backbone.spec.grid)
             tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
-            return self.tuner.edit_output(self.backbone.spec.depth, "cls", tokens, clip[:, 0])
+            with self._precision(clip):
+                return self.tuner.edit_output(self.backbone.spec.depth, "cls", tokens, clip[:, 0])
         with self._precision(clip):
             return self.backbone(clip, self.tuner)
 
@@ -197,11 +198,17 @@ class Classifier(nn.Module):
         """(views, classes): softmax of each view, (views, 3, frames, height, width).
 
         Leaves the classifier in eval mode.
+
+        Raises:
+            FloatingPointError: one is not finite.
         """
         self.eval()
         device = self.backbone.cls_token.device
         parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(TOGETHER)]
-        return torch.cat(parts).cpu()
+        out = torch.cat(parts).cpu()
+        if not out.isfinite().all():
+            raise FloatingPointError("scores that are not finite: the weights are damaged, or too large")
+        return out
 
     def predict(self, paths: Sequence[str], *, segments: int = 1, crops: int = 1) -> list[dict[str, float]]:
         """Probability of each class, most probable first, for each video file or folder of frames."""

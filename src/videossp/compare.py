@@ -21,7 +21,7 @@ from videossp.files import held
 from videossp.methods import METHODS
 from videossp.plan import TrainConfig, make_plan
 from videossp.process import give_back_memory
-from videossp.run import arguments_of, differences
+from videossp.run import arguments_of, differences, fingerprint
 
 LOCK = ".lock"
 
@@ -77,7 +77,7 @@ def compare(
         if progress:
             print(line, file=sys.stderr, flush=True)
 
-    for note in notes:
+    for note in dict.fromkeys(notes):
         say(note)
     folder = Path(out)
     with claim(folder):
@@ -130,6 +130,7 @@ def plan(
             raise ValueError(f"{name}: at least one is needed, and each once, got {list(values)}")
     if odd := [name for name in options if name not in methods]:
         raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
+    notes: list[str] = []
     for seed, lr in itertools.product(seeds, lrs):
         notes = list(make_plan(samples, samples.classes, replace(config, seed=seed, lr=lr)).warnings)
     jobs = {}
@@ -139,6 +140,8 @@ def plan(
         settings = {
             "data": dict(samples.origin),
             "videos": {split: len(members) for split, members in samples.splits.items()},
+            "annotation": {split: fingerprint(members) for split, members in samples.splits.items()},
+            "notes": notes.copy(),
             "evaluated_on": "test" if samples.splits.get("test") else "val",
             "classifier": arguments_of(classifier),
             "backbone_sha256": None if classifier.source.random else classifier.sha256,

@@ -136,13 +136,14 @@ class Comparison:
             for run in self.failed
         ]
         split, made = self.settings["evaluated_on"], sorted({x["interval"] for x in self.rows} - {None})
-        chosen = "" if split == "test" else ", which also chose the epoch: there is no test split"
+        chosen = "" if split == "test" else ", which also chose epoch and lr: there is no test split"
         lines += [
             "",
             f"top-1 on the split {split}{chosen}; 95 % interval: {'; '.join(made) or 'none'}",
             "difference to the first method: paired by seed and video, with its 95 % interval",
             "trained: with head and final norm; s/clip: training, after the first epoch; GB: peak of a run",
             *self._about_rates(),
+            *(f"note: {x}" for x in self.settings.get("notes", ())),
         ]
         return lines
 
@@ -165,8 +166,8 @@ class Comparison:
         top, low, high = (100 * row[name] for name in ("top1", "top1_low", "top1_high"))
         against = ""
         if row["difference"] is not None:
-            gap, high = 100 * row["difference"], 100 * row["difference_high"]
-            against = f"{gap:+.1f} ± {high - gap:.1f}"
+            gap, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
+            against = f"{gap:+.1f} ({low:+.1f} to {high:+.1f})"
         return (
             row["method"],
             lr,
@@ -186,8 +187,9 @@ def difference(
 ) -> tuple[float, float, float] | None:
     """How much more of the videos one method gets right than another, and the 95 % interval of that.
 
-    Runs of the same seed are compared video by video; the interval is over videos (normal) and, if they
-    share several, over seeds (Student), which are independent.
+    Runs of the same seed are compared video by video; the interval is over videos and, if they share several,
+    over seeds (Student), which are independent. That over videos is of Agresti & Min (2005): two videos are
+    added, half a one of each outcome, lest methods that never disagree seem equal for sure.
 
     Returns:
         mean, low, high, as shares of the videos; None if no seed is shared, or hits were not kept.
@@ -198,12 +200,12 @@ def difference(
         return None
     gaps = [[int(a) - int(b) for a, b in zip(*pair, strict=True)] for pair in pairs]
     videos = [statistics.fmean(x) for x in zip(*gaps, strict=True)]
-    mean, half = statistics.fmean(videos), 0.0
-    if len(videos) > 1:
-        half = NORMAL * statistics.stdev(videos) / math.sqrt(len(videos))
-    if len(gaps) > 1:
-        half = math.hypot(half, student([statistics.fmean(x) for x in gaps])[1] - mean)
-    return mean, mean - half, mean + half
+    mean, more = statistics.fmean(videos), len(videos) + 2
+    middle = sum(videos) / more  # the two that are added differ by 0, 0, 1 and -1, half of each
+    half = NORMAL * math.sqrt((sum(x * x for x in videos) + 1) / more - middle**2) / math.sqrt(more)
+    over_seeds = student([statistics.fmean(x) for x in gaps])[1] - mean if len(gaps) > 1 else 0.0
+    low, high = (math.hypot(mean - end, over_seeds) for end in (middle - half, middle + half))
+    return mean, mean - low, mean + high
 
 
 def student(values: Sequence[float]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from videossp.adapter import versions
 from videossp.classifier import TOGETHER, Classifier
 from videossp.clips import TestViews, TrainClips
 from videossp.files import replace_file
@@ -30,8 +31,9 @@ class FeatureCache:
     """For methods that read only what comes out of the frozen backbone (`Tuner.depends_on`).
 
     One file holds the features of an item of a data set of clips. Its name is a hash of all that they depend
-    on: backbone, precision, what is read; video (path, size, time of change), its part, which frames and
-    crops, the augmentation and its draw. So nothing is ever out of date, and runs share what is the same.
+    on: backbone, precision, what is read; versions of this package and of those that numbers depend on; video
+    (path, size, time of change), its part, which frames and crops, the augmentation and its draw. So nothing
+    is ever out of date, and runs share what is the same.
 
     Args:
         classifier: its backbone makes the features.
@@ -53,7 +55,7 @@ class FeatureCache:
             raise ValueError(f"{classifier.method}: features change in training, they cannot be kept")
         self.classifier, self.folder, self.messages = classifier, folder, messages
         self.workers, self.wait = workers, wait
-        self.kind = f"{classifier.sha256} {classifier.precision} {classifier.tuner.depends_on}"
+        self.kind = f"{classifier.sha256} {classifier.precision} {classifier.tuner.depends_on} {versions()}"
 
     def of(self, clips: Clips, rank: int = 0, processes: int = 1) -> "Features":
         """The features of a data set of clips in place of them; makes those that are not there yet.
@@ -64,7 +66,8 @@ class FeatureCache:
         known = (f"{self.kind} {clips.identity(i)}" for i in range(len(clips)))
         names = [hashlib.sha256(x.encode()).hexdigest() for x in known]
         files = [self.folder / name[:2] / f"{name}.npy" for name in names]
-        missing = [i for i, file in enumerate(files) if not file.is_file()][rank::processes]
+        # Divided before anyone looks: others may be making files meanwhile.
+        missing = [i for i in range(rank, len(files), processes) if not files[i].is_file()]
         if missing:
             loader = DataLoader(Subset(clips, missing), batch_size=None, num_workers=self.workers)
             self.classifier.eval()

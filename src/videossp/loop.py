@@ -1,6 +1,5 @@
 """`Loop`: a training under way, step by step."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -269,21 +268,22 @@ class Loop:
     def validate(self, epoch: int, stop: StopAsked) -> None:
         """Evaluate the weights of the epoch, and keep them if they are the best so far."""
         config, state, sums = self.config, self.state, self.state.under_way
-        with state.standing_in(state.average), stop.at_once():  # it can be done again
-            result = evaluate(
-                self.classifier,
-                self.plan.validation,
-                segments=1,
-                crops=1,
-                workers=config.workers,
-                on_error=config.on_error,
-                progress=self.messages.on,
-                **({"through": self.cache.of} if self.cache else {}),
-            )
+        try:
+            with state.standing_in(state.average), stop.at_once():  # it can be done again
+                result = evaluate(
+                    self.classifier,
+                    self.plan.validation,
+                    segments=1,
+                    crops=1,
+                    workers=config.workers,
+                    on_error=config.on_error,
+                    progress=self.messages.on,
+                    **({"through": self.cache.of} if self.cache else {}),
+                )
+        except FloatingPointError as error:
+            raise Diverged(f"epoch {epoch + 1}: validation has {error}; {self._advice()}") from error
         if len(result.failures) == len(self.plan.validation):
             raise DataError(f"none of the {len(self.plan.validation)} validation videos can be decoded")
-        if not math.isfinite(result.loss):
-            raise Diverged(f"epoch {epoch + 1}: the validation loss is not finite; {self._advice()}")
         row = {
             "epoch": epoch + 1,
             "loss": sums["loss"] / sums["clips"],

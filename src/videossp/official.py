@@ -59,7 +59,21 @@ def from_official(
 
 
 def to_official(classifier: Classifier) -> dict[str, Tensor]:
-    """The whole classifier under the published names; methods `ssp` and `linear` only."""
+    """The whole classifier under the published names; methods `ssp` and `linear` only.
+
+    No tensor shows the heads of the spreading, nor the importance: `from_official` must be told again.
+
+    Raises:
+        ValueError: what it computes is not what the published code would make of its tensors.
+    """
+    if classifier.merged:
+        raise ValueError("a merged classifier cannot be exported; export it before merge()")
+    published = {"reads": "branch", "token": "last", "gathering": True}
+    odd = [name for name, value in published.items() if classifier.options.get(name, value) != value]
+    if odd:
+        raise ValueError(
+            f"the published code has no option {odd[0]}; only {published[odd[0]]!r} can be exported"
+        )
     if classifier.method not in ("ssp", "linear"):
         raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
     if classifier.backbone.spec.grid[0] != classifier.backbone.spec.grid[1]:

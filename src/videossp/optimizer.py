@@ -49,7 +49,7 @@ def layer_number(classifier: Classifier, name: str) -> int:
     room, _, rest = name.partition(".")
     if room == "backbone":
         block = re.match(r"layers\.(\d+)\.", rest)
-        return int(block[1]) + 1 if block else last if rest.startswith("norm_f") else 0
+        return int(block[1]) + 1 if block else 0
     layer = classifier.tuner.layer_of(rest) if room == "tuner" else None
     return last if layer is None else layer + 1
 

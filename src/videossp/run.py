@@ -109,11 +109,17 @@ def check_settings(folder: Path, there: Mapping[str, Any], here: Mapping[str, An
         raise ValueError(f"{folder}: its checkpoint is of another training: {said}")
 
 
-def refuse_finished(folder: Path, epochs: int) -> None:
-    """Refuse to go on with a run that has come to its end: its checkpoints are gone, its adapter is there."""
-    file = folder / "metrics.jsonl"
-    if file.is_file() and len(file.read_text(encoding="utf-8").splitlines()) >= epochs:
-        raise ValueError(f"{folder}: finished, all {epochs} epochs; its adapter is {folder / 'adapter'}")
+def refuse_finished(folder: Path) -> None:
+    """Refuse to begin again in a folder whose run has come to its end, or whose checkpoints are damaged."""
+    rows, config = folder / "metrics.jsonl", folder / CONFIG
+    if any((folder / CHECKPOINTS).glob("step-*")):
+        raise ValueError(f"{folder}: none of its checkpoints can be read; begin again with another --out")
+    if rows.is_file() and config.is_file():
+        epochs = yaml.safe_load(config.read_text(encoding="utf-8"))[
+            "epochs"
+        ]  # not those that are asked for now
+        if len(rows.read_text(encoding="utf-8").splitlines()) >= epochs:
+            raise ValueError(f"{folder}: finished, all {epochs} epochs; its adapter is {folder / 'adapter'}")
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -34,10 +34,10 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
 
 
 def found_states(folder: Path) -> list[tuple[int, Path]]:
-    """(step, file) of the checkpoints of a folder, newest first; a validation does not change the step."""
+    """(step, file) of the checkpoints of a folder, newest first; one tried again has fewer steps."""
     named = [(NAME.fullmatch(x.name), x) for x in folder.glob("step-*.safetensors")]
     found = [(int(m[1]), x) for m, x in named if m]
-    return sorted(found, key=lambda x: (x[0], written_at(x[1])), reverse=True)
+    return sorted(found, key=lambda x: (written_at(x[1]), x[0]), reverse=True)
 
 
 def written_at(path: Path) -> int:

@@ -100,7 +100,7 @@ def train(
             state.unpack(tensors, facts, plan.validation)
             messages.say(f"{folder}: goes on after step {state.step}")
         elif folder and accelerator.is_main_process:
-            refuse_finished(folder, config.epochs)
+            refuse_finished(folder)
             write_setup(folder, classifier, samples.origin, asdict(config), plan.training, plan.validation)
         if samples.ignored:
             messages.say(f"left out, no videos by their names: {some(samples.ignored)}")

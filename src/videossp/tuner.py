@@ -141,6 +141,7 @@ class Tuner(nn.Module):
             parameters of one dimension (biases, norms, gains).
         resizes: the sequence is longer inside the mixer. Such a method comes last in a chain.
         mixes_clips: what is predicted for a clip depends on the others of its batch.
+        replaces_cls: the head reads what it makes in place of cls, and of what others before it add to that.
         unfolded: why `merge` has nothing to fold.
         depends_on: what it and the head need of the backbone: "blocks", it works inside them; else what
             comes out of the last one, which is frozen: "tokens", all of them, or "cls" alone.
@@ -150,6 +151,7 @@ class Tuner(nn.Module):
     undecayed: tuple[str, ...] = ()
     resizes: bool = False
     mixes_clips: bool = False
+    replaces_cls: bool = False
     unfolded: str = "it adds nothing to the backbone"
     depends_on: Literal["blocks", "tokens", "cls"] = "blocks"
 
@@ -202,7 +204,7 @@ class Chain(Tuner):
         tuners: by name.
 
     Raises:
-        ValueError: one that resizes the sequence is not the last.
+        ValueError: one that resizes the sequence is not the last, or one would be in vain.
     """
 
     def __init__(self, tuners: Mapping[str, Tuner]) -> None:
@@ -210,7 +212,11 @@ class Chain(Tuner):
         early = [name for name in list(tuners)[:-1] if tuners[name].resizes]
         if early:
             raise ValueError(f"{early[0]} makes the sequence longer inside the mixer: name it last")
+        adding = ""
         for name, tuner in tuners.items():
+            if adding and tuner.replaces_cls:
+                raise ValueError(f"{name} replaces cls, to which {adding} adds: name {name} first")
+            adding = name if tuner.depends_on == "tokens" else adding
             self.add_module(name, tuner)
         self.names = tuple(tuners)
         self.thaw = tuple(pattern for tuner in tuners.values() for pattern in tuner.thaw)

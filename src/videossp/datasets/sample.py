@@ -78,14 +78,20 @@ def refuse(check: str, message: str, video: str = "") -> None:
     raise DataError(message)
 
 
-def split_off(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+def group_of(sample: Sample) -> str:
+    """What must not be torn apart by a split: the group, else the file that it is a part of, else itself."""
+    part = sample.start is not None or sample.end is not None
+    return sample.group if sample.group is not None else sample.path if part else sample.name
+
+
+def split_off(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
     """(kept, split off): a random `share` of each class, at least one of every class that can spare it.
 
-    Samples of one group stay together, in whatever classes they are. The draw depends on (seed, names,
-    groups) only.
+    Samples of one group stay together, in whatever classes they are; without groups, the parts of one file.
+    The draw depends on (seed, names, groups) only.
     """
     rng = np.random.default_rng(seed)
-    group = {x.name: x.name if x.group is None else x.group for x in samples}
+    group = {x.name: group_of(x) for x in samples}
     sizes: dict[int, Counter[str]] = defaultdict(Counter)  # label -> group -> samples
     labels: dict[str, set[int]] = defaultdict(set)  # group -> its labels
     for x in samples:

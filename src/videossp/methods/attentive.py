@@ -21,6 +21,7 @@ class Attentive(Tuner):
     """
 
     undecayed = ("query",)
+    replaces_cls = True
     depends_on = "tokens"
     unfolded = "it reads tokens after the last block"
 

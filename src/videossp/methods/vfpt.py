@@ -16,7 +16,7 @@ class VFPT(Tuner):
     Args:
         spec: sizes of the backbone.
         length: tokens.
-        share: of them that are transformed, the first (alpha).
+        share: of them that are transformed, the first (alpha), rounded down.
         dimension: transformed over tokens and channels, over channels alone, or over tokens alone.
         norm: "backward" as published: no factor, so that transformed tokens are some hundred times larger;
             "ortho" keeps their size.
@@ -37,7 +37,7 @@ class VFPT(Tuner):
             raise ValueError(
                 "length >= 1, 0 <= share <= 1, dimension all, hidden or sequence, norm backward or ortho"
             )
-        self.transformed, self.dims, self.norm = round(share * length), dims[dimension], norm
+        self.transformed, self.dims, self.norm = int(share * length), dims[dimension], norm
         self.prompts = spec.prompts(spec.depth, length)
 
     def tokens(self, prompts: Tensor) -> Tensor:

@@ -95,6 +95,8 @@ def made_again(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContext
         recipes: tensors, and what makes each again when the backward asks for it.
     """
     places = {(x.data_ptr(), x.shape): make for x, make in recipes}
+    device = recipes[0][0].device.type
+    rounds, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
     def pack(kept: Tensor) -> Any:
         # Detached: a result that its own graph kept would keep that graph alive for ever.
@@ -103,7 +105,7 @@ def made_again(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContext
     def unpack(kept: Any) -> Tensor:
         if isinstance(kept, Tensor):
             return kept
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device, dtype, rounds):  # the backward runs outside of it
             return kept()  # type: ignore[no-any-return]
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videossp.flags import add_data, data_of
+from videossp.flags import add_data, data_of, place_of
 from videossp.verbs.output import DATA, say, show
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         picture = to_write("--confusion", args.confusion, ".png")
         page = to_write("--report", args.report, ".html")
         if split not in data.splits:
-            raise DataError(f"{args.data}: no split {split}; it has {', '.join(data.splits)}")
+            raise DataError(f"{place_of(args)}: no split {split}; it has {', '.join(data.splits)}")
         samples = relabel(data.splits[split], data.classes, classifier.classes)
         result = run_evaluation(
             classifier,
@@ -120,6 +120,8 @@ def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
 
     def run(args: "Namespace") -> int:
+        if args.top < 1:
+            raise ValueError(f"--top must be at least 1, got {args.top}")
         classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
         results = run_prediction(classifier, args.paths, segments=args.segments, crops=args.crops)
         lines, summary = [], []

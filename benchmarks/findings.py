@@ -1,0 +1,90 @@
+"""What the results of the mini benchmark say: rates that validation chose, figures of rows, probes."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from table import FRAMES, RESULTS, SEEDS, Cell, Merit, best_rate, chosen_on, load, rates, tried_of
+
+from videossp.comparison import NORMAL, Comparison
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    """The rows of a file of results; none if it is not there."""
+    file = RESULTS / name
+    if not file.exists():
+        return []
+    text = file.read_text(encoding="utf-8")
+    return [json.loads(x) for x in text.splitlines()] if name.endswith("l") else json.loads(text)
+
+
+def search(set_name: str, title: str) -> dict[float, Merit]:
+    """By rate, the merits that choose the rate of a row of a set."""
+    where, row = chosen_on(set_name, title)
+    return tried_of(where, row, load(where))
+
+
+def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> Comparison:
+    """The runs of a set at the rate that validation chose, as a comparison of rows to the first of them."""
+    runs, kept = load(set_name), []
+    for name in names:
+        if tried := search(set_name, name):
+            own = [Cell(set_name, name, best_rate(tried), seed) for seed in seeds]
+            kept += [x | {"method": name} for x in runs for cell in own if cell.of(x)]
+    return Comparison(tuple(names), tuple(seeds), {}, kept)
+
+
+def by_row(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> dict[str, dict[str, Any]]:
+    """The figures of the rows of a set that have some."""
+    rows = chosen(set_name, names, seeds).rows if load(set_name) else []
+    return {x["method"]: x for x in rows if x["seeds"]}
+
+
+def is_open(set_name: str, *titles: str) -> bool:
+    """Whether rates of one of some rows are still to be tried on a set."""
+    return any(rates(search(set_name, x)) for x in titles)
+
+
+def over_sets(rows: Iterable[dict[str, Any] | None], key: str) -> dict[str, Any] | None:
+    """The mean of a figure over all sets, as independent ones; None if one is not known yet."""
+    known = [x for x in rows if x and x[key] is not None]
+    if len(known) < len(FRAMES):
+        return None
+    mean = statistics.fmean(x[key] for x in known)
+    low, high = (
+        math.hypot(*(x[key + end] - x[key] for x in known)) / len(known) for end in ("_low", "_high")
+    )
+    return {key: mean, f"{key}_low": mean - low, f"{key}_high": mean + high, "seeds": 1}
+
+
+def p_value(row: dict[str, Any]) -> float:
+    """Two-sided, of a difference of nothing, from its interval taken as normal."""
+    low, high = row["difference_low"], row["difference_high"]
+    return math.erfc(NORMAL * abs(low + high) / (high - low) / math.sqrt(2))
+
+
+def holm(rows: Mapping[str, dict[str, Any] | None], level: float = 0.05) -> set[str]:
+    """Which differences are not nothing, though there are so many of them (Holm 1979)."""
+    known = {x: p_value(row) for x, row in rows.items() if row and row["difference"] is not None}
+    found: set[str] = set()
+    for i, title in enumerate(sorted(known, key=known.__getitem__)):
+        if known[title] > level / (len(known) - i):
+            break
+        found.add(title)
+    return found
+
+
+def probed(set_name: str, backbone: str, view: str, features: str) -> list[dict[str, Any]]:
+    """Probes of a set; of random weights there are several."""
+    wanted = {"set": set_name, "view": view, "features": features}
+    rows = (x for x in read("probes.json") if wanted.items() <= x.items())
+    return [x for x in rows if x["backbone"].split(",")[0] == backbone]
+
+
+def course() -> list[dict[str, Any]]:
+    """The records of the pretraining: of the trunk until the last stretch branches off, then its own."""
+    last = read("finish.jsonl")
+    trunk = (x for x in read("pretrain.jsonl") if not last or x["step"] < last[0]["step"])
+    return [*trunk, *last]
