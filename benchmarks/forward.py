@@ -5,7 +5,7 @@
 1. tiny, small and middle at 8 frames, float32 and bfloat16 products; 2. middle at 8, 16, 32 and 64 frames;
 3. what a user might take instead: VideoMAE-base of Hugging Face (extra `bench`), at equal numbers of tokens.
 The products are those of the four projections of every block, of the patch embedding and of SSP's gathering:
-same shapes, same run, by the faster of oneDNN and torch.mm into outputs allocated before.
+same shapes, same run, by the faster of what the package calls and torch.mm into outputs allocated before.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def longer_clips(rounds):
         times = clock(works, rounds)
     for frames, time in times.items():
         growth = f"   {time.median / times[frames // 2].median:.2f} x that of half" if frames > 8 else ""
-        print(f"  middle + ssp, float32, {frames:2} frames {time}{growth}", flush=True)
+        print(f"  middle + ssp, float32, {frames:2} frames {time}{growth}, {rounds} rounds", flush=True)
 
 
 def beside_videomae(frames, rounds):
@@ -53,7 +53,10 @@ def beside_videomae(frames, rounds):
     with torch.inference_mode():
         works = {"VideoMAE-base": lambda: peer(peer_clip), "VideoMamba-M + SSP": lambda: classifier(clip)}
         times = clock(works, rounds)
-    print(f"  {196 * frames} patch tokens: " + ", ".join(f"{name} {x}" for name, x in times.items()), end="")
+    print(
+        f"  {196 * frames} patch tokens: " + ", ".join(f"{name} {x}" for name, x in times.items()),
+        end=f", {rounds} rounds",
+    )
     print(f", {times['VideoMAE-base'].median / times['VideoMamba-M + SSP'].median:.1f} x", flush=True)
 
 

@@ -1,6 +1,8 @@
 """The command line: results on stdout, messages on stderr, exit codes, one-line errors."""
 
+import contextlib
 import inspect
+import io
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from conftest import SMALL, SSP_SMALL, write_video
 from videossp.classifier import Classifier
 from videossp.cli import main
 from videossp.methods import METHODS
+from videossp.predict import find_videos
 from videossp.videomamba import SPECS
 
 FLAGS = [f"--ssp.{name.replace('_', '-')}={value}" for name, value in SSP_SMALL.items()]
@@ -244,6 +248,57 @@ def test_predict_names_a_missing_video(call, small_classifier, tmp_path):
     for name, words in (("none.mp4", "no such file"), (".", "no videos in this folder")):
         code, _, stderr = call("predict", tmp_path / "adapter", tmp_path / "adapter" / name)
         assert code == 3 and words in stderr
+
+
+def test_predict_finds_the_videos_that_readers_find(tmp_path, class_folder):
+    for name in ("c1", "__MACOSX"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+    (tmp_path / "all" / "c1" / "x.mp4").write_bytes(b"")
+    for name in ("c1/._x.mp4", "__MACOSX/x.mp4"):
+        (tmp_path / "all" / name).write_bytes(b"")
+    (tmp_path / "all" / "c2").symlink_to(class_folder / "test" / "dark")
+    (tmp_path / "all" / "c1" / "loop").symlink_to(tmp_path / "all")
+    found = [Path(x).relative_to(tmp_path / "all").as_posix() for x in find_videos([str(tmp_path / "all")])]
+    assert found == ["c1/x.mp4", *(f"c2/{i}.mp4" for i in range(4))]
+
+
+def test_a_name_that_is_not_utf8_does_not_end_the_predictions(small_classifier, class_folder, tmp_path):
+    small_classifier.save(tmp_path / "adapter")
+    video = (class_folder / "test" / "dark" / "0.mp4").read_bytes()
+    for name in (b"a.mp4", b"b\xff.mp4"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(video)
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    with contextlib.redirect_stdout(stdout):
+        assert main(["predict", str(tmp_path / "adapter"), str(tmp_path), "--json"]) == 0
+    stdout.flush()
+    results = json.loads(stdout.buffer.getvalue())
+    assert [x["error"] for x in results] == [None, None]
+
+
+def test_figures_are_told_though_the_picture_cannot_be_written(call, small_backbone, class_folder, tmp_path):
+    classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
+    classifier.save(tmp_path / "adapter")
+    (tmp_path / "x.png").mkdir()
+    code, out, err = call("eval", tmp_path / "adapter", class_folder, "--confusion", tmp_path / "x.png")
+    assert code == 1 and "top-1" in out and "Is a directory" in err
+
+
+def test_a_link_to_nothing_in_the_place_of_runs_is_an_error(
+    call, small_backbone, class_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(tmp_path / "not mounted")
+    code, _, err = call("train", class_folder, "--backbone", small_backbone, "--method", "linear")
+    assert code == 2 and "runs: exists and is no folder (a link to nothing?); give --out" in err
+
+
+def test_a_folder_of_the_users_is_left_where_it_is(call, small_backbone, class_folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    flags = ["--backbone", small_backbone, "--method", "linear", "--val-share", 2]
+    assert call("train", class_folder, *flags, "--out", tmp_path / "mine")[0] == 2
+    flags[-2:] = ["--batch-size", 500, "--drop-last", "true"]
+    assert call("train", class_folder, *flags, "--out", tmp_path / "mine")[0] == 3
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_runs_without_a_name_get_the_next_free_number(

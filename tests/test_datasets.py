@@ -276,6 +276,19 @@ def test_parts_of_one_file_are_not_torn_apart():
     assert len({x.path for x in off}) == 1 and len(off) == 8 and not {x.path for x in kept} & {off[0].path}
 
 
+@pytest.mark.parametrize(("name", "text"), [("trainval.csv", "a/0.mp4 0\n"), ("more.txt", "a/0.mp4,0\n")])
+@pytest.mark.parametrize("read_one", ["path,label\na/0.mp4,x\nb/0.mp4,y\n", "a/0.mp4 0\nb/0.mp4 1\n"])
+def test_a_list_beside_those_that_are_read_is_not_left_out_in_silence(tmp_path, name, text, read_one):
+    touch(tmp_path, "a/0.mp4", "b/0.mp4")
+    write(tmp_path / "train.csv", read_one)
+    assert len(read_data(tmp_path).every()) == 2
+    write(tmp_path / name, text)
+    with pytest.raises(DataError, match=f"{name}: a list as well, beside train.csv"):
+        read_data(tmp_path)
+    write(tmp_path / name, "Of 2 classes, in 2026\n")  # plain text
+    assert len(read_data(tmp_path).every()) == 2
+
+
 def test_a_class_of_one_video_stays_in_training():
     kept, off = split_off(samples(1, 4), 0.5, seed=0)
     assert [x.label for x in off] == [1, 1] and len(kept) == 3

@@ -439,17 +439,17 @@ def test_doctor_on_the_command_line(call, broken, tmp_path):
         (broken / "b" / f"empty{i}.mp4").write_bytes(b"")
     code, out, err = call("doctor", broken, "--write-clean-list", tmp_path / "clean.csv", "--workers", 2)
     lines = out.splitlines()
-    assert code == 3 and err == ""
+    clean = f"{tmp_path / 'clean.csv'}: 4 of 15 videos, those without errors"
+    assert code == 3 and err == f"videossp: {clean}\n"
     assert [x for x in lines if not x.startswith("  ")] == [
         "error: file.unreadable (2)",
         "error: file.truncated (1)",
         "error: file.no-video (8)",
         "warning: clip.too-short (1)",
         "warning: clip.frozen (1)",
-        f"{tmp_path / 'clean.csv'}: 4 of 15 videos, those without errors",
         "11 errors, 2 warnings, 0 info in 15 videos of 2 classes (train 15), format folder",
     ]
-    assert "  ... and 3 more (all with --json)" in lines and len(lines) == 7 + 2 + 1 + 6 + 1 + 1
+    assert "  ... and 3 more (all with --json)" in lines and len(lines) == 6 + 2 + 1 + 6 + 1 + 1
     code, out, _ = call("doctor", tmp_path / "clean.csv", "--skip", "clip", "--fast", "--json")
     result = json.loads(out)
     assert code == 0 and result["findings"] == [] and result["videos"] == {"train": 4}
@@ -462,6 +462,34 @@ def test_doctor_on_the_command_line(call, broken, tmp_path):
         ("clip.frozen", "warning"),
     ]
     assert all(x["message"] and x["videos"] for x in result["findings"])
+
+
+def test_what_the_doctor_found_is_told_though_the_list_cannot_be_written(call, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "0.mp4").write_bytes(b"")
+    code, out, err = call(
+        "doctor", tmp_path / "data", "--write-clean-list", tmp_path / "c.csv", "--workers", 1
+    )
+    assert code == 3 and "error: file.no-video (2)" in out
+    assert err.startswith("videossp: no list was written: ") and not (tmp_path / "c.csv").exists()
+
+
+def test_data_without_one_good_line_names_the_first_that_is_wrong(call, tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    for verb in ("data", "doctor"):
+        code, _, err = call(verb, tmp_path)
+        assert code == 3 and "train.txt:1: no such video: a.mp4" in err
+
+
+def test_a_leak_is_found_though_the_first_part_of_a_file_is_not_there(call, tmp_path):
+    write_video(tmp_path / "a.mp4", numbered_frames(24))
+    (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes())
+    write_video(tmp_path / "c.mp4", numbered_frames(24)[::-1])
+    rows = ["path,label,split,start,end", "a.mp4,x,train,500,501", "a.mp4,x,train,0,1", "b.mp4,x,test,0,1"]
+    (tmp_path / "all.csv").write_text("\n".join([*rows, "c.mp4,y,train,0,1"]))
+    code, out, _ = call("doctor", tmp_path / "all.csv", "--only", "file,split", "--workers", 1)
+    assert code == 3 and "split.leak-duplicate" in out and "file.unreadable" in out
 
 
 MISTAKES = [

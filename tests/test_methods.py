@@ -2,6 +2,7 @@
 
 import re
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from conftest import SMALL, SSP_SMALL, switch_on
 from videossp.classifier import Classifier
 from videossp.methods import METHODS, make_tuner
 from videossp.methods.svp import SVP
+from videossp.ops.choice import kernels
 from videossp.ops.scan import selective_scan
 from videossp.tokens import Layout, Tokens
 from videossp.tuner import Spec, Tuner
@@ -252,6 +254,43 @@ def test_any_two_methods_make_a_chain(first, small_backbone):
             torch.testing.assert_close(classifier(clips), together, rtol=1e-5, atol=1e-5)
 
 
+def test_swapped_weights_have_their_own_gradients(small_backbone):
+    """`functional_call` has put the module's own weights back when the backward makes things again."""
+    classifier = Classifier.create(small_backbone, num_classes=2, method="full").train()
+    clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    own = dict(classifier.named_parameters())
+    found = []
+    for context in (nullcontext(), kernels("torch")):
+        swapped = {name: (x.detach() * 1.5).requires_grad_(x.requires_grad) for name, x in own.items()}
+        with context:
+            loss = torch.func.functional_call(classifier, swapped, (clips,)).square().sum()
+            found.append(torch.autograd.grad(loss, [x for x in swapped.values() if x.requires_grad]))
+    for fast, plain in zip(*found, strict=True):
+        assert (fast - plain).abs().max() <= 1e-3 * plain.abs().max().clamp_min(1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("method", ["ssp", "full"])
+def test_a_compiled_classifier_trains_and_exports(small_backbone, method):
+    options = SSP_SMALL if method == "ssp" else {}
+    classifier = Classifier.create(small_backbone, num_classes=2, method=method, **options)
+    switch_on(classifier)
+    clips = torch.randn(1, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    tuned = list(classifier.tuned().values())
+    logits = classifier(clips)
+    plain = torch.autograd.grad(logits.square().sum(), tuned)
+    compiled = torch.compile(classifier, backend="aot_eager")
+    for fast, wanted in zip(torch.autograd.grad(compiled(clips).square().sum(), tuned), plain, strict=True):
+        assert (fast - wanted).abs().max() <= 1e-3 * wanted.abs().max().clamp_min(1e-3)
+    program = torch.export.export(classifier.eval(), (clips,), strict=False)
+    torch.testing.assert_close(program.module()(clips), classifier(clips), rtol=1e-4, atol=1e-5)
+
+
+def test_biases_that_are_stacked_by_block_are_not_decayed():
+    assert make_tuner("state_offset", SMALL, {"of": "output"}).undecayed == ("offset",)
+    assert make_tuner("state_offset", SMALL, {}).undecayed == ()
+
+
 def test_a_member_that_would_be_in_vain_is_refused(small_backbone):
     with pytest.raises(ValueError, match="attentive replaces cls, to which mean adds: name attentive first"):
         Classifier.create(small_backbone, num_classes=2, method="mean+attentive", attentive={"heads": 4})
@@ -426,6 +465,7 @@ def test_fourier_tokens_have_the_symmetry_of_a_real_transform():
     mirrored = made.flip(-2, -1).roll((1, 1), (-2, -1))
     torch.testing.assert_close(made, mirrored, rtol=1e-4, atol=1e-4)
     assert make_tuner("vfpt", SMALL, {"length": 7, "share": 0.5}).transformed == 3  # rounded down
+    assert make_tuner("vfpt", SMALL, {"length": 100, "share": 0.29}).transformed == 29
     half = make_tuner("vfpt", SMALL, {"length": 10})
     assert torch.equal(half.tokens(half.prompts)[:, 5:], half.prompts[:, 5:])
     assert not torch.allclose(half.tokens(half.prompts)[:, :5], half.prompts[:, :5])

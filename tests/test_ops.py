@@ -239,6 +239,51 @@ def test_what_is_made_again_is_made_in_the_precision_of_the_forward():
     assert made and all(torch.equal(z, product) for z in made)  # the same numbers, and bfloat16
 
 
+def test_what_has_been_written_to_is_kept_and_not_made_again():
+    x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
+    product = linear(x, weight)
+    product.add_(1.0)
+    with made_again((product, lambda: linear(x, weight))):
+        y = product.sigmoid() * product
+    (found,) = torch.autograd.grad(y.sum(), x)
+    plain = torch.nn.functional.linear(x, weight) + 1
+    torch.testing.assert_close(found, torch.autograd.grad((plain.sigmoid() * plain).sum(), x)[0])
+
+
+def test_writing_to_what_the_backward_needs_is_an_error():
+    x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
+    (scale,) = draw((3, 5))
+    product = linear(x, weight)
+    with made_again((product, lambda: linear(x, weight))):
+        y = product * scale
+    scale.add_(1.0)
+    with pytest.raises(RuntimeError, match="written to after the forward"):
+        y.sum().backward()
+
+
+def test_a_second_derivative_is_refused_not_left_out():
+    y, y_b, z, residual = (x.requires_grad_() for x in draw((1, 4, 8), (1, 4, 8), (1, 4, 8), (1, 4, 8)))
+    norm, weight = (x.requires_grad_() for x in draw((8,), (6, 8)))
+    taps = [x.requires_grad_() for x in draw((8, 1, 4), (8,), (8, 1, 4), (8,))]
+    for out in (gate(y, y_b, z), add_norm(residual, y, norm)[1], linear(y, weight), conv_silu(y, *taps)[0]):
+        with pytest.raises(RuntimeError, match="no second derivative"):
+            torch.autograd.grad(out.sum(), y, create_graph=True)
+
+
+def test_no_rows_have_no_gradient():
+    weight = torch.ones(3, 4, requires_grad=True)
+    linear(torch.zeros(0, 2, 4), weight).sum().backward()
+    assert torch.equal(weight.grad, torch.zeros(3, 4))
+
+
+def test_weights_made_in_inference_mode_are_products_too():
+    with torch.inference_mode():
+        layer = Linear(8, 4).requires_grad_(False).bfloat16()
+        x = torch.randn(2, 3, 8).bfloat16()
+        expected = x.float() @ layer.weight.float().T + layer.bias.float()
+        torch.testing.assert_close(layer(x).float(), expected, rtol=1e-2, atol=1e-2)
+
+
 def test_the_layer_is_torchs():
     torch.manual_seed(0)
     ours = Linear(7, 5)

@@ -183,6 +183,12 @@ def test_impossible_settings_are_refused(change):
         TrainConfig(**change)
 
 
+def test_a_peak_below_the_ends_is_refused():
+    with pytest.raises(ValueError, match="min_lr, where the rate starts and ends, is above its peak"):
+        TrainConfig(lr=1e-7)
+    TrainConfig(lr=1e-7, min_lr=1e-8)
+
+
 # The published scripts: steps of an epoch, all steps, learning rate, clips of a step, views, classes, videos.
 PUBLISHED = {
     "hmdb51": (3570 // 32, 111 * 10, 7.5e-4, 64, "8 x 3", 51, 3570),

@@ -99,6 +99,21 @@ def test_ucf101_clips_of_one_source_stay_together_when_some_are_split_off(tmp_pa
     assert {x.group[0] for x in off} == {"A", "B"}
 
 
+def test_hmdb51_videos_of_one_film_stay_together_when_some_are_split_off(tmp_path):
+    names = {
+        c: [f"Film_{s}_{c}_u_nm_np1_fr_med_{i}.avi" for s in range(5) for i in range(4)]
+        for c in ("run", "sit_up")
+    }
+    for label, own in names.items():
+        lines = [f"{x} {2 if i == 19 else 1}" for i, x in enumerate(own)]
+        write(tmp_path / f"{label}_test_split1.txt", "\n".join(lines))
+        touch(tmp_path, *(f"{label}/{x}" for x in own))
+    training = read_data(tmp_path).splits["train"]
+    assert {x.group for x in training} == {f"{c}/Film_{s}" for c in names for s in range(5)}
+    kept, off = split_off(training, 0.25)
+    assert off and not {x.group for x in kept} & {x.group for x in off}
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

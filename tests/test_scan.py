@@ -182,6 +182,16 @@ def test_the_operator_is_sound_for_torch_compile(keep):
     torch.library.opcheck(operator, (*tensors.values(), False, keep))
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_backward_is_the_operator_that_its_fake_promises(reverse):
+    tensors = arguments(2, 70, 5, 3)
+    args = (*tensors.values(), reverse, True)
+    y, states = torch.ops.videossp.selective_scan.default(*args)
+    *inputs, _ = tensors.values()
+    backward = torch.ops.videossp.selective_scan_backward.default
+    torch.library.opcheck(backward, (torch.randn_like(y), *inputs, states, reverse, [True] * 8))
+
+
 def test_export_sees_one_operator():
     class Layer(torch.nn.Module):
         def forward(self, u, delta, A, B, C):

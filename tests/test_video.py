@@ -271,6 +271,46 @@ def remux(source, target, change):
             new.mux(packet)
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
+def test_avi_whose_frames_are_shown_twice_is_whole_until_it_is_cut(tmp_path, codec):
+    """Where time passes without a frame AVI has a chunk of nothing, which its header counts."""
+    path, rng = tmp_path / "a.avi", np.random.default_rng(0)
+    frames = rng.integers(0, 256, (40, 96, 96, 3), dtype=np.uint8)
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_video(path, frames, codec=codec, pix_fmt=pixels, times=[i + i // 5 for i in range(40)])
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 47
+    images = read_frames(path)
+    assert len(images) == 40 and np.array_equal(pick(path, [39, 0, 20]), images[[39, 0, 20]])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(Truncated, match="header promises"):
+        read_video(path)
+
+
+def test_vp8_packets_that_are_never_shown_are_no_frames(tmp_path):
+    write_video(
+        tmp_path / "a.mkv", numbered_frames(20), codec="libvpx", options={"g": "10", "crf": "4", "b": "2M"}
+    )
+
+    def hide(packets, stream):
+        for i, packet in enumerate(packets):
+            content = bytearray(bytes(packet))
+            if i in (3, 12):
+                content[0] &= ~0x10  # the bit that says it is shown
+            hidden = av.Packet(bytes(content))
+            hidden.pts, hidden.dts, hidden.time_base = packet.pts, packet.dts, packet.time_base
+            hidden.is_keyframe = packet.is_keyframe
+            yield hidden
+
+    remux(tmp_path / "a.mkv", tmp_path / "b.mkv", hide)
+    video = read_video(tmp_path / "b.mkv")
+    assert video.timed and len(video) == 18
+    left = [i for i in range(20) if i not in (3, 12)]
+    assert numbers_of(read_frames(video)) == left
+    assert numbers_of(read_frames(video, lambda n: [4, 17])) == [left[4], left[17]]
+
+
 @pytest.mark.parametrize(("gop", "cut"), [(40, 10), (10, 25), (10, 20)])
 def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path, gop, cut):
     """A cut within a GOP leaves frames that are decoded and not shown, and the header counts all 40."""

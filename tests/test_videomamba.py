@@ -143,6 +143,9 @@ def test_named_backbones_have_blocks_of_the_published_size(name):
 def test_tokens_gain_prompts_and_keep_their_patches():
     hidden = torch.arange(2 * 9 * 3.0).reshape(2, 9, 3)
     tokens = Tokens(hidden, hidden + 100, Layout(2, (2, 2)))
+    for wrong in ({"patchs": tokens.part("patches")}, {"patches": tokens.part("patches")[:, :, :3]}):
+        with pytest.raises(ValueError, match="no part patch"):
+            tokens.write(**wrong)
     wide = (
         tokens.insert("own", "frame_end", 2).insert("other", "frame_end", 1).insert("head", "before_cls", 1)
     )

@@ -116,7 +116,9 @@ def products(
     operands = {}
     for shape in set(shapes):
         rows, width_in, width_out = shape
-        x, weight = torch.randn(rows, width_in, dtype=dtype), torch.randn(width_out, width_in, dtype=dtype)
+        x = torch.randn(rows, width_in, dtype=dtype)
+        # Frozen, as the backbone's: the library may arrange it once.
+        weight = torch.nn.Parameter(torch.randn(width_out, width_in, dtype=dtype), requires_grad=False)
         operands[shape] = x, weight, torch.empty(rows, width_out, dtype=dtype), torch.empty_like(x)
 
     def by_linear() -> None:

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 
 from videossp.process import prepare_process
@@ -28,6 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"no verb {verb!r}; there are {', '.join(VERBS)} (videossp --help)")
         return USAGE
     prepare_process()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, TextIOWrapper
+        ):  # a name that is not UTF-8 must not end what is told of the others
+            stream.reconfigure(errors="backslashreplace")
     try:
         return run_verb(verb, in_order([underscores(x) for x in rest]))
     except KeyboardInterrupt:

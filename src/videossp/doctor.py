@@ -18,10 +18,9 @@ from videossp.checks import (
     Severity,
     select,
 )
-from videossp.datasets import Samples, read_data
+from videossp.datasets import Samples, read_complaining
 from videossp.datasets.read import Name
 from videossp.probe import Probe, probe_all
-from videossp.video import DataError
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,7 @@ def examine(
     checks = [x for x in (select(only) if only else CHECKS) if x not in left_out]
     if not checks:
         raise ValueError("no check is left to do")
-    complaints: list[tuple[str, str, str]] = []
-    try:
-        samples = read_data(
-            data, format=format, fold=fold, videos=videos, complain=lambda *x: complaints.append(x)
-        )
-    except DataError as error:
-        if not complaints:
-            raise
-        raise DataError(f"{error}; {len(complaints)} complaints, the first: {complaints[0][1]}") from error
+    samples, complaints = read_complaining(data, format=format, fold=fold, videos=videos)
     probes: list[Probe] = []
     if PROBED & {*checks}:
         stream = probe_all(

@@ -94,21 +94,27 @@ def listed(value: str | int | list[Any]) -> list[str]:
 @contextmanager
 def out_folder(out: str | None, stem: str) -> Iterator[Path]:
     """The folder `out`, or a new one, runs/STEM-N; what stays empty is removed."""
+    own = out is not None and Path(out).exists()  # the user's, empty or not
     folder = Path(out) if out else new_folder(Path("runs"), stem)
     try:
         yield folder
     finally:
         with suppress(OSError):  # not empty, or never made
-            folder.rmdir()
+            if not own:
+                folder.rmdir()
             if not out:
                 folder.parent.rmdir()
 
 
 def new_folder(parent: Path, stem: str) -> Path:
     """Make the first of parent/stem-1, parent/stem-2, ... that is free, also against other processes."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ValueError(f"{parent}: exists and is no folder (a link to nothing?); give --out") from error
     for number in itertools.count(1):
         try:
-            (parent / f"{stem}-{number}").mkdir(parents=True)
+            (parent / f"{stem}-{number}").mkdir()
             break
         except FileExistsError:
             continue

@@ -116,6 +116,10 @@ class TrainConfig:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
         if not self.lr > 0 or not 0 < self.layer_decay <= 1:
             raise ValueError("lr must be positive, layer_decay in (0, 1]")
+        if self.min_lr > self.lr:
+            raise ValueError(
+                f"min_lr, where the rate starts and ends, is above its peak: {self.min_lr} > {self.lr}"
+            )
         if self.flip not in ("auto", "on", "off", "force") or self.choose_on not in ("val", "test"):
             raise ValueError("flip is auto, on, off or force; choose_on is val or test")
         if self.rand_augment:

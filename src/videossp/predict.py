@@ -1,10 +1,12 @@
 """Video files and folders -> class probabilities."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from videossp.classifier import Classifier
+from videossp.datasets.places import visible
 from videossp.video import DataError, is_video
 
 
@@ -37,11 +39,25 @@ def find_videos(paths: Sequence[str]) -> list[str]:
         if not path.is_dir() or is_video(path):
             found.append(str(path))  # a file that is named is tried, whatever its suffix
             continue
-        inside = sorted(x for x in path.rglob("*") if is_video(x))
+        inside = sorted(videos_below(path))
         if not inside:
             raise DataError(f"{path}: no videos in this folder")
         found += map(str, inside)
     return found
+
+
+def videos_below(folder: Path) -> Iterator[Path]:
+    """The videos in a folder as readers of data sets find them: links are followed, hidden names left out."""
+    met: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        at = os.stat(place)
+        if (at.st_dev, at.st_ino) in met:  # linked twice, or in a loop
+            folders.clear()
+            continue
+        met.add((at.st_dev, at.st_ino))
+        inside = {x: is_video(Path(place, x)) for x in [*folders, *files] if visible(x)}
+        folders[:] = [x for x in folders if inside.get(x) is False]
+        yield from (Path(place, name) for name, found in inside.items() if found)
 
 
 def predict(

@@ -66,10 +66,11 @@ def probe_file(
     """The probe of one part of one file; see `probe_all`. Nothing that is wrong with a file is raised."""
     probe = Probe(path)
     try:
+        video = read_video(path)  # of all of it, for a part may not be there
+        probe = replace(probe, sha256=content_hash(Path(path)) if hashed else None)
         video = read_video(path, start, end)
-        digest = content_hash(Path(path)) if hashed else None
         seconds, size = video.seconds, size_of(Path(path))
-        probe = replace(probe, frames=len(video), seconds=seconds, sha256=digest, size=size)
+        probe = replace(probe, frames=len(video), seconds=seconds, size=size)
         if decode:
             wanted = sorted({*middles(len(video), frames), len(video) - 1})
             images = read_frames(video, lambda _: wanted)

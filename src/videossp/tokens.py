@@ -117,7 +117,15 @@ class Tokens:
         return self._residual[name]
 
     def write(self, **parts: Tensor) -> "Tokens":
-        """The same tokens with other hidden parts, in the shapes of `part`."""
+        """The same tokens with other hidden parts, in the shapes of `part`.
+
+        Raises:
+            ValueError: there is no such part, or it has another shape.
+        """
+        for name, x in parts.items():
+            if name not in self._hidden or x.shape != self._hidden[name].shape:
+                known = ", ".join(f"{key} {tuple(part.shape)}" for key, part in self._hidden.items())
+                raise ValueError(f"no part {name} of shape {tuple(x.shape)}; there are {known}")
         return replace(self, hidden=_join(self.layout, self._hidden | parts, self.hidden.dtype))
 
     def restart(self, **parts: Tensor) -> "Tokens":

@@ -87,7 +87,8 @@ class Mixer(nn.Module):
         x_proj, dt_proj = getattr(self, f"x_proj{q}"), getattr(self, f"dt_proj{q}")
         steps = tuner.edit_output(layer, f"x_proj{q}", u, x_proj(u))
         dt, B, C = steps.split([dt_proj.in_features, self.d_state, self.d_state], dim=-1)
-        product = linear(dt, dt_proj.weight)
+        weight = dt_proj.weight  # bound here: who swaps weights for a call has them back at the backward
+        product = linear(dt, weight)
         delta = tuner.edit_output(layer, f"dt_proj{q}", dt, product)
         scan = Scan(
             u=u,
@@ -100,8 +101,8 @@ class Mixer(nn.Module):
             reverse=q == "_b",
         )
         scan = tuner.edit_scan(layer, f"scan{q}", scan)
-        recipes = (u, make_u), (product, lambda: linear(dt, dt_proj.weight))
-        with made_again(*recipes) if thrifty else nullcontext():
+        recipes = (u, make_u), (product, lambda: linear(dt, weight))
+        with made_again(*recipes) if thrifty and not torch.compiler.is_compiling() else nullcontext():
             y = selective_scan(scan)
         return tuner.edit_output(layer, f"scan{q}", scan, y)
 

@@ -28,7 +28,8 @@ def classes_of(home: Path) -> set[str]:
 def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> Samples:
     """The official split `fold` (1 to 3): 70 videos of each class to train, 30 to test.
 
-    The class is that of the split file's name. Names of videos hold #, (, &, ; and !.
+    The class is that of the split file's name. Names of videos hold #, (, &, ; and !. Groups are the films
+    that videos of a class were cut from: SOURCE_CLASS_... in their names.
     """
     home = data.home(FILES)
     if home is None:
@@ -48,5 +49,7 @@ def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> Samples:
                 raise DataError(f"{place}: not VIDEO CODE with code 0, 1 or 2: {line!r}")
             name, split = row[1], CODES[row[2]]
             if split:
-                met.add(place, split, places.find(name, label), f"{label}/{name}", label)
+                source, cut, _ = name.rpartition(f"_{label}_")
+                group = f"{label}/{source}" if cut else None
+                met.add(place, split, places.find(name, label), f"{label}/{name}", label, group=group)
     return met.samples()

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +102,8 @@ def read_lists(data: Annotation, fold: int, complain: Complain) -> Samples:
     files = [data.root] if data.root.is_file() else choose(data, fold)
     if not files:
         raise DataError(f"{data.root}: no list of PATH LABEL with train, val or test in its name")
+    others = {x for paths in by_split(data).values() for x in paths}  # of other folds
+    refuse_other_lists(data, [*files, *others])
     lines = [(file, line) for file in files for line in divided(file, data.videos)]
     meaning = meaning_of({line.label for _, line in lines}, data.folder, files)
     met = Collection(meaning.classes, meaning.known, complain)
@@ -115,6 +117,21 @@ def read_lists(data: Annotation, fold: int, complain: Complain) -> Samples:
                 complain("file.truncated", what, name)
         met.add(line.place, split_of("", "", file, name), found, name, meaning.names.get(line.label))
     return met.samples()
+
+
+def refuse_other_lists(data: Annotation, read: Sequence[Path]) -> None:
+    """The videos of a list that is not read would be left out in silence.
+
+    Raises:
+        DataError: a text file beside those that are read is a list, too.
+    """
+    for file in (x for x in data.here if x not in read and x.suffix != ".json"):
+        divide = division(line := first_line(file))
+        path = re.sub(r"[\s,]+\d+$", "", divide(line)[0]) if divide else ""
+        if is_named(path) or (path and locate(data.videos, path)):
+            raise DataError(
+                f"{file}: a list as well, beside {read[0].name}; give the one to read, or remove one"
+            )
 
 
 def divided(file: Path, videos: Path) -> list[Line]:

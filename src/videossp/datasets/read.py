@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from videossp.datasets.annotation import Annotation
 from videossp.datasets.breakfast import is_breakfast, read_breakfast
@@ -84,6 +84,21 @@ def read_data(
     origin = {"data": str(root.resolve()), "format": name, "fold": fold}
     origin["videos"] = place and str(place.resolve())
     return replace(samples, origin=origin)
+
+
+def read_complaining(data: str | Path, **reading: Any) -> tuple[Samples, list[tuple[str, str, str]]]:
+    """What `read_data` gives, and (check, message, video) of each line that is wrong, which is left out.
+
+    Raises:
+        DataError: the data cannot be read at all; if lines are wrong, with the first of them.
+    """
+    complaints: list[tuple[str, str, str]] = []
+    try:
+        return read_data(data, **reading, complain=lambda *x: complaints.append(x)), complaints
+    except DataError as error:
+        if not complaints:
+            raise
+        raise DataError(f"{error}; {len(complaints)} complaints, the first: {complaints[0][1]}") from error
 
 
 def _read(data: Annotation, format: str, fold: int, complain: Complain) -> tuple[str, Samples]:

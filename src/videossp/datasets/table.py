@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from videossp.datasets.annotation import Annotation
 from videossp.datasets.classes import UNLABELLED, meaning_of
 from videossp.datasets.collection import Collection
+from videossp.datasets.lists import refuse_other_lists
 from videossp.datasets.places import locate, unquoted
 from videossp.datasets.sample import Complain, Samples
 from videossp.datasets.text import SPLIT, Row, read_rows, split_of
@@ -36,6 +37,7 @@ def read_tables(data: Annotation, fold: int, complain: Complain) -> Samples:
     files = data.tables(has_columns)
     if not files:
         raise DataError(f"{data.root}: no CSV file whose header has columns path and label")
+    refuse_other_lists(data, files)
     rows = [(file, row) for file in files for row in read_rows(file)]
     numbers = numbers_of(row for _, row in rows)
     names = {str(number): name for name, number in numbers.items()}

@@ -12,7 +12,7 @@ from videossp.tuner import Spec, Tuner
 class Attentive(Tuner):
     """In place of cls the head reads what a query gathers from all tokens after the last block.
 
-    One block of cross-attention and one MLP, as V-JEPA's evaluation has it.
+    One block of cross-attention and one MLP, as V-JEPA's evaluation has it; started as torch's layers are.
 
     Args:
         spec: sizes of the backbone.

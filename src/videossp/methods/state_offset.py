@@ -23,7 +23,7 @@ class StateOffset(Tuner):
         super().__init__()
         if of not in ("state", "output"):
             raise ValueError(f"of must be state or output, got {of!r}")
-        self.of = of
+        self.of, self.undecayed = of, ("offset",) if of == "output" else ()  # a bias, stacked by block
         width = (spec.d_state,) if of == "state" else ()
         self.offset = nn.Parameter(torch.zeros(spec.depth, 2, spec.d_inner, *width))
 

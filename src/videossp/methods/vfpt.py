@@ -1,5 +1,6 @@
 """Visual Fourier Prompt Tuning: VPT with transformed tokens (Zeng et al., NeurIPS 2024, arXiv 2411.01327)."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -37,7 +38,7 @@ class VFPT(Tuner):
             raise ValueError(
                 "length >= 1, 0 <= share <= 1, dimension all, hidden or sequence, norm backward or ortho"
             )
-        self.transformed, self.dims, self.norm = int(share * length), dims[dimension], norm
+        self.transformed, self.dims, self.norm = math.floor(share * length + 1e-9), dims[dimension], norm
         self.prompts = spec.prompts(spec.depth, length)
 
     def tokens(self, prompts: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
 """Which implementation runs an operation: by device and dtype; `kernels("torch")` asks for plain torch."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,3 +58,16 @@ def fused(*tensors: Tensor | None) -> bool:
             for x in tensors
         )
     )
+
+
+def once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward that refuses to be differentiated again, lest a part of that gradient be left out."""
+
+    @wraps(backward)
+    def refusing(*arguments: Any) -> Any:
+        if torch.is_grad_enabled():  # only where create_graph asks for it
+            said = "the fused kernels have no second derivative; plain torch has: ops.choice.kernels('torch')"
+            raise RuntimeError(said)
+        return backward(*arguments)
+
+    return refusing

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from videossp.ops.choice import fused
+from videossp.ops.choice import fused, once
 from videossp.ops.reference import conv_reference
 from videossp.ops.threads import run_jobs
 from videossp.ops.vector import ask, kernel, narrow, rows, sigmoid, whole_vectors, widen
@@ -179,15 +178,15 @@ class _ConvSilu(torch.autograd.Function):
         return u, u_b
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, du: Tensor, du_b: Tensor) -> Any:
         x, weight, bias, weight_b, bias_b = ctx.saved_tensors
         batch, _, d_inner = x.shape
         for_x, *for_parameters = ctx.needs_input_grad
         for_weight, for_bias = (any(for_parameters[i::2]) for i in range(2))
         dx = x.new_empty(x.shape if for_x else (0, 0, 0))
-        dweight = torch.empty(batch if for_weight else 0, 2, TAPS, d_inner)
-        dbias = torch.empty(batch if for_bias else 0, 2, d_inner)
+        dweight = torch.empty(batch if for_weight else 0, 2, TAPS, d_inner, dtype=torch.float32)
+        dbias = torch.empty(batch if for_bias else 0, 2, d_inner, dtype=torch.float32)
         constants = _stacked(weight, weight_b), _stacked(bias, bias_b)
         jobs = batch * -(-d_inner // BLOCK)
         outputs = rows(dx), dweight.numpy(), dbias.numpy()

@@ -248,11 +248,11 @@ def scan_forward(
     Arguments as `scan_reference`: u and delta float32 or bfloat16, the rest float32.
     """
     y = u.new_empty(u.shape)
-    states = torch.empty(states_shape(u.shape, A.shape[1], keep_states))
+    states = torch.empty(states_shape(u.shape, A.shape[1], keep_states), dtype=torch.float32)
     sequences = [rows(x) for x in (u, delta)]
     steps = [rows(x) for x in (B, C)]
     decay, skip, shift = _constants(A, D, bias)
-    start = (torch.empty(0, 0, 0) if h0 is None else h0.detach().contiguous()).numpy()
+    start = (torch.empty(0, 0, 0, dtype=torch.float32) if h0 is None else h0.detach().contiguous()).numpy()
     outputs = rows(y), states.numpy()
     run_jobs(_scan_block, _jobs(u), *sequences, decay, *steps, skip, shift, start, *outputs, reverse)
     return y, states
@@ -298,11 +298,11 @@ def scan_backward(
     finish: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,
         lambda x: x,
-        lambda x: x.sum(0).mT,
+        lambda x: x.sum(0).mT.contiguous(),
         lambda x: x.sum(0),
         lambda x: x.sum(0),
         lambda x: x.sum(0),
         lambda x: x.sum(0),
-        lambda x: x.mT,
+        lambda x: x.mT.contiguous(),
     ]
     return [f(x) if want else None for f, x, want in zip(finish, grads, wanted, strict=True)]

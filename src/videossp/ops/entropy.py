@@ -48,7 +48,7 @@ def softmax_entropy(x: Tensor) -> Tensor:
     if not fused(x):
         log_p = x.log_softmax(-1, dtype=torch.float32)
         return -(log_p.exp() * log_p).sum(-1)
-    table, out = x.reshape(1, -1, x.shape[-1]).contiguous(), torch.empty(x.shape[:-1])
+    table, out = x.reshape(1, -1, x.shape[-1]).contiguous(), torch.empty(x.shape[:-1], dtype=torch.float32)
     run_jobs(_entropy_rows, -(-table.shape[1] // ROWS), rows(table), out.view(-1).numpy())
     return out
 

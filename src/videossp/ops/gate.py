@@ -6,9 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from videossp.ops.choice import fused
+from videossp.ops.choice import fused, once
 from videossp.ops.threads import run_jobs
 from videossp.ops.vector import kernel, narrow, rows, sigmoid, whole_vectors, widen
 
@@ -64,7 +63,7 @@ class _Gate(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dout: Tensor) -> Any:
         total, z = ctx.saved_tensors
         dy, dz = total.new_empty(total.shape), total.new_empty(total.shape)

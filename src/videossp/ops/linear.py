@@ -1,4 +1,4 @@
-"""`linear`, the matrix products: through oneDNN, and without the gradient of a frozen weight."""
+"""`linear`, the matrix products: through oneDNN or MKL, and without the gradient of a frozen weight."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from llvmlite.binding import get_host_cpu_name
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from videossp.ops.choice import fused
+from videossp.ops.choice import fused, once
 
 # By weight: its version, and itself as oneDNN wants it.
 _packed: Any = WeakTensorKeyDictionary()
@@ -30,12 +29,12 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
     """dy^T x. In bfloat16 oneDNN takes seconds, not milliseconds, for an x that is a slice of wider rows."""
-    return dy.t() @ x if dy.dtype == torch.bfloat16 else _product(dy.t(), x.t())
+    return dy.t() @ x if dy.dtype == torch.bfloat16 or not len(x) else _product(dy.t(), x.t())
 
 
 def _arranged(weight: Tensor, rows: int) -> Tensor:
     """A frozen weight in the order in which oneDNN reads it: a copy, made once, to save a tenth."""
-    state = weight._version, weight.data_ptr()
+    state = 0 if weight.is_inference() else weight._version, weight.data_ptr()
     kept: tuple[tuple[int, int], Tensor] | None = _packed.get(weight)
     if kept is None or kept[0] != state:
         kept = state, torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
@@ -52,7 +51,7 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
@@ -92,19 +91,24 @@ def made_again(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContext
     """Within this context, autograd keeps the way to make a tensor in place of the tensor.
 
     Args:
-        recipes: tensors, and what makes each again when the backward asks for it.
+        recipes: tensors, and what makes each again when the backward asks for it. One that has been written
+            to since it was made is kept.
     """
-    places = {(x.data_ptr(), x.shape): make for x, make in recipes}
+    fresh = (x for x in recipes if not x[0].is_inference() and x[0]._version == 0)
+    places = {(x.data_ptr(), x.shape): make for x, make in fresh}
     device = recipes[0][0].device.type
     rounds, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
     def pack(kept: Tensor) -> Any:
         # Detached: a result that its own graph kept would keep that graph alive for ever.
-        return places.get((kept.data_ptr(), kept.shape), kept.detach())
+        return places.get((kept.data_ptr(), kept.shape), (kept.detach(), kept._version))
 
     def unpack(kept: Any) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
+        if isinstance(kept, tuple):
+            tensor, version = kept
+            if tensor._version != version:
+                raise RuntimeError("a tensor that the backward needs was written to after the forward")
+            return tensor  # type: ignore[no-any-return]
         with torch.no_grad(), torch.autocast(device, dtype, rounds):  # the backward runs outside of it
             return kept()  # type: ignore[no-any-return]
 

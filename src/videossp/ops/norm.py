@@ -6,9 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from videossp.ops.choice import fused
+from videossp.ops.choice import fused, once
 from videossp.ops.threads import run_jobs
 from videossp.ops.vector import kernel, narrow, rows, whole_vectors, widen
 
@@ -71,8 +70,8 @@ class _AddNorm(torch.autograd.Function):
     def forward(
         ctx: Any, residual: Tensor, hidden: Tensor, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:
-        total, x = torch.empty(residual.shape), hidden.new_empty(hidden.shape)
-        scale = torch.empty(residual.shape[:2])
+        total, x = torch.empty(residual.shape, dtype=torch.float32), hidden.new_empty(hidden.shape)
+        scale = torch.empty(residual.shape[:2], dtype=torch.float32)
         arrays = rows(residual), rows(hidden), weight.detach().contiguous().numpy(), np.float32(eps)
         run_jobs(_norm_rows, _jobs(total), *arrays, rows(total), rows(x), scale.numpy())
         ctx.save_for_backward(total, scale, weight)
@@ -81,14 +80,14 @@ class _AddNorm(torch.autograd.Function):
         return total, x
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dtotal: Tensor | None, dx: Tensor | None) -> Any:
         total, scale, weight = ctx.saved_tensors
         if dx is None:
-            dx = torch.zeros(total.shape)
-        nothing, jobs, width = torch.empty(0, 0, 0), _jobs(total), total.shape[2]
-        dsum = torch.empty(total.shape)
-        dweight = torch.zeros(jobs if ctx.needs_input_grad[2] else 0, width)
+            dx = torch.zeros_like(total)
+        nothing, jobs, width = total.new_empty(0, 0, 0), _jobs(total), total.shape[2]
+        dsum = torch.empty_like(total)
+        dweight = total.new_zeros(jobs if ctx.needs_input_grad[2] else 0, width)
         arrays = rows(nothing if dtotal is None else dtotal), rows(dx), rows(total), scale.numpy()
         constants = weight.detach().contiguous().numpy()
         run_jobs(_norm_rows_backward, jobs, *arrays, constants, rows(dsum), dweight.numpy())

@@ -29,6 +29,7 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     from videossp.checks import CHECKS
     from videossp.datasets.write import refuse_place, write_table
     from videossp.doctor import examine
+    from videossp.video import DataError
 
     add_data(parser)
     parser.add_function_arguments(examine, skip={"data", *READING, "fast", "only", "skip", "progress"})
@@ -56,13 +57,6 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             lines += [f"{severity}: {check} ({len(messages):,})", *messages[:SHOWN]]
             if len(messages) > SHOWN:
                 lines.append(f"  ... and {len(messages) - SHOWN:,} more (all with --json)")
-        if file:
-            kept = write_table(diagnosis.clean(), samples.classes, file)
-            lines.append(
-                f"{file}: {kept:,} of {counted(len(samples.every()), 'video')}, those without errors"
-            )
-            if file.absolute().parent == Path(place).absolute() and samples.origin["format"] in BY_FILES:
-                say(f"give {file} as the data set: {place} has one more list now and is read differently")
         errors, warnings, infos = diagnosis.counts.values()
         found = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {infos:,} info"
         lines.append(f"{found} in {extent(samples)}{'; no frame was decoded' * args.fast}")
@@ -74,7 +68,16 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             "findings": [asdict(x) for x in diagnosis.findings],
             "counts": diagnosis.counts,
         }
-        show(args, summary, lines)
+        show(args, summary, lines)  # first: it took long to find, and the list may not be writable
+        if file:
+            try:
+                kept = write_table(diagnosis.clean(), samples.classes, file)
+            except (DataError, ValueError, OSError) as error:
+                say(f"no list was written: {error}")
+                return DATA
+            say(f"{file}: {kept:,} of {counted(len(samples.every()), 'video')}, those without errors")
+            if file.absolute().parent == Path(place).absolute() and samples.origin["format"] in BY_FILES:
+                say(f"give {file} as the data set: {place} has one more list now and is read differently")
         return DATA if diagnosis.errors else 0
 
     return run
@@ -82,7 +85,7 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
 def data(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """what a data set holds: format, classes, splits, lengths and sizes of its videos"""
-    from videossp.datasets import read_data
+    from videossp.datasets import read_complaining
     from videossp.probe import probe_all
 
     add_data(parser)
@@ -91,10 +94,7 @@ def data(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     parser.add_argument("--workers", type=int | None, help="processes; None: one for each core")
 
     def run(args: "Namespace") -> int:
-        wrong: list[str] = []
-        samples = read_data(
-            place_of(args), **chosen(args, READING), complain=lambda check, line, name: wrong.append(line)
-        )
+        samples, wrong = read_complaining(place_of(args), **chosen(args, READING))
         probes: list[Probe] = []
         if not args.fast:
             every = [x for _, x in samples.every()]

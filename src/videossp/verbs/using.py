@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videossp.flags import add_data, data_of, place_of
-from videossp.verbs.output import DATA, say, show
+from videossp.verbs.output import DATA, first_process, say, show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -58,8 +58,6 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         )
         if split == "train":
             say("these are videos of the split train: the adapter may have been trained on them")
-        if picture:
-            draw_confusion(result, picture)
         summary = {
             "split": split,
             **result.summary(),
@@ -83,7 +81,10 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                 f"{x['base_names']}, as evaluated by {x['processes']} process{'es' * (x['processes'] > 1)}"
                 for x in summary["per_base_name"]
             ]
-        if page:
+        show(args, summary, lines)  # first: what follows may not be writable
+        if picture and first_process():
+            draw_confusion(result, picture)
+        if page and first_process():
             facts = {
                 "adapter": args.adapter,
                 "method": classifier.method,
@@ -93,7 +94,7 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             write_report(
                 page, f"{classifier.method} on {split}", facts, {classifier.method: result}, classifier.form
             )
-        return show(args, summary, lines)
+        return 0
 
     return run
 

@@ -144,6 +144,8 @@ def _read_packets(path: Path) -> Video:
                 continue
             if not shown:
                 packed = bool(PACKED.search(bytes(packet) + (context.extradata or b"")))
+            if context.name == "vp8" and not bytes(packet)[0] & 0x10:
+                continue  # an alternate reference: decoded, for others are made of it, but never shown
             # The place of a packed frame is taken by a few bytes that code nothing.
             coded += bytes(packet).count(b"\x00\x00\x01\xb6") - (packet.size < 20) if packed else 1
             # An edit list hides packets: they are decoded, for others depend on them, but not shown.
@@ -151,7 +153,10 @@ def _read_packets(path: Path) -> Video:
                 shown.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
-            whole += not packet.is_corrupt
+            if not packet.is_corrupt:
+                # AVI has a chunk of nothing where a frame is shown again; it counts in the header, too.
+                counted = container.format.name == "avi" and packet.dts is not None
+                whole = max(whole, packet.dts + 1) if counted else whole + 1
             duration = packet.duration or 0
         # AVI has no display times; FFmpeg makes them up, and for these codecs gives them to the wrong frames.
         wrong = packed or (container.format.name == "avi" and context.name in ("h264", "hevc"))
