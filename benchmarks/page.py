@@ -201,6 +201,26 @@ def percent(rows: Sequence[dict[str, Any]], key: str) -> str:
     return "; ".join(f"{100 * x[key]:.1f}" for x in rows if key in x)
 
 
+def rules() -> str:
+    """Test accuracy of the first seed at the rate by loss, by accuracy, and the best on test itself."""
+    sets = [x for x in FRAMES if load(x) and x not in CHOSEN_ON]
+    lines = []
+    for title in ROWS:
+        line = [title]
+        for name in sets:
+            cells = [Cell(name, title, lr, SEEDS[0]) for lr in search(name, title)]
+            own = [x for x in load(name) if not x["error"] and any(cell.of(x) for cell in cells)]
+            best = (
+                min(own, key=lambda x: x["val_loss"], default=None),
+                max(own, key=lambda x: (x["val_top1"], -x["val_loss"]), default=None),
+                max(own, key=lambda x: x["top1"], default=None),
+            )
+            said = " / ".join(f"{100 * x['top1']:.1f}" for x in best if x)
+            line.append(said + star(title, sets=[name]) if said else "")
+        lines.append(line)
+    return table(["", *sets], lines)
+
+
 def probes() -> str:
     """Linear probes of one set, by weights and view."""
     found = [(x["backbone"].split(",")[0], x["view"]) for x in read("probes.json") if x["set"] == MAIN]
@@ -262,6 +282,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "ablations": ablations,
     "pretrained": pretrained,
     "by rate": by_rate,
+    "rules": rules,
     "probes": probes,
     "views": views,
     "sources": sources,

@@ -3,9 +3,9 @@
     python benchmarks/table.py --sets FOLDER --work WORK [--only tabletop,motion] [--minutes 60]
 
 FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every run is one of `videossp
-compare`, all on a set with the same budget. Learning rates are chosen on validation, by accuracy and then
-loss, by one rule for all methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid for
-as long as the best rate is the outermost that was tried. Other seeds run at the best one. So do the
+compare`, all on a set with the same budget. Learning rates are chosen on validation, by loss and then
+accuracy, by one rule for all methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid
+for as long as the best rate is the outermost that was tried. Other seeds run at the best one. So do the
 ablations, at that of the row that they change; and `recipes`, whose actions are those of `motion`, at what
 was best there. Those of the pretraining need `--backbones`, a folder of NAME.safetensors. Whatever is
 finished is added to benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py`
@@ -173,7 +173,7 @@ def store(set_name: str, runs: list[dict[str, Any]]) -> None:
     replace_file(RESULTS / f"{set_name}.json", "[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n")
 
 
-# How good a rate is, on validation: accuracy, and, where that is equal, minus the loss. None: it runs.
+# How good a rate is, on validation: minus the loss, and, where that is equal, accuracy. None: it runs.
 Merit = tuple[float, float] | None
 
 
@@ -217,7 +217,7 @@ def tried_of(
     for lr in GRID:
         cell = Cell(name, title, lr, SEEDS[0])
         for run in filter(cell.of, runs):
-            tried[lr] = (-math.inf, 0.0) if run["error"] else (run["val_top1"], -run["val_loss"])
+            tried[lr] = (-math.inf, 0.0) if run["error"] else (-run["val_loss"], run["val_top1"])
         if cell in running:
             tried[lr] = None
     return tried

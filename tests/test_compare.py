@@ -464,9 +464,10 @@ def one_of(method, lr, seed, val_top1, val_loss, hits="1100"):
 def test_the_rate_is_chosen_by_validation_alone_and_with_the_first_seed():
     runs = [
         one_of("x", 0.001, 0, 0.7, 0.5, hits="1111"),  # best on test, which must not matter
-        one_of("x", 0.003, 0, 0.8, 0.9),
-        one_of("x", 0.01, 0, 0.8, 0.4, hits="0001"),  # as accurate, smaller loss
+        one_of("x", 0.003, 0, 0.7, 0.4),
+        one_of("x", 0.01, 0, 0.8, 0.4, hits="0001"),  # the same loss, more accurate
         one_of("x", 0.03, 0, 0.8, 0.4, hits="1111"),  # the same: the smaller rate
+        one_of("x", 0.1, 0, 0.9, 0.6),  # most accurate, but not by the loss
         one_of("x", 0.001, 1, 1.0, 0.0, hits="1111"),  # of another seed
         one_of("x", 0.01, 1, 0.1, 2.0, hits="0011"),
         one_of("y", 0.001, 0, 0.2, 0.5, hits="1111"),
@@ -481,11 +482,11 @@ def test_the_rate_is_chosen_by_validation_alone_and_with_the_first_seed():
     assert [line.split()[1] for line in said[1:3]] == ["0.01", "0.001"]
     assert "FAILED y, lr 0.003, seed 0: FloatingPointError: no" in said
     assert said[-1] == (
-        "lr: best of 0.001, 0.003, 0.01, 0.03 on the split that chose the epoch, with seed 0; "
+        "lr: least loss of 0.001, 0.003, 0.01, 0.03, 0.1 on the split that chose the epoch, with seed 0; "
         "at an end of these: y, so try further ones"
     )
-    assert "one for all" in Comparison(("y",), (0,), {"evaluated_on": "test"}, runs[6:7]).table()[-1]
-    none_good = Comparison(("y",), (0,), {"evaluated_on": "test"}, runs[7:])
+    assert "one for all" in Comparison(("y",), (0,), {"evaluated_on": "test"}, runs[7:8]).table()[-1]
+    none_good = Comparison(("y",), (0,), {"evaluated_on": "test"}, runs[8:])
     assert none_good.rows[0]["lr"] == 0.003 and none_good.rows[0]["failed"] == 1
 
 
@@ -507,7 +508,7 @@ def test_of_several_rates_the_first_seed_runs_all_and_the_others_the_chosen_one(
     first = [(x["lr"], x["method"]) for x in saved["runs"] if x["seed"] == 0]
     assert first == [(0.01, "linear"), (0.01, "vpt"), (0.0001, "linear"), (0.0001, "vpt")]
     best = {}
-    for run in sorted(saved["runs"], key=lambda x: (x["val_top1"], -x["val_loss"])):
+    for run in sorted(saved["runs"], key=lambda x: (-x["val_loss"], x["val_top1"])):
         if run["seed"] == 0:
             best[run["method"]] = run["lr"]
     assert [(x["method"], x["lr"]) for x in saved["runs"] if x["seed"] == 1] == list(best.items()) or [

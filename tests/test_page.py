@@ -150,3 +150,16 @@ def test_the_results_are_of_the_shipped_weights(page):
         assert {x["backbone_sha256"] for x in own} <= {backbone}
     shipped = [x for x in page.read("probes.json") if x["backbone"] == page.BACKBONE]
     assert {x["sha256"] for x in shipped} <= {backbone}
+
+
+def test_what_hangs_on_the_choice_of_the_rate_is_shown(page, put):
+    runs = [
+        run(page, "ssp", 1e-3, 0, 0.6, "1000", val_loss=0.5),  # most accurate
+        run(page, "ssp", 3e-3, 0, 0.5, "1100", val_loss=0.4),  # least loss: the rule takes this
+        run(page, "ssp", 3e-4, 0, 0.1, "1110"),  # best on test
+        run(page, "ssp", 1e-3, 1, 0.9, "1111"),  # another seed
+        run(page, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
+    ]
+    put(runs)
+    lines = page.rules().splitlines()
+    assert "| ssp | 50.0 / 25.0 / 75.0* |" in lines and "| vpt |  |" in lines

@@ -42,8 +42,12 @@ def test_rates_are_tried_outwards_while_the_best_is_the_outermost(table):
     assert rates({1e-4: 0.9, 3e-4: 0.6, 1e-3: 0.5, 3e-3: 0.4}) == []  # the end of the grid
 
 
-def test_of_rates_that_are_right_as_often_the_one_of_the_lower_loss_is_best(table):
-    assert table.best_rate({1e-3: (0.5, -0.3), 3e-3: (0.5, -0.2), 1e-2: (0.4, -0.1), 3e-2: None}) == 3e-3
+def test_the_rate_of_the_least_loss_is_best_and_of_equal_ones_the_more_accurate(table):
+    found = {1e-3: (0.9, 0.5), 3e-3: (0.7, 0.4), 1e-2: (0.8, 0.4)}  # accuracy, loss
+    cells = {lr: table.Cell("motion", "ssp", lr, 0) for lr in found}
+    runs = [finished(table, cells[lr], val) | {"val_loss": loss} for lr, (val, loss) in found.items()]
+    tried = table.tried_of("motion", "ssp", runs, [table.Cell("motion", "ssp", 3e-2, 0)])
+    assert list(tried) == [*found, 3e-2] and table.best_rate(tried) == 1e-2
 
 
 def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):

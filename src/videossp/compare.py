@@ -45,7 +45,7 @@ def compare(
 
     So the peak memory is that of one run, and a run that fails, even if it is killed, takes no other along.
     Of several learning rates each method is run at all of them with the first seed, and with the others at
-    the one that is best on validation (`Comparison.lr_of`).
+    the one with the least loss on validation (`Comparison.lr_of`).
 
     Args:
         data: a data set that `read_data` gave, or its folder or annotation file. Accuracy is that on its

@@ -107,7 +107,7 @@ def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         type=list[float] | float | str,
         default=TrainConfig.lr,
         help="peak learning rate of AdamW; of several, separated by commas, each method takes the one that "
-        "is best on validation with the first seed",
+        "has the least loss on validation with the first seed",
     )
     parser.add_class_arguments(TrainConfig, skip={"lr", "seed"})
 
