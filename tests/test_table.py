@@ -51,11 +51,11 @@ def test_the_rate_of_the_least_loss_is_best_and_of_equal_ones_the_more_accurate(
 
 
 def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):
-    done, asked = {"motion": []}, []
+    done, asked = {"tabletop": []}, []
     accuracy = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}
     while free := table.cells(done, []):
         asked.append(free[0])
-        done["motion"].append(finished(table, free[0], accuracy[free[0].lr]))
+        done["tabletop"].append(finished(table, free[0], accuracy[free[0].lr]))
     assert [(x.row, x.lr, x.seed) for x in asked] == [
         *[("ssp", 1e-3, 0), ("full", 1e-3, 0)],
         *[("ssp", 3e-3, 0), ("full", 3e-3, 0)],
@@ -93,6 +93,7 @@ def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table):
 
 def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(table, monkeypatch, capsys):
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
+    monkeypatch.setattr(table, "ABLATED", ())
     started = []
 
     def run(cell, stamp, folder, work, backbones):
@@ -122,8 +123,8 @@ def test_ablations_are_run_on_two_sets_at_the_rate_that_was_chosen_for_what_they
         while free := table.cells(done, []):
             done[name].append(finished(table, free[0], accuracy[free[0].lr]))
         asked[name] = [(x["lr"], x["seed"], x["epochs"]) for x in done[name] if x["row"] == "longer"]
-    longer = {name: [(3e-3, 0, 9 * table.EPOCHS[name])] for name in ("tabletop", "motion")}
-    assert asked == longer | {"sprites": []}
+    longer = {name: [(3e-3, 0, 9 * table.EPOCHS[name])] for name in ("tabletop", "sprites")}
+    assert asked == longer | {"motion": []}
     assert {x.row for x in table.cells({"tabletop": []}, [], ["full"])} == {"full"}
 
 
@@ -175,12 +176,12 @@ def test_runs_of_weights_that_are_not_at_hand_are_kept_those_on_other_clips_are_
 
 
 def test_results_are_kept_a_line_a_run_in_the_order_of_the_table(table):
-    cells = [table.Cell("motion", row, lr, 0) for row in ("full", "ssp") for lr in (3e-3, 1e-3)]
+    cells = [table.Cell("tabletop", row, lr, 0) for row in ("full", "ssp") for lr in (3e-3, 1e-3)]
     runs = [finished(table, x, 0.5) for x in cells]
-    table.store("motion", runs)
-    text = (table.RESULTS / "motion.json").read_text()
+    table.store("tabletop", runs)
+    text = (table.RESULTS / "tabletop.json").read_text()
     assert len(text.splitlines()) == 4 + 2
-    assert [(x["row"], x["lr"]) for x in table.load("motion")] == [
+    assert [(x["row"], x["lr"]) for x in table.load("tabletop")] == [
         *[("ssp", 1e-3), ("ssp", 3e-3), ("full", 1e-3), ("full", 3e-3)]
     ]
     assert table.load("sprites") == []
