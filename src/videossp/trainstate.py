@@ -71,11 +71,15 @@ class TrainState:
                 self.best = best = row
                 self.kept = result
                 self.best_weights = {n: x.detach().clone() for n, x in (self.average or self.tuned).items()}
-                self.classifier.metrics = {"best_epoch": row["epoch"], "validation": result.summary()}
+                self.classifier.metrics = self._metrics(row["epoch"], result)
             self.failures |= result.failures
             self.history.append(row)
             self.under_way = nothing()
         return best
+
+    def _metrics(self, epoch: int, result: Evaluation) -> dict[str, Any]:
+        own = {"best_epoch": epoch, "precision": self.classifier.precision}
+        return {**own, "validation": result.summary()}
 
     def begin_again(self, step: int) -> None:
         """Back to the start of an epoch in which nothing was learned."""
@@ -127,8 +131,7 @@ class TrainState:
             self.kept = Evaluation(
                 self.classifier.classes, samples, tensors["kept"], facts["kept_failures"], (1, 1)
             )
-            summary = self.kept.summary()
-            self.classifier.metrics = {"best_epoch": facts["best_epoch"], "validation": summary}
+            self.classifier.metrics = self._metrics(facts["best_epoch"], self.kept)
 
 
 def nothing() -> dict[str, float]:

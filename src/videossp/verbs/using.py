@@ -40,6 +40,11 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
             PartialState()  # joins the processes of torchrun, among which the videos are divided
         classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
+        trained = classifier.metrics.get("precision", args.precision)
+        if trained != args.precision:
+            say(
+                f"trained with --precision {trained}, evaluated with {args.precision}: other figures by rounding"
+            )
         data = data_of(args)
         split = args.split or ("test" if list(data.splits) != ["train"] else "train")
         picture = to_write("--confusion", args.confusion, ".png")
