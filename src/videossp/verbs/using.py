@@ -42,9 +42,7 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
         trained = classifier.metrics.get("precision", args.precision)
         if trained != args.precision:
-            say(
-                f"trained with --precision {trained}, evaluated with {args.precision}: other figures by rounding"
-            )
+            say(f"trained with --precision {trained}, evaluated with {args.precision}: it rounds otherwise")
         data = data_of(args)
         split = args.split or ("test" if list(data.splits) != ["train"] else "train")
         picture = to_write("--confusion", args.confusion, ".png")
