@@ -383,7 +383,7 @@ def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_pat
     assert len(tops) == 2 and saved["rows"][1]["top1"] == pytest.approx(sum(tops) / 2)
     mean, half = sum(tops) / 2, student(tops)[1] - sum(tops) / 2
     low, high = wilson(mean, 8)
-    low, high = mean - math.hypot(mean - low, half), mean + math.hypot(high - mean, half)
+    low, high = max(0, mean - math.hypot(mean - low, half)), min(1, mean + math.hypot(high - mean, half))
     assert (saved["rows"][1]["top1_low"], saved["rows"][1]["top1_high"]) == pytest.approx((low, high))
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
@@ -392,13 +392,11 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
     shared = {"method": "x", "lr": 0.01, "error": None, "videos": 20, "parameters": 50, "all_parameters": 200}
     shared |= {"method_parameters": 40, "adapter_mb": 1.5, "val_top1": 0.5, "val_loss": 1.0}
     runs = [
-        {**shared, "seed": 0, "top1": 0.5, "seconds_per_clip": 1.0, "memory_gb": 3.0},
-        {**shared, "seed": 1, "top1": 0.7, "seconds_per_clip": 2.0, "memory_gb": 2.0},
+        {**shared, "seed": 0, "top1": 0.59, "seconds_per_clip": 1.0, "memory_gb": 3.0},
+        {**shared, "seed": 1, "top1": 0.61, "seconds_per_clip": 2.0, "memory_gb": 2.0},
         {"method": "x", "lr": 0.01, "seed": 2, "error": "RuntimeError: no"},
     ]
     result = Comparison(("x",), (0, 1, 2), {"evaluated_on": "test"}, runs)
-    half = 12.706 * 0.1  # of 0.5 and 0.7: standard deviation 0.1414, over the root of 2
-    low, high = 0.38658, 0.78119  # Wilson's, of 12 in 20
     assert result.rows == [
         {
             "method": "x",
@@ -410,8 +408,10 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
             "parameters_percent": 25.0,
             "method_parameters": 40,
             "top1": pytest.approx(0.6),
-            "top1_low": pytest.approx(0.6 - math.hypot(half, 0.6 - low), abs=1e-5),
-            "top1_high": pytest.approx(0.6 + math.hypot(half, high - 0.6), abs=1e-5),
+            # Of 0.59 and 0.61 the standard deviation is 0.01414: 12.706 x 0.01. Wilson's, of 12 in 20, is
+            # 0.38658 to 0.78119.
+            "top1_low": pytest.approx(0.6 - math.hypot(0.12706, 0.6 - 0.38658), abs=1e-5),
+            "top1_high": pytest.approx(0.6 + math.hypot(0.12706, 0.78119 - 0.6), abs=1e-5),
             "interval": "Wilson, 20 videos + Student t, 2 seeds",
             "difference": None,
             "difference_low": None,
@@ -422,7 +422,7 @@ def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
         }
     ]
     said = " ".join(result.table()[1].split())
-    assert said == "x 0.01 2 of 3 0.0001 25.000 60.0 (-68.8 to 188.3) 1.500 3.00 1.500"
+    assert said == "x 0.01 2 of 3 0.0001 25.000 60.0 (35.2 to 82.1) 1.500 3.00 1.500"
 
 
 def test_a_difference_is_paired_by_seed_and_video():
@@ -479,6 +479,11 @@ def test_the_rate_is_chosen_by_validation_alone_and_with_the_first_seed():
     assert (y["lr"], y["seeds"], y["failed"], y["top1"]) == (0.001, 1, 0, 1.0)
     assert y["difference"] == 0.75  # to seed 0 of x at 0.01
     said = result.table()
+    for row, line in zip(result.rows, said[1:], strict=False):
+        low, high = (100 * row[f"top1_{end}"] for end in ("low", "high"))
+        assert f" ({low:.1f} to {high:.1f})" in line
+    low, high = (100 * y[f"difference_{end}"] for end in ("low", "high"))
+    assert f"+75.0 ({low:+.1f} to {high:+.1f})" in said[2]
     assert [line.split()[1] for line in said[1:3]] == ["0.01", "0.001"]
     assert "FAILED y, lr 0.003, seed 0: FloatingPointError: no" in said
     assert said[-1] == (

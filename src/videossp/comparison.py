@@ -97,7 +97,8 @@ class Comparison:
         low, high = wilson(top, videos)
         if len(tops) > 1:
             half = student(tops)[1] - top
-            low, high = top - math.hypot(top - low, half), top + math.hypot(high - top, half)
+            low = max(0.0, top - math.hypot(top - low, half))
+            high = min(1.0, top + math.hypot(high - top, half))
             made += f" + Student t, {len(tops)} seeds"
         first = [run for run in self._at_best(self.methods[0]) if run["error"] is None]
         if method != self.methods[0] and (found := difference(good, first)):
@@ -171,8 +172,8 @@ class Comparison:
         top, low, high = (100 * row[name] for name in ("top1", "top1_low", "top1_high"))
         against = ""
         if row["difference"] is not None:
-            gap, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
-            against = f"{gap:+.1f} ({low:+.1f} to {high:+.1f})"
+            gap, least, most = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
+            against = f"{gap:+.1f} ({least:+.1f} to {most:+.1f})"
         return (
             row["method"],
             lr,
