@@ -33,6 +33,7 @@ from table import (
     load,
 )
 
+from videossp.comparison import merit
 from videossp.files import replace_file
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -211,7 +212,7 @@ def rules() -> str:
             cells = [Cell(name, title, lr, SEEDS[0]) for lr in search(name, title)]
             own = [x for x in load(name) if not x["error"] and any(cell.of(x) for cell in cells)]
             best = (
-                min(own, key=lambda x: x["val_loss"], default=None),
+                max(own, key=merit, default=None),
                 max(own, key=lambda x: (x["val_top1"], -x["val_loss"]), default=None),
                 max(own, key=lambda x: x["top1"], default=None),
             )

@@ -17,7 +17,6 @@ time: only the runs under way are lost.
 import argparse
 import hashlib
 import json
-import math
 import os
 import signal
 import sys
@@ -31,6 +30,7 @@ from typing import Any
 
 from videossp import Classifier, TrainConfig
 from videossp.compare import compare, resolved
+from videossp.comparison import merit
 from videossp.files import held, replace_file
 
 RESULTS = Path(__file__).parent / "results"
@@ -176,7 +176,7 @@ def store(set_name: str, runs: list[dict[str, Any]]) -> None:
     replace_file(RESULTS / f"{set_name}.json", "[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n")
 
 
-# How good a rate is, on validation: minus the loss, and, where that is equal, accuracy. None: it runs.
+# How good a rate is, see `merit`. None: it runs.
 Merit = tuple[float, float] | None
 
 
@@ -220,7 +220,7 @@ def tried_of(
     for lr in GRID:
         cell = Cell(name, title, lr, SEEDS[0])
         for run in filter(cell.of, runs):
-            tried[lr] = (-math.inf, 0.0) if run["error"] else (-run["val_loss"], run["val_top1"])
+            tried[lr] = merit(run)
         if cell in running:
             tried[lr] = None
     return tried

@@ -175,13 +175,12 @@ class Classifier(nn.Module):
         return torch.autocast(clip.device.type, torch.bfloat16) if rounded else nullcontext()
 
     def _cls(self, clip: Tensor) -> Tensor:
-        if clip.ndim == 3:  # made by `frozen`
-            layout = Layout(self.backbone.spec.frames, self.backbone.spec.grid)
-            tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
-            with self._precision(clip):
-                return self.tuner.edit_output(self.backbone.spec.depth, "cls", tokens, clip[:, 0])
         with self._precision(clip):
-            return self.backbone(clip, self.tuner)
+            if clip.ndim > 3:
+                return self.backbone(clip, self.tuner)
+            layout = Layout(self.backbone.spec.frames, self.backbone.spec.grid)  # of what `frozen` made
+            tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
+            return self.tuner.edit_output(self.backbone.spec.depth, "cls", tokens, clip[:, 0])
 
     def features(self, clip: Tensor) -> Tensor:
         """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""

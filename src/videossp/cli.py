@@ -30,9 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     prepare_process()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, TextIOWrapper
-        ):  # a name that is not UTF-8 must not end what is told of the others
+        # A name that is not UTF-8 must not end what is told of the others.
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         return run_verb(verb, in_order([underscores(x) for x in rest]))

@@ -52,16 +52,9 @@ class Comparison:
         return [run for run in self.runs if run["error"] is not None]
 
     def merits(self, method: str) -> dict[float, tuple[float, float]]:
-        """By learning rate, minus the loss and the accuracy of the first seed on validation; -inf: failed.
-
-        The loss first: it uses how sure a classifier is of each video, where the accuracies of two rates on
-        a few hundred videos differ by two or three of them, that is by chance.
-        """
+        """By learning rate, the merit of the first seed."""
         own = (run for run in self.runs if run["method"] == method and run["seed"] == self.seeds[0])
-        return {
-            run["lr"]: (-run["val_loss"], run["val_top1"]) if run["error"] is None else (-math.inf, 0.0)
-            for run in sorted(own, key=lambda run: run["lr"])
-        }
+        return {run["lr"]: merit(run) for run in sorted(own, key=lambda run: run["lr"])}
 
     def lr_of(self, method: str) -> float | None:
         """The learning rate of most merit, of equals the smallest; None: none was run."""
@@ -186,6 +179,15 @@ class Comparison:
             f"{row['memory_gb']:.2f}",
             f"{row['adapter_mb']:.3f}",
         )
+
+
+def merit(run: Mapping[str, Any]) -> tuple[float, float]:
+    """How good a learning rate is, on validation: minus the loss, then the accuracy; -inf if it failed.
+
+    The loss first: it uses how sure a classifier is of each video, where the accuracies of two rates on a few
+    hundred videos differ by two or three of them, that is by chance.
+    """
+    return (-run["val_loss"], run["val_top1"]) if run["error"] is None else (-math.inf, 0.0)
 
 
 def difference(

@@ -1,12 +1,11 @@
 """Video files and folders -> class probabilities."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from videossp.classifier import Classifier
-from videossp.datasets.places import visible
+from videossp.datasets.places import walked
 from videossp.video import DataError, is_video
 
 
@@ -48,15 +47,9 @@ def find_videos(paths: Sequence[str]) -> list[str]:
 
 def videos_below(folder: Path) -> Iterator[Path]:
     """The videos in a folder as readers of data sets find them: links are followed, hidden names left out."""
-    met: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        at = os.stat(place)
-        if (at.st_dev, at.st_ino) in met:  # linked twice, or in a loop
-            folders.clear()
-            continue
-        met.add((at.st_dev, at.st_ino))
-        inside = {x: is_video(Path(place, x)) for x in [*folders, *files] if visible(x)}
-        folders[:] = [x for x in folders if inside.get(x) is False]
+    for place, folders, files in walked(str(folder)):
+        inside = {x: is_video(Path(place, x)) for x in [*folders, *files]}
+        folders[:] = [x for x in folders if not inside[x]]
         yield from (Path(place, name) for name, found in inside.items() if found)
 
 

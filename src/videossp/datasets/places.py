@@ -3,7 +3,7 @@
 import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +56,29 @@ def locate(folder: Path, text: str) -> list[Found]:
     return []
 
 
+def walked(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`: links are followed, what is never data is left out, folders linked twice count once.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    met: set[tuple[int, int]] = set()
+
+    def new(place: str) -> bool:
+        at = os.stat(place)
+        known = (at.st_dev, at.st_ino) in met
+        met.add((at.st_dev, at.st_ino))
+        return not known
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    new(root)
+    for place, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+        folders[:] = [x for x in sorted(folders) if visible(x) and new(os.path.join(place, x))]
+        yield place, folders, [x for x in files if visible(x)]
+
+
 class Places:
     """The videos below a folder, by name. The tree is walked once, when it is first asked.
 
@@ -71,24 +94,10 @@ class Places:
     def _index(self) -> dict[str, list[str]]:
         """Names of videos and folders of frames by what they are called, in lower case, without suffix."""
         index: dict[str, list[str]] = defaultdict(list)
-        met: set[tuple[int, int]] = set()
-
-        def new(place: str) -> bool:
-            at = os.stat(place)
-            known = (at.st_dev, at.st_ino) in met
-            met.add((at.st_dev, at.st_ino))
-            return not known
-
-        def refuse(error: OSError) -> None:
-            raise error
-
         root = str(self.root)
-        new(root)
-        for place, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-            # Folders linked twice, or in a loop, count once.
-            folders[:] = [x for x in sorted(folders) if visible(x) and new(os.path.join(place, x))]
+        for place, folders, files in walked(root):
             inner = "" if place == root else os.path.relpath(place, root)
-            videos = [x for x in files if x.lower().endswith(VIDEO_SUFFIXES) and visible(x)]
+            videos = [x for x in files if x.lower().endswith(VIDEO_SUFFIXES)]
             for name in videos:
                 index[_stem(name)].append(f"{inner}/{name}" if inner else name)
             images = not folders and not videos and any(x.lower().endswith(IMAGE_SUFFIXES) for x in files)
