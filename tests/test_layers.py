@@ -23,7 +23,7 @@ ROWS = [
     {"pictures", "trainstate"},
     {"evaluate", "official", "features"},
     {"classifier"},
-    {"clips", "probe", "adapter", "source", "head"},
+    {"clips", "probe", "adapter", "source", "head", "precision"},
     {"datasets", "augment"},
     {"checkpoint", "methods"},
     {"videomamba", "video"},

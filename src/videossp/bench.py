@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videossp.classifier import Classifier, Precision
+from videossp.classifier import Classifier
 from videossp.ops.chunked import scan_chunked
 from videossp.ops.linear import linear
 from videossp.ops.reference import scan_reference
 from videossp.ops.scan import Scan, selective_scan
+from videossp.precision import Precision
 from videossp.source import RANDOM
 from videossp.tuner import Spec
 from videossp.videomamba import SPECS

@@ -1,11 +1,10 @@
 """`Classifier` = backbone + tuner + head: the trained set, save, load."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +15,12 @@ from videossp.checkpoint import WeightsError
 from videossp.clips import ClipFormat, Sampling, read_views
 from videossp.head import Head, fill_head
 from videossp.methods import make_tuner
-from videossp.ops.linear import Linear
+from videossp.precision import Precision, computing, round_frozen
 from videossp.source import Source, absolute, build_backbone, fingerprint
 from videossp.tokens import Layout, Tokens
 from videossp.tuner import Spec, Tuner
 from videossp.videomamba import SPECS, VideoMamba
 
-Precision = Literal["float32", "bf16"]
 TOGETHER = 4  # views that go through the backbone at once when nothing is learned
 
 
@@ -138,9 +136,8 @@ class Classifier(nn.Module):
         if precision == "float32" and self.precision == "bf16":
             raise ValueError("the weights are rounded to bf16 already; load the classifier again")
         self.precision = precision
-        for module in self.backbone.modules() if precision == "bf16" else ():
-            if isinstance(module, Linear) and not module.weight.requires_grad:
-                module.weight.data = module.weight.data.bfloat16()
+        if precision == "bf16":
+            round_frozen(self.backbone)
         return self
 
     def merge(self) -> str:
@@ -165,17 +162,13 @@ class Classifier(nn.Module):
 
         Only where that is what comes out of the last block (`Tuner.depends_on`).
         """
-        with self._precision(clip):
+        with computing(self.precision, clip.device):
             tokens = self.backbone.encode(clip)
         read = tokens.residual + tokens.hidden
         return read[:, :1] if self.tuner.depends_on == "cls" else read
 
-    def _precision(self, clip: Tensor) -> Any:
-        rounded = self.precision == "bf16"
-        return torch.autocast(clip.device.type, torch.bfloat16) if rounded else nullcontext()
-
     def _cls(self, clip: Tensor) -> Tensor:
-        with self._precision(clip):
+        with computing(self.precision, clip.device):
             if clip.ndim > 3:
                 return self.backbone(clip, self.tuner)
             layout = Layout(self.backbone.spec.frames, self.backbone.spec.grid)  # of what `frozen` made

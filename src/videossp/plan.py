@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videossp.augment import directed, mirror, parse_rand_augment
-from videossp.classifier import Classifier, Precision
+from videossp.classifier import Classifier
 from videossp.datasets import Sample, Samples, split_off
 from videossp.evaluate import OnError, relabel
+from videossp.precision import Precision
 from videossp.video import DataError
 
 

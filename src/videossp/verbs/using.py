@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """accuracy of an adapter on labelled videos"""
-    from videossp.classifier import Precision, load
+    from videossp.classifier import load
     from videossp.evaluate import evaluate as run_evaluation
     from videossp.evaluate import relabel
     from videossp.pictures import draw_confusion
+    from videossp.precision import Precision
     from videossp.report import write_report
     from videossp.video import DataError
 
@@ -112,7 +113,8 @@ def to_write(flag: str, name: str | None, suffix: str) -> Path | None:
 
 def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """most probable classes of video files and folders"""
-    from videossp.classifier import Precision, load
+    from videossp.classifier import load
+    from videossp.precision import Precision
     from videossp.predict import predict as run_prediction
 
     parser.add_argument("adapter", type=str, help="adapter or run folder")
