@@ -203,23 +203,40 @@ def percent(rows: Sequence[dict[str, Any]], key: str) -> str:
 
 
 def rules() -> str:
-    """Test accuracy of the first seed at the rate by loss, by accuracy, and the best on test itself."""
+    """Test accuracy of the first seed at the rate by loss, by accuracy, and the best on test itself.
+
+    The last line: how often the first and the second are as good as the third, of all the rows.
+    """
     sets = [x for x in FRAMES if load(x) and x not in CHOSEN_ON]
-    lines = []
+    lines: list[list[str]] = []
+    as_good: dict[str, list[tuple[bool, bool]]] = {name: [] for name in sets}
     for title in ROWS:
         line = [title]
         for name in sets:
             cells = [Cell(name, title, lr, SEEDS[0]) for lr in search(name, title)]
             own = [x for x in load(name) if not x["error"] and any(cell.of(x) for cell in cells)]
-            best = (
-                max(own, key=merit, default=None),
-                max(own, key=lambda x: (x["val_top1"], -x["val_loss"]), default=None),
-                max(own, key=lambda x: x["top1"], default=None),
-            )
-            said = " / ".join(f"{100 * x['top1']:.1f}" for x in best if x)
-            line.append(said + star(title, sets=[name]) if said else "")
+            if not own:
+                line.append("")
+                continue
+            keys = merit, lambda x: (x["val_top1"], -x["val_loss"]), lambda x: x["top1"]
+            tops = [max(own, key=key)["top1"] for key in keys]
+            as_good[name].append((tops[0] == tops[2], tops[1] == tops[2]))
+            said = " / ".join(f"{100 * x:.1f}" for x in tops)
+            line.append(said + star(title, sets=[name]))
         lines.append(line)
-    return table(["", *sets], lines)
+    counts = []
+    for own in as_good.values():
+        by_loss, by_accuracy = map(sum, zip(*own, strict=True))
+        counts.append(f"{by_loss} / {by_accuracy} of {len(own)}")
+    return table(["", *sets], [*lines, ["as good as the best", *counts]])
+
+
+def rising() -> str:
+    """Of how many runs the last epoch was the best on validation, by set."""
+    known = {name: [x for x in load(name) if not x["error"]] for name in FRAMES}
+    known = {name: runs for name, runs in known.items() if runs}
+    last = [f"{sum(x['best_epoch'] == x['epochs'] for x in runs)}" for runs in known.values()]
+    return table(["", *known], [["runs", *(f"{len(x)}" for x in known.values())], ["last epoch best", *last]])
 
 
 def probes() -> str:
@@ -284,6 +301,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "pretrained": pretrained,
     "by rate": by_rate,
     "rules": rules,
+    "rising": rising,
     "probes": probes,
     "views": views,
     "sources": sources,

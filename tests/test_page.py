@@ -163,3 +163,13 @@ def test_what_hangs_on_the_choice_of_the_rate_is_shown(page, put):
     put(runs)
     lines = page.rules().splitlines()
     assert "| ssp | 50.0 / 25.0 / 75.0* |" in lines and "| vpt |  |" in lines
+    assert lines[-1] == "| as good as the best | 0 / 0 of 1 |"  # of the searches that have a run
+    put([*runs, run(page, "linear", 1e-3, 0, 0.5, "1100", val_loss=0.6)])
+    assert page.rules().splitlines()[-1] == "| as good as the best | 1 / 1 of 2 |"
+
+
+def test_it_is_counted_how_many_runs_end_at_their_best_epoch(page, put):
+    epochs = importlib.import_module("table").EPOCHS["motion"]
+    runs = [run(page, "ssp", 1e-3, seed, 0.6, "11", best_epoch=epochs - seed) for seed in (0, 1, 2)]
+    put([*runs, run(page, "vpt", 1e-3, 0, 0.0, "00", error="RuntimeError: no")])
+    assert page.rising().splitlines()[2:] == ["| runs | 3 |", "| last epoch best | 1 |"]
