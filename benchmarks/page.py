@@ -162,6 +162,25 @@ def ablations() -> str:
     return table(["", "change of", *header, "weights of the method"], lines)
 
 
+def inside() -> str:
+    """Trained runs of the first row: accuracy with a part switched off, and how large its parts are.
+
+    Of the sizes that a run has by block, the median; of the unevenness of its weights the largest.
+    """
+    rows = read("inside.json")
+    parts = list(dict.fromkeys(x["off"] for x in rows))
+    lines = []
+    for name, lr, seed in dict.fromkeys((x["set"], x["lr"], x["seed"]) for x in rows):
+        own = {x["off"]: x for x in rows if (x["set"], x["lr"], x["seed"]) == (name, lr, seed)}
+        sizes = own["nothing"]["sizes"][1:]  # there are no slots at the first block
+        found = [f"{100 * own[x]['top1']:.1f}" if x in own else "" for x in parts]
+        prompt, slots = (statistics.median(x[key] for x in sizes) for key in ("prompt", "slots"))
+        uneven = max(x["weights"] for x in sizes)
+        found += [f"{prompt:.2f}", f"{slots:.2g}" if slots < 10 else f"{slots:.0f}", f"{100 * uneven:.0f} %"]
+        lines.append([f"{name}, {lr:g}, {seed}", *found])
+    return table(["set, rate, seed", *parts, "prompt", "slots", "weights"], lines)
+
+
 def pretrained() -> str:
     """The first row and the head alone, by the weights of the backbone, all at the first seed."""
     titles: dict[tuple[str, str], str] = {}
@@ -298,6 +317,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "paper": paper,
     "costs": costs,
     "ablations": ablations,
+    "inside": inside,
     "pretrained": pretrained,
     "by rate": by_rate,
     "rules": rules,

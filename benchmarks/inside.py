@@ -1,0 +1,182 @@
+"""What a trained SSP lives on: its test accuracy with one part switched off, and how large its parts are.
+
+    python benchmarks/inside.py SET RUN... --out FILE.json
+
+SET is the folder of a data set with a test split, each RUN a run folder of method `ssp`. The parts are
+switched off after training, by weights, so what is lost is what the trained classifier relies on; what one
+trained without the part would lose is another question, which table.py asks. The parts:
+
+    gathering   the prompt that is added to the patches
+    spreading   the content of the prompt slots after each frame; the slots stay, empty
+    attention   over the frames: each attends to all of them alike
+    entropy     the gains, so a frame's token is not weighted by the entropy of its prompt
+    places      within a frame: all its places make the summary alike
+    frames      each frame's own content of the slots: after all frames of a clip stands the mean of its slots
+    clips       each clip's own content: in all clips stands the mean of 64 of them, by block and slot
+
+FILE has a line for each run and part, and what is in it is not computed again.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from videossp import prepare_process
+
+prepare_process()  # before torch is loaded
+
+import torch  # noqa: E402
+import yaml  # noqa: E402
+from table import BUDGET  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from videossp import Classifier, evaluate, load, read_data  # noqa: E402
+from videossp.adapter import WEIGHTS  # noqa: E402
+from videossp.clips import read_views  # noqa: E402
+from videossp.files import replace_file  # noqa: E402
+from videossp.methods.ssp import SSP  # noqa: E402
+from videossp.ops.entropy import frame_weights  # noqa: E402
+from videossp.tokens import Tokens  # noqa: E402
+from videossp.tuner import Chain, Tuner  # noqa: E402
+
+WATCHED = 64  # test videos, evenly spaced, of whose slots sizes are told and means are taken
+
+
+def clear(*parts: Tensor) -> None:
+    for x in parts:
+        x.zero_()
+
+
+def attend_alike(ssp: SSP) -> None:
+    """Queries and keys of nothing."""
+    for spread in ssp.spread:
+        attention: Any = spread.attention
+        clear(*(x[: 2 * attention.embed_dim] for x in (attention.in_proj_weight, attention.in_proj_bias)))
+
+
+def weigh_alike(ssp: SSP) -> None:
+    """Every channel's mean over the places in each of them."""
+    ssp.places.weight.copy_(ssp.places.weight.mean((-2, -1), keepdim=True).expand_as(ssp.places.weight))
+
+
+OFF: dict[str, Callable[[Any], None]] = {
+    "nothing": lambda ssp: None,
+    "gathering": lambda ssp: clear(*ssp.gather.up.parameters()),
+    "spreading": lambda ssp: clear(*ssp.summary.parameters()),
+    "attention": attend_alike,
+    "entropy": lambda ssp: clear(ssp.gain),
+    "places": weigh_alike,
+}
+
+
+class Same(Tuner):
+    """After SSP: the same slots after every frame; those given by layer, or the mean over the clip's own."""
+
+    def __init__(self, slots: list[Tensor] | None = None) -> None:
+        super().__init__()
+        self.slots = slots
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        own = tokens.part("ssp")
+        slots = own.mean(1, keepdim=True) if self.slots is None else self.slots[layer].to(own.dtype)
+        return tokens.write(ssp=slots.expand_as(own))
+
+
+PARTS = (*OFF, "frames", "clips")
+
+
+@torch.no_grad()
+def without(part: str, ssp: SSP, slots: list[Tensor]) -> Tuner:
+    """SSP with one of PARTS switched off; `slots` by layer: (slots, d_model)."""
+    if part in OFF:
+        OFF[part](ssp)
+        return ssp
+    return Chain({"ssp": ssp, "same": Same(slots if part == "clips" else None)})
+
+
+class Before(Tuner):
+    """Remembers the patches that SSP reads."""
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        tokens.memory["before"] = tokens.part("patches")
+        return tokens
+
+
+class After(Tuner):
+    """Notes what SSP wrote.
+
+    Attributes:
+        sizes: by layer, root mean squares of the gathering's `prompt` and of the `slots`, over that of the
+            patches; of the `weights` of frames, over their mean, less 1, which is 0 where all weigh the same.
+        slots: by layer, their mean over clips and frames, (slots, d_model).
+    """
+
+    def __init__(self, importance: str) -> None:
+        super().__init__()
+        self.importance = importance
+        self.sizes: list[dict[str, float]] = []
+        self.slots: list[Tensor] = []
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        patches, slots = tokens.memory["before"], tokens.part("ssp")
+        prompt = tokens.part("patches") - patches
+        uneven = frame_weights(prompt, self.importance) * prompt.shape[1] - 1
+        size, *sizes = (x.square().mean().sqrt().item() for x in (patches, prompt, slots, uneven))
+        named = {"prompt": sizes[0] / size, "slots": sizes[1] / size, "weights": sizes[2]}
+        self.sizes.append({"layer": layer, **named})
+        self.slots.append(slots.mean((0, 1)))
+        return tokens
+
+
+@torch.no_grad()
+def watch(classifier: Classifier, clips: Tensor) -> After:
+    """What SSP wrote into some clips."""
+    own: Any = classifier.tuner
+    after = After(own.importance)
+    classifier.tuner = Chain({"before": Before(), "ssp": own, "after": after})
+    try:
+        classifier.eval()(clips)
+    finally:
+        classifier.tuner = own
+    return after
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("set", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    configs = {x: x / "config.yaml" for x in args.runs}
+    known = {x: yaml.safe_load(path.read_text()) for x, path in configs.items() if path.is_file()}
+    if odd := [x for x in args.runs if known.get(x, {}).get("method") != "ssp"]:
+        parser.error(f"{odd[0]}: no run folder of method ssp")
+    if not (test := read_data(args.set).splits.get("test")):
+        parser.error(f"{args.set}: has no test split")
+    done = json.loads(args.out.read_text()) if args.out.exists() else []
+    clips = torch.empty(0)
+    for folder, config in known.items():
+        sha = hashlib.sha256((folder / "adapter" / WEIGHTS).read_bytes()).hexdigest()
+        for part in PARTS:
+            key = {"set": args.set.name, "lr": config["lr"], "seed": config["seed"], "off": part}
+            key["adapter_sha256"] = sha
+            if any(key.items() <= row.items() for row in done):
+                continue
+            classifier = load(folder)
+            if not len(clips):
+                some = test[:: max(1, len(test) // WATCHED)][:WATCHED]
+                clips = torch.cat([read_views(x.path, classifier.form) for x in some])
+            seen = watch(classifier, clips)
+            classifier.tuner = without(part, classifier.tuner, seen.slots)  # type: ignore[arg-type]
+            result = evaluate(classifier.to_precision(BUDGET["precision"]), test)
+            row = key | {"top1": result.top(1), "hits": "".join(str(int(hit)) for hit in result.hits)}
+            done.append(row | {"sizes": seen.sizes} if part == "nothing" else row)
+            print(f"{folder}, without {part}: {100 * row['top1']:.1f} %", flush=True)
+            replace_file(args.out, "[\n" + ",\n".join(map(json.dumps, done)) + "\n]\n")
+
+
+if __name__ == "__main__":
+    main()
