@@ -29,6 +29,7 @@ from videossp import prepare_process
 prepare_process()  # before torch is loaded
 
 import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
 import yaml  # noqa: E402
 from table import BUDGET  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -110,7 +111,9 @@ class After(Tuner):
 
     Attributes:
         sizes: by layer, root mean squares of the gathering's `prompt` and of the `slots`, over that of the
-            patches; of the `weights` of frames, over their mean, less 1, which is 0 where all weigh the same.
+            patches; of the `weights` of frames, over their mean, less 1, which is 0 where all weigh the same;
+            and of the slots, each brought to length 1, the square length of their mean over the frames of a
+            clip (`in_clip`) and over all (`in_all`), which is 1 where all are the same.
         slots: by layer, their mean over clips and frames, (slots, d_model).
     """
 
@@ -126,6 +129,9 @@ class After(Tuner):
         uneven = frame_weights(prompt, self.importance) * prompt.shape[1] - 1
         size, *sizes = (x.square().mean().sqrt().item() for x in (patches, prompt, slots, uneven))
         named = {"prompt": sizes[0] / size, "slots": sizes[1] / size, "weights": sizes[2]}
+        ways = F.normalize(slots, dim=-1)
+        for name, over in (("in_clip", (1,)), ("in_all", (0, 1))):
+            named[name] = ways.mean(over).square().sum(-1).mean().item()
         self.sizes.append({"layer": layer, **named})
         self.slots.append(slots.mean((0, 1)))
         return tokens
@@ -175,6 +181,7 @@ def main() -> None:
             row = key | {"top1": result.top(1), "hits": "".join(str(int(hit)) for hit in result.hits)}
             done.append(row | {"sizes": seen.sizes} if part == "nothing" else row)
             print(f"{folder}, without {part}: {100 * row['top1']:.1f} %", flush=True)
+            done.sort(key=lambda x: (x["set"], x["lr"], x["seed"], PARTS.index(x["off"])))
             replace_file(args.out, "[\n" + ",\n".join(map(json.dumps, done)) + "\n]\n")
 
 

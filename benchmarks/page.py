@@ -174,11 +174,12 @@ def inside() -> str:
         own = {x["off"]: x for x in rows if (x["set"], x["lr"], x["seed"]) == (name, lr, seed)}
         sizes = own["nothing"]["sizes"][1:]  # there are no slots at the first block
         found = [f"{100 * own[x]['top1']:.1f}" if x in own else "" for x in parts]
-        prompt, slots = (statistics.median(x[key] for x in sizes) for key in ("prompt", "slots"))
-        uneven = max(x["weights"] for x in sizes)
-        found += [f"{prompt:.2f}", f"{slots:.2g}" if slots < 10 else f"{slots:.0f}", f"{100 * uneven:.0f} %"]
+        keys = "prompt", "slots", "in_clip", "in_all"
+        prompt, slots, *alike = (statistics.median(x[key] for x in sizes) for key in keys)
+        found += [f"{prompt:.2f}", f"{slots:.2g}" if slots < 10 else f"{slots:.0f}"]
+        found += [f"{100 * x:.0f} %" for x in (*alike, max(x["weights"] for x in sizes))]
         lines.append([f"{name}, {lr:g}, {seed}", *found])
-    return table(["set, rate, seed", *parts, "prompt", "slots", "weights"], lines)
+    return table(["set, rate, seed", *parts, "prompt", "slots", "in a clip", "in all", "weights"], lines)
 
 
 def pretrained() -> str:

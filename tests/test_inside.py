@@ -11,6 +11,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture
 def inside(monkeypatch):
+    torch.manual_seed(0)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("inside")
 
@@ -65,8 +66,9 @@ def test_with_entropy_or_places_off_they_do_not_matter(inside, small_classifier,
         there = classifier(clips)
         monkeypatch.setattr(ssp, "frame_weights", lambda prompt, importance: odd)
         torch.testing.assert_close(classifier(clips), there)
+        before = written(inside, classifier, clips)[1][1]
         inside.OFF["places"](classifier.tuner)
-        assert not torch.allclose(classifier(clips), there)
+        assert not torch.allclose(written(inside, classifier, clips)[1][1], before, rtol=0.01)
         order = torch.tensor([3, 1, 0, 2])  # of the four patches of a frame
         weight = classifier.tuner.places.weight
         torch.testing.assert_close(weight.flatten(2)[..., order], weight.flatten(2))
@@ -85,6 +87,14 @@ def test_sizes_are_those_of_what_is_written(inside, small_classifier):
     rms = slots.square().mean().sqrt() / read[2][0].square().mean().sqrt()
     assert found[2]["slots"] == pytest.approx(rms.item(), rel=1e-4)
     assert all(0 < x["weights"] < 1 for x in found)
+    first, *_ = slots / slots.norm(dim=-1, keepdim=True)  # of the first clip: (frames, slots, width)
+    assert all(0 < x["in_all"] < x["in_clip"] < 1 for x in found[1:])
+    with torch.no_grad():
+        alone = inside.watch(classifier, clips[:1]).sizes[2]
+    cosines = torch.einsum("iks,jks->kij", first, first)  # the square length of a mean is their mean
+    assert (
+        alone["in_clip"] == pytest.approx(alone["in_all"]) == pytest.approx(cosines.mean().item(), rel=1e-4)
+    )
     with torch.no_grad():
         inside.OFF["gathering"](classifier.tuner)
     assert all(

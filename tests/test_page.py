@@ -176,13 +176,14 @@ def test_it_is_counted_how_many_runs_end_at_their_best_epoch(page, put):
 
 
 def test_the_parts_of_a_trained_run_stand_in_one_line(page, monkeypatch):
-    sizes = [{"prompt": 9.0, "slots": 0.0, "weights": 0.9}]  # of the first block, which has no slots
-    sizes += [{"prompt": x, "slots": 1000 * x, "weights": x} for x in (0.1, 0.2, 0.4)]
+    more = {"in_clip": 0.9, "in_all": 0.8}
+    sizes = [{"prompt": 9.0, "slots": 0.0, "weights": 0.9} | more]  # of the first block, which has no slots
+    sizes += [{"prompt": x, "slots": 1000 * x, "weights": x} | more for x in (0.1, 0.2, 0.4)]
     run = {"set": "motion", "lr": 0.01, "seed": 0}
     rows = [run | {"off": "nothing", "top1": 0.5, "sizes": sizes}, run | {"off": "gathering", "top1": 0.25}]
     rows.append(rows[0] | {"seed": 1})
     monkeypatch.setattr(page, "read", lambda name: rows)
     assert page.inside().splitlines()[2:] == [
-        "| motion, 0.01, 0 | 50.0 | 25.0 | 0.20 | 200 | 40 % |",
-        "| motion, 0.01, 1 | 50.0 |  | 0.20 | 200 | 40 % |",
+        "| motion, 0.01, 0 | 50.0 | 25.0 | 0.20 | 200 | 90 % | 80 % | 40 % |",
+        "| motion, 0.01, 1 | 50.0 |  | 0.20 | 200 | 90 % | 80 % | 40 % |",
     ]
