@@ -32,6 +32,7 @@ from table import (
     chosen_on,
     load,
 )
+from table import rows as rows_of
 
 from videossp.comparison import merit
 from videossp.files import replace_file
@@ -152,7 +153,10 @@ def ablations() -> str:
     for title in [*dict.fromkeys(changed.values()), *titles]:
         base = changed.get(title, title)
         pair = list(dict.fromkeys((base, title)))
-        own = {name: by_row(name, pair, SEEDS[:1]).get(title) for name in ABLATED}
+        own = {
+            name: by_row(name, pair, SEEDS[:1]).get(title) if title in rows_of(name) else None
+            for name in ABLATED
+        }
         weights = {f"{x['method_parameters']:,}" for x in own.values() if x}
         marks = {name: star(base, sets=[name]) for name in ABLATED}
         pairs = ((accuracy(x, marks[name]), gap(x, mark=marks[name])) for name, x in own.items())
@@ -187,7 +191,8 @@ def pretrained() -> str:
     titles: dict[tuple[str, str], str] = {}
     for title, row in (ROWS | ABLATIONS).items():
         titles.setdefault((row.backbone, row.method), title)
-    columns = [(name, method) for name in ABLATED for method in (FIRST, "linear")]
+    sets = [name for name in ABLATED if set(titles.values()) <= set(rows_of(name))]
+    columns = [(name, method) for name in sets for method in (FIRST, "linear")]
     lines = []
     for weights in dict.fromkeys(x for x, _ in titles):
         own = [(name, titles[weights, method]) for name, method in columns]

@@ -122,6 +122,8 @@ ABLATIONS: dict[str, Row] = {
     "st_adapter for twice the epochs": Row("st_adapter", ST_ADAPTER, times=2),
     "svp with the spreading of ssp": Row("svp+ssp", {"svp": SVP, "ssp": SSP | {"gathering": False}}),
     "st_adapter in 1 x 1 x 1": Row("st_adapter", ST_ADAPTER | {"kernel": (1, 1, 1)}),
+    "st_adapter from the branch": Row("st_adapter", ST_ADAPTER | {"residual": False}),
+    "st_adapter in every block": Row("st_adapter", {"width": 32, "layers": 8}),
     "pretrained for 6 minutes": Row("ssp", SSP, backbone="short"),
     "pretrained without the last stretch": Row("ssp", SSP, backbone="trunk"),
     "random weights": Row("ssp", SSP, backbone="random"),
@@ -129,10 +131,17 @@ ABLATIONS: dict[str, Row] = {
     "linear, pretrained without the last stretch": Row("linear", backbone="trunk"),
     "linear, random weights": Row("linear", backbone="random"),
 }
-ABLATED = (
-    "tabletop",
-    "sprites",
-)  # the sets of the ablations, on which a head alone is furthest from the best
+# The ablations of a set: all where a head alone is far from the best; on motion, where it is far from one
+# row alone, those that ask what this row has.
+TEMPORAL = (
+    "gathering alone",
+    "gathering in 3 x 1 x 1",
+    "gathering from the residual",
+    "st_adapter in 1 x 1 x 1",
+    "st_adapter from the branch",
+    "st_adapter in every block",
+)
+ABLATED: dict[str, Collection[str]] = {"tabletop": ABLATIONS, "motion": TEMPORAL, "sprites": ABLATIONS}
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,8 @@ class Cell:
 
 def rows(set_name: str) -> dict[str, Row]:
     """The rows of a set."""
-    return ROWS | (ABLATIONS if set_name in ABLATED else {})
+    own = ABLATED.get(set_name, ())
+    return ROWS | {title: row for title, row in ABLATIONS.items() if title in own}
 
 
 def load(set_name: str) -> list[dict[str, Any]]:

@@ -18,6 +18,8 @@ def table(monkeypatch, tmp_path):
     kernel = {"gather_kernel": (1, 3, 3)}
     monkeypatch.setattr(module, "ROWS", {"ssp": module.Row("ssp", kernel), "full": module.Row("full")})
     monkeypatch.setattr(module, "ABLATIONS", {"longer": module.Row("ssp", times=9)})
+    own = dict.fromkeys(("tabletop", "sprites"), ("longer", "shorter"))
+    monkeypatch.setattr(module, "ABLATED", own | {"motion": ("shorter",)})
     return module
 
 
@@ -93,7 +95,7 @@ def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table):
 
 def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(table, monkeypatch, capsys):
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
-    monkeypatch.setattr(table, "ABLATED", ())
+    monkeypatch.setattr(table, "ABLATED", {})
     started = []
 
     def run(cell, stamp, folder, work, backbones):
@@ -116,7 +118,7 @@ def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(tab
     assert table.work_off(args, ["sprites"]) == 0 and not started
 
 
-def test_ablations_are_run_on_two_sets_at_the_rate_that_was_chosen_for_what_they_change(table):
+def test_ablations_are_run_on_their_sets_at_the_rate_that_was_chosen_for_what_they_change(table):
     accuracy, asked = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}, {}
     for name in ("tabletop", "motion", "sprites"):
         done = {name: []}
