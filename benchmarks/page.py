@@ -230,11 +230,12 @@ def percent(rows: Sequence[dict[str, Any]], key: str) -> str:
 def rules() -> str:
     """Test accuracy of the first seed at the rate by loss, by accuracy, and the best on test itself.
 
-    The last line: how often the first and the second are as good as the third, of all the rows.
+    The last lines: in how many rows the first and the second are as good as the third, and the mean of by how
+    many points they are short of it.
     """
     sets = [x for x in FRAMES if load(x) and x not in CHOSEN_ON]
     lines: list[list[str]] = []
-    as_good: dict[str, list[tuple[bool, bool]]] = {name: [] for name in sets}
+    short: dict[str, list[tuple[float, float]]] = {name: [] for name in sets}
     for title in ROWS:
         line = [title]
         for name in sets:
@@ -244,16 +245,16 @@ def rules() -> str:
                 line.append("")
                 continue
             keys = merit, lambda x: (x["val_top1"], -x["val_loss"]), lambda x: x["top1"]
-            tops = [max(own, key=key)["top1"] for key in keys]
-            as_good[name].append((tops[0] == tops[2], tops[1] == tops[2]))
-            said = " / ".join(f"{100 * x:.1f}" for x in tops)
+            tops = [100 * max(own, key=key)["top1"] for key in keys]
+            short[name].append((tops[2] - tops[0], tops[2] - tops[1]))
+            said = " / ".join(f"{x:.1f}" for x in tops)
             line.append(said + star(title, sets=[name]))
         lines.append(line)
-    counts = []
-    for own in as_good.values():
-        by_loss, by_accuracy = map(sum, zip(*own, strict=True))
-        counts.append(f"{by_loss} / {by_accuracy} of {len(own)}")
-    return table(["", *sets], [*lines, ["as good as the best", *counts]])
+    pairs = {name: list(zip(*own, strict=True)) for name, own in short.items()}
+    counts = (" / ".join(f"{sum(x == 0 for x in both)}" for both in pairs[name]) for name in sets)
+    means = (" / ".join(f"{statistics.fmean(x):.1f}" for x in pairs[name]) for name in sets)
+    as_good = [f"{x} of {len(short[name])}" for name, x in zip(sets, counts, strict=True)]
+    return table(["", *sets], [*lines, ["as good as the best", *as_good], ["short of it, mean", *means]])
 
 
 def rising() -> str:

@@ -163,9 +163,13 @@ def test_what_hangs_on_the_choice_of_the_rate_is_shown(page, put):
     put(runs)
     lines = page.rules().splitlines()
     assert "| ssp | 50.0 / 25.0 / 75.0* |" in lines and "| vpt |  |" in lines
-    assert lines[-1] == "| as good as the best | 0 / 0 of 1 |"  # of the searches that have a run
+    assert lines[-2] == "| as good as the best | 0 / 0 of 1 |"  # of the searches that have a run
+    assert lines[-1] == "| short of it, mean | 25.0 / 50.0 |"
     put([*runs, run(page, "linear", 1e-3, 0, 0.5, "1100", val_loss=0.6)])
-    assert page.rules().splitlines()[-1] == "| as good as the best | 1 / 1 of 2 |"
+    assert page.rules().splitlines()[-2:] == [
+        "| as good as the best | 1 / 1 of 2 |",
+        "| short of it, mean | 12.5 / 25.0 |",
+    ]
 
 
 def test_it_is_counted_how_many_runs_end_at_their_best_epoch(page, put):
