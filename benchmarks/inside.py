@@ -14,13 +14,14 @@ trained without the part would lose is another question, which table.py asks. Th
     frames      each frame's own content of the slots: after all frames of a clip stands the mean of its slots
     clips       each clip's own content: in all clips stands the mean of 64 of them, by block and slot
 
-FILE has a line for each run and part, and what is in it is not computed again.
+FILE has a line for each run and part, by set, rate and seed; what is in it is not computed again, but for
+runs whose adapter is another by now.
 """
 
 import argparse
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ import yaml  # noqa: E402
 from table import BUDGET  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from videossp import Classifier, evaluate, load, read_data  # noqa: E402
+from videossp import Classifier, DataError, WeightsError, evaluate, load, read_data  # noqa: E402
 from videossp.adapter import WEIGHTS  # noqa: E402
 from videossp.clips import read_views  # noqa: E402
+from videossp.datasets import Sample  # noqa: E402
 from videossp.files import replace_file  # noqa: E402
 from videossp.methods.ssp import SSP  # noqa: E402
 from videossp.ops.entropy import frame_weights  # noqa: E402
@@ -47,6 +49,7 @@ WATCHED = 64  # test videos, evenly spaced, of whose slots sizes are told and me
 
 
 def clear(*parts: Tensor) -> None:
+    """Zero in place."""
     for x in parts:
         x.zero_()
 
@@ -150,7 +153,27 @@ def watch(classifier: Classifier, clips: Tensor) -> After:
     return after
 
 
+def rows_of(
+    folder: Path, key: dict[str, Any], test: Sequence[Sample], done: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a run, of the parts that are not done: `key` and figures on the test videos."""
+    missing = [part for part in PARTS if part not in done]
+    if not missing:
+        return
+    whole = load(folder)
+    some = test[:: max(1, len(test) // WATCHED)][:WATCHED]
+    seen = watch(whole, torch.cat([read_views(x.path, whole.form) for x in some]))
+    for part in missing:
+        classifier = load(folder)
+        classifier.tuner = without(part, classifier.tuner, seen.slots)  # type: ignore[arg-type]
+        result = evaluate(classifier.to_precision(BUDGET["precision"]), test)
+        figures = {"top1": result.top(1), "hits": "".join(str(int(hit)) for hit in result.hits)}
+        sizes = {"sizes": seen.sizes} if part == "nothing" else {}
+        yield key | {"off": part, "backbone_sha256": whole.sha256} | figures | sizes
+
+
 def main() -> None:
+    """Exit code: 2 if the set or a run cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("set", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
@@ -160,29 +183,23 @@ def main() -> None:
     known = {x: yaml.safe_load(path.read_text()) for x, path in configs.items() if path.is_file()}
     if odd := [x for x in args.runs if known.get(x, {}).get("method") != "ssp"]:
         parser.error(f"{odd[0]}: no run folder of method ssp")
-    if not (test := read_data(args.set).splits.get("test")):
-        parser.error(f"{args.set}: has no test split")
     done = json.loads(args.out.read_text()) if args.out.exists() else []
-    clips = torch.empty(0)
-    for folder, config in known.items():
-        sha = hashlib.sha256((folder / "adapter" / WEIGHTS).read_bytes()).hexdigest()
-        for part in PARTS:
-            key = {"set": args.set.name, "lr": config["lr"], "seed": config["seed"], "off": part}
-            key["adapter_sha256"] = sha
-            if any(key.items() <= row.items() for row in done):
-                continue
-            classifier = load(folder)
-            if not len(clips):
-                some = test[:: max(1, len(test) // WATCHED)][:WATCHED]
-                clips = torch.cat([read_views(x.path, classifier.form) for x in some])
-            seen = watch(classifier, clips)
-            classifier.tuner = without(part, classifier.tuner, seen.slots)  # type: ignore[arg-type]
-            result = evaluate(classifier.to_precision(BUDGET["precision"]), test)
-            row = key | {"top1": result.top(1), "hits": "".join(str(int(hit)) for hit in result.hits)}
-            done.append(row | {"sizes": seen.sizes} if part == "nothing" else row)
-            print(f"{folder}, without {part}: {100 * row['top1']:.1f} %", flush=True)
-            done.sort(key=lambda x: (x["set"], x["lr"], x["seed"], PARTS.index(x["off"])))
-            replace_file(args.out, "[\n" + ",\n".join(map(json.dumps, done)) + "\n]\n")
+    try:
+        if not (test := read_data(args.set).splits.get("test")):
+            parser.error(f"{args.set}: has no test split")
+        for folder, config in known.items():
+            sha = hashlib.sha256((folder / "adapter" / WEIGHTS).read_bytes()).hexdigest()
+            run = {"set": args.set.name, "lr": config["lr"], "seed": config["seed"]}
+            key = run | {"adapter_sha256": sha}
+            done = [x for x in done if not run.items() <= x.items() or key.items() <= x.items()]
+            own = [x["off"] for x in done if key.items() <= x.items()]
+            for row in rows_of(folder, key, test, own):
+                done.append(row)
+                done.sort(key=lambda x: (x["set"], x["lr"], x["seed"], PARTS.index(x["off"])))
+                replace_file(args.out, "[\n" + ",\n".join(map(json.dumps, done)) + "\n]\n")
+                print(f"{folder}, without {row['off']}: {100 * row['top1']:.1f} %", flush=True)
+    except (DataError, WeightsError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

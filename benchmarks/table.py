@@ -131,8 +131,8 @@ ABLATIONS: dict[str, Row] = {
     "linear, pretrained without the last stretch": Row("linear", backbone="trunk"),
     "linear, random weights": Row("linear", backbone="random"),
 }
-# The ablations of a set: all where a head alone is far from the best; on motion, where it is far from one
-# row alone, those that ask what this row has.
+# The ablations of a set: all where a head alone is far from most; on motion those that ask what st_adapter
+# has, which is far ahead there.
 TEMPORAL = (
     "gathering alone",
     "gathering in 3 x 1 x 1",

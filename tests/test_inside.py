@@ -1,6 +1,8 @@
 """benchmarks/inside.py: what is switched off is off, and nothing else; sizes are those of what SSP writes."""
 
 import importlib
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,14 +94,12 @@ def test_sizes_are_those_of_what_is_written(inside, small_classifier):
     with torch.no_grad():
         alone = inside.watch(classifier, clips[:1]).sizes[2]
     cosines = torch.einsum("iks,jks->kij", first, first)  # the square length of a mean is their mean
-    assert (
-        alone["in_clip"] == pytest.approx(alone["in_all"]) == pytest.approx(cosines.mean().item(), rel=1e-4)
-    )
+    mean = pytest.approx(cosines.mean().item(), rel=1e-4)
+    assert alone["in_clip"] == mean and alone["in_all"] == mean
     with torch.no_grad():
         inside.OFF["gathering"](classifier.tuner)
-    assert all(
-        x["weights"] < 1e-6 for x in inside.watch(classifier, clips).sizes
-    )  # all prompts zero, all alike
+    after = inside.watch(classifier, clips).sizes
+    assert all(x["weights"] < 1e-6 for x in after)  # all prompts are zero, so all frames alike
 
 
 def test_slots_are_those_of_the_clip_or_of_all_clips(inside, small_classifier):
@@ -113,3 +113,47 @@ def test_slots_are_those_of_the_clip_or_of_all_clips(inside, small_classifier):
     for (_, there), mean in zip(written(inside, classifier, clips), slots, strict=True):
         torch.testing.assert_close(there, mean.expand_as(there))
     torch.testing.assert_close(slots[1], first.mean((0, 1)))
+
+
+def test_rows_of_another_adapter_are_replaced_and_others_are_kept(
+    inside, class_folder, tmp_path, monkeypatch
+):
+    def stand_in(folder, key, test, done):
+        asked.append(sorted(done))
+        yield from (key | {"off": x, "top1": 0.5} for x in inside.PARTS if x not in done)
+
+    def run():
+        monkeypatch.setattr(sys, "argv", ["inside.py", str(class_folder), str(folder), "--out", str(out)])
+        inside.main()
+        return json.loads(out.read_text())
+
+    asked, out, folder = [], tmp_path / "inside.json", tmp_path / "run"
+    monkeypatch.setattr(inside, "rows_of", stand_in)
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "config.yaml").write_text("{method: ssp, lr: 0.01, seed: 0}")
+    (folder / "adapter" / inside.WEIGHTS).write_bytes(b"first")
+    other = {"set": class_folder.name, "lr": 0.01, "seed": 1, "adapter_sha256": "x", "off": "nothing"}
+    out.write_text(json.dumps([other]))
+    first = run()
+    assert [x["off"] for x in first] == [*inside.PARTS, "nothing"] and first[-1] == other
+    assert run() == first
+    (folder / "adapter" / inside.WEIGHTS).write_bytes(b"second")
+    second = run()
+    assert asked == [[], sorted(inside.PARTS), []] and len(second) == len(first) and second[-1] == other
+    assert {x["adapter_sha256"] for x in first} & {x["adapter_sha256"] for x in second} == {"x"}
+
+
+def test_what_cannot_be_used_is_one_line(inside, class_folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("{method: ssp, lr: 0.01, seed: 0}")
+    for place, run, said in (
+        (class_folder, "nothing", "nothing: no run folder of method ssp"),
+        (tmp_path / "no", "run", "no"),
+        (class_folder, "run", "adapter_model.safetensors"),
+    ):
+        argv = ["inside.py", str(place), str(tmp_path / run), "--out", str(tmp_path / "x.json")]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as ended:
+            inside.main()
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert ended.value.code == 2 and said in line

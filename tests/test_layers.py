@@ -18,7 +18,7 @@ ROWS = [
     {"train", "predict", "bench", "doctor"},
     {"loop"},
     {"run", "comparison", "optimizer", "checks", "batches"},
-    {"plan"},
+    {"plan", "recipe"},
     {"report"},
     {"pictures", "trainstate"},
     {"evaluate", "official", "features"},

@@ -148,6 +148,7 @@ def test_the_results_are_of_the_shipped_weights(page):
     for name in page.FRAMES:
         own = [x for x in page.load(name) if x["backbone"] == page.BACKBONE]
         assert {x["backbone_sha256"] for x in own} <= {backbone}
+    assert {x["backbone_sha256"] for x in page.read("inside.json")} <= {backbone}
     shipped = [x for x in page.read("probes.json") if x["backbone"] == page.BACKBONE]
     assert {x["sha256"] for x in shipped} <= {backbone}
 

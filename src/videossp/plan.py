@@ -1,9 +1,8 @@
 """`TrainConfig`, how to train; `Plan`, what follows from it: steps, learning rate, who trains on what."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from videossp.augment import directed, mirror, parse_rand_augment
@@ -221,35 +220,6 @@ def choose_splits(
     whole = any(x.group is not None for x in training)
     held_out = f"{config.val_share:.0%} of each class{', groups kept whole' * whole}"
     return training, validation, held_out, []
-
-
-def expected_samples(expect: Mapping[str, int | str]) -> Samples:
-    """Videos without files, as many as a recipe expects, to plan without the data."""
-    missing = [name for name in ("classes", "train") if name not in expect]
-    if missing:
-        raise ValueError(f"no data, and no number of {', '.join(missing)} in expect: name the data set")
-    count = int(expect["classes"])
-    splits = {
-        split: [Sample("", f"{split}/{i}", i % count) for i in range(int(expect[split]))]
-        for split in ("train", "val", "test")
-        if split in expect
-    }
-    return Samples(tuple(str(i) for i in range(count)), splits)
-
-
-def surprises(expect: Mapping[str, int | str], samples: Samples, classifier: Classifier) -> list[str]:
-    """In what the data and the backbone differ from what a recipe was published with."""
-    found: dict[str, int | str] = {split: len(members) for split, members in samples.splits.items()}
-    found["classes"] = len(samples.classes)
-    found["backbone"] = Path(classifier.source.weights or classifier.source.name).name
-    unknown = [name for name in expect if name not in ("classes", "train", "val", "test", "backbone")]
-    if unknown:
-        raise ValueError(f"expect: {unknown[0]!r} is none of classes, train, val, test, backbone")
-    return [
-        f"the recipe expects {name} {wanted}, this is {found.get(name, 'none')}"
-        for name, wanted in expect.items()
-        if found.get(name) != wanted
-    ]
 
 
 def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[str]:

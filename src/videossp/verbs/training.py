@@ -16,7 +16,8 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """teach a backbone the classes of a folder of videos; leaves a run folder with an adapter"""
     from videossp.classifier import Classifier
     from videossp.methods import METHODS
-    from videossp.plan import TrainConfig, expected_samples, make_plan, plan_lines, summary, surprises
+    from videossp.plan import TrainConfig, make_plan, plan_lines, summary
+    from videossp.recipe import expected_samples, surprises
     from videossp.run import facts_of
     from videossp.train import train as run_training
 
