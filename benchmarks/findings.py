@@ -88,3 +88,9 @@ def course() -> list[dict[str, Any]]:
     last = read("finish.jsonl")
     trunk = (x for x in read("pretrain.jsonl") if not last or x["step"] < last[0]["step"])
     return [*trunk, *last]
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(x)} |" for x in lines)

@@ -1,4 +1,4 @@
-"""benchmarks/page.py: what the pages say is what the results say."""
+"""benchmarks/page.py and page_*.py: what the pages say is what the results say."""
 
 import importlib
 from pathlib import Path
@@ -18,11 +18,21 @@ def page(monkeypatch):
 
 
 @pytest.fixture
-def put(page, monkeypatch):
+def methods(page):
+    return page.methods
+
+
+@pytest.fixture
+def findings(page):
+    return importlib.import_module("findings")
+
+
+@pytest.fixture
+def put(methods, findings, monkeypatch):
     """put(runs): the results are these runs of `motion` and nothing else."""
 
     def put(runs):
-        for module in (page, importlib.import_module("findings")):
+        for module in (methods, findings):
             monkeypatch.setattr(module, "load", lambda name: runs if name == "motion" else [])
             monkeypatch.setattr(module, "read", lambda name: [])
 
@@ -42,7 +52,7 @@ def test_the_plots_are_of_the_results(page):
             assert picture.info[page.MARK] == page.digest(sources), "run make bench-table"
 
 
-def run(page, row, lr, seed, val, hits, **more):
+def run(methods, row, lr, seed, val, hits, **more):
     shared = {
         "parameters": 10,
         "all_parameters": 100,
@@ -52,90 +62,90 @@ def run(page, row, lr, seed, val, hits, **more):
     }
     shared |= {"videos": len(hits), "memory_gb": 1.0, "seconds_per_clip": 0.1, "minutes": 2.0}
     shared |= {"val_top1": val, "val_loss": 1.0, "top1": hits.count("1") / len(hits), "hits": hits, **more}
-    return page.Cell("motion", row, lr, seed).asked | shared
+    return methods.Cell("motion", row, lr, seed).asked | shared
 
 
-def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(page, put):
+def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(methods, findings, put):
     runs = [
-        run(page, "ssp", 3e-4, 0, 0.5, "0000"),
-        run(page, "ssp", 1e-3, 0, 0.6, "1100"),
-        run(page, "ssp", 3e-3, 0, 0.5, "1111"),  # better on test, worse on validation
-        run(page, "ssp", 1e-3, 1, 0.1, "1110"),
-        run(page, "ssp", 1e-2, 0, 0.9, "1111", batch_size=1),  # done in another way
-        run(page, "linear", 1e-3, 0, 0.4, "1000"),
-        run(page, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
+        run(methods, "ssp", 3e-4, 0, 0.5, "0000"),
+        run(methods, "ssp", 1e-3, 0, 0.6, "1100"),
+        run(methods, "ssp", 3e-3, 0, 0.5, "1111"),  # better on test, worse on validation
+        run(methods, "ssp", 1e-3, 1, 0.1, "1110"),
+        run(methods, "ssp", 1e-2, 0, 0.9, "1111", batch_size=1),  # done in another way
+        run(methods, "linear", 1e-3, 0, 0.4, "1000"),
+        run(methods, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
     ]
     put(runs)
-    rows = page.by_row("motion", ["ssp", "linear", "full", "vpt"])
-    assert "linear" in page.by_row(
+    rows = findings.by_row("motion", ["ssp", "linear", "full", "vpt"])
+    assert "linear" in findings.by_row(
         "motion", ["full", "linear"]
     )  # which stand to nothing, not to the next row
-    assert page.by_row("motion", ["full", "linear"])["linear"]["difference"] is None
+    assert findings.by_row("motion", ["full", "linear"])["linear"]["difference"] is None
     assert {title: x["top1"] for title, x in rows.items()} == {"ssp": 0.625, "linear": 0.25}
     assert rows["linear"]["difference"] == -0.25  # at the seed that both have
-    lines = page.main_table().splitlines()
+    lines = methods.main_table().splitlines()
     assert lines[0] == "|  | motion | all sets |" and lines[2].startswith("| ssp | 62.5 (")
     assert "2 seeds" in lines[2] and any(x.startswith("| linear | 25.0* (") for x in lines)
     assert "| full |  |  |" in lines and "| vpt |  |  |" in lines
-    assert "| linear |  |  |" in page.differences("ssp")  # one of linear's rates has not been tried
-    put([*runs, run(page, "linear", 3e-4, 0, 0.1, "1000"), run(page, "linear", 3e-3, 0, 0.1, "1000")])
-    assert "| linear | -25.0 ±" in page.differences("ssp") and "| linear | 25.0 (" in page.main_table()
-    by_rate = page.by_rate().splitlines()
+    assert "| linear |  |  |" in methods.differences("ssp")  # one of linear's rates has not been tried
+    put([*runs, run(methods, "linear", 3e-4, 0, 0.1, "1000"), run(methods, "linear", 3e-3, 0, 0.1, "1000")])
+    assert "| linear | -25.0 ±" in methods.differences("ssp") and "| linear | 25.0 (" in methods.main_table()
+    by_rate = methods.by_rate().splitlines()
     assert "| ssp |  | 50.0 / 0.0 | **60.0 / 50.0** | 50.0 / 100.0 |  |  |" in by_rate
     assert "| vpt |  |  | **failed** |  |  |  |" in by_rate
 
 
-def test_of_many_differences_only_those_are_bold_that_outlast_their_number(page):
+def test_of_many_differences_only_those_are_bold_that_outlast_their_number(findings):
     def row(low, high):
         return {"difference": (low + high) / 2, "difference_low": low, "difference_high": high}
 
-    p = importlib.import_module("findings").p_value
+    p = findings.p_value
     assert p(row(0.0, 0.2)) == pytest.approx(0.05, abs=1e-4)  # the interval just reaches zero
     assert p(row(-0.1, 0.1)) == 1.0
-    assert page.holm({"a": row(0.001, 0.2)}) == {"a"}
+    assert findings.holm({"a": row(0.001, 0.2)}) == {"a"}
     assert (
-        page.holm({"a": row(0.001, 0.2), "b": row(-0.1, 0.1), "c": None}) == set()
+        findings.holm({"a": row(0.001, 0.2), "b": row(-0.1, 0.1), "c": None}) == set()
     )  # half of 0.05 is asked for
     many = {"a": row(0.5, 0.6), "b": row(0.001, 0.2), "c": row(0.4, 0.5)}
-    assert page.holm(many) == {"a", "b", "c"}  # the least of three has to stand alone
-    assert page.holm({**many, "d": row(-0.1, 0.1)}) == {"a", "c"}
+    assert findings.holm(many) == {"a", "b", "c"}  # the least of three has to stand alone
+    assert findings.holm({**many, "d": row(-0.1, 0.1)}) == {"a", "c"}
 
 
-def test_the_lead_beside_the_paper_is_that_of_the_first_row(page, put):
-    hits = dict.fromkeys(page.RIVALS, "1000") | {"vpt": "1100", "ssp": "1110"}
+def test_the_lead_beside_the_paper_is_that_of_the_first_row(methods, put):
+    hits = dict.fromkeys(methods.RIVALS, "1000") | {"vpt": "1100", "ssp": "1110"}
     tried = ((3e-4, 0.1), (1e-3, 0.5), (3e-3, 0.1))
-    runs = [run(page, x, lr, 0, val, own) for x, own in hits.items() for lr, val in tried]
+    runs = [run(methods, x, lr, 0, val, own) for x, own in hits.items() for lr, val in tried]
     put([x for x in runs if (x["row"], x["lr"]) != ("svp", 3e-4)])
-    assert "| HMDB51 | +3.00 | motion |  |  |  |" in page.paper()  # a rate of svp has not been tried
+    assert "| HMDB51 | +3.00 | motion |  |  |  |" in methods.paper()  # a rate of svp has not been tried
     put(runs)
-    line = next(x for x in page.paper().splitlines() if "motion" in x)
+    line = next(x for x in methods.paper().splitlines() if "motion" in x)
     assert line.startswith("| HMDB51 | +3.00 | motion | +50.0 ±") and "| vpt | +25.0 ±" in line
-    assert page.paper().splitlines()[-1] == "| all sets | +2.76 |  |  |  |  |"  # not of one set alone
+    assert methods.paper().splitlines()[-1] == "| all sets | +2.76 |  |  |  |  |"  # not of one set alone
 
 
-def test_a_mean_is_of_all_sets_and_its_interval_that_of_independent_ones(page):
+def test_a_mean_is_of_all_sets_and_its_interval_that_of_independent_ones(methods, findings):
     rows = [
         {"difference": x, "difference_low": x - 0.02, "difference_high": x + 0.04} for x in (0.1, 0.2, 0.3)
     ]
-    mean = page.over_sets([*rows, rows[1]], "difference")
+    mean = findings.over_sets([*rows, rows[1]], "difference")
     assert mean["difference"] == pytest.approx(0.2)
     assert mean["difference_low"] == pytest.approx(0.2 - 0.02 / 2)  # 2 is the root of 4
     assert mean["difference_high"] == pytest.approx(0.2 + 0.04 / 2)
-    assert page.gap(mean) == "+20.0 ± 1.5" and page.gap(mean, -1) == "-20.0 ± 1.5"
-    assert page.over_sets([*rows, None], "difference") is None
-    assert page.over_sets([*rows, {"difference": None}], "difference") is None
+    assert methods.gap(mean) == "+20.0 ± 1.5" and methods.gap(mean, -1) == "-20.0 ± 1.5"
+    assert findings.over_sets([*rows, None], "difference") is None
+    assert findings.over_sets([*rows, {"difference": None}], "difference") is None
 
 
-def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(page, put, monkeypatch):
+def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(methods, put, monkeypatch):
     runs = [
-        run(page, "ssp", 1e-3, 0, 0.6, "11", seconds_per_clip=0.2),
-        run(page, "ssp", 3e-3, 0, 0.5, "11", seconds_per_clip=0.1, minutes=1.5),
-        run(page, "ssp", 1e-2, 0, 0.4, "11", seconds_per_clip=0.01, batch_size=1),  # done in another way
-        run(page, "ssp", 3e-2, 0, 0.4, "11", seconds_per_clip=0.01, error="RuntimeError: no"),
+        run(methods, "ssp", 1e-3, 0, 0.6, "11", seconds_per_clip=0.2),
+        run(methods, "ssp", 3e-3, 0, 0.5, "11", seconds_per_clip=0.1, minutes=1.5),
+        run(methods, "ssp", 1e-2, 0, 0.4, "11", seconds_per_clip=0.01, batch_size=1),  # done in another way
+        run(methods, "ssp", 3e-2, 0, 0.4, "11", seconds_per_clip=0.01, error="RuntimeError: no"),
     ]
-    monkeypatch.setattr(page, "MAIN", "motion")
+    monkeypatch.setattr(methods, "MAIN", "motion")
     put(runs)
-    assert page.costs().splitlines()[-1] == "| ssp | 4 | 10 | 10.0 | 100 | 1.5 | 1.00 | 1.00 |"
+    assert methods.costs().splitlines()[-1] == "| ssp | 4 | 10 | 10.0 | 100 | 1.5 | 1.00 | 1.00 |"
 
 
 def test_nothing_is_made_of_nothing(page, put):
@@ -143,52 +153,52 @@ def test_nothing_is_made_of_nothing(page, put):
     assert all(len(block().splitlines()) >= 2 for block in page.BLOCKS.values())
 
 
-def test_the_results_are_of_the_shipped_weights(page):
-    backbone = Classifier.create(page.BACKBONE, num_classes=2, method="linear").sha256
-    for name in page.FRAMES:
-        own = [x for x in page.load(name) if x["backbone"] == page.BACKBONE]
+def test_the_results_are_of_the_shipped_weights(methods, findings):
+    backbone = Classifier.create(methods.BACKBONE, num_classes=2, method="linear").sha256
+    for name in methods.FRAMES:
+        own = [x for x in methods.load(name) if x["backbone"] == methods.BACKBONE]
         assert {x["backbone_sha256"] for x in own} <= {backbone}
-    assert {x["backbone_sha256"] for x in page.read("inside.json")} <= {backbone}
-    shipped = [x for x in page.read("probes.json") if x["backbone"] == page.BACKBONE]
+    assert {x["backbone_sha256"] for x in findings.read("inside.json")} <= {backbone}
+    shipped = [x for x in findings.read("probes.json") if x["backbone"] == methods.BACKBONE]
     assert {x["sha256"] for x in shipped} <= {backbone}
 
 
-def test_what_hangs_on_the_choice_of_the_rate_is_shown(page, put):
+def test_what_hangs_on_the_choice_of_the_rate_is_shown(methods, put):
     runs = [
-        run(page, "ssp", 1e-3, 0, 0.6, "1000", val_loss=0.5),  # most accurate
-        run(page, "ssp", 3e-3, 0, 0.5, "1100", val_loss=0.4),  # least loss: the rule takes this
-        run(page, "ssp", 3e-4, 0, 0.1, "1110"),  # best on test
-        run(page, "ssp", 1e-3, 1, 0.9, "1111"),  # another seed
-        run(page, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
+        run(methods, "ssp", 1e-3, 0, 0.6, "1000", val_loss=0.5),  # most accurate
+        run(methods, "ssp", 3e-3, 0, 0.5, "1100", val_loss=0.4),  # least loss: the rule takes this
+        run(methods, "ssp", 3e-4, 0, 0.1, "1110"),  # best on test
+        run(methods, "ssp", 1e-3, 1, 0.9, "1111"),  # another seed
+        run(methods, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
     ]
     put(runs)
-    lines = page.rules().splitlines()
+    lines = methods.rules().splitlines()
     assert "| ssp | 50.0 / 25.0 / 75.0* |" in lines and "| vpt |  |" in lines
     assert lines[-2] == "| as good as the best | 0 / 0 of 1 |"  # of the searches that have a run
     assert lines[-1] == "| short of it, mean | 25.0 / 50.0 |"
-    put([*runs, run(page, "linear", 1e-3, 0, 0.5, "1100", val_loss=0.6)])
-    assert page.rules().splitlines()[-2:] == [
+    put([*runs, run(methods, "linear", 1e-3, 0, 0.5, "1100", val_loss=0.6)])
+    assert methods.rules().splitlines()[-2:] == [
         "| as good as the best | 1 / 1 of 2 |",
         "| short of it, mean | 12.5 / 25.0 |",
     ]
 
 
-def test_it_is_counted_how_many_runs_end_at_their_best_epoch(page, put):
+def test_it_is_counted_how_many_runs_end_at_their_best_epoch(methods, put):
     epochs = importlib.import_module("table").EPOCHS["motion"]
-    runs = [run(page, "ssp", 1e-3, seed, 0.6, "11", best_epoch=epochs - seed) for seed in (0, 1, 2)]
-    put([*runs, run(page, "vpt", 1e-3, 0, 0.0, "00", error="RuntimeError: no")])
-    assert page.rising().splitlines()[2:] == ["| runs | 3 |", "| last epoch best | 1 |"]
+    runs = [run(methods, "ssp", 1e-3, seed, 0.6, "11", best_epoch=epochs - seed) for seed in (0, 1, 2)]
+    put([*runs, run(methods, "vpt", 1e-3, 0, 0.0, "00", error="RuntimeError: no")])
+    assert methods.rising().splitlines()[2:] == ["| runs | 3 |", "| last epoch best | 1 |"]
 
 
-def test_the_parts_of_a_trained_run_stand_in_one_line(page, monkeypatch):
+def test_the_parts_of_a_trained_run_stand_in_one_line(methods, monkeypatch):
     more = {"in_clip": 0.9, "in_all": 0.8}
     sizes = [{"prompt": 9.0, "slots": 0.0, "weights": 0.9} | more]  # of the first block, which has no slots
     sizes += [{"prompt": x, "slots": 1000 * x, "weights": x} | more for x in (0.1, 0.2, 0.4)]
     run = {"set": "motion", "lr": 0.01, "seed": 0}
     rows = [run | {"off": "nothing", "top1": 0.5, "sizes": sizes}, run | {"off": "gathering", "top1": 0.25}]
     rows.append(rows[0] | {"seed": 1})
-    monkeypatch.setattr(page, "read", lambda name: rows)
-    assert page.inside().splitlines()[2:] == [
+    monkeypatch.setattr(methods, "read", lambda name: rows)
+    assert methods.inside().splitlines()[2:] == [
         "| motion, 0.01, 0 | 50.0 | 25.0 | 0.20 | 200 | 90 % | 80 % | 40 % |",
         "| motion, 0.01, 1 | 50.0 |  | 0.20 | 200 | 90 % | 80 % | 40 % |",
     ]

@@ -1,0 +1,263 @@
+"""What the pages say of the methods: how they stand, what they cost, what carries the first of them."""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from findings import by_row, holm, is_open, markdown, over_sets, read, search
+from matplotlib.figure import Figure
+from table import (
+    ABLATED,
+    ABLATIONS,
+    BACKBONE,
+    CHOSEN_ON,
+    FRAMES,
+    GRID,
+    ROWS,
+    SEEDS,
+    Cell,
+    best_rate,
+    chosen_on,
+    load,
+)
+from table import rows as rows_of
+
+from videossp.comparison import merit
+
+FIRST = next(iter(ROWS))  # what the others are compared with
+MAIN = "tabletop"  # the set of the costs
+# What the paper says of the set that each is after: by how many points its SSP is ahead of SVP, the best of
+# the methods that it compares, RIVALS (arXiv 2510.12160, the table of results).
+PAPER = {
+    "tabletop": ("Something-Something V2", 0.26),
+    "motion": ("HMDB51", 3.00),
+    "recipes": ("Breakfast", 3.13),
+    "sprites": ("UCF101", 4.64),
+}
+RIVALS = ("adapter", "st_adapter", "vpt", "vfpt", "svp", "additional_scan", "stop")
+
+
+def star(*titles: str, sets: Iterable[str]) -> str:
+    """A star while rates of one of some rows are still to be tried on one of some sets."""
+    return "*" if any(is_open(x, *titles) for x in sets) else ""
+
+
+def accuracy(row: dict[str, Any] | None, mark: str = "") -> str:
+    """Top-1 in per cent, its 95 % interval, runs if there are several."""
+    if not row:
+        return ""
+    top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
+    several = f"; {row['seeds']} seeds" if row["seeds"] > 1 else ""
+    return f"{top:.1f}{mark} ({low:.1f} to {high:.1f}{several})"
+
+
+def gap(row: dict[str, Any] | None, sign: int = 1, mark: str = "") -> str:
+    """The paired difference to the first row, in points; with sign -1 that of the first row to it."""
+    if not row or row["difference"] is None:
+        return ""
+    half = (row["difference_high"] - row["difference_low"]) / 2
+    return f"{100 * sign * row['difference']:+.1f} ± {100 * half:.1f}{mark}"
+
+
+def main_table() -> str:
+    """Accuracy by row and set, and the mean over the sets."""
+    known = {name: by_row(name, list(ROWS)) for name in FRAMES if load(name)}
+    lines = []
+    for title in ROWS:
+        line = [title]
+        for name, rows in known.items():
+            line.append(accuracy(rows.get(title), star(title, sets=[name])))
+        mean = over_sets((rows.get(title) for rows in known.values()), "top1")
+        lines.append([*line, accuracy(mean, star(title, sets=known))])
+    return markdown(["", *known, "all sets"], lines)
+
+
+def differences(first: str) -> str:
+    """What the rows whose rates have been tried have over one, by set and over the sets; bold: `holm`."""
+    others = [x for x in ROWS if x != first]
+    known = {name: by_row(name, [first, *others]) for name in FRAMES if load(name)}
+    columns: dict[str, dict[str, dict[str, Any] | None]] = {
+        name: {x: None if is_open(name, first, x) else rows.get(x) for x in others}
+        for name, rows in known.items()
+    }
+    columns["all sets"] = {x: over_sets([rows[x] for rows in columns.values()], "difference") for x in others}
+    sure = {name: holm(rows) for name, rows in columns.items()}
+    lines = []
+    for title in others:
+        said = {name: gap(rows[title]) for name, rows in columns.items()}
+        lines.append([title, *(f"**{x}**" if title in sure[name] else x for name, x in said.items())])
+    return markdown(["", *columns], lines)
+
+
+def paper() -> str:
+    """By how much the first row is ahead of SVP, and of the best of RIVALS: there and here."""
+    lines: list[list[str]] = []
+    pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
+    for name, (original, there) in PAPER.items():
+        rows = by_row(name, [FIRST, *RIVALS]) if load(name) else {}
+        whole = all(x in rows for x in RIVALS) and not is_open(name, FIRST, *RIVALS)
+        best = max(RIVALS, key=lambda x: rows[x]["top1"]) if whole else ""
+        svp, other = None if is_open(name, FIRST, "svp") else rows.get("svp"), rows.get(best)
+        pairs.append((svp, other))
+        lines.append([original, f"{there:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
+    means = [gap(over_sets(x, "difference"), -1) for x in zip(*pairs, strict=True)]
+    there = statistics.fmean(x for _, x in PAPER.values())
+    lines.append(["all sets", f"{there:+.2f}", "", means[0], "", means[1]])
+    return markdown(["set", "there: to svp", "here", "to svp", "best of the others", "to it"], lines)
+
+
+def costs() -> str:
+    """What a row trains and takes, on one set; times are those of its quickest run."""
+    known = [x for x in load(MAIN) if not x["error"]]
+    lines = []
+    for title, row in by_row(MAIN, list(ROWS)).items():
+        own = [x for x in known if Cell(MAIN, title, x["lr"], x["seed"]).of(x)]
+        counts = (
+            f"{row['method_parameters']:,}",
+            f"{row['parameters']:,}",
+            f"{row['parameters_percent']:.1f}",
+        )
+        clip, minutes = (min(x[key] for x in own) for key in ("seconds_per_clip", "minutes"))
+        sizes = f"{row['memory_gb']:.2f}", f"{row['adapter_mb']:.2f}"
+        lines.append([title, *counts, f"{1000 * clip:.0f}", f"{minutes:.1f}", *sizes])
+    weights = "weights of the method", "all that train", "% of all"
+    return markdown(["", *weights, "ms a clip", "minutes", "GB", "MB"], lines)
+
+
+def ablations() -> str:
+    """Rows with one thing changed, and their paired differences to those rows, all at the first seed."""
+    titles = [x for x in ABLATIONS if ABLATIONS[x].backbone == BACKBONE]
+    changed = {x: chosen_on(MAIN, x)[1] for x in titles}
+    lines = []
+    for title in [*dict.fromkeys(changed.values()), *titles]:
+        base = changed.get(title, title)
+        pair = list(dict.fromkeys((base, title)))
+        own = {
+            name: by_row(name, pair, SEEDS[:1]).get(title) if title in rows_of(name) else None
+            for name in ABLATED
+        }
+        weights = {f"{x['method_parameters']:,}" for x in own.values() if x}
+        marks = {name: star(base, sets=[name]) for name in ABLATED}
+        pairs = ((accuracy(x, marks[name]), gap(x, mark=marks[name])) for name, x in own.items())
+        cells = [cell for pair in pairs for cell in pair]
+        lines.append([title, base if title in changed else "", *cells, "".join(weights)])
+    header = [cell for name in ABLATED for cell in (name, "difference")]
+    return markdown(["", "change of", *header, "weights of the method"], lines)
+
+
+def inside() -> str:
+    """Trained runs of the first row: accuracy with a part switched off, and how large its parts are.
+
+    Of the sizes that a run has by block, the median; of the unevenness of its weights the largest.
+    """
+    rows = read("inside.json")
+    parts = list(dict.fromkeys(x["off"] for x in rows))
+    lines = []
+    for name, lr, seed in dict.fromkeys((x["set"], x["lr"], x["seed"]) for x in rows):
+        own = {x["off"]: x for x in rows if (x["set"], x["lr"], x["seed"]) == (name, lr, seed)}
+        sizes = own["nothing"]["sizes"][1:]  # there are no slots at the first block
+        found = [f"{100 * own[x]['top1']:.1f}" if x in own else "" for x in parts]
+        keys = "prompt", "slots", "in_clip", "in_all"
+        prompt, slots, *alike = (statistics.median(x[key] for x in sizes) for key in keys)
+        found += [f"{prompt:.2f}", f"{slots:.2g}" if slots < 10 else f"{slots:.0f}"]
+        found += [f"{100 * x:.0f} %" for x in (*alike, max(x["weights"] for x in sizes))]
+        lines.append([f"{name}, {lr:g}, {seed}", *found])
+    return markdown(["set, rate, seed", *parts, "prompt", "slots", "in a clip", "in all", "weights"], lines)
+
+
+def pretrained() -> str:
+    """The first row and the head alone, by the weights of the backbone, all at the first seed."""
+    titles: dict[tuple[str, str], str] = {}
+    for title, row in (ROWS | ABLATIONS).items():
+        titles.setdefault((row.backbone, row.method), title)
+    sets = [name for name in ABLATED if set(titles.values()) <= set(rows_of(name))]
+    columns = [(name, method) for name in sets for method in (FIRST, "linear")]
+    lines = []
+    for weights in dict.fromkeys(x for x, _ in titles):
+        own = [(name, titles[weights, method]) for name, method in columns]
+        found = (accuracy(by_row(name, [x], SEEDS[:1]).get(x), star(x, sets=[name])) for name, x in own)
+        lines.append([weights, *found])
+    return markdown(["weights", *map(", ".join, columns)], lines)
+
+
+def by_rate() -> str:
+    """Accuracy of the first seed by learning rate, a table a set; bold: the rate that validation chose."""
+    tables = []
+    for name in [x for x in FRAMES if load(x) and x not in CHOSEN_ON]:
+        lines = []
+        for title in ROWS:
+            found = search(name, title)
+            said = {}
+            for run in load(name):
+                for lr in found:
+                    if Cell(name, title, lr, SEEDS[0]).of(run):
+                        tops = (f"{100 * run[x]:.1f}" for x in ("val_top1", "top1") if not run["error"])
+                        said[lr] = " / ".join(tops) or "failed"
+            if found:
+                best = best_rate(search(name, title))
+                said[best] = f"**{said[best]}**"
+            lines.append([title, *(said.get(lr, "") for lr in GRID)])
+        tables.append(markdown([name, *(f"{x:g}" for x in GRID)], lines))
+    return "\n\n".join(tables) or markdown([""], [])
+
+
+def rules() -> str:
+    """Test accuracy of the first seed at the rate by loss, by accuracy, and the best on test itself.
+
+    The last lines: in how many rows the first and the second are as good as the third, and the mean of by how
+    many points they are short of it.
+    """
+    sets = [x for x in FRAMES if load(x) and x not in CHOSEN_ON]
+    lines: list[list[str]] = []
+    short: dict[str, list[tuple[float, float]]] = {name: [] for name in sets}
+    for title in ROWS:
+        line = [title]
+        for name in sets:
+            cells = [Cell(name, title, lr, SEEDS[0]) for lr in search(name, title)]
+            own = [x for x in load(name) if not x["error"] and any(cell.of(x) for cell in cells)]
+            if not own:
+                line.append("")
+                continue
+            keys = merit, lambda x: (x["val_top1"], -x["val_loss"]), lambda x: x["top1"]
+            tops = [100 * max(own, key=key)["top1"] for key in keys]
+            short[name].append((tops[2] - tops[0], tops[2] - tops[1]))
+            said = " / ".join(f"{x:.1f}" for x in tops)
+            line.append(said + star(title, sets=[name]))
+        lines.append(line)
+    pairs = {name: list(zip(*own, strict=True)) for name, own in short.items()}
+    counts = (" / ".join(f"{sum(x == 0 for x in both)}" for both in pairs[name]) for name in sets)
+    means = (" / ".join(f"{statistics.fmean(x):.1f}" for x in pairs[name]) for name in sets)
+    as_good = [f"{x} of {len(short[name])}" for name, x in zip(sets, counts, strict=True)]
+    return markdown(["", *sets], [*lines, ["as good as the best", *as_good], ["short of it, mean", *means]])
+
+
+def rising() -> str:
+    """Of how many runs the last epoch was the best on validation, by set."""
+    known = {name: [x for x in load(name) if not x["error"]] for name in FRAMES}
+    known = {name: runs for name, runs in known.items() if runs}
+    last = [f"{sum(x['best_epoch'] == x['epochs'] for x in runs)}" for runs in known.values()]
+    return markdown(
+        ["", *known], [["runs", *(f"{len(x)}" for x in known.values())], ["last epoch best", *last]]
+    )
+
+
+def draw_table() -> Figure:
+    """Test accuracy and its interval by row and set; hollow: `is_open`; a line where the first row is."""
+    known = {name: rows for name in FRAMES if (rows := by_row(name, list(ROWS)))}
+    figure = Figure((2.2 + 2.2 * len(known), 0.6 + 0.24 * len(ROWS)), dpi=100, layout="constrained")
+    for axes, (name, rows) in zip(
+        figure.subplots(1, len(known), sharey=True, squeeze=False)[0], known.items(), strict=True
+    ):
+        places = {title: -i for i, title in enumerate(ROWS)}
+        for title, row in rows.items():
+            top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
+            colour = "C1" if title == FIRST else "C0"
+            axes.plot([low, high], 2 * [places[title]], color=colour, linewidth=1.5)
+            inside = "white" if is_open(name, title) else colour
+            axes.plot(top, places[title], "o", color=colour, markersize=4, markerfacecolor=inside)
+        if FIRST in rows:
+            axes.axvline(100 * rows[FIRST]["top1"], color="C1", linewidth=0.6, zorder=0)
+        axes.set(title=name, xlabel="test accuracy (%)", yticks=list(places.values()))
+        axes.set_yticklabels(places)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
