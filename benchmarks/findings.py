@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from table import FRAMES, RESULTS, SEEDS, Cell, Merit, best_rate, chosen_on, load, rates, tried_of
+from rows import FRAMES, SEEDS, Cell, Merit, best_rate, chosen_on, rates, tried_of
+from table import RESULTS, load
 
 from videossp.comparison import NORMAL, Comparison
 

@@ -32,7 +32,7 @@ prepare_process()  # before torch is loaded
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 import yaml  # noqa: E402
-from table import BUDGET  # noqa: E402
+from rows import BUDGET  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from videossp import Classifier, DataError, WeightsError, evaluate, load, read_data  # noqa: E402

@@ -15,7 +15,8 @@ from pathlib import Path
 import page_backbone as backbone
 import page_methods as methods
 from matplotlib.figure import Figure
-from table import CONTROL, FRAMES, RESULTS
+from rows import CONTROL, FRAMES
+from table import RESULTS
 
 from videossp.files import replace_file
 

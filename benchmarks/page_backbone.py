@@ -5,7 +5,7 @@ from typing import Any
 
 from findings import course, markdown, probed, read
 from matplotlib.figure import Figure
-from table import BACKBONE, FRAMES
+from rows import BACKBONE, FRAMES
 
 MAIN = "tabletop"  # the set whose probes are shown in full
 

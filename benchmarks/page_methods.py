@@ -6,7 +6,7 @@ from typing import Any
 
 from findings import by_row, holm, is_open, markdown, over_sets, read, search
 from matplotlib.figure import Figure
-from table import (
+from rows import (
     ABLATED,
     ABLATIONS,
     BACKBONE,
@@ -18,9 +18,9 @@ from table import (
     Cell,
     best_rate,
     chosen_on,
-    load,
+    rows_of,
 )
-from table import rows as rows_of
+from table import load
 
 from videossp.comparison import merit
 

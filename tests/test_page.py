@@ -184,7 +184,7 @@ def test_what_hangs_on_the_choice_of_the_rate_is_shown(methods, put):
 
 
 def test_it_is_counted_how_many_runs_end_at_their_best_epoch(methods, put):
-    epochs = importlib.import_module("table").EPOCHS["motion"]
+    epochs = importlib.import_module("rows").EPOCHS["motion"]
     runs = [run(methods, "ssp", 1e-3, seed, 0.6, "11", best_epoch=epochs - seed) for seed in (0, 1, 2)]
     put([*runs, run(methods, "vpt", 1e-3, 0, 0.0, "00", error="RuntimeError: no")])
     assert methods.rising().splitlines()[2:] == ["| runs | 3 |", "| last epoch best | 1 |"]

@@ -1,4 +1,4 @@
-"""benchmarks/table.py: which runs are wanted, and that what is finished is not run again."""
+"""benchmarks/table.py and rows.py: which runs are wanted, and that what is finished is not run again."""
 
 import argparse
 import importlib
@@ -15,25 +15,44 @@ def table(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module("table")
     monkeypatch.setattr(module, "RESULTS", tmp_path)
-    kernel = {"gather_kernel": (1, 3, 3)}
-    monkeypatch.setattr(module, "ROWS", {"ssp": module.Row("ssp", kernel), "full": module.Row("full")})
-    monkeypatch.setattr(module, "ABLATIONS", {"longer": module.Row("ssp", times=9)})
-    own = dict.fromkeys(("tabletop", "sprites"), ("longer", "shorter"))
-    monkeypatch.setattr(module, "ABLATED", own | {"motion": ("shorter",)})
     return module
+
+
+@pytest.fixture
+def rows(table):
+    return importlib.import_module("rows")
+
+
+@pytest.fixture(autouse=True)
+def ask(rows, table, monkeypatch):
+    """ask(NAME=what): this constant of rows.py is something else, wherever it is used."""
+
+    def ask(**asked):
+        for name, what in asked.items():
+            for module in (rows, table):
+                monkeypatch.setattr(module, name, what, raising=module is rows)
+
+    kernel = {"gather_kernel": (1, 3, 3)}
+    own = dict.fromkeys(("tabletop", "sprites"), ("longer", "shorter"))
+    ask(
+        ROWS={"ssp": rows.Row("ssp", kernel), "full": rows.Row("full")},
+        ABLATIONS={"longer": rows.Row("ssp", times=9)},
+        ABLATED=own | {"motion": ("shorter",)},
+    )
+    return ask
 
 
 def work(**asked):
     return argparse.Namespace(processes=2, minutes=1, sets=Path("sets"), work=None, backbones=None, **asked)
 
 
-def finished(table, cell, val):
+def finished(cell, val):
     return cell.asked | {"error": None, "val_top1": val, "val_loss": 1.0, "top1": val}
 
 
-def test_rates_are_tried_outwards_while_the_best_is_the_outermost(table):
+def test_rates_are_tried_outwards_while_the_best_is_the_outermost(rows):
     def rates(tried):
-        return table.rates({lr: val and (val, -1.0) for lr, val in tried.items()})
+        return rows.rates({lr: val and (val, -1.0) for lr, val in tried.items()})
 
     assert rates({}) == [1e-3, 3e-3]
     assert rates({1e-3: None, 3e-3: 0.5}) == []  # waits
@@ -44,12 +63,12 @@ def test_rates_are_tried_outwards_while_the_best_is_the_outermost(table):
     assert rates({1e-4: 0.9, 3e-4: 0.6, 1e-3: 0.5, 3e-3: 0.4}) == []  # the end of the grid
 
 
-def test_the_rate_of_the_least_loss_is_best_and_of_equal_ones_the_more_accurate(table):
+def test_the_rate_of_the_least_loss_is_best_and_of_equal_ones_the_more_accurate(table, rows):
     found = {1e-3: (0.9, 0.5), 3e-3: (0.7, 0.4), 1e-2: (0.8, 0.4)}  # accuracy, loss
-    cells = {lr: table.Cell("motion", "ssp", lr, 0) for lr in found}
-    runs = [finished(table, cells[lr], val) | {"val_loss": loss} for lr, (val, loss) in found.items()]
-    tried = table.tried_of("motion", "ssp", runs, [table.Cell("motion", "ssp", 3e-2, 0)])
-    assert list(tried) == [*found, 3e-2] and table.best_rate(tried) == 1e-2
+    cells = {lr: rows.Cell("motion", "ssp", lr, 0) for lr in found}
+    runs = [finished(cells[lr], val) | {"val_loss": loss} for lr, (val, loss) in found.items()]
+    tried = rows.tried_of("motion", "ssp", runs, [rows.Cell("motion", "ssp", 3e-2, 0)])
+    assert list(tried) == [*found, 3e-2] and rows.best_rate(tried) == 1e-2
 
 
 def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):
@@ -57,7 +76,7 @@ def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):
     accuracy = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}
     while free := table.cells(done, []):
         asked.append(free[0])
-        done["tabletop"].append(finished(table, free[0], accuracy[free[0].lr]))
+        done["tabletop"].append(finished(free[0], accuracy[free[0].lr]))
     assert [(x.row, x.lr, x.seed) for x in asked] == [
         *[("ssp", 1e-3, 0), ("full", 1e-3, 0)],
         *[("ssp", 3e-3, 0), ("full", 3e-3, 0)],
@@ -70,41 +89,43 @@ def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):
 def test_what_is_under_way_is_not_started_again(table):
     first = table.cells({"sprites": []}, [])[0]
     assert first not in table.cells({"sprites": []}, [first])
-    assert not [x for x in table.cells({"sprites": [finished(table, first, 0.5)]}, []) if x == first]
+    assert not [x for x in table.cells({"sprites": [finished(first, 0.5)]}, []) if x == first]
 
 
 def test_a_run_with_other_options_or_epochs_is_another(table):
     cell = table.cells({"sprites": []}, [])[0]
-    run = finished(table, cell, 0.5)
+    run = finished(cell, 0.5)
     assert cell.of(run)
     assert not cell.of(run | {"options": run["options"] | {"gather_kernel": [1, 1, 1]}})
     for other in ({"epochs": 1}, {"drop_path": 0.4}, {"batch_size": 1}, {"frames": 16}):
         assert not cell.of(run | other)
 
 
-def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table):
+def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table, rows):
     def failed(cell):
         return cell.asked | {"error": "Diverged: no"}
 
-    low, high = (table.Cell("sprites", "full", lr, 0) for lr in table.START)
-    done = {"sprites": [finished(table, low, 0.1), failed(high)]}
-    assert [x for x in table.cells(done, []) if x.row == "full"] == [table.Cell("sprites", "full", 3e-4, 0)]
-    done["sprites"].append(failed(table.Cell("sprites", "full", 3e-4, 0)))
+    low, high = (rows.Cell("sprites", "full", lr, 0) for lr in rows.START)
+    done = {"sprites": [finished(low, 0.1), failed(high)]}
+    assert [x for x in table.cells(done, []) if x.row == "full"] == [rows.Cell("sprites", "full", 3e-4, 0)]
+    done["sprites"].append(failed(rows.Cell("sprites", "full", 3e-4, 0)))
     assert not [x for x in table.cells(done, []) if x.row == "full"]
 
 
-def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(table, monkeypatch, capsys):
+def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(
+    table, rows, ask, monkeypatch, capsys
+):
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
-    monkeypatch.setattr(table, "ABLATED", {})
+    ask(ABLATED={})
     started = []
 
     def run(cell, stamp, folder, work, backbones):
         started.append(cell)
-        return finished(table, cell, 0.5) | stamp | ({"error": "no"} if cell.lr == 3e-3 else {})
+        return finished(cell, 0.5) | stamp | ({"error": "no"} if cell.lr == 3e-3 else {})
 
     monkeypatch.setattr(table, "run", run)
-    first = table.Cell("sprites", "ssp", 1e-3, 0)
-    table.store("sprites", [finished(table, first, 0.9) | {"annotation": "a", "backbone_sha256": "old"}])
+    first = rows.Cell("sprites", "ssp", 1e-3, 0)
+    table.store("sprites", [finished(first, 0.9) | {"annotation": "a", "backbone_sha256": "old"}])
     args = work(rows=None)
     assert table.work_off(args, ["sprites"]) == 2  # one of each row
     assert {(x.row, x.lr) for x in started} == {
@@ -118,14 +139,14 @@ def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(tab
     assert table.work_off(args, ["sprites"]) == 0 and not started
 
 
-def test_ablations_are_run_on_their_sets_at_the_rate_that_was_chosen_for_what_they_change(table):
+def test_ablations_are_run_on_their_sets_at_the_rate_that_was_chosen_for_what_they_change(table, rows):
     accuracy, asked = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}, {}
     for name in ("tabletop", "motion", "sprites"):
         done = {name: []}
         while free := table.cells(done, []):
-            done[name].append(finished(table, free[0], accuracy[free[0].lr]))
+            done[name].append(finished(free[0], accuracy[free[0].lr]))
         asked[name] = [(x["lr"], x["seed"], x["epochs"]) for x in done[name] if x["row"] == "longer"]
-    longer = {name: [(3e-3, 0, 9 * table.EPOCHS[name])] for name in ("tabletop", "sprites")}
+    longer = {name: [(3e-3, 0, 9 * rows.EPOCHS[name])] for name in ("tabletop", "sprites")}
     assert asked == longer | {"motion": []}
     assert {x.row for x in table.cells({"tabletop": []}, [], ["full"])} == {"full"}
 
@@ -137,22 +158,24 @@ def test_recipes_are_run_once_at_the_rate_that_motion_chose(table):
         if free[0].set == "recipes":
             row = [x for x in done["motion"] if x["row"] == free[0].row]
             assert {x["lr"] for x in row} >= set(accuracy)  # the search is over
-        done[free[0].set].append(finished(table, free[0], accuracy[free[0].lr]))
+        done[free[0].set].append(finished(free[0], accuracy[free[0].lr]))
     assert [(x["row"], x["lr"], x["seed"]) for x in done["recipes"]] == [("ssp", 3e-3, 0), ("full", 3e-3, 0)]
 
 
-def test_an_ablation_waits_for_the_rate_of_what_it_changes(table):
-    runs = [finished(table, table.Cell("tabletop", "ssp", lr, 0), lr) for lr in table.GRID[1:5]]
-    last = table.Cell("tabletop", "ssp", table.GRID[5], 0)
+def test_an_ablation_waits_for_the_rate_of_what_it_changes(table, rows):
+    runs = [finished(rows.Cell("tabletop", "ssp", lr, 0), lr) for lr in rows.GRID[1:5]]
+    last = rows.Cell("tabletop", "ssp", rows.GRID[5], 0)
     assert not [x for x in table.cells({"tabletop": runs}, [last]) if x.row == "longer"]
-    after = table.cells({"tabletop": [*runs, finished(table, last, 0.001)]}, [])
+    after = table.cells({"tabletop": [*runs, finished(last, 0.001)]}, [])
     assert [x.lr for x in after if x.row == "longer"] == [1e-2]
 
 
-def test_rows_whose_weights_are_not_there_are_named_and_not_run(table, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(table, "ABLATIONS", {"shorter": table.Row("ssp", backbone="short")})
+def test_rows_whose_weights_are_not_there_are_named_and_not_run(
+    table, rows, ask, monkeypatch, capsys, tmp_path
+):
+    ask(ABLATIONS={"shorter": rows.Row("ssp", backbone="short")})
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
-    monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(table, cell, 0.5) | stamp)
+    monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(cell, 0.5) | stamp)
     args = work(rows=None)
     assert table.work_off(args, ["tabletop"]) == 0
     assert "not in --backbones: shorter" in capsys.readouterr().out
@@ -164,12 +187,14 @@ def test_rows_whose_weights_are_not_there_are_named_and_not_run(table, monkeypat
     assert "tabletop, shorter, rate" in capsys.readouterr().out
 
 
-def test_runs_of_weights_that_are_not_at_hand_are_kept_those_on_other_clips_are_not(table, monkeypatch):
-    monkeypatch.setattr(table, "ABLATIONS", {"shorter": table.Row("ssp", backbone="short")})
+def test_runs_of_weights_that_are_not_at_hand_are_kept_those_on_other_clips_are_not(
+    table, rows, ask, monkeypatch
+):
+    ask(ABLATIONS={"shorter": rows.Row("ssp", backbone="short")})
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
-    monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(table, cell, 0.5) | stamp)
-    cell = table.Cell("tabletop", "shorter", 1e-3, 0)
-    kept = finished(table, cell, 0.7) | STAMP | {"backbone_sha256": "short"}
+    monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(cell, 0.5) | stamp)
+    cell = rows.Cell("tabletop", "shorter", 1e-3, 0)
+    kept = finished(cell, 0.7) | STAMP | {"backbone_sha256": "short"}
     others = [kept | x for x in ({"annotation": "b"}, {"epochs": 1}, {"row": "longer"})]
     table.store("tabletop", [kept, *others])
     table.work_off(work(rows="full"), ["tabletop"])
@@ -177,9 +202,9 @@ def test_runs_of_weights_that_are_not_at_hand_are_kept_those_on_other_clips_are_
     assert [x for x in left if x["row"] != "full"] == [kept] and len(left) > 1
 
 
-def test_results_are_kept_a_line_a_run_in_the_order_of_the_table(table):
-    cells = [table.Cell("tabletop", row, lr, 0) for row in ("full", "ssp") for lr in (3e-3, 1e-3)]
-    runs = [finished(table, x, 0.5) for x in cells]
+def test_results_are_kept_a_line_a_run_in_the_order_of_the_table(table, rows):
+    cells = [rows.Cell("tabletop", row, lr, 0) for row in ("full", "ssp") for lr in (3e-3, 1e-3)]
+    runs = [finished(x, 0.5) for x in cells]
     table.store("tabletop", runs)
     text = (table.RESULTS / "tabletop.json").read_text()
     assert len(text.splitlines()) == 4 + 2

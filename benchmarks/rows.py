@@ -1,0 +1,198 @@
+"""The rows of the mini benchmark, its budget, and the learning rates that a row is run at."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from videossp.compare import resolved
+from videossp.comparison import merit
+
+BACKBONE = "videomamba_nano"
+FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set
+GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
+START = (1e-3, 3e-3)
+SEEDS = (0, 1, 2)
+EPOCHS = {
+    "tabletop": 4,
+    "motion": 6,
+    "recipes": 4,
+    "sprites": 6,
+}  # so a run of a set takes about ten minutes at most
+CHOSEN_ON = {"recipes": "motion"}  # where the rates of a set are chosen, if not on itself
+SEVERAL = {  # rows of these sets that are run with all seeds
+    "tabletop": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
+    "motion": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
+}
+BUDGET = {
+    "batch_size": 8,
+    "precision": "bf16",
+    "flip": "off",  # left and right, open and close are classes
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        method: as `Classifier.create` takes it.
+        options: of the method.
+        times: as many epochs as others have.
+        drop_path: stochastic depth of the frozen backbone.
+        backbone: its weights: those that come along, "random" ones, or a file of `--backbones`.
+    """
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    times: int = 1
+    drop_path: float = 0.0
+    backbone: str = BACKBONE
+
+
+# Sizes are the published ones for VideoMamba-M, scaled to this backbone, which is a third as wide and has
+# half the states. Shares of weights are not those at VideoMamba-M: that of ssp is 11 % here, 3 % there.
+SSP = {"gather_width": 128, "spread_width": 88}
+LORA = {"rank": 5}
+SVP = {"width": 22}
+ST_ADAPTER = {"width": 128, "layers": 2}
+ROWS: dict[str, Row] = {
+    "ssp": Row("ssp", SSP),
+    "linear": Row("linear"),
+    "linear for 4 x the epochs": Row("linear", times=4),
+    "mean": Row("mean"),
+    "attentive": Row("attentive"),
+    "full": Row("full"),
+    "partial": Row("partial"),
+    "adapter": Row("adapter", {"width": 22}),
+    "st_adapter": Row("st_adapter", ST_ADAPTER),
+    "lora": Row("lora", LORA),
+    "vpt": Row("vpt", {"length": 27}),
+    "vfpt": Row("vfpt", {"length": 27, "share": 0.52}),  # 14 of them are transformed
+    "svp": Row("svp", SVP),
+    "additional_scan": Row("additional_scan", {"states": 3}),
+    "affix": Row("affix"),
+    "state_offset": Row("state_offset"),
+    "stop": Row("stop", {"pixel_kernel": 5, "token_kernel": (3, 9)}),
+}
+CONTROL = "linear for 4 x the epochs"  # what a head alone gains from going on
+# What carries SSP: one thing is changed at a time; also what others do with its spreading, or without time.
+ABLATIONS: dict[str, Row] = {
+    "gathering alone": Row("ssp", SSP | {"prompts": 0}),
+    "spreading alone": Row("ssp", SSP | {"gathering": False}),
+    "gathering in 1 x 3 x 3": Row("ssp", SSP | {"gather_kernel": (1, 3, 3)}),
+    "gathering in 3 x 1 x 1": Row("ssp", SSP | {"gather_kernel": (3, 1, 1)}),
+    "gathering from the residual": Row("ssp", SSP | {"reads": "residual"}),
+    "1 prompt a frame": Row("ssp", SSP | {"prompts": 1}),
+    "8 prompts a frame": Row("ssp", SSP | {"prompts": 8}),
+    "entropy of the batch": Row("ssp", SSP | {"importance": "batch"}),
+    "widths 384 and 256": Row("ssp"),
+    "widths 32 and 24": Row("ssp", {"gather_width": 32, "spread_width": 24}),
+    "drop path 0.4": Row("ssp", SSP, drop_path=0.4),
+    "twice the epochs": Row("ssp", SSP, times=2),
+    "cls and mean": Row("ssp+mean", {"ssp": SSP}),
+    "with LoRA": Row("ssp+lora", {"ssp": SSP, "lora": LORA}),
+    "svp for twice the epochs": Row("svp", SVP, times=2),
+    "st_adapter for twice the epochs": Row("st_adapter", ST_ADAPTER, times=2),
+    "svp with the spreading of ssp": Row("svp+ssp", {"svp": SVP, "ssp": SSP | {"gathering": False}}),
+    "st_adapter in 1 x 1 x 1": Row("st_adapter", ST_ADAPTER | {"kernel": (1, 1, 1)}),
+    "st_adapter from the branch": Row("st_adapter", ST_ADAPTER | {"residual": False}),
+    "st_adapter in every block": Row("st_adapter", {"width": 32, "layers": 8}),
+    "pretrained for 6 minutes": Row("ssp", SSP, backbone="short"),
+    "pretrained without the last stretch": Row("ssp", SSP, backbone="trunk"),
+    "random weights": Row("ssp", SSP, backbone="random"),
+    "linear, pretrained for 6 minutes": Row("linear", backbone="short"),
+    "linear, pretrained without the last stretch": Row("linear", backbone="trunk"),
+    "linear, random weights": Row("linear", backbone="random"),
+}
+# The ablations of a set: all where a head alone is far from most; on motion those that ask what st_adapter
+# has, which is far ahead there.
+TEMPORAL = (
+    "gathering alone",
+    "gathering in 3 x 1 x 1",
+    "gathering from the residual",
+    "st_adapter in 1 x 1 x 1",
+    "st_adapter from the branch",
+    "st_adapter in every block",
+)
+ABLATED: dict[str, Collection[str]] = {"tabletop": ABLATIONS, "motion": TEMPORAL, "sprites": ABLATIONS}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    set: str
+    row: str
+    lr: float
+    seed: int
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is written down of a run, as it comes out of a file."""
+        asked = rows_of(self.set)[self.row]
+        training = BUDGET | {"epochs": EPOCHS[self.set] * asked.times, "frames": FRAMES[self.set]}
+        wanted = {"row": self.row, "lr": self.lr, "seed": self.seed, **training}
+        wanted |= {"drop_path": asked.drop_path, "backbone": asked.backbone}
+        return json.loads(json.dumps(wanted | {"options": resolved(asked.method, asked.options)}))
+
+    def of(self, run: Mapping[str, Any]) -> bool:
+        """Whether a run is this one, done in the way that is asked for now."""
+        named = (run["row"], run["lr"], run["seed"]) == (self.row, self.lr, self.seed)  # a quick no
+        return named and self.asked.items() <= run.items()
+
+
+def rows_of(set_name: str) -> dict[str, Row]:
+    """The rows of a set."""
+    own = ABLATED.get(set_name, ())
+    return ROWS | {title: row for title, row in ABLATIONS.items() if title in own}
+
+
+# How good a rate is, see `merit`. None: it runs.
+Merit = tuple[float, float] | None
+
+
+def rates(tried: Mapping[float, Merit]) -> list[float]:
+    """Learning rates that must still be tried, given those that have been.
+
+    Empty if the best of them has neighbours on both sides, or stands at an end of the grid.
+    """
+    if missing := [lr for lr in START if lr not in tried]:
+        return missing
+    if None in tried.values():
+        return []
+    best = best_rate(tried)
+    at = GRID.index(best)
+    around = GRID[max(0, at - 1) : at + 2]
+    return [lr for lr in around if lr not in tried]
+
+
+def best_rate(tried: Mapping[float, Merit]) -> float:
+    """The best rate on validation; of equals the smallest."""
+    known = {lr: merit for lr, merit in sorted(tried.items()) if merit is not None}
+    return max(known, key=known.__getitem__)
+
+
+def with_choosers(sets: Sequence[str]) -> list[str]:
+    """Sets, and those that choose the rates of some of them."""
+    return list(dict.fromkeys([*sets, *(CHOSEN_ON[x] for x in sets if x in CHOSEN_ON)]))
+
+
+def chosen_on(name: str, title: str) -> tuple[str, str]:
+    """The set and the row whose validation chooses the rate of a row of a set."""
+    row = title if title in ROWS else ABLATIONS[title].method.split("+")[0]
+    return CHOSEN_ON.get(name, name), row
+
+
+def tried_of(
+    name: str, title: str, runs: Sequence[Mapping[str, Any]], running: Collection[Cell] = ()
+) -> dict[float, Merit]:
+    """By rate, how good the first seed of a row is; -inf if it failed."""
+    tried: dict[float, Merit] = {}
+    for lr in GRID:
+        cell = Cell(name, title, lr, SEEDS[0])
+        for run in filter(cell.of, runs):
+            tried[lr] = merit(run)
+        if cell in running:
+            tried[lr] = None
+    return tried
