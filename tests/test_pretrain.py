@@ -1,4 +1,4 @@
-"""benchmarks/pretrain.py: what it learns from is where it says; a run that was killed goes on as if not."""
+"""benchmarks/pretrain*.py: what it learns from is where it says; a run that was killed goes on as if not."""
 
 import importlib
 from pathlib import Path
@@ -73,8 +73,13 @@ def alone(tmp_path):
 
 
 @pytest.fixture
-def pretrain(modules, monkeypatch):
-    module = modules("pretrain")
+def pretrain(modules):
+    return modules("pretrain")
+
+
+@pytest.fixture
+def running(modules, monkeypatch):
+    module = modules("pretrain_run")
     stages = ((2, 1, 4), (2, 2, 2), (10**9, 8, 2))
     recipes = {"tiny": module.Recipe(stages), "other": module.Recipe(stages, {"cls": 1.0})}
     monkeypatch.setattr(module, "RECIPES", recipes)
@@ -120,7 +125,7 @@ def test_what_a_clip_does_not_know_is_not_learned(modules, two_sets):
     assert not known[:, :3].any() and known[:, 3:].any() and target[-3:].isnan().all()
 
 
-def test_accuracy_is_told_of_each_set(modules, two_sets, pretrain, alone, monkeypatch):
+def test_accuracy_is_told_of_each_set(modules, pretrain, two_sets, alone, monkeypatch):
     module = modules("pretrain_clips")
     for folder in two_sets:
         module.Clips.of(folder)
@@ -146,24 +151,24 @@ def test_a_reversed_clip_has_the_label_and_the_course_of_the_other_direction(cli
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_every_clip_is_seen_once_in_each_pass(pretrain, clips, monkeypatch, processes):
-    recipe, seen = pretrain.Recipe(((10**9, 1, 2),)), []
-    monkeypatch.setattr(pretrain, "stack", lambda views: views)
+def test_every_clip_is_seen_once_in_each_pass(running, clips, monkeypatch, processes):
+    recipe, seen = running.Recipe(((10**9, 1, 2),)), []
+    monkeypatch.setattr(running, "stack", lambda views: views)
     monkeypatch.setattr(clips, "train_view", lambda clip, frames, rng: seen.append(clip))
     for step in range(5):  # 10 clips of 5
         for rank in range(processes):
-            pretrain.batch_of(recipe, clips, step, rank, processes)
+            running.batch_of(recipe, clips, step, rank, processes)
     assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
 
 
-def test_a_run_goes_on_as_if_it_had_not_been_killed(pretrain, clips, alone, tmp_path):
-    recipe = pretrain.RECIPES["tiny"]
+def test_a_run_goes_on_as_if_it_had_not_been_killed(running, clips, alone, tmp_path):
+    recipe = running.RECIPES["tiny"]
 
     def learn(run, steps):
         for _ in range(steps):
-            run.learn(pretrain.batch_of(recipe, clips, run.step, 0, 1), 1.0, 0.9)
+            run.learn(running.batch_of(recipe, clips, run.step, 0, 1), 1.0, 0.9)
 
-    whole, first, again = (pretrain.Run("tiny", clips) for _ in range(3))
+    whole, first, again = (running.Run("tiny", clips) for _ in range(3))
     learn(whole, 5)
     learn(first, 3)
     first.save(tmp_path / "state.pt")
@@ -173,27 +178,27 @@ def test_a_run_goes_on_as_if_it_had_not_been_killed(pretrain, clips, alone, tmp_
     for one, other in ((whole.model, again.model), (whole.average, again.average)):
         for (name, x), y in zip(one.named_parameters(), other.parameters(), strict=True):
             assert torch.equal(x, y), name
-    changed = pretrain.Run("tiny", clips).model
+    changed = running.Run("tiny", clips).model
     moved = [
         not torch.equal(x, y) for x, y in zip(whole.model.parameters(), changed.parameters(), strict=True)
     ]
     assert all(moved)  # every weight has learned
     with pytest.raises(ValueError, match="made with recipe tiny, not other; choose another --run"):
-        pretrain.Run("other", clips).load(tmp_path / "state.pt")
+        running.Run("other", clips).load(tmp_path / "state.pt")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(pretrain, clips, alone):
-    run = pretrain.Run("tiny", clips)
-    batch = pretrain.batch_of(pretrain.RECIPES["tiny"], clips, 0, 0, 1)
+def test_a_loss_that_is_not_finite_ends_the_run(running, clips, alone):
+    run = running.Run("tiny", clips)
+    batch = running.batch_of(running.RECIPES["tiny"], clips, 0, 0, 1)
     batch["patches"][0] = torch.nan
     with pytest.raises(ValueError, match="step 1: the loss is nan"):
         run.learn(batch, 1.0, 0.9)
 
 
-def test_a_last_stretch_that_is_not_at_its_end_is_not_exported(pretrain, clips, tmp_path):
+def test_a_last_stretch_that_is_not_at_its_end_is_not_exported(pretrain, running, clips, tmp_path):
     with pytest.raises(ValueError, match="no checkpoint; train first"):
         pretrain.newest(tmp_path)
-    run = pretrain.Run("tiny", clips)
+    run = running.Run("tiny", clips)
     run.save(tmp_path / "state.pt")
     assert pretrain.newest(tmp_path)["step"] == 0
     run.step, run.first, run.finish = 4, 3, 2
