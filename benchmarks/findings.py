@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rows import FRAMES, SEEDS, Cell, Merit, best_rate, chosen_on, rates, tried_of
+from rows import FRAMES, SEEDS, Cell, Merit, base_of, best_rate, rates, tried_of
 from table import RESULTS, load
 
 from videossp.comparison import NORMAL, Comparison
@@ -23,8 +23,7 @@ def read(name: str) -> list[dict[str, Any]]:
 
 def search(set_name: str, title: str) -> dict[float, Merit]:
     """By rate, the merits that choose the rate of a row of a set."""
-    where, row = chosen_on(set_name, title)
-    return tried_of(where, row, load(where))
+    return tried_of(set_name, base_of(title), load(set_name))
 
 
 def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> Comparison:

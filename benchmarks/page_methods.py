@@ -10,14 +10,13 @@ from rows import (
     ABLATED,
     ABLATIONS,
     BACKBONE,
-    CHOSEN_ON,
     FRAMES,
     GRID,
     ROWS,
     SEEDS,
     Cell,
+    base_of,
     best_rate,
-    chosen_on,
     rows_of,
 )
 from table import load
@@ -127,7 +126,7 @@ def costs() -> str:
 def ablations() -> str:
     """Rows with one thing changed, and their paired differences to those rows, all at the first seed."""
     titles = [x for x in ABLATIONS if ABLATIONS[x].backbone == BACKBONE]
-    changed = {x: chosen_on(MAIN, x)[1] for x in titles}
+    changed = {x: base_of(x) for x in titles}
     lines = []
     for title in [*dict.fromkeys(changed.values()), *titles]:
         base = changed.get(title, title)
@@ -183,7 +182,7 @@ def pretrained() -> str:
 def by_rate() -> str:
     """Accuracy of the first seed by learning rate, a table a set; bold: the rate that validation chose."""
     tables = []
-    for name in [x for x in FRAMES if load(x) and x not in CHOSEN_ON]:
+    for name in [x for x in FRAMES if load(x)]:
         lines = []
         for title in ROWS:
             found = search(name, title)
@@ -207,7 +206,7 @@ def rules() -> str:
     The last lines: in how many rows the first and the second are as good as the third, and the mean of by how
     many points they are short of it.
     """
-    sets = [x for x in FRAMES if load(x) and x not in CHOSEN_ON]
+    sets = [x for x in FRAMES if load(x)]
     lines: list[list[str]] = []
     short: dict[str, list[tuple[float, float]]] = {name: [] for name in sets}
     for title in ROWS:

@@ -19,7 +19,6 @@ EPOCHS = {
     "recipes": 4,
     "sprites": 6,
 }  # so a run of a set takes about ten minutes at most
-CHOSEN_ON = {"recipes": "motion"}  # where the rates of a set are chosen, if not on itself
 SEVERAL = {  # rows of these sets that are run with all seeds
     "tabletop": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
     "motion": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
@@ -173,15 +172,9 @@ def best_rate(tried: Mapping[float, Merit]) -> float:
     return max(known, key=known.__getitem__)
 
 
-def with_choosers(sets: Sequence[str]) -> list[str]:
-    """Sets, and those that choose the rates of some of them."""
-    return list(dict.fromkeys([*sets, *(CHOSEN_ON[x] for x in sets if x in CHOSEN_ON)]))
-
-
-def chosen_on(name: str, title: str) -> tuple[str, str]:
-    """The set and the row whose validation chooses the rate of a row of a set."""
-    row = title if title in ROWS else ABLATIONS[title].method.split("+")[0]
-    return CHOSEN_ON.get(name, name), row
+def base_of(title: str) -> str:
+    """The row that a row changes, whose validation chooses its rate; of a row of the table itself."""
+    return title if title in ROWS else ABLATIONS[title].method.split("+")[0]
 
 
 def tried_of(

@@ -5,13 +5,12 @@
 FOLDER holds the sets that `benchmarks/minibench` makes, each by its name. Every run is one of `videossp
 compare`, all on a set with the same budget. Learning rates are chosen on validation, by loss and then
 accuracy, by one rule for all methods: the first seed is run at 1e-3 and 3e-3, then further out on the grid
-for as long as the best rate is the outermost that was tried. Other seeds run at the best one. So do the
-ablations, at that of the row that they change; and `recipes`, whose actions are those of `motion`, at what
-was best there. Those of the pretraining need `--backbones`, a folder of NAME.safetensors. Whatever is
-finished is added to benchmarks/results/SET.json, a line a run, and is not run again; `benchmarks/page.py`
-makes docs/benchmarks.md of it. A run that fails is kept too, as the failure of that rate; remove its line to
-run it again. Runs on other clips, weights or settings than these are replaced. It may be stopped at any
-time: only the runs under way are lost.
+for as long as the best rate is the outermost that was tried. Other seeds run at the best one; so do the
+ablations, at that of the row that they change. Those of the pretraining need `--backbones`, a folder of
+NAME.safetensors. Whatever is finished is added to benchmarks/results/SET.json, a line a run, and is not run
+again; `benchmarks/page.py` makes docs/benchmarks.md of it. A run that fails is kept too, as the failure of
+that rate; remove its line to run it again. Runs on other clips, weights or settings than these are replaced.
+It may be stopped at any time: only the runs under way are lost.
 """
 
 import argparse
@@ -37,12 +36,11 @@ from rows import (
     SEEDS,
     SEVERAL,
     Cell,
+    base_of,
     best_rate,
-    chosen_on,
     rates,
     rows_of,
     tried_of,
-    with_choosers,
 )
 
 from videossp import Classifier, TrainConfig
@@ -71,17 +69,16 @@ def cells(
     """What can be started now, the most wanted first: a first picture of all, then what refines it.
 
     Args:
-        done: the finished runs of each set; of all that choose rates of others too.
+        done: the finished runs of each set.
         running: what is under way.
         only: rows to run; none: all.
     """
     found: list[tuple[int, Cell]] = []
     for name, runs in done.items():
         for title in [x for x in rows_of(name) if not only or x in only]:
-            where, row = chosen_on(name, title)
-            tried = tried_of(where, row, done[where], running)
+            tried = tried_of(name, base_of(title), runs, running)
             wanted = rates(tried)
-            own = (where, row) == (name, title)
+            own = base_of(title) == title
             if own:
                 found += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
             if wanted or None in tried.values():
@@ -161,17 +158,14 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
     if lacking:
         print(f"not run, for the weights are not in --backbones: {', '.join(lacking)}", flush=True)
         only = [x for x in only if x not in lacking]
-    wanted = [(name, x) for name in sets for x in rows_of(name) if x in only]
-    waits = [x for name, x in wanted if chosen_on(name, x) not in wanted]
-    if waits:
+    if waits := [x for x in only if base_of(x) not in only]:
         print(f"run only if their rate is known, from what is left out: {', '.join(waits)}", flush=True)
-    loaded = with_choosers(sets)
     stamps = {
         (name, weights): stamp_of(args.sets / name, made_of(weights, args.backbones))
-        for name in loaded
+        for name in sets
         for weights in {x.backbone for x in rows_of(name).values() if there(x.backbone, args.backbones)}
     }
-    done = {name: [x for x in load(name) if holds(name, x, stamps)] for name in loaded}
+    done = {name: [x for x in load(name) if holds(name, x, stamps)] for name in sets}
     end, failures = time.monotonic() + 60 * args.minutes, 0
     pool = ThreadPoolExecutor(args.processes, initializer=pin, initargs=(cores,))
     running: dict[Future[dict[str, Any]], Cell] = {}
@@ -179,7 +173,7 @@ def work_off(args: argparse.Namespace, sets: Sequence[str]) -> int:
         while (
             len(running) < args.processes
             and time.monotonic() < end
-            and (free := [x for x in cells(done, running.values(), only) if x.set in sets])
+            and (free := cells(done, running.values(), only))
         ):
             cell = free[0]
             stamp = stamps[cell.set, cell.asked["backbone"]]
@@ -207,7 +201,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     sets = args.only.split(",")
-    if odd := [x for x in with_choosers(sets) if x not in FRAMES or not (args.sets / x).is_dir()]:
+    if odd := [x for x in sets if x not in FRAMES or not (args.sets / x).is_dir()]:
         parser.error(
             f"no set {odd[0]!r} in {args.sets}; make it with benchmarks/minibench, or name others: --only"
         )

@@ -151,17 +151,6 @@ def test_ablations_are_run_on_their_sets_at_the_rate_that_was_chosen_for_what_th
     assert {x.row for x in table.cells({"tabletop": []}, [], ["full"])} == {"full"}
 
 
-def test_recipes_are_run_once_at_the_rate_that_motion_chose(table):
-    accuracy = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}
-    done = {"motion": [], "recipes": []}
-    while free := table.cells(done, []):
-        if free[0].set == "recipes":
-            row = [x for x in done["motion"] if x["row"] == free[0].row]
-            assert {x["lr"] for x in row} >= set(accuracy)  # the search is over
-        done[free[0].set].append(finished(free[0], accuracy[free[0].lr]))
-    assert [(x["row"], x["lr"], x["seed"]) for x in done["recipes"]] == [("ssp", 3e-3, 0), ("full", 3e-3, 0)]
-
-
 def test_an_ablation_waits_for_the_rate_of_what_it_changes(table, rows):
     runs = [finished(rows.Cell("tabletop", "ssp", lr, 0), lr) for lr in rows.GRID[1:5]]
     last = rows.Cell("tabletop", "ssp", rows.GRID[5], 0)
