@@ -165,18 +165,22 @@ def inside() -> str:
 
 
 def pretrained() -> str:
-    """The first row and the head alone, by the weights of the backbone, all at the first seed."""
+    """The first row, the head alone and what lies between, by the weights of the backbone, first seed."""
     titles: dict[tuple[str, str], str] = {}
     for title, row in (ROWS | ABLATIONS).items():
         titles.setdefault((row.backbone, row.method), title)
     sets = [name for name in ABLATED if set(titles.values()) <= set(rows_of(name))]
-    columns = [(name, method) for name in sets for method in (FIRST, "linear")]
     lines = []
     for weights in dict.fromkeys(x for x, _ in titles):
-        own = [(name, titles[weights, method]) for name, method in columns]
-        found = (accuracy(by_row(name, [x], SEEDS[:1]).get(x), star(x, sets=[name])) for name, x in own)
-        lines.append([weights, *found])
-    return markdown(["weights", *map(", ".join, columns)], lines)
+        head, first = (titles[weights, method] for method in ("linear", FIRST))
+        line = [weights]
+        for name in sets:
+            rows = by_row(name, [head, first], SEEDS[:1])
+            line += [accuracy(rows.get(x), star(x, sets=[name])) for x in (first, head)]
+            line.append(gap(rows.get(first), mark=star(head, first, sets=[name])))
+        lines.append(line)
+    header = [f"{name}, {x}" for name in sets for x in (FIRST, "linear", "difference")]
+    return markdown(["weights", *header], lines)
 
 
 def by_rate() -> str:

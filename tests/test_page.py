@@ -52,7 +52,7 @@ def test_the_plots_are_of_the_results(page):
             assert picture.info[page.MARK] == page.digest(sources), "run make bench-table"
 
 
-def run(methods, row, lr, seed, val, hits, **more):
+def run(methods, row, lr, seed, val, hits, name="motion", **more):
     shared = {
         "parameters": 10,
         "all_parameters": 100,
@@ -62,7 +62,7 @@ def run(methods, row, lr, seed, val, hits, **more):
     }
     shared |= {"videos": len(hits), "memory_gb": 1.0, "seconds_per_clip": 0.1, "minutes": 2.0}
     shared |= {"val_top1": val, "val_loss": 1.0, "top1": hits.count("1") / len(hits), "hits": hits, **more}
-    return methods.Cell("motion", row, lr, seed).asked | shared
+    return methods.Cell(name, row, lr, seed).asked | shared
 
 
 def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(methods, findings, put):
@@ -202,3 +202,19 @@ def test_the_parts_of_a_trained_run_stand_in_one_line(methods, monkeypatch):
         "| motion, 0.01, 0 | 50.0 | 25.0 | 0.20 | 200 | 90 % | 80 % | 40 % |",
         "| motion, 0.01, 1 | 50.0 |  | 0.20 | 200 | 90 % | 80 % | 40 % |",
     ]
+
+
+def test_what_the_first_row_gains_is_told_by_the_weights_of_the_backbone(methods, findings, monkeypatch):
+    def own(row, hits):
+        return run(methods, row, 1e-3, 0, 0.5, hits, name="tabletop")
+
+    runs = [own("ssp", "11111111"), own("linear", "11110000")]
+    runs += [own("random weights", "11000000"), own("linear, random weights", "11100000")]
+    for module in (methods, findings):
+        monkeypatch.setattr(module, "load", lambda name: runs if name == "tabletop" else [])
+    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in methods.pretrained().splitlines()}
+    assert lines["weights"][1:4] == ["tabletop, ssp", "tabletop, linear", "tabletop, difference"]
+    shipped, random = (lines[x][1:4] for x in (methods.BACKBONE, "random"))
+    assert shipped[0].startswith("100.0") and shipped[1].startswith("50.0") and shipped[2].startswith("+50.0")
+    assert random[0].startswith("25.0") and random[1].startswith("37.5") and random[2].startswith("-12.5")
+    assert lines["short"][1:4] == ["", "", ""]
