@@ -1,24 +1,14 @@
 """What the results of the mini benchmark say: rates that validation chose, figures of rows, probes."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from records import RESULTS, load, read
 from rows import FRAMES, SEEDS, Cell, Merit, base_of, best_rate, rates, tried_of
-from table import RESULTS, load
 
 from videossp.comparison import NORMAL, Comparison
-
-
-def read(name: str) -> list[dict[str, Any]]:
-    """The rows of a file of results; none if it is not there."""
-    file = RESULTS / name
-    if not file.exists():
-        return []
-    text = file.read_text(encoding="utf-8")
-    return [json.loads(x) for x in text.splitlines()] if name.endswith("l") else json.loads(text)
 
 
 def search(set_name: str, title: str) -> dict[float, Merit]:
@@ -79,14 +69,14 @@ def holm(rows: Mapping[str, dict[str, Any] | None], level: float = 0.05) -> set[
 def probed(set_name: str, backbone: str, view: str, features: str) -> list[dict[str, Any]]:
     """Probes of a set; of random weights there are several."""
     wanted = {"set": set_name, "view": view, "features": features}
-    rows = (x for x in read("probes.json") if wanted.items() <= x.items())
+    rows = (x for x in read(RESULTS / "probes.json") if wanted.items() <= x.items())
     return [x for x in rows if x["backbone"].split(",")[0] == backbone]
 
 
 def course() -> list[dict[str, Any]]:
     """The records of the pretraining: of the trunk until the last stretch branches off, then its own."""
-    last = read("finish.jsonl")
-    trunk = (x for x in read("pretrain.jsonl") if not last or x["step"] < last[0]["step"])
+    last = read(RESULTS / "finish.jsonl")
+    trunk = (x for x in read(RESULTS / "pretrain.jsonl") if not last or x["step"] < last[0]["step"])
     return [*trunk, *last]
 
 

@@ -20,7 +20,6 @@ runs whose adapter is another by now.
 
 import argparse
 import hashlib
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ prepare_process()  # before torch is loaded
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 import yaml  # noqa: E402
+from records import read, write  # noqa: E402
 from rows import BUDGET  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -39,7 +39,6 @@ from videossp import Classifier, DataError, WeightsError, evaluate, load, read_d
 from videossp.adapter import WEIGHTS  # noqa: E402
 from videossp.clips import read_views  # noqa: E402
 from videossp.datasets import Sample  # noqa: E402
-from videossp.files import replace_file  # noqa: E402
 from videossp.methods.ssp import SSP  # noqa: E402
 from videossp.ops.entropy import frame_weights  # noqa: E402
 from videossp.tokens import Tokens  # noqa: E402
@@ -183,7 +182,7 @@ def main() -> None:
     known = {x: yaml.safe_load(path.read_text()) for x, path in configs.items() if path.is_file()}
     if odd := [x for x in args.runs if known.get(x, {}).get("method") != "ssp"]:
         parser.error(f"{odd[0]}: no run folder of method ssp")
-    done = json.loads(args.out.read_text()) if args.out.exists() else []
+    done = read(args.out)
     try:
         if not (test := read_data(args.set).splits.get("test")):
             parser.error(f"{args.set}: has no test split")
@@ -196,7 +195,7 @@ def main() -> None:
             for row in rows_of(folder, key, test, own):
                 done.append(row)
                 done.sort(key=lambda x: (x["set"], x["lr"], x["seed"], PARTS.index(x["off"])))
-                replace_file(args.out, "[\n" + ",\n".join(map(json.dumps, done)) + "\n]\n")
+                write(args.out, done)
                 print(f"{folder}, without {row['off']}: {100 * row['top1']:.1f} %", flush=True)
     except (DataError, WeightsError, OSError) as error:
         parser.error(str(error))

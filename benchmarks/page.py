@@ -15,8 +15,8 @@ from pathlib import Path
 import page_backbone as backbone
 import page_methods as methods
 from matplotlib.figure import Figure
+from records import RESULTS
 from rows import CONTROL, FRAMES
-from table import RESULTS
 
 from videossp.files import replace_file
 

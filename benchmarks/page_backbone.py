@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from findings import course, markdown, probed, read
+from findings import course, markdown, probed
 from matplotlib.figure import Figure
+from records import RESULTS, read
 from rows import BACKBONE, FRAMES
 
 MAIN = "tabletop"  # the set whose probes are shown in full
@@ -17,7 +18,9 @@ def percent(rows: Sequence[dict[str, Any]], key: str) -> str:
 
 def probes() -> str:
     """Linear probes of one set, by weights and view."""
-    found = [(x["backbone"].split(",")[0], x["view"]) for x in read("probes.json") if x["set"] == MAIN]
+    found = [
+        (x["backbone"].split(",")[0], x["view"]) for x in read(RESULTS / "probes.json") if x["set"] == MAIN
+    ]
     lines = []
     for backbone, view in dict.fromkeys(found):
         both = [probed(MAIN, backbone, view, features) for features in ("cls", "cls+mean")]
@@ -27,14 +30,14 @@ def probes() -> str:
 
 def sources() -> str:
     """Probes of cls on whole clips, by weights and set."""
-    names = dict.fromkeys(x["backbone"].split(",")[0] for x in read("probes.json"))
+    names = dict.fromkeys(x["backbone"].split(",")[0] for x in read(RESULTS / "probes.json"))
     found = [[percent(probed(x, name, "clip", "cls"), "top1") for x in FRAMES] for name in names]
     return markdown(["weights", *FRAMES], ([name, *own] for name, own in zip(names, found, strict=True)))
 
 
 def views() -> str:
     """How temporal the sets are: probes of cls on the shipped weights, by set and view."""
-    names = list(dict.fromkeys(x["view"] for x in read("probes.json")))
+    names = list(dict.fromkeys(x["view"] for x in read(RESULTS / "probes.json")))
     random = [percent(probed(x, "random", "clip", "cls"), "top1") for x in FRAMES]
     shipped = [[percent(probed(x, BACKBONE, view, "cls"), "top1") for view in names] for x in FRAMES]
     lines = [[x, *own, other] for x, own, other in zip(FRAMES, shipped, random, strict=True) if any(own)]

@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from findings import by_row, holm, is_open, markdown, over_sets, read, search
+from findings import by_row, holm, is_open, markdown, over_sets, search
 from matplotlib.figure import Figure
+from records import RESULTS, load, read
 from rows import (
     ABLATED,
     ABLATIONS,
@@ -19,7 +20,6 @@ from rows import (
     best_rate,
     rows_of,
 )
-from table import load
 
 from videossp.comparison import merit
 
@@ -149,7 +149,7 @@ def inside() -> str:
 
     Of the sizes that a run has by block, the median; of the unevenness of its weights the largest.
     """
-    rows = read("inside.json")
+    rows = read(RESULTS / "inside.json")
     parts = list(dict.fromkeys(x["off"] for x in rows))
     lines = []
     for name, lr, seed in dict.fromkeys((x["set"], x["lr"], x["seed"]) for x in rows):

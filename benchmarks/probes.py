@@ -19,7 +19,6 @@ NAME is random (three seeds, `clip` alone), videomamba_nano or a checkpoint.
 
 import argparse
 import csv
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from videossp import prepare_process
 prepare_process()  # before torch is loaded
 
 import numpy as np  # noqa: E402
+import records  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
@@ -36,7 +36,6 @@ from torch import Tensor, nn  # noqa: E402
 from videossp import Classifier, read_data  # noqa: E402
 from videossp.clips import read_views  # noqa: E402
 from videossp.comparison import wilson  # noqa: E402
-from videossp.files import replace_file  # noqa: E402
 
 SPLITS = ("train", "val", "test")
 DECAYS = 10.0 ** torch.arange(-5, 2.5, 0.5)
@@ -138,7 +137,7 @@ def main() -> None:
             jobs += [(f"random, seed {i}", {"weights": "random", "seed": i}) for i in RANDOM_SEEDS]
         else:
             jobs.append((name if name == "videomamba_nano" else Path(name).stem, {"backbone": name}))
-    done = json.loads(args.out.read_text()) if args.out.exists() else []
+    done = records.read(args.out)
     labels = {s: torch.tensor([x.label for x in data.splits[s]]) for s in SPLITS}
     clips: dict[str, Tensor] = {}
     for name, options in jobs:
@@ -161,7 +160,7 @@ def main() -> None:
                 row = key | {"view": view, "features": read} | probe(x, labels, opposite)
                 done.append(row)
                 print(f"{name:20} {view:9} {read:9} {100 * row['top1']:5.1f} %", flush=True)
-        replace_file(args.out, json.dumps(done, indent=1) + "\n")
+        records.write(args.out, done)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from records import RESULTS, load, write
 from rows import (
     ABLATIONS,
     BACKBONE,
@@ -45,22 +46,14 @@ from rows import (
 
 from videossp import Classifier, TrainConfig
 from videossp.compare import compare
-from videossp.files import held, replace_file
-
-RESULTS = Path(__file__).parent / "results"
-
-
-def load(set_name: str) -> list[dict[str, Any]]:
-    """The runs of a set that are known."""
-    file = RESULTS / f"{set_name}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+from videossp.files import held
 
 
 def store(set_name: str, runs: list[dict[str, Any]]) -> None:
     """Write the runs of a set, one a line."""
     order = {name: i for i, name in enumerate(rows_of(set_name))}
     runs = sorted(runs, key=lambda x: (order.get(x["row"], len(order)), x["row"], x["lr"], x["seed"]))
-    replace_file(RESULTS / f"{set_name}.json", "[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n")
+    write(RESULTS / f"{set_name}.json", runs)
 
 
 def cells(

@@ -123,6 +123,13 @@ def class_folder(tmp_path_factory):
 
 
 @pytest.fixture
+def benchmarks(monkeypatch):
+    """Gives modules of benchmarks/ by name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module
+
+
+@pytest.fixture
 def minibench(monkeypatch):
     """Gives modules of benchmarks/minibench by name."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks/minibench"))

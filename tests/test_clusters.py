@@ -1,19 +1,14 @@
 """benchmarks/clusters.py: clips of one origin say less than independent ones."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def clusters(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("clusters")
+def clusters(benchmarks):
+    return benchmarks("clusters")
 
 
 def test_an_interval_by_origins_is_that_of_their_means(clusters):

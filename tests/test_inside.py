@@ -3,19 +3,15 @@
 import importlib
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def inside(monkeypatch):
+def inside(benchmarks):
     torch.manual_seed(0)
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("inside")
+    return benchmarks("inside")
 
 
 def written(inside, classifier, clips):

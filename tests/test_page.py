@@ -1,20 +1,14 @@
 """benchmarks/page.py and page_*.py: what the pages say is what the results say."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 from PIL import Image
 
 from videossp.classifier import Classifier
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def page(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("page")
+def page(benchmarks):
+    return benchmarks("page")
 
 
 @pytest.fixture
@@ -23,8 +17,8 @@ def methods(page):
 
 
 @pytest.fixture
-def findings(page):
-    return importlib.import_module("findings")
+def findings(benchmarks):
+    return benchmarks("findings")
 
 
 @pytest.fixture
@@ -158,8 +152,10 @@ def test_the_results_are_of_the_shipped_weights(methods, findings):
     for name in methods.FRAMES:
         own = [x for x in methods.load(name) if x["backbone"] == methods.BACKBONE]
         assert {x["backbone_sha256"] for x in own} <= {backbone}
-    assert {x["backbone_sha256"] for x in findings.read("inside.json")} <= {backbone}
-    shipped = [x for x in findings.read("probes.json") if x["backbone"] == methods.BACKBONE]
+    assert {x["backbone_sha256"] for x in findings.read(findings.RESULTS / "inside.json")} <= {backbone}
+    shipped = [
+        x for x in findings.read(findings.RESULTS / "probes.json") if x["backbone"] == methods.BACKBONE
+    ]
     assert {x["sha256"] for x in shipped} <= {backbone}
 
 
@@ -183,8 +179,8 @@ def test_what_hangs_on_the_choice_of_the_rate_is_shown(methods, put):
     ]
 
 
-def test_it_is_counted_how_many_runs_end_at_their_best_epoch(methods, put):
-    epochs = importlib.import_module("rows").EPOCHS["motion"]
+def test_it_is_counted_how_many_runs_end_at_their_best_epoch(benchmarks, methods, put):
+    epochs = benchmarks("rows").EPOCHS["motion"]
     runs = [run(methods, "ssp", 1e-3, seed, 0.6, "11", best_epoch=epochs - seed) for seed in (0, 1, 2)]
     put([*runs, run(methods, "vpt", 1e-3, 0, 0.0, "00", error="RuntimeError: no")])
     assert methods.rising().splitlines()[2:] == ["| runs | 3 |", "| last epoch best | 1 |"]

@@ -1,22 +1,17 @@
 """benchmarks/pretrain*.py: what it learns from is where it says; a run that was killed goes on as if not."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CLIPS = 6
 
 
 @pytest.fixture
-def modules(monkeypatch):
-    for folder in (BENCHMARKS, BENCHMARKS / "minibench"):
-        monkeypatch.syspath_prepend(str(folder))
-    return importlib.import_module
+def modules(benchmarks, minibench):
+    """Gives modules of both folders by name."""
+    return benchmarks
 
 
 @pytest.fixture

@@ -1,21 +1,15 @@
 """benchmarks/probes.py: what the views show, and that a probe finds what there is and no more."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from videossp.classifier import Classifier
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def probes(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("probes")
+def probes(benchmarks):
+    return benchmarks("probes")
 
 
 def test_the_views_show_what_they_say(probes):

@@ -1,26 +1,24 @@
 """benchmarks/table.py and rows.py: which runs are wanted, and that what is finished is not run again."""
 
 import argparse
-import importlib
 from pathlib import Path
 
 import pytest
 
 STAMP = {"annotation": "a", "backbone_sha256": "new"}
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
-def table(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    module = importlib.import_module("table")
+def table(benchmarks, monkeypatch, tmp_path):
+    module = benchmarks("table")
+    monkeypatch.setattr(benchmarks("records"), "RESULTS", tmp_path)
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     return module
 
 
 @pytest.fixture
-def rows(table):
-    return importlib.import_module("rows")
+def rows(benchmarks):
+    return benchmarks("rows")
 
 
 @pytest.fixture(autouse=True)
