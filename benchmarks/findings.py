@@ -3,12 +3,13 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from records import RESULTS, load, read
-from rows import FRAMES, SEEDS, Cell, Merit, base_of, best_rate, rates, tried_of
+from rows import FRAMES, SEEDS, SEVERAL, Cell, Merit, base_of, best_rate, rates, tried_of
 
-from videossp.comparison import NORMAL, Comparison
+from videossp.comparison import NORMAL, Comparison, over_videos, paired, quantile, wilson
 
 
 def search(set_name: str, title: str) -> dict[float, Merit]:
@@ -27,9 +28,50 @@ def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) ->
 
 
 def by_row(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> dict[str, dict[str, Any]]:
-    """The figures of the rows of a set that have some."""
-    rows = chosen(set_name, names, seeds).rows if load(set_name) else []
-    return {x["method"]: x for x in rows if x["seeds"]}
+    """The figures of the rows of a set that have some, with `intervals`."""
+    comparison = chosen(set_name, names, seeds)
+    own = {x: [run for run in good(comparison) if run["method"] == x] for x in names}
+    rows = {x["method"]: x for x in comparison.rows if own[x["method"]]}
+    return {title: row | intervals(own[title], own[names[0]]) for title, row in rows.items()}
+
+
+def good(comparison: Comparison) -> list[dict[str, Any]]:
+    """The runs that did not fail."""
+    return [x for x in comparison.runs if x["error"] is None]
+
+
+def intervals(own: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Those of the accuracy of a row, and of its difference to the first one if they share seeds.
+
+    Of the videos (Wilson, Agresti & Min) and of the seeds, `between_seeds`, which are independent. So rows
+    with one seed do not seem surer than those with several.
+    """
+    top, half = statistics.fmean(x["top1"] for x in own), between_seeds()
+    low, high = (math.hypot(top - x, half / math.sqrt(len(own))) for x in wilson(top, own[0]["videos"]))
+    found = {"top1_low": max(0.0, top - low), "top1_high": min(1.0, top + high)}
+    if own is not first and (gaps := paired(own, first)):
+        mean, *ends = over_videos(gaps)
+        both = half * math.sqrt(2 / len(gaps))  # each of the two rows is of a run that may go well or badly
+        low, high = (math.hypot(mean - x, both) for x in ends)
+        found |= {"difference_low": mean - low, "difference_high": mean + high}
+    return found
+
+
+@cache
+def between_seeds() -> float:
+    """Half the 95 % interval of the accuracy of a run over seeds; 0.0 if no row has several.
+
+    One for all: of a row, three seeds say little of how far seeds lie apart (Student with two degrees of
+    freedom), and one seed nothing. So the variances of all rows that have several are pooled.
+    """
+    squares, freedom = 0.0, 0
+    for name, titles in SEVERAL.items():
+        runs = good(chosen(name, titles))
+        for tops in ([x["top1"] for x in runs if x["method"] == title] for title in titles):
+            if len(tops) > 1:
+                squares += statistics.variance(tops) * (len(tops) - 1)
+                freedom += len(tops) - 1
+    return quantile(freedom) * math.sqrt(squares / freedom) if freedom else 0.0
 
 
 def is_open(set_name: str, *titles: str) -> bool:

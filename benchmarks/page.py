@@ -35,6 +35,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "pretrained": methods.pretrained,
     "by rate": methods.by_rate,
     "rules": methods.rules,
+    "losses": methods.losses,
     "rising": methods.rising,
     "probes": backbone.probes,
     "views": backbone.views,

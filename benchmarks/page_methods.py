@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from findings import by_row, holm, is_open, markdown, over_sets, search
+from findings import by_row, chosen, good, holm, is_open, markdown, over_sets, search
 from matplotlib.figure import Figure
 from records import RESULTS, load, read
 from rows import (
@@ -21,7 +21,7 @@ from rows import (
     rows_of,
 )
 
-from videossp.comparison import merit
+from videossp.comparison import merit, over_videos, paired
 
 FIRST = next(iter(ROWS))  # what the others are compared with
 MAIN = "tabletop"  # the set of the costs
@@ -58,6 +58,11 @@ def gap(row: dict[str, Any] | None, sign: int = 1, mark: str = "") -> str:
     return f"{100 * sign * row['difference']:+.1f} ± {100 * half:.1f}{mark}"
 
 
+def bold(said: str, sure: bool) -> str:
+    """What is said, in bold if it is sure."""
+    return f"**{said}**" if sure else said
+
+
 def main_table() -> str:
     """Accuracy by row and set, and the mean over the sets."""
     known = {name: by_row(name, list(ROWS)) for name in FRAMES if load(name)}
@@ -83,8 +88,8 @@ def differences(first: str) -> str:
     sure = {name: holm(rows) for name, rows in columns.items()}
     lines = []
     for title in others:
-        said = {name: gap(rows[title]) for name, rows in columns.items()}
-        lines.append([title, *(f"**{x}**" if title in sure[name] else x for name, x in said.items())])
+        said = (bold(gap(rows[title]), title in sure[name]) for name, rows in columns.items())
+        lines.append([title, *said])
     return markdown(["", *columns], lines)
 
 
@@ -124,30 +129,32 @@ def costs() -> str:
 
 
 def ablations() -> str:
-    """Rows with one thing changed, and their paired differences to those rows, all at the first seed."""
+    """Rows with one thing changed, and their paired differences to those rows; bold: `holm`."""
     titles = [x for x in ABLATIONS if ABLATIONS[x].backbone == BACKBONE]
     changed = {x: base_of(x) for x in titles}
+    known: dict[str, dict[str, dict[str, Any] | None]] = {name: {} for name in ABLATED}
+    for name, rows in known.items():
+        for title in (x for x in [*changed.values(), *titles] if x in rows_of(name)):
+            pair = list(dict.fromkeys((changed.get(title, title), title)))
+            rows[title] = by_row(name, pair).get(title)
+    sure = {name: holm(rows) for name, rows in known.items()}
     lines = []
     for title in [*dict.fromkeys(changed.values()), *titles]:
-        base = changed.get(title, title)
-        pair = list(dict.fromkeys((base, title)))
-        own = {
-            name: by_row(name, pair, SEEDS[:1]).get(title) if title in rows_of(name) else None
-            for name in ABLATED
-        }
-        weights = {f"{x['method_parameters']:,}" for x in own.values() if x}
-        marks = {name: star(base, sets=[name]) for name in ABLATED}
-        pairs = ((accuracy(x, marks[name]), gap(x, mark=marks[name])) for name, x in own.items())
-        cells = [cell for pair in pairs for cell in pair]
-        lines.append([title, base if title in changed else "", *cells, "".join(weights)])
+        base, line = changed.get(title, title), []
+        for name, rows in known.items():
+            row, mark = rows.get(title), star(base, sets=[name])
+            line += [accuracy(row, mark), bold(gap(row, mark=mark), title in sure[name])]
+        weights = {f"{x[title]['method_parameters']:,}" for x in known.values() if x.get(title)}
+        lines.append([title, base if title in changed else "", *line, "".join(weights)])
     header = [cell for name in ABLATED for cell in (name, "difference")]
     return markdown(["", "change of", *header, "weights of the method"], lines)
 
 
 def inside() -> str:
-    """Trained runs of the first row: accuracy with a part switched off, and how large its parts are.
+    """Trained runs of the first row: what a part that is switched off changes, and how large its parts are.
 
-    Of the sizes that a run has by block, the median; of the unevenness of its weights the largest.
+    The intervals are of the videos alone: it is the same run. Of the sizes that a run has by block, the
+    median; of the unevenness of its weights the largest.
     """
     rows = read(RESULTS / "inside.json")
     parts = list(dict.fromkeys(x["off"] for x in rows))
@@ -155,7 +162,11 @@ def inside() -> str:
     for name, lr, seed in dict.fromkeys((x["set"], x["lr"], x["seed"]) for x in rows):
         own = {x["off"]: x for x in rows if (x["set"], x["lr"], x["seed"]) == (name, lr, seed)}
         sizes = own["nothing"]["sizes"][1:]  # there are no slots at the first block
-        found = [f"{100 * own[x]['top1']:.1f}" if x in own else "" for x in parts]
+        found = [f"{100 * own['nothing']['top1']:.1f}"]
+        for part in parts[1:]:
+            gaps = paired([own[part]], [own["nothing"]]) if part in own else []
+            keys = "difference", "difference_low", "difference_high"
+            found.append(gap(dict(zip(keys, over_videos(gaps), strict=True)) if gaps else None))
         keys = "prompt", "slots", "in_clip", "in_all"
         prompt, slots, *alike = (statistics.median(x[key] for x in sizes) for key in keys)
         found += [f"{prompt:.2f}", f"{slots:.2g}" if slots < 10 else f"{slots:.0f}"]
@@ -168,7 +179,8 @@ def pretrained() -> str:
     """The first row, the head alone and what lies between, by the weights of the backbone, first seed."""
     titles: dict[tuple[str, str], str] = {}
     for title, row in (ROWS | ABLATIONS).items():
-        titles.setdefault((row.backbone, row.method), title)
+        if row.method in (FIRST, "linear"):
+            titles.setdefault((row.backbone, row.method), title)
     sets = [name for name in ABLATED if set(titles.values()) <= set(rows_of(name))]
     lines = []
     for weights in dict.fromkeys(x for x, _ in titles):
@@ -205,39 +217,47 @@ def by_rate() -> str:
 
 
 def rules() -> str:
-    """Test accuracy of the first seed at the rate by loss, by accuracy, and the best on test itself.
+    """How good the rate by loss and that by accuracy are, of the first seed, beside the best on test itself.
 
-    The last lines: in how many rows the first and the second are as good as the third, and the mean of by how
-    many points they are short of it.
+    In how many rows either is as good as that, and the mean of by how many points it is short of it.
     """
     sets = [x for x in FRAMES if load(x)]
-    lines: list[list[str]] = []
-    short: dict[str, list[tuple[float, float]]] = {name: [] for name in sets}
-    for title in ROWS:
-        line = [title]
-        for name in sets:
+    lines = [["as good as the best"], ["short of it, mean"]]
+    for name in sets:
+        short = []
+        for title in (x for x in ROWS if not is_open(name, x)):
             cells = [Cell(name, title, lr, SEEDS[0]) for lr in search(name, title)]
             own = [x for x in load(name) if not x["error"] and any(cell.of(x) for cell in cells)]
-            if not own:
-                line.append("")
-                continue
-            keys = merit, lambda x: (x["val_top1"], -x["val_loss"]), lambda x: x["top1"]
-            tops = [100 * max(own, key=key)["top1"] for key in keys]
-            short[name].append((tops[2] - tops[0], tops[2] - tops[1]))
-            said = " / ".join(f"{x:.1f}" for x in tops)
-            line.append(said + star(title, sets=[name]))
+            best = max(x["top1"] for x in own)
+            accurate = max(own, key=lambda x: (x["val_top1"], -x["val_loss"]))
+            short.append((best - max(own, key=merit)["top1"], best - accurate["top1"]))
+        ways = list(zip(*short, strict=True)) or [(), ()]
+        lines[0].append(" / ".join(f"{way.count(0)}" for way in ways) + f" of {len(short)}")
+        lines[1].append(" / ".join(f"{100 * statistics.fmean(way):.1f}" for way in ways if way))
+    return markdown(["", *sets], lines)
+
+
+def losses() -> str:
+    """Cross-entropy on test by row and set, and which place of all rows that is."""
+    known = {}
+    for name in [x for x in FRAMES if load(x)]:
+        own: dict[str, list[float]] = {}
+        for run in good(chosen(name, list(ROWS))):
+            own.setdefault(run["method"], []).append(run["loss"])
+        known[name] = {title: statistics.fmean(x) for title, x in own.items()}
+    lines = []
+    for title in ROWS:
+        line = [title]
+        for name, rows in known.items():
+            place = sorted(rows, key=rows.__getitem__).index(title) + 1 if title in rows else 0
+            line.append(f"{rows[title]:.3f}{star(title, sets=[name])} ({place})" if place else "")
         lines.append(line)
-    pairs = {name: list(zip(*own, strict=True)) for name, own in short.items()}
-    counts = (" / ".join(f"{sum(x == 0 for x in both)}" for both in pairs[name]) for name in sets)
-    means = (" / ".join(f"{statistics.fmean(x):.1f}" for x in pairs[name]) for name in sets)
-    as_good = [f"{x} of {len(short[name])}" for name, x in zip(sets, counts, strict=True)]
-    return markdown(["", *sets], [*lines, ["as good as the best", *as_good], ["short of it, mean", *means]])
+    return markdown(["", *known], lines)
 
 
 def rising() -> str:
-    """Of how many runs the last epoch was the best on validation, by set."""
-    known = {name: [x for x in load(name) if not x["error"]] for name in FRAMES}
-    known = {name: runs for name, runs in known.items() if runs}
+    """Of how many runs of the table the last epoch was the best on validation, by set."""
+    known = {name: good(chosen(name, list(ROWS))) for name in FRAMES if load(name)}
     last = [f"{sum(x['best_epoch'] == x['epochs'] for x in runs)}" for runs in known.values()]
     return markdown(
         ["", *known], [["runs", *(f"{len(x)}" for x in known.values())], ["last epoch best", *last]]

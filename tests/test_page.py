@@ -1,9 +1,12 @@
 """benchmarks/page.py and page_*.py: what the pages say is what the results say."""
 
+import math
+
 import pytest
 from PIL import Image
 
 from videossp.classifier import Classifier
+from videossp.comparison import over_videos, wilson
 
 
 @pytest.fixture
@@ -18,16 +21,20 @@ def methods(page):
 
 @pytest.fixture
 def findings(benchmarks):
-    return benchmarks("findings")
+    findings = benchmarks("findings")
+    findings.between_seeds.cache_clear()
+    yield findings
+    findings.between_seeds.cache_clear()
 
 
 @pytest.fixture
 def put(methods, findings, monkeypatch):
-    """put(runs): the results are these runs of `motion` and nothing else."""
+    """put(runs): the results are these runs of one set and nothing else."""
 
-    def put(runs):
+    def put(runs, of="motion"):
+        findings.between_seeds.cache_clear()
         for module in (methods, findings):
-            monkeypatch.setattr(module, "load", lambda name: runs if name == "motion" else [])
+            monkeypatch.setattr(module, "load", lambda name: runs if name == of else [])
             monkeypatch.setattr(module, "read", lambda name: [])
 
     return put
@@ -55,7 +62,14 @@ def run(methods, row, lr, seed, val, hits, name="motion", **more):
         "error": None,
     }
     shared |= {"videos": len(hits), "memory_gb": 1.0, "seconds_per_clip": 0.1, "minutes": 2.0}
-    shared |= {"val_top1": val, "val_loss": 1.0, "top1": hits.count("1") / len(hits), "hits": hits, **more}
+    shared |= {
+        "val_top1": val,
+        "val_loss": 1.0,
+        "loss": 2.0,
+        "top1": hits.count("1") / len(hits),
+        "hits": hits,
+        **more,
+    }
     return methods.Cell(name, row, lr, seed).asked | shared
 
 
@@ -168,20 +182,66 @@ def test_what_hangs_on_the_choice_of_the_rate_is_shown(methods, put):
         run(methods, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
     ]
     put(runs)
-    lines = methods.rules().splitlines()
-    assert "| ssp | 50.0 / 25.0 / 75.0* |" in lines and "| vpt |  |" in lines
-    assert lines[-2] == "| as good as the best | 0 / 0 of 1 |"  # of the searches that have a run
-    assert lines[-1] == "| short of it, mean | 25.0 / 50.0 |"
-    put([*runs, run(methods, "linear", 1e-3, 0, 0.5, "1100", val_loss=0.6)])
-    assert methods.rules().splitlines()[-2:] == [
+    assert methods.rules().splitlines()[2:] == [
+        "| as good as the best | 0 / 0 of 0 |",
+        "| short of it, mean |  |",
+    ]
+    runs.append(run(methods, "ssp", 1e-2, 0, 0.1, "0000"))  # the last rate of the search
+    put(runs)
+    assert methods.rules().splitlines()[2:] == [
+        "| as good as the best | 0 / 0 of 1 |",
+        "| short of it, mean | 25.0 / 50.0 |",
+    ]
+    tried = ((3e-4, 0.8), (1e-3, 0.6), (3e-3, 0.7))
+    runs += [run(methods, "linear", lr, 0, 0.5, "1100", val_loss=loss) for lr, loss in tried]
+    put(runs)
+    assert methods.rules().splitlines()[2:] == [
         "| as good as the best | 1 / 1 of 2 |",
         "| short of it, mean | 12.5 / 25.0 |",
     ]
 
 
+def test_losses_are_of_the_chosen_rate_and_stand_in_order(methods, put):
+    runs = [
+        run(methods, "ssp", 1e-3, 0, 0.6, "1000", loss=1.5),
+        run(methods, "ssp", 1e-3, 1, 0.6, "1000", loss=1.7),
+        run(methods, "ssp", 3e-3, 0, 0.5, "1100", loss=0.1),
+        run(methods, "linear", 1e-3, 0, 0.6, "1000", loss=1.2),
+        run(methods, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
+    ]
+    put(runs)
+    lines = methods.losses().splitlines()
+    assert "| ssp | 1.600* (2) |" in lines and "| linear | 1.200* (1) |" in lines and "| vpt |  |" in lines
+
+
+def test_one_seed_counts_for_as_much_as_seeds_lie_apart_elsewhere(methods, findings, put):
+    # Of three seeds of ssp the accuracies are 0.25, 0.5 and 0.75, of linear 0.5 each: variances 0.0625 and 0,
+    # each with 2 degrees of freedom, pooled 0.03125 with 4, whose quantile is 2.776.
+    runs = [run(methods, "ssp", 1e-3, i, 0.6, hits) for i, hits in enumerate(("1000", "1010", "0111"))]
+    runs += [run(methods, "linear", 1e-3, i, 0.6, "1100") for i in range(3)]
+    runs.append(run(methods, "mean", 1e-3, 0, 0.6, "1100"))
+    put(runs)
+    half = 2.776 * math.sqrt(0.03125)
+    assert findings.between_seeds() == pytest.approx(half)
+    rows = findings.by_row("motion", ["ssp", "linear", "mean"])
+    low, high = wilson(0.5, 4)
+    assert rows["mean"]["top1_high"] == pytest.approx(min(1, 0.5 + math.hypot(high - 0.5, half)))
+    three = math.hypot(high - 0.5, half / math.sqrt(3))
+    assert rows["linear"]["top1_high"] == pytest.approx(0.5 + three) and three < 0.5
+    # The gap of mean to ssp at seed 0 is 0, 1, 0, 0 by video; both of them have a seed's chance.
+    mean, _, end = over_videos([[0, 1, 0, 0]])
+    found = rows["mean"]["difference_high"] - mean
+    assert found == pytest.approx(math.hypot(end - mean, math.sqrt(2) * half))
+    assert rows["ssp"]["difference"] is None and rows["linear"]["difference"] == 0.0
+    put([x for x in runs if x["seed"] == 0])
+    assert findings.between_seeds() == 0.0  # nothing is known of it
+    assert findings.by_row("motion", ["mean"])["mean"]["top1_high"] == pytest.approx(high)
+
+
 def test_it_is_counted_how_many_runs_end_at_their_best_epoch(benchmarks, methods, put):
     epochs = benchmarks("rows").EPOCHS["motion"]
     runs = [run(methods, "ssp", 1e-3, seed, 0.6, "11", best_epoch=epochs - seed) for seed in (0, 1, 2)]
+    runs.append(run(methods, "ssp", 3e-3, 0, 0.5, "11", best_epoch=epochs))  # not the rate of the table
     put([*runs, run(methods, "vpt", 1e-3, 0, 0.0, "00", error="RuntimeError: no")])
     assert methods.rising().splitlines()[2:] == ["| runs | 3 |", "| last epoch best | 1 |"]
 
@@ -191,23 +251,34 @@ def test_the_parts_of_a_trained_run_stand_in_one_line(methods, monkeypatch):
     sizes = [{"prompt": 9.0, "slots": 0.0, "weights": 0.9} | more]  # of the first block, which has no slots
     sizes += [{"prompt": x, "slots": 1000 * x, "weights": x} | more for x in (0.1, 0.2, 0.4)]
     run = {"set": "motion", "lr": 0.01, "seed": 0}
-    rows = [run | {"off": "nothing", "top1": 0.5, "sizes": sizes}, run | {"off": "gathering", "top1": 0.25}]
-    rows.append(rows[0] | {"seed": 1})
+    rows = [run | {"off": "nothing", "top1": 0.5, "hits": "1100", "sizes": sizes}]
+    rows += [run | {"off": "gathering", "top1": 0.25, "hits": "1000"}, rows[0] | {"seed": 1}]
     monkeypatch.setattr(methods, "read", lambda name: rows)
+    _, low, high = over_videos([[0, -1, 0, 0]])
     assert methods.inside().splitlines()[2:] == [
-        "| motion, 0.01, 0 | 50.0 | 25.0 | 0.20 | 200 | 90 % | 80 % | 40 % |",
+        f"| motion, 0.01, 0 | 50.0 | -25.0 ± {50 * (high - low):.1f} | 0.20 | 200 | 90 % | 80 % | 40 % |",
         "| motion, 0.01, 1 | 50.0 |  | 0.20 | 200 | 90 % | 80 % | 40 % |",
     ]
 
 
-def test_what_the_first_row_gains_is_told_by_the_weights_of_the_backbone(methods, findings, monkeypatch):
+def test_changes_that_outlast_their_number_are_bold(methods, put):
+    hits = {"ssp": "1" * 40, "drop path 0.4": "0" * 40, "8 prompts a frame": "1" * 39 + "0"}
+    put([run(methods, x, 1e-3, 0, 0.5, own, name="tabletop") for x, own in hits.items()], of="tabletop")
+    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in methods.ablations().splitlines()}
+    assert lines["drop path 0.4"][1] == lines["8 prompts a frame"][1] == "ssp"
+    assert lines["drop path 0.4"][3].startswith("**-100.0 ±") and lines["8 prompts a frame"][3].startswith(
+        "-2.5"
+    )
+    assert lines["ssp"][3] == lines["twice the epochs"][3] == ""
+
+
+def test_what_the_first_row_gains_is_told_by_the_weights_of_the_backbone(methods, put):
     def own(row, hits):
         return run(methods, row, 1e-3, 0, 0.5, hits, name="tabletop")
 
     runs = [own("ssp", "11111111"), own("linear", "11110000")]
     runs += [own("random weights", "11000000"), own("linear, random weights", "11100000")]
-    for module in (methods, findings):
-        monkeypatch.setattr(module, "load", lambda name: runs if name == "tabletop" else [])
+    put(runs, of="tabletop")
     lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in methods.pretrained().splitlines()}
     assert lines["weights"][1:4] == ["tabletop, ssp", "tabletop, linear", "tabletop, difference"]
     shipped, random = (lines[x][1:4] for x in (methods.BACKBONE, "random"))

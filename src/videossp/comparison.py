@@ -195,33 +195,50 @@ def difference(
 ) -> tuple[float, float, float] | None:
     """How much more of the videos one method gets right than another, and the 95 % interval of that.
 
-    Runs of the same seed are compared video by video; the interval is over videos and, if they share several,
-    over seeds (Student), which are independent. That over videos is of Agresti & Min (2005): two videos are
-    added, half a one of each outcome, lest methods that never disagree seem equal for sure.
+    Runs of the same seed are compared video by video; the interval is over videos, see `over_videos`, and, if
+    they share several, over seeds (Student), which are independent.
 
     Returns:
         mean, low, high, as shares of the videos; None if no seed is shared, or hits were not kept.
     """
+    gaps = paired(runs, reference)
+    if not gaps:
+        return None
+    mean, low, high = over_videos(gaps)
+    over_seeds = student([statistics.fmean(x) for x in gaps])[1] - mean if len(gaps) > 1 else 0.0
+    low, high = (math.hypot(mean - end, over_seeds) for end in (low, high))
+    return mean, mean - low, mean + high
+
+
+def paired(runs: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """By seed that both have, and video: 1 where only the first of two methods is right, -1 the second, 0."""
     theirs = {run["seed"]: run["hits"] for run in reference if "hits" in run}
     pairs = [(run["hits"], theirs[run["seed"]]) for run in runs if "hits" in run and run["seed"] in theirs]
-    if not pairs:
-        return None
-    gaps = [[int(a) - int(b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+    return [[int(a) - int(b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+
+
+def over_videos(gaps: Sequence[Sequence[int]]) -> tuple[float, float, float]:
+    """Mean of `paired` gaps, and its 95 % interval over videos (Agresti & Min 2005).
+
+    Two videos are added, half a one of each outcome, lest methods that never disagree seem equal for sure.
+    """
     videos = [statistics.fmean(x) for x in zip(*gaps, strict=True)]
-    mean, more = statistics.fmean(videos), len(videos) + 2
+    more = len(videos) + 2
     middle = sum(videos) / more  # the two that are added differ by 0, 0, 1 and -1, half of each
     half = NORMAL * math.sqrt((sum(x * x for x in videos) + 1) / more - middle**2) / math.sqrt(more)
-    over_seeds = student([statistics.fmean(x) for x in gaps])[1] - mean if len(gaps) > 1 else 0.0
-    low, high = (math.hypot(mean - end, over_seeds) for end in (middle - half, middle + half))
-    return mean, mean - low, mean + high
+    return statistics.fmean(videos), middle - half, middle + half
 
 
 def student(values: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of two or more values; as Student's t has no bounds, it may leave 0 to 1."""
-    freedom = len(values) - 1
-    quantile = STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL
-    mean, half = statistics.fmean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    half = quantile(len(values) - 1) * error
     return mean - half, mean + half
+
+
+def quantile(freedom: int) -> float:
+    """Two-sided 95 % quantile of Student's t."""
+    return STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
