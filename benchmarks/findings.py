@@ -9,7 +9,7 @@ from typing import Any
 from records import RESULTS, load, read
 from rows import FRAMES, SEEDS, SEVERAL, Cell, Merit, base_of, best_rate, rates, tried_of
 
-from videossp.comparison import NORMAL, Comparison, over_videos, paired, quantile, wilson
+from videossp.comparison import NORMAL, Comparison, over_videos, quantile, widened, wilson
 
 
 def search(set_name: str, title: str) -> dict[float, Merit]:
@@ -27,51 +27,63 @@ def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) ->
     return Comparison(tuple(names), tuple(seeds), {}, kept)
 
 
-def by_row(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> dict[str, dict[str, Any]]:
-    """The figures of the rows of a set that have some, with `intervals`."""
-    comparison = chosen(set_name, names, seeds)
-    own = {x: [run for run in good(comparison) if run["method"] == x] for x in names}
-    rows = {x["method"]: x for x in comparison.rows if own[x["method"]]}
-    return {title: row | intervals(own[title], own[names[0]]) for title, row in rows.items()}
+def good(set_name: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """By row that has some, the runs of `chosen` that did not fail."""
+    own: dict[str, list[dict[str, Any]]] = {x: [] for x in names}
+    for run in chosen(set_name, names).runs:
+        if run["error"] is None:
+            own[run["method"]].append(run)
+    return {title: runs for title, runs in own.items() if runs}
 
 
-def good(comparison: Comparison) -> list[dict[str, Any]]:
-    """The runs that did not fail."""
-    return [x for x in comparison.runs if x["error"] is None]
+def by_row(set_name: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The figures of the rows of a set that have some; of accuracy and difference those of `bounds`."""
+    own = good(set_name, names)
+    rows = {x["method"]: x for x in chosen(set_name, names).rows if x["seeds"]}
+    return {title: row | bounds(own[title], own.get(names[0], ())) for title, row in rows.items()}
 
 
-def intervals(own: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Those of the accuracy of a row, and of its difference to the first one if they share seeds.
+def bounds(own: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Bounds of the accuracy of some runs; their difference to those of another row, and its bounds.
 
-    Of the videos (Wilson, Agresti & Min) and of the seeds, `between_seeds`, which are independent. So rows
-    with one seed do not seem surer than those with several.
+    Of the videos (Wilson, Agresti & Min) and of the seeds, as far apart as `over_seeds` says. A difference is
+    that of all runs of both rows, paired by video.
     """
-    top, half = statistics.fmean(x["top1"] for x in own), between_seeds()
-    low, high = (math.hypot(top - x, half / math.sqrt(len(own))) for x in wilson(top, own[0]["videos"]))
-    found = {"top1_low": max(0.0, top - low), "top1_high": min(1.0, top + high)}
-    if own is not first and (gaps := paired(own, first)):
-        mean, *ends = over_videos(gaps)
-        both = half * math.sqrt(2 / len(gaps))  # each of the two rows is of a run that may go well or badly
-        low, high = (math.hypot(mean - x, both) for x in ends)
-        found |= {"difference_low": mean - low, "difference_high": mean + high}
-    return found
+    top = statistics.fmean(x["top1"] for x in own)
+    low, high = widened(top, *wilson(top, own[0]["videos"]), over_seeds() / math.sqrt(len(own)))
+    found = {"top1_low": max(0.0, low), "top1_high": min(1.0, high)}
+    if own is first or not first:
+        return found | dict.fromkeys(("difference", "difference_low", "difference_high"))
+    mean, *ends = over_videos([a - b for a, b in zip(shares(own), shares(first), strict=True)])
+    low, high = widened(mean, *ends, over_seeds() * math.sqrt(1 / len(own) + 1 / len(first)))
+    return found | {"difference": mean, "difference_low": low, "difference_high": high}
 
 
-@cache
-def between_seeds() -> float:
-    """Half the 95 % interval of the accuracy of a run over seeds; 0.0 if no row has several.
+def shares(runs: Sequence[Mapping[str, Any]]) -> list[float]:
+    """By video, the share of the runs that are right."""
+    return [x.count("1") / len(runs) for x in zip(*(run["hits"] for run in runs), strict=True)]
 
-    One for all: of a row, three seeds say little of how far seeds lie apart (Student with two degrees of
-    freedom), and one seed nothing. So the variances of all rows that have several are pooled.
+
+def seeds_apart() -> tuple[int, float]:
+    """Degrees of freedom and variance of the accuracy over seeds, pooled over the rows that have several.
+
+    Of a row three seeds say little of it, one says nothing. Without the part that is seen only because runs
+    disagree in single videos, of which there are not more: that is in the intervals of the videos already.
     """
     squares, freedom = 0.0, 0
     for name, titles in SEVERAL.items():
-        runs = good(chosen(name, titles))
-        for tops in ([x["top1"] for x in runs if x["method"] == title] for title in titles):
-            if len(tops) > 1:
-                squares += statistics.variance(tops) * (len(tops) - 1)
-                freedom += len(tops) - 1
-    return quantile(freedom) * math.sqrt(squares / freedom) if freedom else 0.0
+        for runs in good(name, titles).values():
+            disagreement = statistics.fmean(x * (1 - x) for x in shares(runs)) / runs[0]["videos"]
+            squares += len(runs) * (statistics.pvariance(x["top1"] for x in runs) - disagreement)
+            freedom += len(runs) - 1
+    return freedom, max(0.0, squares / freedom) if freedom else 0.0
+
+
+@cache
+def over_seeds() -> float:
+    """Half the 95 % interval of the accuracy of a run over seeds; 0.0 if no row has several."""
+    freedom, variance = seeds_apart()
+    return quantile(freedom) * math.sqrt(variance) if freedom else 0.0
 
 
 def is_open(set_name: str, *titles: str) -> bool:
@@ -98,11 +110,11 @@ def p_value(row: dict[str, Any]) -> float:
 
 
 def holm(rows: Mapping[str, dict[str, Any] | None], level: float = 0.05) -> set[str]:
-    """Which differences are not nothing, though there are so many of them (Holm 1979)."""
+    """Which differences are not nothing, though there are so many, those to come among them (Holm 1979)."""
     known = {x: p_value(row) for x, row in rows.items() if row and row["difference"] is not None}
     found: set[str] = set()
     for i, title in enumerate(sorted(known, key=known.__getitem__)):
-        if known[title] > level / (len(known) - i):
+        if known[title] > level / (len(rows) - i):
             break
         found.add(title)
     return found

@@ -25,6 +25,7 @@ BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 # What a block is made by.
 BLOCKS: dict[str, Callable[[], str]] = {
+    "seeds": methods.seeds,
     "table": methods.main_table,
     "differences": partial(methods.differences, methods.FIRST),
     "control": partial(methods.differences, CONTROL),

@@ -1,10 +1,12 @@
 """What the pages say of the methods: how they stand, what they cost, what carries the first of them."""
 
+import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
-from findings import by_row, chosen, good, holm, is_open, markdown, over_sets, search
+from findings import by_row, good, holm, is_open, markdown, over_seeds, over_sets, search, seeds_apart
 from matplotlib.figure import Figure
 from records import RESULTS, load, read
 from rows import (
@@ -21,7 +23,7 @@ from rows import (
     rows_of,
 )
 
-from videossp.comparison import merit, over_videos, paired
+from videossp.comparison import merit, over_videos
 
 FIRST = next(iter(ROWS))  # what the others are compared with
 MAIN = "tabletop"  # the set of the costs
@@ -55,12 +57,22 @@ def gap(row: dict[str, Any] | None, sign: int = 1, mark: str = "") -> str:
     if not row or row["difference"] is None:
         return ""
     half = (row["difference_high"] - row["difference_low"]) / 2
-    return f"{100 * sign * row['difference']:+.1f} ± {100 * half:.1f}{mark}"
+    points = round(100 * sign * row["difference"], 1) + 0.0  # which makes -0.0 a 0.0
+    return f"{points:+.1f} ± {100 * half:.1f}{mark}"
 
 
 def bold(said: str, sure: bool) -> str:
     """What is said, in bold if it is sure."""
     return f"**{said}**" if sure else said
+
+
+def seeds() -> str:
+    """How far seeds lie apart."""
+    freedom, variance = seeds_apart()
+    return markdown(
+        ["degrees of freedom", "standard deviation, points", "19 of 20 runs are within, points"],
+        [[f"{freedom}", f"{100 * math.sqrt(variance):.2f}", f"{100 * over_seeds():.1f}"]],
+    )
 
 
 def main_table() -> str:
@@ -98,7 +110,7 @@ def paper() -> str:
     lines: list[list[str]] = []
     pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
     for name, (original, there) in PAPER.items():
-        rows = by_row(name, [FIRST, *RIVALS]) if load(name) else {}
+        rows = by_row(name, [FIRST, *RIVALS])
         whole = all(x in rows for x in RIVALS) and not is_open(name, FIRST, *RIVALS)
         best = max(RIVALS, key=lambda x: rows[x]["top1"]) if whole else ""
         svp, other = None if is_open(name, FIRST, "svp") else rows.get("svp"), rows.get(best)
@@ -137,7 +149,7 @@ def ablations() -> str:
         for title in (x for x in [*changed.values(), *titles] if x in rows_of(name)):
             pair = list(dict.fromkeys((changed.get(title, title), title)))
             rows[title] = by_row(name, pair).get(title)
-    sure = {name: holm(rows) for name, rows in known.items()}
+    sure = {name: holm({x: rows[x] for x in titles if x in rows}) for name, rows in known.items()}
     lines = []
     for title in [*dict.fromkeys(changed.values()), *titles]:
         base, line = changed.get(title, title), []
@@ -148,6 +160,12 @@ def ablations() -> str:
         lines.append([title, base if title in changed else "", *line, "".join(weights)])
     header = [cell for name in ABLATED for cell in (name, "difference")]
     return markdown(["", "change of", *header, "weights of the method"], lines)
+
+
+def lost(part: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, float]:
+    """The difference between a run with a part switched off and the same run, over videos."""
+    gaps = [int(a) - int(b) for a, b in zip(part["hits"], whole["hits"], strict=True)]
+    return dict(zip(("difference", "difference_low", "difference_high"), over_videos(gaps), strict=True))
 
 
 def inside() -> str:
@@ -164,9 +182,7 @@ def inside() -> str:
         sizes = own["nothing"]["sizes"][1:]  # there are no slots at the first block
         found = [f"{100 * own['nothing']['top1']:.1f}"]
         for part in parts[1:]:
-            gaps = paired([own[part]], [own["nothing"]]) if part in own else []
-            keys = "difference", "difference_low", "difference_high"
-            found.append(gap(dict(zip(keys, over_videos(gaps), strict=True)) if gaps else None))
+            found.append(gap(lost(own[part], own["nothing"]) if part in own else None))
         keys = "prompt", "slots", "in_clip", "in_all"
         prompt, slots, *alike = (statistics.median(x[key] for x in sizes) for key in keys)
         found += [f"{prompt:.2f}", f"{slots:.2g}" if slots < 10 else f"{slots:.0f}"]
@@ -176,7 +192,7 @@ def inside() -> str:
 
 
 def pretrained() -> str:
-    """The first row, the head alone and what lies between, by the weights of the backbone, first seed."""
+    """The first row, the head alone and what lies between, by the weights of the backbone."""
     titles: dict[tuple[str, str], str] = {}
     for title, row in (ROWS | ABLATIONS).items():
         if row.method in (FIRST, "linear"):
@@ -187,7 +203,7 @@ def pretrained() -> str:
         head, first = (titles[weights, method] for method in ("linear", FIRST))
         line = [weights]
         for name in sets:
-            rows = by_row(name, [head, first], SEEDS[:1])
+            rows = by_row(name, [head, first])
             line += [accuracy(rows.get(x), star(x, sets=[name])) for x in (first, head)]
             line.append(gap(rows.get(first), mark=star(head, first, sets=[name])))
         lines.append(line)
@@ -209,7 +225,7 @@ def by_rate() -> str:
                         tops = (f"{100 * run[x]:.1f}" for x in ("val_top1", "top1") if not run["error"])
                         said[lr] = " / ".join(tops) or "failed"
             if found:
-                best = best_rate(search(name, title))
+                best = best_rate(found)
                 said[best] = f"**{said[best]}**"
             lines.append([title, *(said.get(lr, "") for lr in GRID)])
         tables.append(markdown([name, *(f"{x:g}" for x in GRID)], lines))
@@ -241,10 +257,8 @@ def losses() -> str:
     """Cross-entropy on test by row and set, and which place of all rows that is."""
     known = {}
     for name in [x for x in FRAMES if load(x)]:
-        own: dict[str, list[float]] = {}
-        for run in good(chosen(name, list(ROWS))):
-            own.setdefault(run["method"], []).append(run["loss"])
-        known[name] = {title: statistics.fmean(x) for title, x in own.items()}
+        own = good(name, list(ROWS))
+        known[name] = {title: statistics.fmean(x["loss"] for x in runs) for title, runs in own.items()}
     lines = []
     for title in ROWS:
         line = [title]
@@ -257,7 +271,7 @@ def losses() -> str:
 
 def rising() -> str:
     """Of how many runs of the table the last epoch was the best on validation, by set."""
-    known = {name: good(chosen(name, list(ROWS))) for name in FRAMES if load(name)}
+    known = {name: [*chain(*good(name, list(ROWS)).values())] for name in FRAMES if load(name)}
     last = [f"{sum(x['best_epoch'] == x['epochs'] for x in runs)}" for runs in known.values()]
     return markdown(
         ["", *known], [["runs", *(f"{len(x)}" for x in known.values())], ["last epoch best", *last]]

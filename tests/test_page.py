@@ -1,6 +1,7 @@
 """benchmarks/page.py and page_*.py: what the pages say is what the results say."""
 
 import math
+from statistics import variance
 
 import pytest
 from PIL import Image
@@ -22,9 +23,8 @@ def methods(page):
 @pytest.fixture
 def findings(benchmarks):
     findings = benchmarks("findings")
-    findings.between_seeds.cache_clear()
     yield findings
-    findings.between_seeds.cache_clear()
+    findings.over_seeds.cache_clear()
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def put(methods, findings, monkeypatch):
     """put(runs): the results are these runs of one set and nothing else."""
 
     def put(runs, of="motion"):
-        findings.between_seeds.cache_clear()
+        findings.over_seeds.cache_clear()
         for module in (methods, findings):
             monkeypatch.setattr(module, "load", lambda name: runs if name == of else [])
             monkeypatch.setattr(module, "read", lambda name: [])
@@ -90,14 +90,14 @@ def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(methods
     )  # which stand to nothing, not to the next row
     assert findings.by_row("motion", ["full", "linear"])["linear"]["difference"] is None
     assert {title: x["top1"] for title, x in rows.items()} == {"ssp": 0.625, "linear": 0.25}
-    assert rows["linear"]["difference"] == -0.25  # at the seed that both have
+    assert rows["linear"]["difference"] == -0.375  # to the mean of both seeds
     lines = methods.main_table().splitlines()
     assert lines[0] == "|  | motion | all sets |" and lines[2].startswith("| ssp | 62.5 (")
     assert "2 seeds" in lines[2] and any(x.startswith("| linear | 25.0* (") for x in lines)
     assert "| full |  |  |" in lines and "| vpt |  |  |" in lines
     assert "| linear |  |  |" in methods.differences("ssp")  # one of linear's rates has not been tried
     put([*runs, run(methods, "linear", 3e-4, 0, 0.1, "1000"), run(methods, "linear", 3e-3, 0, 0.1, "1000")])
-    assert "| linear | -25.0 ±" in methods.differences("ssp") and "| linear | 25.0 (" in methods.main_table()
+    assert "| linear | -37.5 ±" in methods.differences("ssp") and "| linear | 25.0 (" in methods.main_table()
     by_rate = methods.by_rate().splitlines()
     assert "| ssp |  | 50.0 / 0.0 | **60.0 / 50.0** | 50.0 / 100.0 |  |  |" in by_rate
     assert "| vpt |  |  | **failed** |  |  |  |" in by_rate
@@ -111,9 +111,8 @@ def test_of_many_differences_only_those_are_bold_that_outlast_their_number(findi
     assert p(row(0.0, 0.2)) == pytest.approx(0.05, abs=1e-4)  # the interval just reaches zero
     assert p(row(-0.1, 0.1)) == 1.0
     assert findings.holm({"a": row(0.001, 0.2)}) == {"a"}
-    assert (
-        findings.holm({"a": row(0.001, 0.2), "b": row(-0.1, 0.1), "c": None}) == set()
-    )  # half of 0.05 is asked for
+    assert findings.holm({"a": row(0.001, 0.2), "b": row(-0.1, 0.1)}) == set()  # half of 0.05 is asked for
+    assert findings.holm({"a": row(0.001, 0.2), "b": None}) == set()  # of what is still to come, too
     many = {"a": row(0.5, 0.6), "b": row(0.001, 0.2), "c": row(0.4, 0.5)}
     assert findings.holm(many) == {"a", "b", "c"}  # the least of three has to stand alone
     assert findings.holm({**many, "d": row(-0.1, 0.1)}) == {"a", "c"}
@@ -215,27 +214,44 @@ def test_losses_are_of_the_chosen_rate_and_stand_in_order(methods, put):
 
 
 def test_one_seed_counts_for_as_much_as_seeds_lie_apart_elsewhere(methods, findings, put):
-    # Of three seeds of ssp the accuracies are 0.25, 0.5 and 0.75, of linear 0.5 each: variances 0.0625 and 0,
-    # each with 2 degrees of freedom, pooled 0.03125 with 4, whose quantile is 2.776.
-    runs = [run(methods, "ssp", 1e-3, i, 0.6, hits) for i, hits in enumerate(("1000", "1010", "0111"))]
-    runs += [run(methods, "linear", 1e-3, i, 0.6, "1100") for i in range(3)]
-    runs.append(run(methods, "mean", 1e-3, 0, 0.6, "1100"))
+    base, other = "11" + 4 * "1100" + "00", "1" * 10 + "0" * 10
+    runs = [run(methods, "ssp", 1e-3, i, 0.6, x) for i, x in enumerate((base, "1" * 14 + "0" * 6, base))]
+    runs += [run(methods, "linear", 1e-3, i, 0.6, other[i:] + "0" * i) for i in range(2)]
+    runs.append(run(methods, "linear", 1e-3, 2, 0.6, "1" * 20, error="RuntimeError: no"))
+    runs.append(run(methods, "mean", 1e-3, 0, 0.6, other))
     put(runs)
-    half = 2.776 * math.sqrt(0.03125)
-    assert findings.between_seeds() == pytest.approx(half)
+    # The sum of squares of ssp, 0.5, 0.7, 0.5, with two degrees of freedom, and of linear, 0.5 and 0.45, with
+    # one; without that of single videos, of which a mean of 20 has a twentieth.
+    hits = [[int(x) for x in runs[i]["hits"]] for i in range(5)]
+    single = [sum(variance(x) for x in zip(*own, strict=True)) / 20 / 20 for own in (hits[:3], hits[3:])]
+    pooled = (0.08 / 3 + 0.0025 / 2 - 2 * single[0] - single[1]) / 3
+    assert findings.seeds_apart() == (3, pytest.approx(pooled)) and pooled > 0.004
+    half = 3.182 * math.sqrt(pooled)
+    assert methods.seeds().splitlines()[-1] == f"| 3 | {100 * math.sqrt(pooled):.2f} | {100 * half:.1f} |"
     rows = findings.by_row("motion", ["ssp", "linear", "mean"])
-    low, high = wilson(0.5, 4)
-    assert rows["mean"]["top1_high"] == pytest.approx(min(1, 0.5 + math.hypot(high - 0.5, half)))
-    three = math.hypot(high - 0.5, half / math.sqrt(3))
-    assert rows["linear"]["top1_high"] == pytest.approx(0.5 + three) and three < 0.5
-    # The gap of mean to ssp at seed 0 is 0, 1, 0, 0 by video; both of them have a seed's chance.
-    mean, _, end = over_videos([[0, 1, 0, 0]])
-    found = rows["mean"]["difference_high"] - mean
-    assert found == pytest.approx(math.hypot(end - mean, math.sqrt(2) * half))
-    assert rows["ssp"]["difference"] is None and rows["linear"]["difference"] == 0.0
+    low, high = wilson(0.5, 20)
+    bounds = rows["mean"]["top1_low"], rows["mean"]["top1_high"]
+    assert bounds == pytest.approx((0.5 - math.hypot(0.5 - low, half), 0.5 + math.hypot(high - 0.5, half)))
+    low = wilson(0.475, 20)[0]
+    assert rows["linear"]["top1_low"] == pytest.approx(0.475 - math.hypot(0.475 - low, half / math.sqrt(2)))
+    by_video = [sum(x) / 3 for x in zip(*hits[:3], strict=True)]
+    for title, own, count in (("mean", [[int(x) for x in other]], 1), ("linear", hits[3:], 2)):
+        gaps = [sum(x) / count - y for *x, y in zip(*own, by_video, strict=True)]
+        middle, least, most = over_videos(gaps)
+        seeds = half * math.sqrt(1 / count + 1 / 3)  # both rows are of runs that may have gone well or badly
+        found = [rows[title][f"difference{end}"] for end in ("", "_low", "_high")]
+        ends = middle - math.hypot(middle - least, seeds), middle + math.hypot(most - middle, seeds)
+        assert found == pytest.approx([middle, *ends])
+    assert rows["ssp"]["difference"] is None
     put([x for x in runs if x["seed"] == 0])
-    assert findings.between_seeds() == 0.0  # nothing is known of it
+    assert findings.seeds_apart() == (0, 0.0)  # nothing is known of it
     assert findings.by_row("motion", ["mean"])["mean"]["top1_high"] == pytest.approx(high)
+
+
+def test_a_row_whose_first_seed_is_still_running_is_not_shown(methods, put):
+    runs = [run(methods, "ssp", 1e-3, seed, 0.6, "1100", name="tabletop") for seed in (0, 1)]
+    put([*runs, run(methods, "gathering alone", 1e-3, 1, 0.6, "1110", name="tabletop")], of="tabletop")
+    assert "| gathering alone | ssp |  |  |" in methods.ablations()
 
 
 def test_it_is_counted_how_many_runs_end_at_their_best_epoch(benchmarks, methods, put):
@@ -254,21 +270,24 @@ def test_the_parts_of_a_trained_run_stand_in_one_line(methods, monkeypatch):
     rows = [run | {"off": "nothing", "top1": 0.5, "hits": "1100", "sizes": sizes}]
     rows += [run | {"off": "gathering", "top1": 0.25, "hits": "1000"}, rows[0] | {"seed": 1}]
     monkeypatch.setattr(methods, "read", lambda name: rows)
-    _, low, high = over_videos([[0, -1, 0, 0]])
+    _, low, high = over_videos([0, -1, 0, 0])
     assert methods.inside().splitlines()[2:] == [
         f"| motion, 0.01, 0 | 50.0 | -25.0 ± {50 * (high - low):.1f} | 0.20 | 200 | 90 % | 80 % | 40 % |",
         "| motion, 0.01, 1 | 50.0 |  | 0.20 | 200 | 90 % | 80 % | 40 % |",
     ]
 
 
-def test_changes_that_outlast_their_number_are_bold(methods, put):
-    hits = {"ssp": "1" * 40, "drop path 0.4": "0" * 40, "8 prompts a frame": "1" * 39 + "0"}
+def test_changes_that_outlast_their_number_are_bold(methods, findings, put):
+    hits = {"ssp": "1" * 40, "drop path 0.4": "0" * 40, "8 prompts a frame": "1" * 34 + "0" * 6}
     put([run(methods, x, 1e-3, 0, 0.5, own, name="tabletop") for x, own in hits.items()], of="tabletop")
+    assert (
+        findings.p_value(findings.by_row("tabletop", ["ssp", "8 prompts a frame"])["8 prompts a frame"])
+        < 0.05
+    )
     lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in methods.ablations().splitlines()}
     assert lines["drop path 0.4"][1] == lines["8 prompts a frame"][1] == "ssp"
-    assert lines["drop path 0.4"][3].startswith("**-100.0 ±") and lines["8 prompts a frame"][3].startswith(
-        "-2.5"
-    )
+    assert lines["drop path 0.4"][3].startswith("**-100.0 ±")
+    assert lines["8 prompts a frame"][3].startswith("-15.0")  # sure alone, but not of so many
     assert lines["ssp"][3] == lines["twice the epochs"][3] == ""
 
 

@@ -20,7 +20,7 @@ FIGURES = (
     *("seconds_per_clip", "memory_gb", "adapter_mb"),
 )
 
-# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, the normal one.
+# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom.
 STUDENT = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
@@ -89,9 +89,8 @@ class Comparison:
         top, made = statistics.fmean(tops), f"Wilson, {videos} videos"
         low, high = wilson(top, videos)
         if len(tops) > 1:
-            half = student(tops)[1] - top
-            low = max(0.0, top - math.hypot(top - low, half))
-            high = min(1.0, top + math.hypot(high - top, half))
+            low, high = widened(top, low, high, student(tops)[1] - top)
+            low, high = max(0.0, low), min(1.0, high)
             made += f" + Student t, {len(tops)} seeds"
         first = [run for run in self._at_best(self.methods[0]) if run["error"] is None]
         if method != self.methods[0] and (found := difference(good, first)):
@@ -201,32 +200,30 @@ def difference(
     Returns:
         mean, low, high, as shares of the videos; None if no seed is shared, or hits were not kept.
     """
-    gaps = paired(runs, reference)
-    if not gaps:
-        return None
-    mean, low, high = over_videos(gaps)
-    over_seeds = student([statistics.fmean(x) for x in gaps])[1] - mean if len(gaps) > 1 else 0.0
-    low, high = (math.hypot(mean - end, over_seeds) for end in (low, high))
-    return mean, mean - low, mean + high
-
-
-def paired(runs: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """By seed that both have, and video: 1 where only the first of two methods is right, -1 the second, 0."""
     theirs = {run["seed"]: run["hits"] for run in reference if "hits" in run}
     pairs = [(run["hits"], theirs[run["seed"]]) for run in runs if "hits" in run and run["seed"] in theirs]
-    return [[int(a) - int(b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+    if not pairs:
+        return None
+    gaps = [[int(a) - int(b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+    mean, low, high = over_videos([statistics.fmean(x) for x in zip(*gaps, strict=True)])
+    over_seeds = student([statistics.fmean(x) for x in gaps])[1] - mean if len(gaps) > 1 else 0.0
+    return mean, *widened(mean, low, high, over_seeds)
 
 
-def over_videos(gaps: Sequence[Sequence[int]]) -> tuple[float, float, float]:
-    """Mean of `paired` gaps, and its 95 % interval over videos (Agresti & Min 2005).
+def over_videos(gaps: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of the gaps between two methods by video, -1 to 1, and its 95 % interval (Agresti & Min 2005).
 
     Two videos are added, half a one of each outcome, lest methods that never disagree seem equal for sure.
     """
-    videos = [statistics.fmean(x) for x in zip(*gaps, strict=True)]
-    more = len(videos) + 2
-    middle = sum(videos) / more  # the two that are added differ by 0, 0, 1 and -1, half of each
-    half = NORMAL * math.sqrt((sum(x * x for x in videos) + 1) / more - middle**2) / math.sqrt(more)
-    return statistics.fmean(videos), middle - half, middle + half
+    more = len(gaps) + 2
+    middle = sum(gaps) / more  # the two that are added differ by 0, 0, 1 and -1, half of each
+    half = NORMAL * math.sqrt((sum(x * x for x in gaps) + 1) / more - middle**2) / math.sqrt(more)
+    return statistics.fmean(gaps), middle - half, middle + half
+
+
+def widened(middle: float, low: float, high: float, half: float) -> tuple[float, float]:
+    """An interval with half the width of another one, of what is independent, in it."""
+    return middle - math.hypot(middle - low, half), middle + math.hypot(high - middle, half)
 
 
 def student(values: Sequence[float]) -> tuple[float, float]:
@@ -237,8 +234,11 @@ def student(values: Sequence[float]) -> tuple[float, float]:
 
 
 def quantile(freedom: int) -> float:
-    """Two-sided 95 % quantile of Student's t."""
-    return STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL
+    """Two-sided 95 % quantile of Student's t; beyond 30 by its expansion (Abramowitz & Stegun, 26.7.5)."""
+    if freedom <= len(STUDENT):
+        return STUDENT[freedom - 1]
+    z = NORMAL
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
