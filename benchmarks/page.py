@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import page_ablations as carries
 import page_backbone as backbone
 import page_methods as methods
 from matplotlib.figure import Figure
@@ -31,9 +32,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "control": partial(methods.differences, CONTROL),
     "paper": methods.paper,
     "costs": methods.costs,
-    "ablations": methods.ablations,
-    "inside": methods.inside,
-    "pretrained": methods.pretrained,
+    "ablations": carries.ablations,
+    "inside": carries.inside,
+    "pretrained": carries.pretrained,
     "by rate": methods.by_rate,
     "rules": methods.rules,
     "losses": methods.losses,

@@ -28,13 +28,14 @@ def findings(benchmarks):
 
 
 @pytest.fixture
-def put(methods, findings, monkeypatch):
+def put(page, findings, monkeypatch):
     """put(runs): the results are these runs of one set and nothing else."""
 
     def put(runs, of="motion"):
         findings.over_seeds.cache_clear()
-        for module in (methods, findings):
+        for module in (page.methods, findings):
             monkeypatch.setattr(module, "load", lambda name: runs if name == of else [])
+        for module in (page.carries, findings):
             monkeypatch.setattr(module, "read", lambda name: [])
 
     return put
@@ -160,14 +161,14 @@ def test_nothing_is_made_of_nothing(page, put):
     assert all(len(block().splitlines()) >= 2 for block in page.BLOCKS.values())
 
 
-def test_the_results_are_of_the_shipped_weights(methods, findings):
-    backbone = Classifier.create(methods.BACKBONE, num_classes=2, method="linear").sha256
+def test_the_results_are_of_the_shipped_weights(page, methods, findings):
+    backbone = Classifier.create(page.carries.BACKBONE, num_classes=2, method="linear").sha256
     for name in methods.FRAMES:
-        own = [x for x in methods.load(name) if x["backbone"] == methods.BACKBONE]
+        own = [x for x in methods.load(name) if x["backbone"] == page.carries.BACKBONE]
         assert {x["backbone_sha256"] for x in own} <= {backbone}
     assert {x["backbone_sha256"] for x in findings.read(findings.RESULTS / "inside.json")} <= {backbone}
     shipped = [
-        x for x in findings.read(findings.RESULTS / "probes.json") if x["backbone"] == methods.BACKBONE
+        x for x in findings.read(findings.RESULTS / "probes.json") if x["backbone"] == page.carries.BACKBONE
     ]
     assert {x["sha256"] for x in shipped} <= {backbone}
 
@@ -248,10 +249,10 @@ def test_one_seed_counts_for_as_much_as_seeds_lie_apart_elsewhere(methods, findi
     assert findings.by_row("motion", ["mean"])["mean"]["top1_high"] == pytest.approx(high)
 
 
-def test_a_row_whose_first_seed_is_still_running_is_not_shown(methods, put):
+def test_a_row_whose_first_seed_is_still_running_is_not_shown(page, methods, put):
     runs = [run(methods, "ssp", 1e-3, seed, 0.6, "1100", name="tabletop") for seed in (0, 1)]
     put([*runs, run(methods, "gathering alone", 1e-3, 1, 0.6, "1110", name="tabletop")], of="tabletop")
-    assert "| gathering alone | ssp |  |  |" in methods.ablations()
+    assert "| gathering alone | ssp |  |  |" in page.carries.ablations()
 
 
 def test_it_is_counted_how_many_runs_end_at_their_best_epoch(benchmarks, methods, put):
@@ -262,45 +263,45 @@ def test_it_is_counted_how_many_runs_end_at_their_best_epoch(benchmarks, methods
     assert methods.rising().splitlines()[2:] == ["| runs | 3 |", "| last epoch best | 1 |"]
 
 
-def test_the_parts_of_a_trained_run_stand_in_one_line(methods, monkeypatch):
+def test_the_parts_of_a_trained_run_stand_in_one_line(page, monkeypatch):
     more = {"in_clip": 0.9, "in_all": 0.8}
     sizes = [{"prompt": 9.0, "slots": 0.0, "weights": 0.9} | more]  # of the first block, which has no slots
     sizes += [{"prompt": x, "slots": 1000 * x, "weights": x} | more for x in (0.1, 0.2, 0.4)]
     run = {"set": "motion", "lr": 0.01, "seed": 0}
     rows = [run | {"off": "nothing", "top1": 0.5, "hits": "1100", "sizes": sizes}]
     rows += [run | {"off": "gathering", "top1": 0.25, "hits": "1000"}, rows[0] | {"seed": 1}]
-    monkeypatch.setattr(methods, "read", lambda name: rows)
+    monkeypatch.setattr(page.carries, "read", lambda name: rows)
     _, low, high = over_videos([0, -1, 0, 0])
-    assert methods.inside().splitlines()[2:] == [
+    assert page.carries.inside().splitlines()[2:] == [
         f"| motion, 0.01, 0 | 50.0 | -25.0 ± {50 * (high - low):.1f} | 0.20 | 200 | 90 % | 80 % | 40 % |",
         "| motion, 0.01, 1 | 50.0 |  | 0.20 | 200 | 90 % | 80 % | 40 % |",
     ]
 
 
-def test_changes_that_outlast_their_number_are_bold(methods, findings, put):
+def test_changes_that_outlast_their_number_are_bold(page, methods, findings, put):
     hits = {"ssp": "1" * 40, "drop path 0.4": "0" * 40, "8 prompts a frame": "1" * 34 + "0" * 6}
     put([run(methods, x, 1e-3, 0, 0.5, own, name="tabletop") for x, own in hits.items()], of="tabletop")
     assert (
         findings.p_value(findings.by_row("tabletop", ["ssp", "8 prompts a frame"])["8 prompts a frame"])
         < 0.05
     )
-    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in methods.ablations().splitlines()}
+    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in page.carries.ablations().splitlines()}
     assert lines["drop path 0.4"][1] == lines["8 prompts a frame"][1] == "ssp"
     assert lines["drop path 0.4"][3].startswith("**-100.0 ±")
     assert lines["8 prompts a frame"][3].startswith("-15.0")  # sure alone, but not of so many
     assert lines["ssp"][3] == lines["twice the epochs"][3] == ""
 
 
-def test_what_the_first_row_gains_is_told_by_the_weights_of_the_backbone(methods, put):
+def test_what_the_first_row_gains_is_told_by_the_weights_of_the_backbone(page, methods, put):
     def own(row, hits):
         return run(methods, row, 1e-3, 0, 0.5, hits, name="tabletop")
 
     runs = [own("ssp", "11111111"), own("linear", "11110000")]
     runs += [own("random weights", "11000000"), own("linear, random weights", "11100000")]
     put(runs, of="tabletop")
-    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in methods.pretrained().splitlines()}
+    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in page.carries.pretrained().splitlines()}
     assert lines["weights"][1:4] == ["tabletop, ssp", "tabletop, linear", "tabletop, difference"]
-    shipped, random = (lines[x][1:4] for x in (methods.BACKBONE, "random"))
+    shipped, random = (lines[x][1:4] for x in (page.carries.BACKBONE, "random"))
     assert shipped[0].startswith("100.0") and shipped[1].startswith("50.0") and shipped[2].startswith("+50.0")
     assert random[0].startswith("25.0") and random[1].startswith("37.5") and random[2].startswith("-12.5")
     assert lines["short"][1:4] == ["", "", ""]
