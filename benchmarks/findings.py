@@ -27,10 +27,10 @@ def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) ->
     return Comparison(tuple(names), tuple(seeds), {}, kept)
 
 
-def good(set_name: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """By row that has some, the runs of `chosen` that did not fail."""
-    own: dict[str, list[dict[str, Any]]] = {x: [] for x in names}
-    for run in chosen(set_name, names).runs:
+def good(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
+    """By row that has some, the runs that did not fail."""
+    own: dict[str, list[dict[str, Any]]] = {x: [] for x in comparison.methods}
+    for run in comparison.runs:
         if run["error"] is None:
             own[run["method"]].append(run)
     return {title: runs for title, runs in own.items() if runs}
@@ -38,13 +38,14 @@ def good(set_name: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]
 
 def by_row(set_name: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The figures of the rows of a set that have some; of accuracy and difference those of `bounds`."""
-    own = good(set_name, names)
-    rows = {x["method"]: x for x in chosen(set_name, names).rows if x["seeds"]}
+    comparison = chosen(set_name, names)
+    own = good(comparison)
+    rows = {x["method"]: x for x in comparison.rows if x["seeds"]}
     return {title: row | bounds(own[title], own.get(names[0], ())) for title, row in rows.items()}
 
 
 def bounds(own: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Bounds of the accuracy of some runs; their difference to those of another row, and its bounds.
+    """95 % bounds of the accuracy of some runs; their difference to those of another row, and its bounds.
 
     Of the videos (Wilson, Agresti & Min) and of the seeds, as far apart as `over_seeds` says. A difference is
     that of all runs of both rows, paired by video.
@@ -54,7 +55,7 @@ def bounds(own: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]])
     found = {"top1_low": max(0.0, low), "top1_high": min(1.0, high)}
     if own is first or not first:
         return found | dict.fromkeys(("difference", "difference_low", "difference_high"))
-    mean, *ends = over_videos([a - b for a, b in zip(shares(own), shares(first), strict=True)])
+    mean, *ends = over_videos(gaps(own, first))
     low, high = widened(mean, *ends, over_seeds() * math.sqrt(1 / len(own) + 1 / len(first)))
     return found | {"difference": mean, "difference_low": low, "difference_high": high}
 
@@ -62,6 +63,11 @@ def bounds(own: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]])
 def shares(runs: Sequence[Mapping[str, Any]]) -> list[float]:
     """By video, the share of the runs that are right."""
     return [x.count("1") / len(runs) for x in zip(*(run["hits"] for run in runs), strict=True)]
+
+
+def gaps(own: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]) -> list[float]:
+    """By video, how much larger the share of some runs that are right is than that of others, -1 to 1."""
+    return [a - b for a, b in zip(shares(own), shares(first), strict=True)]
 
 
 def seeds_apart() -> tuple[int, float]:
@@ -72,7 +78,7 @@ def seeds_apart() -> tuple[int, float]:
     """
     squares, freedom = 0.0, 0
     for name, titles in SEVERAL.items():
-        for runs in good(name, titles).values():
+        for runs in good(chosen(name, titles)).values():
             disagreement = statistics.fmean(x * (1 - x) for x in shares(runs)) / runs[0]["videos"]
             squares += len(runs) * (statistics.pvariance(x["top1"] for x in runs) - disagreement)
             freedom += len(runs) - 1

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from findings import by_row, holm, markdown
+from findings import by_row, gaps, holm, markdown
 from page_methods import FIRST, accuracy, bold, gap, star
 from records import RESULTS, read
 from rows import ABLATED, ABLATIONS, BACKBONE, ROWS, base_of, rows_of
@@ -36,8 +36,8 @@ def ablations() -> str:
 
 def lost(part: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, float]:
     """The difference between a run with a part switched off and the same run, over videos."""
-    gaps = [int(a) - int(b) for a, b in zip(part["hits"], whole["hits"], strict=True)]
-    return dict(zip(("difference", "difference_low", "difference_high"), over_videos(gaps), strict=True))
+    keys = "difference", "difference_low", "difference_high"
+    return dict(zip(keys, over_videos(gaps([part], [whole])), strict=True))
 
 
 def inside() -> str:
@@ -64,7 +64,7 @@ def inside() -> str:
 
 
 def pretrained() -> str:
-    """The first row, the head alone and what lies between, by the weights of the backbone."""
+    """The first row, the head alone and their difference, by the weights of the backbone."""
     titles: dict[tuple[str, str], str] = {}
     for title, row in (ROWS | ABLATIONS).items():
         if row.method in (FIRST, "linear"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from findings import by_row, good, holm, is_open, markdown, over_seeds, over_sets, search, seeds_apart
+from findings import by_row, chosen, good, holm, is_open, markdown, over_seeds, over_sets, search, seeds_apart
 from matplotlib.figure import Figure
 from records import load
 from rows import FRAMES, GRID, ROWS, SEEDS, Cell, best_rate
@@ -174,7 +174,7 @@ def losses() -> str:
     """Cross-entropy on test by row and set, and which place of all rows that is."""
     known = {}
     for name in [x for x in FRAMES if load(x)]:
-        own = good(name, list(ROWS))
+        own = good(chosen(name, list(ROWS)))
         known[name] = {title: statistics.fmean(x["loss"] for x in runs) for title, runs in own.items()}
     lines = []
     for title in ROWS:
@@ -188,7 +188,7 @@ def losses() -> str:
 
 def rising() -> str:
     """Of how many runs of the table the last epoch was the best on validation, by set."""
-    known = {name: [*chain(*good(name, list(ROWS)).values())] for name in FRAMES if load(name)}
+    known = {name: [*chain(*good(chosen(name, list(ROWS))).values())] for name in FRAMES if load(name)}
     last = [f"{sum(x['best_epoch'] == x['epochs'] for x in runs)}" for runs in known.values()]
     return markdown(
         ["", *known], [["runs", *(f"{len(x)}" for x in known.values())], ["last epoch best", *last]]

@@ -287,10 +287,8 @@ def test_the_parts_of_a_trained_run_stand_in_one_line(page, monkeypatch):
 def test_changes_that_outlast_their_number_are_bold(page, methods, findings, put):
     hits = {"ssp": "1" * 40, "drop path 0.4": "0" * 40, "8 prompts a frame": "1" * 34 + "0" * 6}
     put([run(methods, x, 1e-3, 0, 0.5, own, name="tabletop") for x, own in hits.items()], of="tabletop")
-    assert (
-        findings.p_value(findings.by_row("tabletop", ["ssp", "8 prompts a frame"])["8 prompts a frame"])
-        < 0.05
-    )
+    rows = findings.by_row("tabletop", list(hits))
+    assert findings.p_value(rows["8 prompts a frame"]) < 0.05
     lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in page.carries.ablations().splitlines()}
     assert lines["drop path 0.4"][1] == lines["8 prompts a frame"][1] == "ssp"
     assert lines["drop path 0.4"][3].startswith("**-100.0 ±")

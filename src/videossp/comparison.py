@@ -222,7 +222,7 @@ def over_videos(gaps: Sequence[float]) -> tuple[float, float, float]:
 
 
 def widened(middle: float, low: float, high: float, half: float) -> tuple[float, float]:
-    """An interval with half the width of another one, of what is independent, in it."""
+    """Low and high of an interval, with half the width of an independent one added in quadrature."""
     return middle - math.hypot(middle - low, half), middle + math.hypot(high - middle, half)
 
 
