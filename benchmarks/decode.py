@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from videossp import Classifier, TrainConfig, train, video  # noqa: E402
 from videossp.bench import clock, show  # noqa: E402
-from videossp.datasets import Sample, Samples  # noqa: E402
-from videossp.video.scan import _scan  # noqa: E402
+from videossp.data.datasets import Sample, Samples  # noqa: E402
+from videossp.data.video.index import _scan  # noqa: E402
 
 FRAMES, RATE = 300, 30
 INDICES = [int((i + 0.5) * FRAMES / 8) for i in range(8)]

@@ -36,13 +36,13 @@ from rows import BUDGET  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from videossp import Classifier, DataError, WeightsError, evaluate, load, read_data  # noqa: E402
-from videossp.adapter import WEIGHTS  # noqa: E402
-from videossp.clips import read_views  # noqa: E402
-from videossp.datasets import Sample  # noqa: E402
+from videossp.adapter_folder import WEIGHTS  # noqa: E402
+from videossp.data.clips import read_views  # noqa: E402
+from videossp.data.datasets import Sample  # noqa: E402
 from videossp.methods.ssp import SSP  # noqa: E402
+from videossp.model.hooks import Chain, Tuner  # noqa: E402
+from videossp.model.tokens import Tokens  # noqa: E402
 from videossp.ops.entropy import frame_weights  # noqa: E402
-from videossp.tokens import Tokens  # noqa: E402
-from videossp.tuner import Chain, Tuner  # noqa: E402
 
 WATCHED = 64  # test videos, evenly spaced, of whose slots sizes are told and means are taken
 

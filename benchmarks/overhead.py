@@ -24,8 +24,8 @@ from decode import encode  # noqa: E402
 
 from videossp import Classifier, TrainConfig, train  # noqa: E402
 from videossp.bench import show  # noqa: E402
-from videossp.datasets import Sample, Samples  # noqa: E402
-from videossp.loop import Loop  # noqa: E402
+from videossp.data.datasets import Sample, Samples  # noqa: E402
+from videossp.training.loop import Loop  # noqa: E402
 
 spent = Counter()
 

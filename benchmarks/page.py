@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from records import RESULTS
 from rows import CONTROL, FRAMES
 
-from videossp.files import replace_file
+from videossp.system.files import replace_file
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)

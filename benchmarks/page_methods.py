@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from records import load
 from rows import FRAMES, GRID, ROWS, SEEDS, Cell, best_rate
 
-from videossp.comparison import merit
+from videossp.comparison.results import merit
 
 FIRST = next(iter(ROWS))  # what the others are compared with
 MAIN = "tabletop"  # the set of the costs

@@ -40,7 +40,7 @@ from pretrain_run import RECIPES, Run, accuracy, batch_of, stage  # noqa: E402
 from safetensors.torch import save  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from videossp.files import held, replace_file  # noqa: E402
+from videossp.system.files import held, replace_file  # noqa: E402
 
 WARMUP = 100  # steps
 AVERAGE, FINISH_AVERAGE = 0.999, 0.99  # memory of the average of the weights, per step; in the last stretch

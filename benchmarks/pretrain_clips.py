@@ -11,10 +11,10 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from videossp.clips import ClipFormat, test_indices
-from videossp.files import replace_file
-from videossp.tuner import Spec
-from videossp.video import read_frames
+from videossp.data.clips import ClipFormat, test_indices
+from videossp.data.video import read_frames
+from videossp.model.hooks import Spec
+from videossp.system.files import replace_file
 
 SPEC = Spec(depth=8, d_model=192, size=(96, 96), d_state=8)
 FORM = ClipFormat(frames=SPEC.frames, size=SPEC.size)

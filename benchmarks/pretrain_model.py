@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from pretrain_clips import POINTS, SPEC, Clips, stack
 from torch import Tensor, nn
 
-from videossp.tokens import Layout, Tokens
-from videossp.videomamba import SILENT, VideoMamba
+from videossp.model.tokens import Layout, Tokens
+from videossp.model.videomamba import SILENT, VideoMamba
 
 SMOOTHING = 0.05  # of the labels
 WHITEN = 0.1  # added to the variances of the patches' components, whose mean is about 1

@@ -12,7 +12,7 @@ from pretrain_clips import Clips, stack
 from pretrain_model import Pretrainer, fresh, losses
 from torch import Tensor
 
-from videossp.files import replace_file
+from videossp.system.files import replace_file
 
 MUON, ADAM = 0.02, 1e-3  # rates: of the matrices in the blocks, of everything else
 DECAY = 0.05  # of weights with two or more dimensions

@@ -34,8 +34,8 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from videossp import Classifier, read_data  # noqa: E402
-from videossp.clips import read_views  # noqa: E402
-from videossp.comparison import wilson  # noqa: E402
+from videossp.comparison.results import wilson  # noqa: E402
+from videossp.data.clips import read_views  # noqa: E402
 
 SPLITS = ("train", "val", "test")
 DECAYS = 10.0 ** torch.arange(-5, 2.5, 0.5)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videossp.files import replace_file
+from videossp.system.files import replace_file
 
 RESULTS = Path(__file__).parent / "results"
 

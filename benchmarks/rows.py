@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from videossp.compare import resolved
-from videossp.comparison import merit
+from videossp.comparison.compare import resolved
+from videossp.comparison.results import merit
 
 BACKBONE = "videomamba_nano"
 FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from videossp.state import found_states
+from videossp.training.checkpoints import found_states
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from make_clips import make_clips
@@ -59,7 +59,7 @@ ENDS = {  # fault -> exit code
 
 def start(*arguments):
     """`videossp train` in a process of its own."""
-    code = "import sys; from videossp.cli import main; sys.exit(main())"
+    code = "import sys; from videossp.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "train", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

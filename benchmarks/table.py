@@ -45,8 +45,8 @@ from rows import (
 )
 
 from videossp import Classifier, TrainConfig
-from videossp.compare import compare
-from videossp.files import held
+from videossp.comparison.compare import compare
+from videossp.system.files import held
 
 
 def store(set_name: str, runs: list[dict[str, Any]]) -> None:

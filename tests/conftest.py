@@ -19,9 +19,10 @@ import torch  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 from videossp.classifier import Classifier  # noqa: E402
-from videossp.tuner import Spec  # noqa: E402
+from videossp.model.hooks import Spec  # noqa: E402
+from videossp.model.videomamba import SPECS  # noqa: E402
 
-DATA = Path(__file__).parent / "data"
+GOLDEN = Path(__file__).parent / "golden"
 SMALL = Spec(depth=3, d_model=32, frames=4, size=(32, 32), d_state=4)
 SSP_SMALL = {"gather_width": 16, "spread_width": 16, "heads": 4}
 
@@ -46,7 +47,7 @@ def nan_filled_empty(monkeypatch):
 
 def golden(name):
     """(tensors by group "param", "grad", "", config) of numbers that the published model gave."""
-    with safe_open(DATA / f"{name}.safetensors", "pt") as file:
+    with safe_open(GOLDEN / f"{name}.safetensors", "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         config = json.loads(file.metadata()["config"])
     groups = {"param": {}, "grad": {}, "": {}}
@@ -59,10 +60,7 @@ def golden(name):
 @pytest.fixture
 def small_backbone(monkeypatch):
     """The name of a backbone small enough to train in a test."""
-    from videossp import classifier, source, videomamba
-
-    for module in (videomamba, source, classifier):
-        monkeypatch.setitem(module.SPECS, "videomamba_small_test", SMALL)
+    monkeypatch.setitem(SPECS, "videomamba_small_test", SMALL)
     return "videomamba_small_test"
 
 

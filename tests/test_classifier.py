@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 import videossp
 from conftest import SMALL, SSP_SMALL, golden, switch_on
-from videossp.checkpoint import WeightsError
 from videossp.classifier import Classifier
 from videossp.methods import METHODS
-from videossp.tuner import Tuner
+from videossp.model.hooks import Tuner
+from videossp.model.published import WeightsError
 
 
 @pytest.fixture(params=["linear", "ssp"])
@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_the_old_adapter(small_classifier, tmp_path, monkeypa
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("videossp.adapter.save_file", full)
+    monkeypatch.setattr("videossp.adapter_folder.save_file", full)
     with pytest.raises(OSError, match="No space"):
         small_classifier.save(tmp_path)
     assert {x.name: x.read_bytes() for x in tmp_path.iterdir()} == before

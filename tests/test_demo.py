@@ -10,15 +10,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from videossp import demo as module
+from videossp.bundled import CLIPS, FOLDER, WEIGHTS, unpack_clips
 from videossp.classifier import Classifier
-from videossp.cli import main
-from videossp.clips import read_views
-from videossp.datasets import read_data
+from videossp.cli.main import main
+from videossp.data.clips import read_views
+from videossp.data.datasets import read_data
+from videossp.data.doctor.examine import examine
 from videossp.demo import demo_lines
-from videossp.doctor import examine
-from videossp.plan import TrainConfig
-from videossp.shipped import CLIPS, FOLDER, WEIGHTS, unpack_clips
-from videossp.videomamba import SPECS, VideoMamba
+from videossp.model.videomamba import SPECS, VideoMamba
+from videossp.training.plan import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 

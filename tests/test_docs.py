@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_methods import SILENT, train_steps
 
 import videossp
 from conftest import SMALL
-from test_methods import SILENT, train_steps
 from videossp.methods import METHODS
-from videossp.videomamba import SPECS, VideoMamba
+from videossp.model.videomamba import SPECS, VideoMamba
 
 DOCS = (Path(__file__).parent.parent / "docs" / "methods.md").read_text()
 ROWS = [

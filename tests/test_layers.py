@@ -1,4 +1,4 @@
-"""Imports point down, files stay small, and the start is fast."""
+"""Imports point down through the folders, and the start is fast."""
 
 import ast
 import subprocess
@@ -10,67 +10,99 @@ import pytest
 import videossp
 
 SOURCE = Path(videossp.__file__).parent
-ROWS = [
+# From top to bottom; the names are folders or files of the package. A file belongs to the longest that fits.
+# Files of one row do not import each other; those of one folder may.
+LAYERS = [
+    {"__main__"},
+    {"cli/main"},
+    {"cli/verbs"},
     {"cli"},
-    {"verbs"},
-    {"flags", "compare", "demo"},
-    {"child"},
-    {"train", "predict", "bench", "doctor"},
-    {"loop"},
-    {"run", "comparison", "optimizer", "checks", "batches"},
-    {"plan", "recipe"},
-    {"report"},
-    {"pictures", "trainstate"},
-    {"evaluate", "official", "features"},
+    {"demo", "comparison/compare"},
+    {"comparison/worker"},
+    {"bench"},
+    {"comparison/results", "training"},
+    {"reporting"},
+    {"inference", "convert_official"},
     {"classifier"},
-    {"clips", "probe", "adapter", "source", "head", "precision"},
-    {"datasets", "augment"},
-    {"checkpoint", "methods"},
-    {"videomamba", "video"},
-    {"tuner", "state", "faults", "messages", "stop", "team"},
-    {"ops", "tokens", "process", "files", "shipped"},
+    {"adapter_folder", "methods", "data/doctor"},
+    {"data/clips"},
+    {"data/augment", "data/datasets", "model"},
+    {"data/video", "bundled", "ops"},
+    {"system"},
 ]
-FILES = sorted(SOURCE.rglob("*.py"))
+FILES = {path: path.relative_to(SOURCE).with_suffix("").as_posix() for path in sorted(SOURCE.rglob("*.py"))}
+LEVELS = {name: level for level, row in enumerate(LAYERS) for name in row}
 
 
-def room(path):
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def room(file):
+    """The longest folder or file of `LAYERS` that a file lies in; None for other folders."""
+    parts = file.split("/")
+    names = ("/".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((name for name in names if name in LEVELS), None)
 
 
-def imports(path):
-    """Rooms of this package that a file imports, those for type checking left out."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("videossp."):
-            yield node.module.split(".")[1]
-        elif isinstance(node, ast.Import):
-            yield from (x.name.split(".")[1] for x in node.names if x.name.startswith("videossp."))
+def imported(path):
+    """Files of this package that a file imports, but for those it imports for type checking only."""
+    pending = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            pending += node.orelse
+            continue
+        pending += ast.iter_child_nodes(node)
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [x.name for x in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [f"{node.module}.{x.name}" for x in node.names]
+        for module in modules:
+            if module.startswith("videossp."):
+                yield file_of(module)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda x: x.relative_to(SOURCE).as_posix())
+def file_of(module):
+    """The file of a module, or of the module that holds this name."""
+    parts = module.split(".")[1:]
+    while parts:
+        name = "/".join(parts)
+        for file in (name, f"{name}/__init__"):
+            if file in FILES.values():
+                return file
+        parts.pop()
+    return "__init__"
+
+
+@pytest.mark.parametrize("path", FILES, ids=FILES.get)
 def test_imports_point_down(path):
-    here = room(path)
-    if here == "__init__":
-        return
-    level = {name: i for i, row in enumerate(ROWS) for name in row}
-    for there in imports(path):
-        assert there == here or level[there] > level[here], f"{here} -> {there}"
+    here = room(FILES[path])
+    for file in imported(path):
+        there = room(file)
+        assert there is not None, f"{FILES[path]} imports {file}, which names the layers above"
+        assert here == there or LEVELS[there] > LEVELS[here], f"{FILES[path]} -> {file}"
 
 
-def test_every_file_has_a_row():
-    assert {room(path) for path in FILES} - {"__init__"} == set().union(*ROWS)
+def test_every_file_has_a_layer():
+    folders = {file for file in FILES.values() if file.endswith("__init__")}
+    assert {file for file in FILES.values() if room(file) is None} <= folders
+    assert {room(file) for file in FILES.values()} - {None} == set(LEVELS)
+
+
+def test_imports_for_type_checking_are_left_out(tmp_path):
+    file = tmp_path / "sample.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from videossp.demo import demo\n"
+        "else:\n    import videossp.bench\ndef f():\n    from videossp.data.video import read_video\n"
+    )
+    assert sorted(imported(file)) == ["bench", "data/video/__init__"]
 
 
 def test_no_method_imports_another_and_the_backbone_knows_none():
-    for path in (SOURCE / "methods").glob("*.py"):
-        if path.name != "__init__.py":
-            assert "methods" not in set(imports(path))
-    assert "methods" not in set(imports(SOURCE / "videomamba.py"))
-
-
-@pytest.mark.parametrize("path", sorted((SOURCE / "methods").glob("*.py")), ids=lambda x: x.name)
-def test_a_method_is_under_a_hundred_lines(path):
-    assert len(path.read_text().splitlines()) < 100
+    for path, file in FILES.items():
+        if room(file) == "methods" and file != "methods/__init__":
+            layers = {x for x in imported(path) if x.startswith("methods/")}
+            assert all(x.startswith("methods/layers/") for x in layers), file
+        if room(file) == "model":
+            assert not any(x.startswith("methods") for x in imported(path)), file
 
 
 def test_public_names_are_sorted_and_importable():
@@ -81,16 +113,34 @@ def test_public_names_are_sorted_and_importable():
         _ = videossp.nothing
 
 
-def test_functions_are_not_hidden_by_their_modules():
+def test_dir_shows_the_public_names_before_any_of_them_is_used():
+    code = "import videossp; assert set(dir(videossp)) == {*videossp.__all__, '__version__'}, dir(videossp)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_modules_and_functions_of_one_name_are_both_there():
     code = (
-        "import videossp.train, videossp.evaluate, videossp; assert callable(videossp.train), videossp.train"
+        "import videossp.training.loop as loop, videossp.training.train as train\n"
+        "import videossp, types\n"
+        "assert isinstance(loop, types.ModuleType) and isinstance(train, types.ModuleType)\n"
+        "assert videossp.train is train.train and callable(videossp.evaluate)\n"
+        "assert not isinstance(videossp.predict, types.ModuleType)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_the_version_is_the_installed_one():
+    from importlib.metadata import version
+
+    assert videossp.__version__ == version("videossp")
+    command = [sys.executable, "-m", "videossp", "--version"]
+    out = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
+    assert out.strip() == videossp.__version__
+
+
 def test_help_loads_no_heavy_library():
     code = (
-        "import sys; from videossp.cli import main; assert main(['--help']) == 0\n"
+        "import sys; from videossp.cli.main import main; assert main(['--help']) == 0\n"
         "heavy = {'torch', 'numba', 'av', 'accelerate', 'matplotlib', 'jsonargparse'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

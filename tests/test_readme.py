@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from test_demo import thinned
-from videossp.verbs import VERBS
+from videossp.cli.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

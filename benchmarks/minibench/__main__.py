@@ -21,7 +21,7 @@ from clipset import make_set
 from note import write_note
 from sheet import draw_sheet
 
-from videossp.cli import main as videossp
+from videossp.cli.main import main as videossp
 
 SETS = ("motion", "people", "recipes", "source", "sprites", "tabletop")
 

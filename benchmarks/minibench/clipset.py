@@ -32,7 +32,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from videossp.files import held, replace_file
+from videossp.system.files import held, replace_file
 
 RATE = 8  # frames per second
 LINE = 200  # clips between two lines where there is no terminal for a bar

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from videossp.files import replace_file
+from videossp.system.files import replace_file
 
 
 class About(NamedTuple):

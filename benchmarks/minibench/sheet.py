@@ -8,7 +8,7 @@ import av
 import numpy as np
 from matplotlib.figure import Figure
 
-from videossp.files import replace_file
+from videossp.system.files import replace_file
 
 SHOWN, ACROSS = 6, 2  # frames of a strip, strips beside one another
 

@@ -12,8 +12,8 @@ import io
 import zipfile
 from pathlib import Path
 
-from videossp.files import replace_file
-from videossp.shipped import CLIPS
+from videossp.bundled import CLIPS
+from videossp.system.files import replace_file
 
 CLASSES = ("drawer-open", "drawer-close", "window-open", "window-close", "faucet-open", "faucet-close")
 COUNTS = {"train": 24, "test": 12}

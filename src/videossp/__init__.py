@@ -1,24 +1,22 @@
 """Teach a frozen VideoMamba a new task with State Space Prompting."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from videossp.checkpoint import WeightsError
     from videossp.classifier import Classifier, load
-    from videossp.clips import ClipFormat
-    from videossp.datasets import Samples, read_data
-    from videossp.evaluate import Evaluation, evaluate
-    from videossp.official import from_official, to_official
-    from videossp.plan import TrainConfig
-    from videossp.predict import Prediction, predict
-    from videossp.process import prepare_process
-    from videossp.run import Run
-    from videossp.train import train
-    from videossp.tuner import Spec, Tuner
-    from videossp.video import DataError
+    from videossp.convert_official import from_official, to_official
+    from videossp.data.clips import ClipFormat
+    from videossp.data.datasets import Samples, read_data
+    from videossp.data.video import DataError
+    from videossp.inference.evaluate import Evaluation, evaluate
+    from videossp.inference.predict import Prediction, predict
+    from videossp.model.hooks import Spec, Tuner
+    from videossp.model.published import WeightsError
+    from videossp.system.process import prepare_process
+    from videossp.training.plan import TrainConfig
+    from videossp.training.run_folder import Run
+    from videossp.training.train import train
 
 __all__ = [
     "Classifier",
@@ -42,41 +40,40 @@ __all__ = [
     "train",
 ]
 
+# Imported when first used, so that `videossp --help` need not load torch.
 _HOME = {
-    "WeightsError": "checkpoint",
     "Classifier": "classifier",
-    "from_official": "official",
+    "ClipFormat": "data.clips",
+    "DataError": "data.video",
+    "Evaluation": "inference.evaluate",
+    "Prediction": "inference.predict",
+    "Run": "training.run_folder",
+    "Samples": "data.datasets",
+    "Spec": "model.hooks",
+    "TrainConfig": "training.plan",
+    "Tuner": "model.hooks",
+    "WeightsError": "model.published",
+    "evaluate": "inference.evaluate",
+    "from_official": "convert_official",
     "load": "classifier",
-    "to_official": "official",
-    "ClipFormat": "clips",
-    "Samples": "datasets",
-    "read_data": "datasets",
-    "Evaluation": "evaluate",
-    "evaluate": "evaluate",
-    "Prediction": "predict",
-    "predict": "predict",
-    "prepare_process": "process",
-    "Run": "run",
-    "TrainConfig": "plan",
-    "train": "train",
-    "Spec": "tuner",
-    "Tuner": "tuner",
-    "DataError": "video",
+    "predict": "inference.predict",
+    "prepare_process": "system.process",
+    "read_data": "data.datasets",
+    "to_official": "convert_official",
+    "train": "training.train",
 }
 
 
-class _Package(ModuleType):
-    """Imports a public name when it is first used, so that `videossp --help` need not load torch."""
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module 'videossp' has no attribute {name!r}")
-        return getattr(import_module(f"videossp.{_HOME[name]}"), name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # Importing the module videossp.train must not hide the function videossp.train.
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
+        return version("videossp")
+    if name not in _HOME:
+        raise AttributeError(f"module 'videossp' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"videossp.{_HOME[name]}"), name)
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

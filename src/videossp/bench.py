@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videossp.classifier import Classifier
-from videossp.ops.chunked import scan_chunked
+from videossp.model.backbones import RANDOM
+from videossp.model.hooks import Spec
+from videossp.model.precision import Precision
+from videossp.model.videomamba import SPECS
 from videossp.ops.linear import linear
 from videossp.ops.reference import scan_reference
 from videossp.ops.scan import Scan, selective_scan
-from videossp.precision import Precision
-from videossp.source import RANDOM
-from videossp.tuner import Spec
-from videossp.videomamba import SPECS
+from videossp.ops.scan_chunked import scan_chunked
 
 Work = Callable[[], object]
 

@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.adapter import find_adapter, read_adapter, versions, write_adapter
-from videossp.checkpoint import WeightsError
-from videossp.clips import ClipFormat, Sampling, read_views
-from videossp.head import Head, fill_head
+from videossp.adapter_folder import find_adapter, read_adapter, versions, write_adapter
+from videossp.data.clips import ClipFormat, Sampling, read_views
 from videossp.methods import make_tuner
-from videossp.precision import Precision, computing, round_frozen
-from videossp.source import Source, absolute, build_backbone, fingerprint
-from videossp.tokens import Layout, Tokens
-from videossp.tuner import Spec, Tuner
-from videossp.videomamba import SPECS, VideoMamba
+from videossp.model.backbones import Source, absolute, build_backbone, fingerprint
+from videossp.model.head import Head, fill_head
+from videossp.model.hooks import Spec, Tuner
+from videossp.model.precision import Precision, computing, round_frozen
+from videossp.model.published import WeightsError
+from videossp.model.tokens import Layout, Tokens
+from videossp.model.videomamba import SPECS, VideoMamba
 
 TOGETHER = 4  # views that go through the backbone at once when nothing is learned
 

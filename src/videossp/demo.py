@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from videossp.bundled import unpack_clips
 from videossp.classifier import Classifier
-from videossp.comparison import wilson
-from videossp.datasets import read_data
-from videossp.doctor import examine
-from videossp.evaluate import evaluate
-from videossp.plan import TrainConfig
-from videossp.report import write_report
-from videossp.run import make_run_folder
-from videossp.shipped import unpack_clips
-from videossp.train import train
-from videossp.video import DataError
+from videossp.comparison.results import wilson
+from videossp.data.datasets import read_data
+from videossp.data.doctor.examine import examine
+from videossp.data.video import DataError
+from videossp.inference.evaluate import evaluate
+from videossp.reporting.page import write_report
+from videossp.training.plan import TrainConfig
+from videossp.training.run_folder import make_run_folder
+from videossp.training.train import train
 
 BACKBONE = "videomamba_nano"
 # A mirrored clip would show another action. SSP is as wide, for the width of the backbone, as published.

@@ -20,7 +20,7 @@ from videossp.methods.stop import STOP
 from videossp.methods.svp import SVP
 from videossp.methods.vfpt import VFPT
 from videossp.methods.vpt import VPT
-from videossp.tuner import Chain, Spec, Tuner
+from videossp.model.hooks import Chain, Spec, Tuner
 
 METHODS: dict[str, type[Tuner]] = {
     "linear": Linear,

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.model.hooks import Spec, Tuner
 from videossp.ops.linear import Linear
-from videossp.tuner import Spec, Tuner
 
 
 class Adapter(Tuner):

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from videossp.model.hooks import Spec, Tuner
 from videossp.ops.linear import Linear
 from videossp.ops.scan import Scan
-from videossp.tuner import Spec, Tuner
 
 
 class AdditionalScan(Tuner):

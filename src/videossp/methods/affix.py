@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.tuner import Spec, Tuner
+from videossp.model.hooks import Spec, Tuner
 
 
 class Affix(Tuner):

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videossp.model.hooks import Spec, Tuner
 from videossp.ops.linear import Linear
-from videossp.tuner import Spec, Tuner
 
 
 class Attentive(Tuner):

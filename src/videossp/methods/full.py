@@ -1,6 +1,6 @@
 """Full fine-tuning: every weight of the backbone trains."""
 
-from videossp.tuner import Spec, Tuner
+from videossp.model.hooks import Spec, Tuner
 
 
 class Full(Tuner):

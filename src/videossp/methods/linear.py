@@ -1,6 +1,6 @@
 """Linear probe: nothing but the head and the final norm is trained."""
 
-from videossp.tuner import Spec, Tuner
+from videossp.model.hooks import Spec, Tuner
 
 
 class Linear(Tuner):

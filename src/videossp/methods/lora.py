@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.model.hooks import Spec, Tuner, names_of
 from videossp.ops.linear import Linear, linear
-from videossp.tuner import Spec, Tuner, names_of
 
 TARGETS = [
     "in_proj",

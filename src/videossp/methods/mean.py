@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from videossp.model.hooks import Spec, Tuner
 from videossp.ops.linear import Linear
-from videossp.tuner import Spec, Tuner
 
 
 class Mean(Tuner):

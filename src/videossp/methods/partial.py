@@ -1,6 +1,6 @@
 """Partial fine-tuning: some weights train (BitFit, arXiv 2106.10199; MambaPEFT, arXiv 2411.03855)."""
 
-from videossp.tuner import Spec, Tuner, names_of
+from videossp.model.hooks import Spec, Tuner, names_of
 
 PARTS = {
     "bias": ("*.bias",),

@@ -6,12 +6,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from videossp.ops.attention import NarrowAttention
-from videossp.ops.bottleneck import Bottleneck
+from videossp.methods.layers.attention import NarrowAttention
+from videossp.methods.layers.bottleneck import Bottleneck
+from videossp.model.hooks import Spec, Tuner
+from videossp.model.tokens import Tokens
 from videossp.ops.entropy import frame_weights
 from videossp.ops.linear import Linear
-from videossp.tokens import Tokens
-from videossp.tuner import Spec, Tuner
 
 TOKENS: dict[str, Any] = {"last": slice(-1, None), "first+last": [0, -1], "mean": slice(None)}
 

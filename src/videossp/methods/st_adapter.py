@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from videossp.ops.bottleneck import Bottleneck
-from videossp.tokens import Tokens
-from videossp.tuner import Spec, Tuner
+from videossp.methods.layers.bottleneck import Bottleneck
+from videossp.model.hooks import Spec, Tuner
+from videossp.model.tokens import Tokens
 
 
 class STAdapter(Tuner):

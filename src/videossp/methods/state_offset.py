@@ -5,8 +5,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from videossp.model.hooks import Spec, Tuner
 from videossp.ops.linear import linear
-from videossp.tuner import Spec, Tuner
 
 
 class StateOffset(Tuner):

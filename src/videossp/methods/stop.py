@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.model.hooks import Spec, Tuner
+from videossp.model.tokens import Tokens
 from videossp.ops.conv3d import SameConv3d
 from videossp.ops.linear import Linear
-from videossp.tokens import Tokens
-from videossp.tuner import Spec, Tuner
 
 
 class STOP(Tuner):

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videossp.model.hooks import Spec, Tuner
+from videossp.model.tokens import Tokens
 from videossp.ops.linear import Linear
-from videossp.tokens import Tokens
-from videossp.tuner import Spec, Tuner
 
 
 class SVP(Tuner):

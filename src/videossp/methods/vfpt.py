@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from videossp.tokens import Tokens
-from videossp.tuner import Spec, Tuner
+from videossp.model.hooks import Spec, Tuner
+from videossp.model.tokens import Tokens
 
 
 class VFPT(Tuner):

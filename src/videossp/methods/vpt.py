@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from videossp.tokens import Place, Tokens
-from videossp.tuner import Spec, Tuner
+from videossp.model.hooks import Spec, Tuner
+from videossp.model.tokens import Place, Tokens
 
 
 class VPT(Tuner):

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videossp.ops.choice import fused, once
+from videossp.ops.dispatch import fused, once
 from videossp.ops.reference import conv_reference
+from videossp.ops.simd import ask, kernel, narrow, rows, sigmoid, whole_vectors, widen
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import ask, kernel, narrow, rows, sigmoid, whole_vectors, widen
 
 BLOCK = 96  # channels of one job
 TAPS = 4  # of the published models; other widths take the reference

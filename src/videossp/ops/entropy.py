@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videossp.ops.choice import fused
+from videossp.ops.dispatch import fused
+from videossp.ops.simd import LINE, LOG2E, exp2, kernel, rows, whole_vectors, widen
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import LINE, LOG2E, exp2, kernel, rows, whole_vectors, widen
 
 ROWS = 128  # of one job
 

@@ -10,7 +10,7 @@ from llvmlite.binding import get_host_cpu_name
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from videossp.ops.choice import fused, once
+from videossp.ops.dispatch import fused, once
 
 # By weight: its version, and itself as oneDNN wants it.
 _packed: Any = WeakTensorKeyDictionary()

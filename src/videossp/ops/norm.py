@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videossp.ops.choice import fused, once
+from videossp.ops.dispatch import fused, once
+from videossp.ops.simd import kernel, narrow, rows, whole_vectors, widen
 from videossp.ops.threads import run_jobs
-from videossp.ops.vector import kernel, narrow, rows, whole_vectors, widen
 
 ROWS = 128  # of one job
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videossp.ops import cpu
-from videossp.ops.choice import scan_kernel
-from videossp.ops.chunked import scan_chunked
-from videossp.ops.mamba import scan_mamba
+from videossp.ops import scan_cpu
+from videossp.ops.dispatch import scan_kernel
+from videossp.ops.scan_chunked import scan_chunked
+from videossp.ops.scan_cuda import scan_mamba
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ def _scan(
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
     """The Numba kernel as one operator of torch, also for torch.compile and torch.export: y and states."""
-    return cpu.scan_forward(u, delta, A, B, C, D, delta_bias, h0, reverse=reverse, keep_states=keep_states)
+    return scan_cpu.scan_forward(
+        u, delta, A, B, C, D, delta_bias, h0, reverse=reverse, keep_states=keep_states
+    )
 
 
 @_scan.register_fake
@@ -93,7 +95,7 @@ def _(
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    return y, A.new_empty(cpu.states_shape(u.shape, A.shape[1], keep_states))
+    return y, A.new_empty(scan_cpu.states_shape(u.shape, A.shape[1], keep_states))
 
 
 @torch.library.custom_op("videossp::selective_scan_backward", mutates_args=(), device_types="cpu")
@@ -112,7 +114,7 @@ def _scan_backward(
 ) -> list[Tensor]:
     """Gradients of u, delta, A, B, C, D, delta_bias, h0; empty where not wanted."""
     inputs = dy, u, delta, A, B, C, D, delta_bias, states
-    grads = cpu.scan_backward(*inputs, reverse=reverse, wanted=tuple(wanted))
+    grads = scan_cpu.scan_backward(*inputs, reverse=reverse, wanted=tuple(wanted))
     return [u.new_empty(0) if grad is None else grad for grad in grads]
 
 
@@ -156,7 +158,7 @@ _scan.register_autograd(_differentiate, setup_context=_keep)
 def selective_scan(scan: Scan) -> Tensor:
     """Output of the selective state-space recurrence; `ops/reference.py` is the definition.
 
-    `choice.scan_kernel` says who computes it: Numba on a CPU, mamba_ssm on a GPU if it is installed, else
+    `dispatch.scan_kernel` says who computes it: Numba on a CPU, mamba_ssm on a GPU if it is installed, else
     plain torch, a chunk of steps at a time. The state and the exponentials are float32 (float64 for
     float64 input, which takes plain torch).
 
@@ -167,7 +169,7 @@ def selective_scan(scan: Scan) -> Tensor:
         y: (batch, length, d_inner), in the dtype of `u`.
     """
     kernel = scan_kernel(scan.u.device, scan.u.dtype)
-    if kernel == "numba" and scan.A.shape[1] > cpu.MOST_STATES:
+    if kernel == "numba" and scan.A.shape[1] > scan_cpu.MOST_STATES:
         kernel = "chunked"
     wide = torch.float64 if scan.u.dtype == torch.float64 else torch.float32
     sequences: list[Any] = [scan.u, scan.delta]

@@ -1,0 +1,86 @@
+"""Published VideoMamba and SSP training checkpoints as a `Classifier`, and back."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from videossp.classifier import Classifier
+from videossp.data.clips import ClipFormat
+from videossp.methods import make_tuner
+from videossp.model.backbones import Source
+from videossp.model.head import Head, fill_head
+from videossp.model.published import (
+    WeightsError,
+    sort_published,
+    spec_of,
+    ssp_options,
+    to_published,
+    unwrap,
+)
+from videossp.model.videomamba import VideoMamba
+
+
+def from_official(
+    state_dict: Mapping[str, Any], *, importance: Literal["clip", "batch"] = "clip", heads: int = 8
+) -> Classifier:
+    """A classifier from a published VideoMamba or SSP training checkpoint, sizes read off its tensors.
+
+    Args:
+        state_dict: flat, or under 'model' or 'module'.
+        importance: see `methods.ssp.SSP`; "batch" for the published behaviour.
+        heads: of the spreading attention, which no tensor shows; published: 8.
+
+    Raises:
+        WeightsError: tensors are missing, unknown or of other shapes.
+    """
+    published = sort_published(unwrap(state_dict))
+    if published.head is None or published.norm is None:
+        raise WeightsError("a classifier needs norm_f and head, which this checkpoint lacks")
+    spec = spec_of(published.backbone)
+    method, options = "linear", {}
+    if published.tuner:
+        method = "ssp"
+        options = {**ssp_options(published.tuner), "heads": heads, "importance": importance}
+    backbone, tuner = VideoMamba(spec), make_tuner(method, spec, options)
+    backbone.load_state_dict(published.backbone)
+    try:
+        tuner.load_state_dict(published.tuner)
+    except RuntimeError as error:
+        raise WeightsError(str(error)) from error
+    head = Head(spec.d_model, len(published.head["bias"]))
+    fill_head(head, published)
+    names = [str(i) for i in range(len(published.head["bias"]))]
+    form = ClipFormat(spec.frames, spec.size)
+    source = Source("state_dict")
+    return Classifier(
+        backbone, tuner, head, classes=names, method=method, options=options, form=form, source=source
+    )
+
+
+def to_official(classifier: Classifier) -> dict[str, Tensor]:
+    """The whole classifier under the published names; methods `ssp` and `linear` only.
+
+    No tensor shows the heads of the spreading, nor the importance: `from_official` must be told again.
+
+    Raises:
+        ValueError: what it computes is not what the published code would make of its tensors.
+    """
+    if classifier.merged:
+        raise ValueError("a merged classifier cannot be exported; export it before merge()")
+    published = {"reads": "branch", "token": "last", "gathering": True}
+    odd = [name for name, value in published.items() if classifier.options.get(name, value) != value]
+    if odd:
+        raise ValueError(
+            f"the published code has no option {odd[0]}; only {published[odd[0]]!r} can be exported"
+        )
+    if classifier.method not in ("ssp", "linear"):
+        raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
+    if classifier.backbone.spec.grid[0] != classifier.backbone.spec.grid[1]:
+        raise ValueError(f"the published code knows square clips, not {classifier.form.size}")
+    return to_published(
+        classifier.backbone.state_dict(),
+        classifier.head.norm.weight.detach(),
+        dict(classifier.head.linear.state_dict()),
+        dict(classifier.tuner.state_dict()),
+    )

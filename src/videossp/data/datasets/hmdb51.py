@@ -1,0 +1,55 @@
+"""Reader of HMDB51: CLASS_test_splitN.txt with codes 0, 1, 2, and the videos in any tree."""
+
+import re
+from pathlib import Path
+
+from videossp.data.datasets.annotation import Annotation
+from videossp.data.datasets.collection import Collection
+from videossp.data.datasets.places import Places
+from videossp.data.datasets.sample import Complain, Samples, Split
+from videossp.data.datasets.text import read_lines
+from videossp.data.video import DataError
+
+FILES = "*_test_split[123].txt"
+CODES: dict[str, Split | None] = {"0": None, "1": "train", "2": "test"}  # 0: in neither, by design
+
+
+def is_hmdb51(data: Annotation) -> bool:
+    """Whether the official split files are here, those of several classes."""
+    home = data.home(FILES)
+    return home is not None and len(classes_of(home)) > 1
+
+
+def classes_of(home: Path) -> set[str]:
+    """Classes that have a split file."""
+    return {x.name.rsplit("_", 2)[0] for x in home.glob(FILES)}
+
+
+def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> Samples:
+    """The official split `fold` (1 to 3): 70 videos of each class to train, 30 to test.
+
+    The class is that of the split file's name. Names of videos hold #, (, &, ; and !. Groups are the films
+    that videos of a class were cut from: SOURCE_CLASS_... in their names.
+    """
+    home = data.home(FILES)
+    if home is None:
+        raise DataError(f"{data.root}: no CLASS_test_splitN.txt, here or one folder down")
+    end = f"_test_split{fold}.txt"
+    classes = sorted(x.name.removesuffix(end) for x in home.glob(f"*{end}"))
+    if not classes:
+        raise DataError(f"{home}: no CLASS{end}; --fold is 1, 2 or 3")
+    if lost := classes_of(home).difference(classes):
+        raise DataError(f"{home}: no {min(lost)}{end}")
+    places = Places(data.videos, classes)
+    met = Collection(classes, "the names of the split files", complain)
+    for label in classes:
+        for place, line in read_lines(home / f"{label}{end}"):
+            row = re.fullmatch(r"(.+?)\s+([012])", line.strip())
+            if row is None:
+                raise DataError(f"{place}: not VIDEO CODE with code 0, 1 or 2: {line!r}")
+            name, split = row[1], CODES[row[2]]
+            if split:
+                source, cut, _ = name.rpartition(f"_{label}_")
+                group = f"{label}/{source}" if cut else None
+                met.add(place, split, places.find(name, label), f"{label}/{name}", label, group=group)
+    return met.samples()

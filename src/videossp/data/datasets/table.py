@@ -1,0 +1,90 @@
+"""Reader of CSV files with a header: path, label, and if given split, start, end, group."""
+
+import re
+from collections.abc import Iterable
+
+from videossp.data.datasets.annotation import Annotation
+from videossp.data.datasets.classes import UNLABELLED, meaning_of
+from videossp.data.datasets.collection import Collection
+from videossp.data.datasets.lists import refuse_other_lists
+from videossp.data.datasets.places import locate, unquoted
+from videossp.data.datasets.sample import Complain, Samples
+from videossp.data.datasets.text import SPLIT, Row, read_rows, split_of
+from videossp.data.video import DataError
+
+PATH = ("path", "file_name", "video", "filename", "video_path")
+NAME, NUMBER = ("class_name", "label", "class", "action"), ("class_id", "label_id")
+START, END = ("start", "start_time", "time_start"), ("end", "end_time", "time_end")
+
+
+def is_table(data: Annotation) -> bool:
+    """Whether there are CSV files with such a header."""
+    return bool(data.tables(has_columns))
+
+
+def has_columns(header: set[str]) -> bool:
+    """Whether a header names a path and a label."""
+    return bool(header & set(PATH)) and bool(header & {*NAME, *NUMBER})
+
+
+def read_tables(data: Annotation, fold: int, complain: Complain) -> Samples:
+    """One CSV file, or all of a folder that have a header.
+
+    Paths are relative to the folder of videos. The split is that of the column, else that of the file's
+    name, else that of the folder a path begins with, else "train". start and end are seconds. A column of
+    class numbers beside one of names gives their order; alone, the names come from one of `CLASS_FILES`.
+    """
+    files = data.tables(has_columns)
+    if not files:
+        raise DataError(f"{data.root}: no CSV file whose header has columns path and label")
+    refuse_other_lists(data, files)
+    rows = [(file, row) for file in files for row in read_rows(file)]
+    numbers = numbers_of(row for _, row in rows)
+    names = {str(number): name for name, number in numbers.items()}
+    labels = [row.first(NAME) or names.get(row.first(NUMBER)) or row.first(NUMBER) for _, row in rows]
+    meaning = meaning_of(set(labels), data.folder, files)
+    classes, known = meaning.classes, meaning.known
+    if classes is None and numbers:
+        classes, known = sorted(numbers, key=lambda x: numbers[x]), "the classes with a number"
+    met = Collection(classes, known, complain)
+    for (file, row), label in zip(rows, labels, strict=True):
+        path, start, end = row.first(PATH), row.seconds(START), row.seconds(END)
+        found = locate(data.videos, path)
+        name = found[0].name if found else unquoted(path)
+        if not path:
+            raise DataError(f"{row.place}: the path is empty")
+        if end is not None and end <= (start or 0):
+            raise DataError(f"{row.place}: end {end:g} is not after start {start or 0:g}")
+        met.add(
+            row.place,
+            split_of(row.place, row.first(SPLIT), file, name),
+            found,
+            name,
+            meaning.names.get(label),
+            start=start,
+            end=end,
+            group=row.first(("group",)) or None,
+        )
+    return met.samples()
+
+
+def numbers_of(rows: Iterable[Row]) -> dict[str, int]:
+    """Class numbers by name, of the rows that have both.
+
+    Raises:
+        DataError: a class has two numbers, or a number two classes.
+    """
+    numbers: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for row in rows:
+        name, text = row.first(NAME), row.first(NUMBER)
+        if name in UNLABELLED or not text:
+            continue
+        if not re.fullmatch(r"\d{1,9}", text):
+            raise DataError(f"{row.place}: class number {text!r} is not a whole number")
+        number = int(text)
+        if (before := numbers.setdefault(name, number)) != number:
+            raise DataError(f"{row.place}: class {name!r} is number {number} here and {before} before")
+        if (other := names.setdefault(number, name)) != name:
+            raise DataError(f"{row.place}: number {number} is class {name!r} here and {other!r} before")
+    return numbers

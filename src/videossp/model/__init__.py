@@ -1,0 +1,1 @@
+"""The frozen backbone: sizes, tokens, hooks, published weights."""

@@ -1,0 +1,41 @@
+"""`Head`: from the cls token to logits, and how it starts from a checkpoint's."""
+
+import torch
+from torch import Tensor, nn
+
+from videossp.model.published import Published
+
+
+class Head(nn.Module):
+    """Final norm, dropout and linear classifier of the cls token."""
+
+    def __init__(self, d_model: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(d_model, eps=1e-5)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(d_model, classes)
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, cls: Tensor) -> Tensor:
+        """(batch, d_model) -> logits (batch, classes)."""
+        out: Tensor = self.linear(self.dropout(self.norm(cls)))
+        return out
+
+
+def fill_head(head: Head, published: Published) -> None:
+    """Start the head from the checkpoint's: its norm always, its rows if they are of as many classes.
+
+    A 710-class head (Kinetics-400 first) serves 400 classes. What was left out is noted.
+    """
+    classes = head.linear.out_features
+    with torch.no_grad():
+        if published.norm is not None:
+            head.norm.weight.copy_(published.norm)
+        if published.head is None:
+            return published.notes.append("head: none in the checkpoint, starts at random")
+        rows = published.head["bias"].shape[0]
+        if rows != classes and (rows, classes) != (710, 400):
+            return published.notes.append(f"head: {rows} classes in the checkpoint, {classes} here: fresh")
+        head.linear.weight.copy_(published.head["weight"][:classes])
+        head.linear.bias.copy_(published.head["bias"][:classes])

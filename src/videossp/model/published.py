@@ -1,0 +1,250 @@
+"""Published state dicts to ours and back: strict, with a readable report."""
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from videossp.model.hooks import Spec
+from videossp.model.videomamba import VideoMamba
+
+State = dict[str, Tensor]
+
+# Published SSP names -> ours; besides, dynamic_scales.0, .1, ... are one vector, gain.
+SSP_NAMES = {
+    r"inner_prompt\.fc1\.": "gather.down.",
+    r"inner_prompt\.conv\.": "gather.conv.",
+    r"inner_prompt\.fc2\.": "gather.up.",
+    r"inner_prompt\.inter\.convs\.": "places.",
+    r"inner_prompt\.inter\.heads\.": "summary.",
+    r"prompt_attentions\.(\d+)\.down_proj\.": r"spread.\1.down.",
+    r"prompt_attentions\.(\d+)\.up_proj\.": r"spread.\1.up.",
+    r"prompt_attentions\.(\d+)\.attention\.": r"spread.\1.attention.",
+    r"prompt_attentions\.(\d+)\.scale": r"spread.\1.scale",
+}
+IGNORED = ("clip_decoder.", "clip_pos_embed", "clip_img_decoder.")  # teacher heads of masked pretraining
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be found, read or placed; the message says what to do."""
+
+
+@dataclass
+class Published:
+    """A published checkpoint, sorted by what its tensors are for.
+
+    Attributes:
+        backbone: tensors of `VideoMamba`, under its names.
+        norm: weight of the final norm, (d_model,), or None.
+        head: {"weight", "bias"} of the classifier, or None.
+        tuner: tensors of `methods.ssp.SSP`, under its names; empty for a plain backbone.
+        notes: what was changed or left out on the way, a line each.
+    """
+
+    backbone: State
+    norm: Tensor | None
+    head: State | None
+    tuner: State
+    notes: list[str] = field(default_factory=list)
+
+
+def read_checkpoint(path: str | Path) -> State:
+    """Tensors of a .safetensors or pickled (.pth) file, taken out of 'model', 'module' or 'state_dict'.
+
+    Pickles are read with `weights_only=True`: a file cannot run code.
+    """
+    try:
+        if str(path).endswith(".safetensors"):
+            content: Any = load_file(path)
+        else:
+            # Training checkpoints of this family carry their flags along, as a Namespace.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path}: not a readable checkpoint: {first_line(error)}") from error
+    return unwrap(content, str(path))
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    plain = re.sub(r"\x1b\[\d*m", "", str(error)).strip()
+    return (plain or type(error).__name__).splitlines()[0]
+
+
+def unwrap(content: Any, name: str = "state dict") -> State:
+    """The flat {name: tensor} inside a training checkpoint, without the prefixes that wrappers add."""
+    for key in ("model", "module", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not any(isinstance(x, Tensor) for x in content.values()):
+        raise WeightsError(f"{name}: holds no tensors by name")
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    for prefix in ("_orig_mod.", "module.", "backbone.", "encoder."):
+        if all(key.startswith((prefix, "head.", *IGNORED)) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def sort_published(state: State, *, spec: Spec | None = None) -> Published:
+    """Place every tensor of a published VideoMamba or SSP checkpoint, or fail with the difference.
+
+    Args:
+        state: flat tensors by their published names.
+        spec: frames and size wanted; position embeddings are resized to them. None: as in the file.
+
+    Raises:
+        WeightsError: tensors are missing, left over or of other shapes; the message lists them.
+    """
+    state, found = dict(state), spec_of(state)
+    spec = found if spec is None else spec
+    if replace(spec, frames=found.frames, size=found.size) != found:
+        raise WeightsError(f"the checkpoint is {found}, but {spec} was asked for")
+    notes: list[str] = []
+    ignored = [key for key in state if key.startswith(IGNORED)]
+    if ignored:
+        notes.append(f"left out: {len(ignored)} tensors of the masked pretraining ({ignored[0]}, ...)")
+    norm = state.pop("norm_f.weight", None)
+    head = {key: state.pop(f"head.{key}") for key in ("weight", "bias") if f"head.{key}" in state} or None
+    if head and len(head) != 2:
+        raise WeightsError("the checkpoint's head needs both head.weight and head.bias")
+    backbone, tuner = {}, {}
+    for key, value in state.items():
+        if key in ignored:
+            continue
+        if re.match(r"inner_prompt|prompt_attentions|dynamic_scales", key):
+            tuner[key] = value
+        else:
+            backbone[key] = value
+    _resize(backbone, found, spec, notes)
+    with torch.device("meta"):
+        expected = {key: tuple(x.shape) for key, x in VideoMamba(spec).state_dict().items()}
+    ends: State = {} if norm is None else {"norm_f.weight": norm}
+    if norm is not None:
+        expected["norm_f.weight"] = (spec.d_model,)
+    if head:
+        ends |= {f"head.{key}": x for key, x in head.items()}
+        rows = head["bias"].numel()
+        expected |= {"head.weight": (rows, spec.d_model), "head.bias": (rows,)}
+    _compare(backbone | ends, expected)
+    return Published(backbone, norm, head, _tuner_state(tuner), notes)
+
+
+def spec_of(state: State) -> Spec:
+    """Sizes of the backbone, read off its tensors."""
+    try:
+        d_model, _, *tubelet, patch, _ = state["patch_embed.proj.weight"].shape
+        d_inner, d_state = state["layers.0.mixer.A_log"].shape
+        positions = state["pos_embed"].shape[1] - 1
+        d_conv, dt_rank = (state[f"layers.0.mixer.{x}.weight"].shape[-1] for x in ("conv1d", "dt_proj"))
+    except (KeyError, ValueError, IndexError) as error:
+        raise WeightsError(f"not a VideoMamba checkpoint: {error} is missing or of another form") from error
+    side = round(positions**0.5)
+    if side * side != positions or tubelet not in ([], [1]):
+        raise WeightsError(
+            f"only square inputs and one-frame patches are known; got {positions} patches, tubelet {tubelet}"
+        )
+    depth = 1 + max(int(m[1]) for key in state if (m := re.match(r"layers\.(\d+)\.", key)))
+    time = state.get("temporal_pos_embedding")
+    try:
+        return Spec(
+            depth=depth,
+            d_model=d_model,
+            frames=8 if time is None else time.shape[1],
+            size=(side * patch, side * patch),
+            patch=patch,
+            d_state=d_state,
+            d_conv=d_conv,
+            expand=d_inner // d_model,
+            dt_rank=dt_rank,
+        )
+    except (ValueError, IndexError) as error:
+        raise WeightsError(f"not a VideoMamba checkpoint: {error}") from error
+
+
+def _resize(backbone: State, found: Spec, spec: Spec, notes: list[str]) -> None:
+    """Inflate an image checkpoint's patches, bring the position embeddings to the wanted size."""
+    weight = backbone["patch_embed.proj.weight"]
+    if weight.ndim == 4:
+        backbone["patch_embed.proj.weight"] = weight.unsqueeze(2)
+        notes.append("patch_embed.proj.weight: inflated from images to frames")
+    if "temporal_pos_embedding" not in backbone:
+        backbone["temporal_pos_embedding"] = torch.zeros(1, spec.frames, spec.d_model)
+        notes.append("temporal_pos_embedding: not in this image checkpoint, starts at zero")
+    elif found.frames != spec.frames:
+        time = backbone["temporal_pos_embedding"].float().mT
+        backbone["temporal_pos_embedding"] = F.interpolate(time, spec.frames, mode="linear").mT
+        notes.append(f"temporal_pos_embedding: resized from {found.frames} to {spec.frames} frames")
+    if found.grid != spec.grid:
+        cls, patches = backbone["pos_embed"].float().split([1, found.grid[0] * found.grid[1]], dim=1)
+        image = patches.mT.unflatten(2, found.grid)
+        resized = F.interpolate(image, spec.grid, mode="bicubic").flatten(2).mT
+        backbone["pos_embed"] = torch.cat([cls, resized], dim=1)
+        notes.append(f"pos_embed: resized from {found.grid} to {spec.grid} patches")
+
+
+def _compare(state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
+    lines = [f"  missing: {key} {shape}" for key, shape in expected.items() if key not in state]
+    lines += [f"  unknown: {key} {tuple(x.shape)}" for key, x in state.items() if key not in expected]
+    lines += [
+        f"  shape: {key} is {tuple(state[key].shape)}, not {shape}"
+        for key, shape in expected.items()
+        if key in state and tuple(state[key].shape) != shape
+    ]
+    if lines:
+        shown = lines[:20] + [f"  and {len(lines) - 20} more"] * (len(lines) > 20)
+        raise WeightsError("\n".join([f"{len(lines)} tensors of the checkpoint do not fit:", *shown]))
+
+
+def _tuner_state(published: State) -> State:
+    ours: State = {}
+    gains = sorted(
+        (int(key.split(".")[1]), x) for key, x in published.items() if key.startswith("dynamic_scales.")
+    )
+    for key, value in published.items():
+        for pattern, name in SSP_NAMES.items():
+            if re.match(pattern, key):
+                ours[re.sub(pattern, name, key)] = value
+                break
+        else:
+            if not key.startswith("dynamic_scales."):
+                raise WeightsError(f"unknown SSP tensor {key} {tuple(value.shape)}")
+    if gains:
+        ours["gain"] = torch.cat([x for _, x in gains])
+    return ours
+
+
+def ssp_options(tuner: State) -> dict[str, Any]:
+    """The options of SSP that its tensors (under our names) show."""
+    missing = [x for x in ("gather.down.weight", "gather.conv.weight") if x not in tuner]
+    if missing:
+        raise WeightsError(f"the SSP checkpoint lacks {', '.join(missing)}")
+    options: dict[str, Any] = {
+        "prompts": sum(key.endswith(".scale") for key in tuner),
+        "gather_width": tuner["gather.down.weight"].shape[0],
+        "gather_kernel": tuple(tuner["gather.conv.weight"].shape[2:]),
+    }
+    if options["prompts"]:
+        options["spread_width"] = tuner["spread.0.down.weight"].shape[0]
+    return options
+
+
+def to_published(backbone: State, norm: Tensor, head: State, tuner: State) -> State:
+    """The way back: our tensors under their published names and shapes."""
+    state = {**backbone, "norm_f.weight": norm, **{f"head.{key}": x for key, x in head.items()}}
+    back = {name.replace(r"\1", "{}"): pattern for pattern, name in SSP_NAMES.items()}
+    for key, value in tuner.items():
+        if key == "gain":
+            state |= {f"dynamic_scales.{i}": x.reshape(1) for i, x in enumerate(value)}
+            continue
+        number = (re.search(r"\d+", key) or [""])[0]
+        prefix = max((x for x in back if key.startswith(x.format(number))), key=len)
+        stem = back[prefix].replace("\\", "").replace("(d+)", number)
+        state[stem + key.removeprefix(prefix.format(number))] = value
+    return state

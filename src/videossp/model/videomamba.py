@@ -1,0 +1,214 @@
+"""`Mixer`, `Block`, `VideoMamba`: the frozen backbone, which knows no method."""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from videossp.model.hooks import Spec, Tuner
+from videossp.model.tokens import Layout, Tokens
+from videossp.ops.conv import conv_silu
+from videossp.ops.conv3d import Conv3d
+from videossp.ops.gate import gate
+from videossp.ops.linear import Linear, linear, made_again
+from videossp.ops.norm import add_norm
+from videossp.ops.scan import Scan, selective_scan
+from videossp.system.process import give_back_memory
+
+SPECS = {
+    "videomamba_nano": Spec(depth=8, d_model=192, size=(96, 96), d_state=8),
+    "videomamba_tiny": Spec(depth=24, d_model=192),
+    "videomamba_small": Spec(depth=24, d_model=384),
+    "videomamba_middle": Spec(depth=32, d_model=576),
+    "videomamba_base": Spec(depth=24, d_model=768),
+}
+SILENT = Tuner()
+GROUP = 2  # blocks between two checkpoints: what one keeps is a third of what the inside of a block takes
+
+
+class Mixer(nn.Module):
+    """Bidirectional Mamba: two scans, forward and backward in time, between shared projections.
+
+    Parameter names are those of the published checkpoints; `_b` marks the backward direction.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.d_state, rank = spec.d_state, spec.width("dt_proj")[0]
+        self.in_proj = Linear(*spec.width("in_proj"), bias=False)
+        self.out_proj = Linear(*spec.width("out_proj"), bias=False)
+        nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
+        self.out_proj.weight.data /= math.sqrt(spec.depth)
+        for q in ("", "_b"):
+            conv = nn.Conv1d(spec.d_inner, spec.d_inner, spec.d_conv, groups=spec.d_inner)
+            dt_proj = Linear(*spec.width("dt_proj"))
+            nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
+            # Steps start log-uniform in [0.001, 0.1], through the inverse of softplus (Gu & Dao 2023).
+            dt = torch.exp(torch.empty(spec.d_inner).uniform_(math.log(1e-3), math.log(1e-1)))
+            dt_proj.bias.data = dt + torch.log(-torch.expm1(-dt))
+            setattr(self, f"conv1d{q}", conv)
+            setattr(self, f"x_proj{q}", Linear(*spec.width("x_proj"), bias=False))
+            setattr(self, f"dt_proj{q}", dt_proj)
+            states = torch.arange(1, spec.d_state + 1, dtype=torch.float32)
+            setattr(self, f"A{q}_log", nn.Parameter(states.log().repeat(spec.d_inner, 1)))
+            setattr(self, f"D{q}", nn.Parameter(torch.ones(spec.d_inner)))
+
+    def forward(self, x: Tensor, layer: int, tuner: Tuner, thrifty: bool = True) -> Tensor:
+        """(batch, length, d_model) -> (batch, length, d_model).
+
+        With `thrifty` what is large and cheap to compute is made again for the backward: half the memory.
+        """
+        x_in, z = tuner.edit_output(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
+        convs: Any = (self.conv1d, self.conv1d_b)
+        weights = [x for conv in convs for x in (conv.weight, conv.bias)]
+        both = dict(enumerate(conv_silu(x_in, *weights)))
+
+        def u(direction: int) -> Tensor:
+            """The input of one scan; asked again in the backward, it makes both anew and forgets them."""
+            if direction not in both:
+                both.update(enumerate(conv_silu(x_in, *weights)))
+            return both.pop(direction)
+
+        y = self._direction("", lambda: u(0), layer, tuner, thrifty)
+        y_b = self._direction("_b", lambda: u(1), layer, tuner, thrifty)
+        y = gate(y, y_b, z)
+        return tuner.edit_output(layer, "out_proj", y, self.out_proj(y))
+
+    def _direction(
+        self, q: str, make_u: Callable[[], Tensor], layer: int, tuner: Tuner, thrifty: bool
+    ) -> Tensor:
+        """The scan of one direction, before the gate: (batch, length, d_inner)."""
+        u = make_u()
+        x_proj, dt_proj = getattr(self, f"x_proj{q}"), getattr(self, f"dt_proj{q}")
+        steps = tuner.edit_output(layer, f"x_proj{q}", u, x_proj(u))
+        dt, B, C = steps.split([dt_proj.in_features, self.d_state, self.d_state], dim=-1)
+        weight = dt_proj.weight  # bound here: who swaps weights for a call has them back at the backward
+        product = linear(dt, weight)
+        delta = tuner.edit_output(layer, f"dt_proj{q}", dt, product)
+        scan = Scan(
+            u=u,
+            delta=delta,
+            A=-torch.exp(getattr(self, f"A{q}_log").float()),
+            B=B,
+            C=C,
+            D=getattr(self, f"D{q}"),
+            delta_bias=dt_proj.bias,
+            reverse=q == "_b",
+        )
+        scan = tuner.edit_scan(layer, f"scan{q}", scan)
+        recipes = (u, make_u), (product, lambda: linear(dt, weight))
+        with made_again(*recipes) if thrifty and not torch.compiler.is_compiling() else nullcontext():
+            y = selective_scan(scan)
+        return tuner.edit_output(layer, f"scan{q}", scan, y)
+
+
+class Block(nn.Module):
+    """Add, norm, mix, on two streams: residual <- residual + hidden; hidden <- mixer(norm(residual))."""
+
+    def __init__(self, spec: Spec, drop_path: float) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(spec.d_model, eps=1e-5)
+        self.mixer = Mixer(spec)
+        self.drop_path = drop_path
+
+    def forward(self, tokens: Tokens, layer: int, tuner: Tuner, thrifty: bool = True) -> Tokens:
+        hidden = drop(tokens.hidden, self.drop_path if self.training else 0.0)
+        residual, x = add_norm(tokens.residual, hidden, self.norm.weight)
+        read = replace(tokens, hidden=x, residual=residual)
+        mixed = self.mixer(x, layer, tuner, thrifty)
+        return replace(read, hidden=tuner.edit_output(layer, "mixer", read, mixed))
+
+
+def drop(hidden: Tensor, share: float) -> Tensor:
+    """Stochastic depth: a share of the clips loses its branch, the others make up for it."""
+    if share == 0:
+        return hidden
+    keep = torch.rand(hidden.shape[0], 1, 1, device=hidden.device) >= share
+    return hidden * keep / (1 - share)
+
+
+class VideoMamba(nn.Module):
+    """VideoMamba (Li et al. 2024, arXiv 2403.06977): patches of all frames as one sequence, cls first.
+
+    Args:
+        spec: the sizes.
+        drop_path: stochastic depth of the last block while training; 0 for a frozen backbone.
+
+    Attributes:
+        grad_checkpoint: keep only what stands between every second block for the backward, and compute
+            the rest again: much less memory, one more forward.
+    """
+
+    def __init__(self, spec: Spec, drop_path: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be at least 0 and below 1, got {drop_path}")
+        self.spec = spec
+        self.drop_path = drop_path
+        self.grad_checkpoint = False
+        side = (1, spec.patch, spec.patch)
+        self.patch_embed = nn.ModuleDict({"proj": Conv3d(3, spec.d_model, side, stride=side)})
+        rows, columns = spec.grid
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.d_model))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, spec.d_model))
+        self.temporal_pos_embedding = nn.Parameter(torch.zeros(1, spec.frames, spec.d_model))
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        # The published rates: linspace shifted by one, so that the first two blocks drop nothing.
+        last = max(1, spec.depth - 1)
+        self.layers = nn.ModuleList(
+            Block(spec, drop_path * max(0, layer - 1) / last) for layer in range(spec.depth)
+        )
+
+    def embed(self, clip: Tensor) -> Tokens:
+        """(batch, 3, frames, height, width), normalised, to tokens with a residual of zero."""
+        x = self.patch_embed["proj"](clip).flatten(3).permute(0, 2, 3, 1)  # (batch, frames, patches, d_model)
+        x = x + self.pos_embed[:, None, 1:] + self.temporal_pos_embedding[:, :, None]
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
+        hidden = torch.cat([cls, x.flatten(1, 2)], dim=1)
+        layout = Layout(self.spec.frames, self.spec.grid)
+        return Tokens(hidden, hidden.new_zeros(hidden.shape, dtype=torch.float32), layout)
+
+    def forward(self, clip: Tensor, tuner: Tuner = SILENT) -> Tensor:
+        """What the head reads: the sum of both streams' cls after the last block, (batch, d_model)."""
+        tokens = self.encode(clip, tuner)
+        cls = (tokens.residual_part("cls") + tokens.part("cls")).squeeze(1)
+        return tuner.edit_output(len(self.layers), "cls", tokens, cls)
+
+    def encode(self, clip: Tensor, tuner: Tuner = SILENT) -> Tokens:
+        """The tokens after the last block."""
+        blocks: Any = self.layers
+        checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
+        group = GROUP if checkpointed else len(blocks)
+
+        def run(first: int, tokens: Tokens) -> Tokens:
+            for layer in range(first, min(first + group, len(blocks))):
+                edited = tuner.edit_tokens(layer, tokens)
+                # The hooks of both ways to save memory exclude each other.
+                tokens = blocks[layer](edited, layer, tuner, thrifty=not checkpointed)
+            return tokens
+
+        expected = (3, self.spec.frames, *self.spec.size)
+        if clip.ndim != 5 or tuple(clip.shape[1:]) != expected:
+            raise ValueError(
+                "a clip must be (batch, 3, frames, height, width) = "
+                f"(batch, {', '.join(map(str, expected))}), got {tuple(clip.shape)}"
+            )
+        memory: dict[str, Any] = {}
+        tokens = replace(self.embed(tuner.edit_clip(clip, memory)), memory=memory)
+        for first in range(0, len(blocks), group):
+            if checkpointed:
+                give_back_memory()
+                tokens = checkpoint(run, first, tokens, use_reentrant=False)
+            else:
+                tokens = run(first, tokens)
+        return replace(tokens, hidden=drop(tokens.hidden, self.drop_path if self.training else 0.0))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As `forward`."""
+        return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]

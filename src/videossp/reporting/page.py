@@ -1,0 +1,108 @@
+"""`write_report`: one page that shows what a training or an evaluation gave, in a file that can be sent."""
+
+import base64
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from videossp.data.clips import ClipFormat, read_views
+from videossp.data.video import DataError, read_video
+from videossp.inference.evaluate import Evaluation
+from videossp.reporting.figures import draw_classes, draw_confusion, draw_curves, draw_strip
+from videossp.system.files import replace_file
+
+STRIPS = 6  # right and wrong predictions shown
+MOST = 60  # classes beyond which bars say nothing
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+th, td { text-align: left; padding: .1rem 2rem .1rem 0; vertical-align: top } th { font-weight: 600 }
+img { max-width: 100%; display: block } figure { margin: 1rem 0 } figcaption { margin-bottom: .2rem }
+.strip { width: 100%; image-rendering: auto } .right { color: #176b2c } .wrong { color: #a3181d }
+"""
+
+
+def write_report(
+    path: Path,
+    title: str,
+    facts: Mapping[str, Any] | Sequence[Sequence[Any]],
+    evaluations: Mapping[str, Evaluation],
+    form: ClipFormat,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> None:
+    """Write a page with all its pictures inside.
+
+    Args:
+        path: of the .html file.
+        title: its heading.
+        facts: a table: of names and values, or rows of which the first is the header.
+        evaluations: by name, of the same videos. All are in the accuracy by class; the confusion matrix and
+            the film strips are of the first.
+        form: what the model sees of a video, which the strips show.
+        histories: rows of figures by epoch, by name.
+    """
+    first = next(iter(evaluations.values()))
+    parts = [f"<h1>{html.escape(title)}</h1>", table(facts)]
+    if histories:
+        parts += ["<h2>Learning curves</h2>", picture("learning curves", lambda x: draw_curves(histories, x))]
+    if len(first.classes) <= MOST:
+        parts += ["<h2>Accuracy by class</h2>", picture("accuracy", lambda x: draw_classes(evaluations, x))]
+    parts += ["<h2>Confusion matrix</h2>", picture("confusion matrix", lambda x: draw_confusion(first, x))]
+    for right, heading in ((True, "Right"), (False, "Wrong")):
+        parts += [f"<h2>{heading} predictions, the surest first</h2>", *strips(first, form, right)]
+    body = "\n".join(parts)
+    page = (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f"<style>{STYLE}</style>\n{body}\n</html>\n"
+    )
+    replace_file(path, page)
+
+
+def table(facts: Mapping[str, Any] | Sequence[Sequence[Any]]) -> str:
+    """Names and values, or rows below a header, as HTML."""
+    if isinstance(facts, Mapping):
+        rows = [cells("th", [name]) + cells("td", [value]) for name, value in facts.items()]
+    else:
+        rows = [cells("td" if i else "th", row) for i, row in enumerate(facts)]
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+def cells(kind: str, values: Sequence[Any]) -> str:
+    """Cells of one row of a table."""
+    return "".join(f"<{kind}>{html.escape(str(value))}</{kind}>" for value in values)
+
+
+def picture(name: str, draw: Callable[[BinaryIO], None], style: str = "") -> str:
+    """What a function draws, as an image inside the page."""
+    file = BytesIO()
+    draw(file)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{html.escape(name)}" class="{style}" src="data:image/png;base64,{data}">'
+
+
+def strips(evaluation: Evaluation, form: ClipFormat, right: bool) -> Iterator[str]:
+    """What the model saw of the surest right, or wrong, predictions, of as many classes as there are."""
+    sure, called = evaluation.scores.max(1)
+    seen: dict[int, int] = {}
+    ranked: list[tuple[int, int, int]] = []
+    for i in sure.argsort(descending=True, stable=True).tolist():
+        sample = evaluation.samples[i]
+        if sample.name not in evaluation.failures and (called[i] == sample.label) == right:
+            seen[sample.label] = seen.get(sample.label, 0) + 1
+            ranked.append((seen[sample.label], len(ranked), i))  # the surest of each class, then the next
+    for _, _, i in sorted(ranked)[:STRIPS]:
+        sample, scores = evaluation.samples[i], evaluation.scores[i]
+        try:
+            clip = read_views(read_video(sample.path, sample.start, sample.end), form)[0]
+        except DataError:  # it has gone since it was evaluated
+            continue
+        most = scores.topk(min(3, len(scores)))[1].tolist()
+        best = [f"{evaluation.classes[k]} {100 * scores[k]:.1f} %" for k in most]
+        mark = '<b class="right">right</b>' if right else '<b class="wrong">wrong</b>'
+        words = f"{evaluation.classes[sample.label]} ({sample.name}) called {', '.join(best)}"
+        image = picture(sample.name, partial(draw_strip, clip, form), "strip")
+        yield f"<figure><figcaption>{mark}: {html.escape(words)}</figcaption>{image}</figure>"
+    if not ranked:
+        yield "<p>None.</p>"

@@ -1,0 +1,1 @@
+"""Process, files and progress; no torch."""

@@ -1,0 +1,60 @@
+"""Which videos a process takes in which step and batch, and what a batch is."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from videossp.training.plan import Plan, TrainConfig
+
+
+class Batch(NamedTuple):
+    """Clips (clips, 3, frames, height, width), labels; names of videos; reasons of those not decoded."""
+
+    clips: Tensor
+    labels: Tensor
+    names: list[str]
+    broken: dict[str, str]
+
+
+class Share(NamedTuple):
+    """What a process does in a step: (number, indices of videos) of its batches; clips of all processes."""
+
+    batches: list[tuple[int, list[int]]]
+    clips: int
+
+
+def shares_of(epoch: int, plan: Plan, config: TrainConfig, rank: int, processes: int) -> list[Share]:
+    """The shares of process `rank` in the steps of an epoch.
+
+    The batches of a step are numbered alike, and hold the same videos, however many processes divide them.
+    """
+    size = config.batch_size
+    order = epoch_order(len(plan.training), config.seed, epoch)
+    videos = size * config.accumulate * processes
+    shares = []
+    for step in range(plan.steps_per_epoch):
+        part = order[step * videos : (step + 1) * videos]
+        batches = [(i, part[i * size : (i + 1) * size]) for i in range(videos // size)]
+        own = [(number, indices) for number, indices in batches[rank::processes] if indices]
+        shares.append(Share(own, len(part) * config.num_sample))
+    return shares
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order of the videos in an epoch: a permutation that depends on (seed, epoch) alone."""
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    order: list[int] = torch.randperm(count, generator=generator).tolist()
+    return order
+
+
+def collate(items: list[tuple[Tensor | None, int, str, str]]) -> Batch:
+    """The batch of what `TrainClips` gave; the clips of a video stand together."""
+    good = [(clips, label, name) for clips, label, name, _ in items if clips is not None]
+    labels = [label for clips, label, _ in good for _ in clips]
+    return Batch(
+        torch.cat([clips for clips, *_ in good]) if good else torch.empty(0),
+        torch.tensor(labels, dtype=torch.long),
+        [name for *_, name in good],
+        {name: reason for clips, _, name, reason in items if clips is None},
+    )

@@ -1,0 +1,239 @@
+"""The backbone: its layout, its call points, its drop-path, its errors."""
+
+import gc
+
+import pytest
+import torch
+
+from conftest import SMALL
+from videossp.model.hooks import OPS, Chain, Spec, Tuner
+from videossp.model.tokens import Layout, Prompts, Tokens
+from videossp.model.videomamba import SPECS, VideoMamba, drop
+from videossp.ops.scan import Scan
+
+
+@pytest.fixture
+def backbone():
+    torch.manual_seed(0)
+    return VideoMamba(SMALL)
+
+
+@pytest.fixture
+def clip():
+    return torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+class Spy(Tuner):
+    """Records where it was asked, and changes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def edit_clip(self, clip, memory):
+        memory["spy"] = len(clip)
+        self.calls.append((-1, "clip"))
+        return clip
+
+    def edit_tokens(self, layer, tokens):
+        assert tokens.memory["spy"] == len(tokens.hidden)
+        self.calls.append((layer, "tokens"))
+        return tokens
+
+    def edit_scan(self, layer, op, scan):
+        assert scan.reverse == op.endswith("_b")
+        self.calls.append((layer, f"edit {op}"))
+        return scan
+
+    def edit_output(self, layer, op, x, y):
+        x = x.u if isinstance(x, Scan) else x.hidden if isinstance(x, Tokens) else x
+        assert op == "cls" or (x.shape[-1], y.shape[-1]) == SMALL.width(op)
+        self.calls.append((layer, op))
+        return y
+
+
+def test_every_call_point_is_passed_in_the_documented_order(backbone, clip):
+    spy = Spy()
+    with torch.no_grad():
+        assert torch.equal(backbone(clip, spy), backbone(clip))
+    forward = ["x_proj", "dt_proj", "edit scan", "scan"]
+    backward = [f"{op}_b" for op in forward]
+    block = ["tokens", "in_proj", *forward, *backward, "out_proj", "mixer"]
+    inside = [(layer, op) for layer in range(SMALL.depth) for op in block]
+    assert spy.calls == [(-1, "clip"), *inside, (SMALL.depth, "cls")]
+    assert set(OPS) == {op for _, op in inside if not op.startswith(("tokens", "edit"))}
+
+
+def test_a_chain_speaks_in_order(backbone, clip):
+    first, second = Spy(), Spy()
+    backbone(clip, Chain({"first": first, "second": second}))
+    assert first.calls == second.calls and first.calls
+
+
+def test_patches_are_laid_out_frame_by_frame_and_row_by_row(backbone):
+    """A patch's token depends on its own pixels only, at the place that the layout says."""
+    clip = torch.zeros(1, 3, 4, 32, 32)
+    plain = backbone.embed(clip)
+    clip[:, :, 2, 16:, :16] = 1.0  # frame 2, second row, first column
+    changed = (backbone.embed(clip).hidden != plain.hidden).any(-1)[0].nonzero().flatten().tolist()
+    assert changed == [1 + 2 * 4 + 2]
+    assert plain.layout == Layout(4, (2, 2)) and plain.layout.length == plain.hidden.shape[1]
+
+
+def test_the_first_position_sees_the_whole_clip(backbone, clip):
+    out = backbone(clip)
+    other = clip.clone()
+    other[:, :, -1, -16:, -16:] += 1
+    assert not torch.allclose(backbone(other), out)
+
+
+def test_clips_do_not_see_their_batch_mates(backbone, clip):
+    together = backbone(clip)
+    torch.testing.assert_close(together[:1], backbone(clip[:1]), rtol=1e-5, atol=1e-6)
+
+
+def test_drop_path_skips_branches_only_while_training(clip):
+    torch.manual_seed(0)
+    backbone = VideoMamba(SMALL, drop_path=0.5)
+    rates = [block.drop_path for block in backbone.layers]
+    assert rates == [0.0, 0.0, 0.25]
+    assert torch.equal(backbone.eval()(clip), backbone(clip))
+    assert not torch.equal(backbone.train()(clip), backbone.eval()(clip))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_an_impossible_drop_path_is_refused(share):
+    with pytest.raises(ValueError, match="drop_path"):
+        VideoMamba(SMALL, drop_path=share)
+
+
+def test_drop_path_keeps_the_mean(clip):
+    torch.manual_seed(0)
+    values = drop(torch.ones(4000, 1, 1), 0.25)
+    assert sorted(values.unique().tolist()) == [0.0, pytest.approx(4 / 3)]
+    assert values.mean().item() == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 32, 48), (1, 3, 5, 32, 32), (3, 4, 32, 32), (1, 1, 4, 32, 32)])
+def test_a_clip_of_another_shape_is_refused(backbone, shape):
+    with pytest.raises(ValueError, match="a clip must be"):
+        backbone(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("change", [{"size": (30, 32)}, {"depth": 0}, {"frames": 0}])
+def test_impossible_sizes_are_refused(change):
+    with pytest.raises(ValueError):
+        Spec(**({"depth": 1, "d_model": 16} | change))
+
+
+def test_an_unknown_op_lists_the_known_ones():
+    with pytest.raises(ValueError, match="out_proj, mixer"):
+        SMALL.width("attention")
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_named_backbones_have_blocks_of_the_published_size(name):
+    sizes = {"tiny": 282_048, "small": 1_043_328, "middle": 2_283_840}
+    with torch.device("meta"):
+        block = VideoMamba(SPECS[name]).layers[0]
+    count = sum(x.numel() for x in block.parameters())
+    assert count == sizes.get(name.removeprefix("videomamba_"), count)
+
+
+def test_tokens_gain_prompts_and_keep_their_patches():
+    hidden = torch.arange(2 * 9 * 3.0).reshape(2, 9, 3)
+    tokens = Tokens(hidden, hidden + 100, Layout(2, (2, 2)))
+    for wrong in ({"patchs": tokens.part("patches")}, {"patches": tokens.part("patches")[:, :, :3]}):
+        with pytest.raises(ValueError, match="no part patch"):
+            tokens.write(**wrong)
+    wide = (
+        tokens.insert("own", "frame_end", 2).insert("other", "frame_end", 1).insert("head", "before_cls", 1)
+    )
+    assert wide.layout.length == 16 == wide.hidden.shape[1] and not wide.part("own").any()
+    assert torch.equal(wide.part("patches"), tokens.part("patches"))
+    assert torch.equal(wide.part("cls"), hidden[:, :1])
+    assert torch.equal(wide.residual_part("patches"), tokens.residual[:, 1:].unflatten(1, (2, 4)))
+    written = wide.write(own=torch.ones(2, 2, 2, 3))
+    assert written.part("own").all() and not wide.part("own").any()  # the original is untouched
+    assert torch.equal(written.hidden[:, 6:8], torch.ones(2, 2, 3)) and not written.hidden[:, 8].any()
+    assert torch.equal(written.part("patches"), wide.part("patches"))
+    again = written.restart(own=torch.full((2, 3), 5.0))
+    assert not again.part("own").any() and (again.residual_part("own") == 5).all()
+    assert torch.equal(again.residual_part("patches"), wide.residual_part("patches"))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("cls", "end"), ("patches", "end"), ("own", "end"), ("new", "middle")]
+)
+def test_a_group_of_prompts_has_a_name_and_a_place_of_its_own(name, place):
+    layout = Layout(2, (2, 2)).add(Prompts("own", "frame_start", 1))
+    with pytest.raises(ValueError, match="positions named|no place 'middle'; there are before_cls"):
+        layout.add(Prompts(name, place, 1))
+
+
+def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
+    """It keeps only what stands between blocks, and gives the same gradients to the last bit."""
+    clip.requires_grad_()
+    backbone.requires_grad_(False)
+    grads, kept = [], []
+    for backbone.grad_checkpoint in (False, True):
+        shapes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, shapes=shapes: (shapes.append(x.shape), x)[1], lambda x: x
+        ):
+            out = backbone(clip)
+        kept.append([shape for shape in shapes if shape[-1] == SMALL.d_inner])
+        grads.append(torch.autograd.grad(out.square().sum(), clip)[0])
+    assert torch.equal(*grads)
+    assert len(kept[0]) > 3 * SMALL.depth and not kept[1]
+
+
+def test_a_frozen_backbone_computes_no_gradient_of_its_weights(backbone, clip, monkeypatch):
+    """Not one of a product, a convolution, a norm or a scan: what would be thrown away is never made."""
+    from videossp.ops import conv, linear, norm, scan_cpu
+
+    products, wanted, empty = [], [], []
+    product, scan_backward = linear._product, scan_cpu.scan_backward
+    monkeypatch.setattr(linear, "_product", lambda *args: (products.append(args), product(*args))[1])
+
+    def spy(*args, **kwargs):
+        wanted.append(kwargs["wanted"])
+        return scan_backward(*args, **kwargs)
+
+    monkeypatch.setattr(scan_cpu, "scan_backward", spy)
+    for module, function, places in (
+        (conv, "_conv_block_backward", (-2, -1)),
+        (norm, "_norm_rows_backward", (-1,)),
+    ):
+        run, kind = module.run_jobs, getattr(module, function)
+
+        def watch(kernel, jobs, *args, run=run, kind=kind, places=places):
+            if kernel is kind:
+                empty.extend(args[place].size == 0 for place in places)
+            run(kernel, jobs, *args)
+
+        monkeypatch.setattr(module, "run_jobs", watch)
+    backbone.requires_grad_(False)
+    prompt = torch.zeros(1, requires_grad=True)
+    out = backbone(clip + prompt)
+    products.clear()
+    out.sum().backward()
+    assert prompt.grad is not None
+    # Per block the input gradients of in_proj, 2 x_proj, 2 dt_proj, out_proj; and dt_proj's product again.
+    assert len(products) == SMALL.depth * (6 + 2)
+    assert wanted == 2 * SMALL.depth * [(True, True, False, True, True, False, False, False)]
+    assert len(empty) == 3 * SMALL.depth and all(empty)
+
+
+def test_a_forward_pass_without_a_backward_leaves_nothing_behind():
+    backbone, clip = VideoMamba(SMALL), torch.randn(1, 3, SMALL.frames, *SMALL.size)
+
+    def tensors():
+        gc.collect()
+        return sum(type(x) is torch.Tensor for x in gc.get_objects())
+
+    backbone(clip)
+    before = tensors()
+    for _ in range(3):
+        backbone(clip)
+    assert tensors() == before

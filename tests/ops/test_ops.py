@@ -1,0 +1,366 @@
+"""The fused CPU operations against plain torch in float64, outputs and each gradient."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from videossp.methods.layers.attention import self_attention
+from videossp.methods.layers.depthwise import Depthwise
+from videossp.ops import dispatch, simd
+from videossp.ops.conv import conv_silu
+from videossp.ops.conv3d import SameConv3d
+from videossp.ops.entropy import softmax_entropy
+from videossp.ops.gate import gate
+from videossp.ops.linear import Linear, _packed, linear, made_again
+from videossp.ops.norm import add_norm
+
+
+def draw(*shapes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def conv_arguments(batch, length, width):
+    x, z, *weights = draw((batch, length, width), (batch, length, width), *2 * [(width, 1, 4), (width,)])
+    # A half of a wider tensor, as in_proj gives it.
+    return [torch.cat([x, z], dim=-1)[..., :width], *weights]
+
+
+CASES = {
+    "conv_silu": (conv_silu, conv_arguments),
+    "gate": (gate, lambda b, n, w: draw((b, n, w), (b, n, w), (b, n, w))),
+    "add_norm": (add_norm, lambda b, n, w: draw((b, n, w), (b, n, w), (w,))),
+    "linear": (linear, lambda b, n, w: draw((b, n, w), (w + 3, w), (w + 3,))),
+}
+
+
+def outputs_and_gradients(function, inputs, dtype, wanted=None):
+    inputs = [x.to(dtype).detach() for x in inputs]
+    wanted = range(len(inputs)) if wanted is None else wanted
+    for i in wanted:
+        inputs[i].requires_grad_()
+    outputs = function(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    total = sum((y * torch.linspace(-1, 2, y.numel(), dtype=dtype).view(y.shape)).sum() for y in outputs)
+    return [*outputs, *torch.autograd.grad(total, [inputs[i] for i in wanted])]
+
+
+def close(actual, expected, tolerance=1e-5):
+    assert actual.shape == expected.shape
+    assert torch.isfinite(actual).all()
+    scale = expected.abs().max().clamp_min(1e-3)
+    assert (actual.double() - expected).abs().max() <= tolerance * scale
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (1, 7, 96), (3, 130, 100)], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_fused_equals_plain_torch(nan_filled_empty, name, shape):
+    function, make = CASES[name]
+    inputs = make(*shape)
+    assert dispatch.fused(*inputs)
+    fast = outputs_and_gradients(function, inputs, torch.float32)
+    for actual, expected in zip(fast, outputs_and_gradients(function, inputs, torch.float64), strict=True):
+        close(actual, expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_gradient_alone_is_that_of_all(nan_filled_empty, name):
+    function, make = CASES[name]
+    inputs = make(2, 9, 20)
+    everything = outputs_and_gradients(function, inputs, torch.float32)[-len(inputs) :]
+    for i, expected in enumerate(everything):
+        alone = outputs_and_gradients(function, inputs, torch.float32, [i])[-1]
+        torch.testing.assert_close(alone, expected)
+
+
+@pytest.mark.parametrize("name", ["conv_silu", "gate", "add_norm"])
+def test_bfloat16_is_float32_inside(name):
+    """Rounding the inputs, computing in float32 and rounding the outputs gives the same numbers."""
+    function, make = CASES[name]
+    inputs = make(2, 9, 20)
+    first = 1 if name == "add_norm" else 0  # the residual stays float32
+    rounded = [x.bfloat16() if x.ndim == 3 and i >= first else x for i, x in enumerate(inputs)]
+    outputs = function(*rounded)
+    for y, wide in zip(outputs, function(*(x.float() for x in rounded)), strict=True):
+        assert torch.equal(y, wide.to(y.dtype))
+    assert (outputs[-1] if isinstance(outputs, tuple) else outputs).dtype == torch.bfloat16
+
+
+def test_another_width_of_the_convolution_takes_plain_torch():
+    inputs = draw((1, 6, 3), (3, 1, 2), (3,), (3, 1, 2), (3,))
+    fast = outputs_and_gradients(conv_silu, inputs, torch.float32)
+    for actual, expected in zip(fast, outputs_and_gradients(conv_silu, inputs, torch.float64), strict=True):
+        close(actual, expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 30.0, -1e4])
+def test_entropy_of_a_softmax(value):
+    (x,) = draw((2, 3, 130))
+    x[0, 0] = value
+    expected = torch.distributions.Categorical(logits=x.double()).entropy()
+    torch.testing.assert_close(softmax_entropy(x).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(softmax_entropy(x.double()).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 1, 1), (1, 3, 3)], ids=str)
+def test_depthwise_is_the_convolution(kernel):
+    layer = Depthwise(5, kernel)
+    for weight in layer.parameters():
+        nn.init.normal_(weight)
+    (x,) = draw((2, 4, 6, 5))
+    expected = nn.Conv3d.forward(layer, x.view(2, 4, 2, 3, 5).permute(0, 4, 1, 2, 3))
+    torch.testing.assert_close(layer(x, (2, 3)), expected.permute(0, 2, 3, 4, 1).flatten(2, 3))
+
+
+@pytest.mark.parametrize("channels, out", [(3, 9), (9, 1), (1, 2)])
+@pytest.mark.parametrize("kernel", [(3, 5, 5), (5, 1, 3), (1, 3, 7), (5, 15, 25)], ids=str)
+@pytest.mark.parametrize("volume", [(4, 6, 7), (1, 1, 9)], ids=str)
+def test_a_convolution_by_frames_is_the_one_in_3d(channels, out, kernel, volume):
+    layer = SameConv3d(channels, out, kernel)
+    (x,) = draw((2, channels, *volume))
+    inputs = x, layer.weight.detach(), layer.bias.detach()
+
+    def by_frames(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    def in_3d(x, weight, bias):
+        return F.conv3d(x, weight, bias, padding="same")
+
+    found = outputs_and_gradients(by_frames, inputs, torch.float32)
+    for actual, expected in zip(found, outputs_and_gradients(in_3d, inputs, torch.float64), strict=True):
+        close(actual, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer(x)
+    torch.testing.assert_close(rounded.float(), layer(x), rtol=0.02, atol=0.02)
+
+
+def kept(function):
+    """Bytes that autograd keeps of a call, and its result."""
+    sizes = {}
+
+    def pack(x):
+        sizes[x.data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        out = function()
+    return set(sizes), out
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 12), (1, 1, 12)])
+def test_attention_equals_the_layer_whose_weights_it_takes(shape):
+    layer = nn.MultiheadAttention(12, 3, batch_first=True)
+    nn.init.normal_(layer.in_proj_bias)
+    (x,) = draw(shape)
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    y, expected = self_attention(ours, layer), layer(theirs, theirs, theirs, need_weights=False)[0]
+    torch.testing.assert_close(y, expected)
+    dy = torch.randn_like(y)
+    weights = list(layer.parameters())
+    for grad, right in zip(
+        torch.autograd.grad(y, [ours, *weights], dy),
+        torch.autograd.grad(expected, [theirs, *weights], dy),
+        strict=True,
+    ):
+        torch.testing.assert_close(grad, right)
+
+
+def test_a_frozen_weight_costs_no_gradient_and_no_memory(monkeypatch):
+    """Two products when the weight learns, one when it is frozen; and the input is not kept."""
+    from videossp.ops import linear as module
+
+    calls = []
+    product = module._product
+    monkeypatch.setattr(module, "_product", lambda *args: (calls.append(args), product(*args))[1])
+    x, weight = draw((2, 5, 8), (6, 8))
+    x.requires_grad_()
+    for frozen, products in ((True, 1), (False, 2)):
+        weight.requires_grad_(not frozen)
+        places, y = kept(lambda: linear(x, weight))
+        assert (x.data_ptr() in places) == (not frozen)
+        calls.clear()
+        y.sum().backward()
+        assert len(calls) == products
+    assert weight.grad.shape == weight.shape
+
+
+def test_a_frozen_weight_that_changes_is_arranged_anew():
+    (x,) = draw((3, 8))
+    layer = Linear(8, 6).requires_grad_(False)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+            layer.weight.add_(1)
+        layer.weight.data = torch.zeros(6, 8)
+        torch.testing.assert_close(layer(x), layer.bias.expand(3, 6))
+    layer(x.requires_grad_())
+    assert not _packed, "who trains needs the memory"
+
+
+def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():
+    x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
+    product = linear(x, weight)
+
+    def work():
+        with made_again((product, lambda: linear(x, weight))):
+            return product.sigmoid() * product
+
+    expected = torch.autograd.grad((product.sigmoid() * product).sum(), [x, weight], retain_graph=True)
+    places, y = kept(lambda: product * product)
+    assert product.data_ptr() in places
+    places, y = kept(work)
+    assert product.data_ptr() not in places
+    for actual, wanted in zip(torch.autograd.grad(y.sum(), [x, weight]), expected, strict=True):
+        torch.testing.assert_close(actual, wanted)
+
+
+def test_what_is_made_again_is_made_in_the_precision_of_the_forward():
+    """The backward runs outside of autocast: what it makes again would else be float32."""
+    x, weight = (t.requires_grad_() for t in draw((64, 32), (16, 32)))
+    made = []
+
+    def again():
+        made.append(linear(x, weight))
+        return made[-1]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        product = linear(x, weight)
+        with made_again((product, again)):
+            y = product * product
+    y.sum().backward()
+    assert made and all(torch.equal(z, product) for z in made)  # the same numbers, and bfloat16
+
+
+def test_what_has_been_written_to_is_kept_and_not_made_again():
+    x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
+    product = linear(x, weight)
+    product.add_(1.0)
+    with made_again((product, lambda: linear(x, weight))):
+        y = product.sigmoid() * product
+    (found,) = torch.autograd.grad(y.sum(), x)
+    plain = torch.nn.functional.linear(x, weight) + 1
+    torch.testing.assert_close(found, torch.autograd.grad((plain.sigmoid() * plain).sum(), x)[0])
+
+
+def test_writing_to_what_the_backward_needs_is_an_error():
+    x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
+    (scale,) = draw((3, 5))
+    product = linear(x, weight)
+    with made_again((product, lambda: linear(x, weight))):
+        y = product * scale
+    scale.add_(1.0)
+    with pytest.raises(RuntimeError, match="written to after the forward"):
+        y.sum().backward()
+
+
+def test_a_second_derivative_is_refused_not_left_out():
+    y, y_b, z, residual = (x.requires_grad_() for x in draw((1, 4, 8), (1, 4, 8), (1, 4, 8), (1, 4, 8)))
+    norm, weight = (x.requires_grad_() for x in draw((8,), (6, 8)))
+    taps = [x.requires_grad_() for x in draw((8, 1, 4), (8,), (8, 1, 4), (8,))]
+    for out in (gate(y, y_b, z), add_norm(residual, y, norm)[1], linear(y, weight), conv_silu(y, *taps)[0]):
+        with pytest.raises(RuntimeError, match="no second derivative"):
+            torch.autograd.grad(out.sum(), y, create_graph=True)
+
+
+def test_no_rows_have_no_gradient():
+    weight = torch.ones(3, 4, requires_grad=True)
+    linear(torch.zeros(0, 2, 4), weight).sum().backward()
+    assert torch.equal(weight.grad, torch.zeros(3, 4))
+
+
+def test_weights_made_in_inference_mode_are_products_too():
+    with torch.inference_mode():
+        layer = Linear(8, 4).requires_grad_(False).bfloat16()
+        x = torch.randn(2, 3, 8).bfloat16()
+        expected = x.float() @ layer.weight.float().T + layer.bias.float()
+        torch.testing.assert_close(layer(x).float(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_the_layer_is_torchs():
+    torch.manual_seed(0)
+    ours = Linear(7, 5)
+    theirs = nn.Linear(7, 5)
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+    (x,) = draw((4, 7))
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_the_switch_turns_every_kernel_off():
+    (x,) = draw((1, 2, 3))
+    assert dispatch.fused(x) and dispatch.scan_kernel(x.device, x.dtype) == "numba"
+    with dispatch.kernels("torch"):
+        assert not dispatch.fused(x) and dispatch.scan_kernel(x.device, x.dtype) == "chunked"
+    assert dispatch.fused(x) and not dispatch.fused(x.double())
+    with pytest.raises(ValueError, match="auto, torch"), dispatch.kernels("fast"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("torch", "chunked"), ("fast", "must be one of auto, torch")]
+)
+def test_the_switch_of_a_process(value, expected):
+    code = "import torch; from videossp.ops.dispatch import *; "
+    code += "print(scan_kernel(torch.device('cpu'), torch.float32))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, dispatch.VARIABLE: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert expected in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["exp2", "exp2_of_product", "softplus", "sigmoid"])
+def test_the_functions_of_the_kernels_are_those_of_float64(name):
+    """Compiled anew, as vector instructions: the kernels on disk may be of older code."""
+    function, two = getattr(simd, name), name == "exp2_of_product"
+    whole_vectors = simd.whole_vectors
+
+    def of_two(x, y, out):
+        whole_vectors()
+        for i in range(x.size):
+            out[i] = function(x[i], y[i])
+
+    def of_one(x, y, out):
+        whole_vectors()
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    run = numba.njit(**simd.OPTIONS)(of_two if two else of_one)
+
+    x = np.linspace(-125.9, 0 if "exp2" in name else 125.9, 100_001, dtype=np.float32)
+    y = np.linspace(1, 0.3, x.size, dtype=np.float32) if two else np.ones_like(x)
+    out = np.empty_like(x)
+    run(x, y, out)
+    exact = x.astype(np.float64) * y
+    expected = {
+        "exp2": np.exp2,
+        "exp2_of_product": np.exp2,
+        "softplus": lambda v: np.logaddexp(0, v),
+        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    }[name](exact)
+    normal = expected > 1e-37
+    tolerance = 3e-7 if "exp2" in name else 2e-5  # an argument of 100 is itself rounded, by 4e-6
+    assert (np.abs(out - expected)[normal] <= tolerance * expected[normal]).all()
+
+
+def test_a_product_of_a_slice_has_the_gradients_of_a_whole_one_in_bfloat16():
+    """dt_proj reads a slice of what x_proj gives, whose rows lie apart."""
+    wide, weight, dy = draw((2, 40, 24), (16, 8), (2, 40, 16))
+    wide, weight = wide.bfloat16().requires_grad_(), weight.bfloat16().requires_grad_()
+    for_x, for_weight = torch.autograd.grad(linear(wide[..., :8], weight), (wide, weight), dy.bfloat16())
+    rows, dy = wide.detach().double()[..., :8].flatten(0, 1), dy.bfloat16().double().flatten(0, 1)
+    torch.testing.assert_close(for_weight.double(), dy.T @ rows, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        for_x[..., :8].double().flatten(0, 1), dy @ weight.detach().double(), rtol=1e-2, atol=1e-2
+    )
+    assert not for_x[..., 8:].any()

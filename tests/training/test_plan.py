@@ -1,0 +1,226 @@
+"""What a training will do, known before it starts; the optimiser's groups and rates."""
+
+import csv
+
+import pytest
+import yaml
+
+from conftest import SSP_SMALL
+from videossp.classifier import Classifier
+from videossp.cli.main import main
+from videossp.data.datasets import Sample, Samples
+from videossp.data.video import DataError
+from videossp.training.optimizer import learning_rate, parameter_groups
+from videossp.training.plan import TrainConfig, choose_splits, make_plan, steps_per_epoch
+
+
+def data(classes=("a", "b"), **splits):
+    """As many samples as asked for of each split."""
+    return Samples(
+        classes,
+        {
+            split: [Sample(f"/{split}{i}", f"{split}{i}", i % len(classes)) for i in range(count)]
+            for split, count in splits.items()
+        },
+    )
+
+
+def test_a_val_split_is_used_whole():
+    samples = data(train=4, val=4, test=4)
+    training, validation, how, warnings = choose_splits(samples, ("a", "b"), TrainConfig())
+    assert (training, validation) == (samples.splits["train"], samples.splits["val"])
+    assert how == "the val split" and not warnings
+
+
+def test_a_validation_split_that_is_the_test_split_is_said():
+    """As the lists of many published runs are."""
+    samples = data(train=4, test=4)
+    samples.splits["val"] = samples.splits["test"][:3]
+    *_, warnings = choose_splits(samples, ("a", "b"), TrainConfig())
+    assert warnings == [
+        "3 of 3 validation videos are test videos as well: the epoch is chosen on TEST videos, "
+        "accuracy there is too good"
+    ]
+
+
+def test_the_epoch_is_chosen_on_the_test_split_only_if_asked_for_and_then_it_is_said():
+    samples = data(train=4, val=2, test=4)
+    training, validation, how, warnings = choose_splits(samples, ("a", "b"), TrainConfig(choose_on="test"))
+    assert (training, validation) == (samples.splits["train"], samples.splits["test"])
+    assert how == "the test split" and "TEST" in warnings[0]
+    with pytest.raises(DataError, match="no test split"):
+        choose_splits(data(train=4), ("a", "b"), TrainConfig(choose_on="test"))
+
+
+def test_held_out_groups_are_whole():
+    members = [Sample(f"/{i}", f"{i}", i % 2, group=f"person {i // 4}") for i in range(20)]
+    samples = Samples(("a", "b"), {"train": members})
+    training, validation, how, _ = choose_splits(samples, ("a", "b"), TrainConfig())
+    assert not {x.group for x in training} & {x.group for x in validation} and validation
+    assert "groups kept whole" in how
+
+
+def test_nothing_to_train_on_or_to_validate_with():
+    with pytest.raises(DataError, match="no train split"):
+        choose_splits(data(test=2), ("a", "b"), TrainConfig())
+    with pytest.raises(DataError, match="too few videos"):
+        choose_splits(data(train=2), ("a", "b"), TrainConfig())
+    with pytest.raises(DataError, match="do not fill one step"):
+        make_plan(data(train=4, val=4), ("a", "b"), TrainConfig(drop_last=True))
+
+
+@pytest.mark.parametrize(
+    ("videos", "change", "steps"),
+    [
+        (64, {}, 8),
+        (65, {}, 9),
+        (65, {"drop_last": True}, 8),
+        (65, {"accumulate": 4}, 3),
+        (65, {"accumulate": 4, "drop_last": True}, 2),
+    ],
+)
+def test_steps_of_an_epoch(videos, change, steps):
+    assert steps_per_epoch(videos, TrainConfig(**change)) == steps
+
+
+def test_the_papers_rule_scales_both_ends_by_the_clips_of_a_step():
+    config = TrainConfig(batch_size=8, accumulate=4, num_sample=2, lr=3e-3, min_lr=1e-6, scale_lr=True)
+    plan = make_plan(data(train=100, val=4), ("a", "b"), config)
+    assert plan.clips_per_step == 64
+    assert plan.lr == pytest.approx(7.5e-4) and plan.min_lr == pytest.approx(2.5e-7)
+
+
+def test_mirror_images_that_a_class_forbids_are_left_out_and_said_or_refused():
+    classes = ("turn left", "turn right")
+    plan = make_plan(data(classes, train=8, val=4), classes, TrainConfig())
+    assert not plan.flip and "'turn left' and 'turn right'" in plan.warnings[0]
+    with pytest.raises(ValueError, match="'turn left' and 'turn right'"):
+        make_plan(data(classes, train=8, val=4), classes, TrainConfig(flip="on"))
+    assert make_plan(data(classes, train=8, val=4), classes, TrainConfig(flip="force")).flip
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
+    config = TrainConfig(epochs=10, lr=2.0, min_lr=0.2, warmup_epochs=2, batch_size=4)
+    factor = learning_rate(make_plan(data(train=20, val=4), ("a", "b"), config), config)
+    rates = [2.0 * factor(step) for step in range(51)]
+    assert rates[9] == pytest.approx(2.0) and rates[4] == pytest.approx(0.2 + 1.8 / 2)
+    assert rates[30] == pytest.approx(1.1) and rates[50] == pytest.approx(0.2)
+    assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def groups_of(classifier, **change):
+    """(rate, weight decay) by parameter name."""
+    config = TrainConfig(lr=1.0, **change)
+    plan = make_plan(data(train=20, val=4), ("a", "b"), config)
+    names = {id(x): name for name, x in classifier.tuned().items()}
+    groups = parameter_groups(classifier, plan, config)
+    found = {names[id(x)]: (g["lr"], g["weight_decay"]) for g in groups for x in g["params"]}
+    assert set(found) == set(names.values()) and sum(len(g["params"]) for g in groups) == len(names)
+    return found
+
+
+def test_only_matrices_are_decayed(small_backbone):
+    groups = groups_of(Classifier.create(small_backbone, num_classes=2, **SSP_SMALL))
+    decayed = {name for name, (_, decay) in groups.items() if decay}
+    assert all(groups[name][1] == 0.05 and name.endswith("weight") for name in decayed)
+    assert not {"tuner.gain", "tuner.spread.0.scale", "head.norm.weight"} & decayed
+    assert "tuner.gather.down.weight" in decayed
+
+
+def test_layer_decay_gives_each_block_its_rate(small_backbone):
+    """Three blocks: embedding 0.5^4, blocks 0.5^3, 0.5^2, 0.5, the head 1."""
+    groups = groups_of(Classifier.create(small_backbone, num_classes=2, method="full"), layer_decay=0.5)
+    assert groups["backbone.patch_embed.proj.weight"][0] == 0.5**4
+    assert groups["backbone.temporal_pos_embedding"][0] == 0.5**4
+    assert [groups[f"backbone.layers.{i}.mixer.D"][0] for i in range(3)] == [0.125, 0.25, 0.5]
+    assert groups["head.linear.weight"][0] == groups["head.norm.weight"][0] == 1.0
+    same = groups_of(Classifier.create(small_backbone, num_classes=2, method="full"))
+    assert {rate for rate, _ in same.values()} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "names"),
+    [
+        ("lora", {}, {"pairs.in_proj.0.0.weight": 0.125, "pairs.out_proj.2.1.weight": 0.5}),
+        ("adapter", {"scale": None}, {"down.0.weight": 0.125, "up.2.bias": 0.5, "scale": 1.0}),
+        ("svp", {}, {"down.1.weight": 0.25, "alpha.2": 0.5, "cross.0.weight": 1.0}),
+        ("st_adapter", {"layers": 2}, {"bottlenecks.0.down.weight": 0.25, "bottlenecks.1.up.bias": 0.5}),
+        ("additional_scan", {}, {"BC.0.weight": 0.125, "BC.1.weight": 0.125, "BC.5.weight": 0.5, "A": 1.0}),
+        ("ssp", SSP_SMALL, {"gather.down.weight": 1.0}),
+        ("ssp+lora", {"ssp": SSP_SMALL}, {"lora.pairs.in_proj.1.0.weight": 0.25, "ssp.gain": 1.0}),
+    ],
+)
+def test_layer_decay_knows_which_block_a_methods_weights_belong_to(small_backbone, method, options, names):
+    classifier = Classifier.create(small_backbone, num_classes=2, method=method, **options)
+    groups = groups_of(classifier, layer_decay=0.5)
+    assert {name: groups[f"tuner.{name}"][0] for name in names} == names
+
+
+IMPOSSIBLE = [
+    {"epochs": 0},
+    {"accumulate": 0},
+    {"num_sample": 0},
+    {"lr": 0.0},
+    {"layer_decay": 1.5},
+    {"seed": -1},
+    {"label_smoothing": 3.0},
+    {"erasing": 2.0},
+    {"mixup": -1.0},
+    {"val_share": 1.0},
+    {"scale": (0.9, 0.1)},
+    {"workers": -1},
+    {"rand_augment": "rand-x7"},
+    {"flip": "sometimes"},
+]
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE)
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(ValueError):
+        TrainConfig(**change)
+
+
+def test_a_peak_below_the_ends_is_refused():
+    with pytest.raises(ValueError, match="min_lr, where the rate starts and ends, is above its peak"):
+        TrainConfig(lr=1e-7)
+    TrainConfig(lr=1e-7, min_lr=1e-8)
+
+
+def test_a_dry_run_says_the_plan_and_leaves_nothing(
+    small_backbone, class_folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--backbone", small_backbone, "--method", "linear", "--batch-size", "4", "--scale-lr", "true"]
+    assert main(["train", str(class_folder), *flags, "--lr", "0.5", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "12 videos to train, 4 to validate" in out and "10 epochs of 3 steps" in out
+    assert "learning rate 0.00781 = 0.5 x 4 clips per step / 256" in out and "test views" not in out
+    assert main(["train", str(class_folder), *flags, "--views", "[8,3]", "--dry-run"]) == 0
+    assert "4 frames, uniform; test views (segments x crops) 8 x 3" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_win_over_the_config_file_wherever_they_stand(small_backbone, class_folder, tmp_path, capsys):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data: /nowhere\nbackbone: {small_backbone}\nmethod: linear\nepochs: 3\n")
+    arguments = [str(class_folder), "--epochs", "7", "--config", str(config), "--dry-run", "--json"]
+    assert main(["train", *arguments]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["epochs"] == 7
+
+
+def test_a_run_on_a_csv_file_is_repeated_by_its_config(small_backbone, class_folder, tmp_path, capsys):
+    table = tmp_path / "clips.csv"
+    with table.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label"])
+        for path in sorted((class_folder / "train").glob("*/*.mp4")):
+            rows.writerow([path.relative_to(class_folder).as_posix(), path.parent.name])
+    flags = ["--backbone", small_backbone, "--method", "linear", "--epochs", "1"]
+    videos = ["--videos", str(class_folder)]
+    assert main(["train", str(table), *flags, *videos, "--out", str(tmp_path / "run")]) == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (config["data"], config["format"], config["videos"]) == (str(table), "csv", str(class_folder))
+    again = ["--config", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")]
+    assert main(["train", *again]) == 0
+    weights = [tmp_path / x / "adapter" / "adapter_model.safetensors" for x in ("run", "again")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()

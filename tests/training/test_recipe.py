@@ -1,0 +1,52 @@
+"""recipes/ plan the published runs, and what differs from them is said."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from videossp.cli.main import main
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+# The published scripts: steps of an epoch, all steps, learning rate, clips of a step, views, classes, videos.
+PUBLISHED = {
+    "hmdb51": (3570 // 32, 111 * 10, 7.5e-4, 64, "8 x 3", 51, 3570),
+    "ucf101": (9537 // 32, 298 * 10, 1.25e-3, 64, "4 x 3", 101, 9537),
+    "ssv2": (168913 // 512, 329 * 7, 8e-4, 1024, "2 x 9", 174, 168913),
+    "breakfast": (1705 // 64, 26 * 20, 5e-4, 128, "8 x 6", 10, 1705),
+}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda x: x.stem)
+def test_a_recipe_plans_the_published_run_without_the_data(path, capsys):
+    assert main(["train", "--config", str(path), "--dry-run", "--json"]) == 0
+    plan = yaml.safe_load(capsys.readouterr().out)
+    steps, every, lr, clips, views, classes, training = PUBLISHED[path.stem]
+    assert (plan["steps_per_epoch"], plan["steps"], plan["clips_per_step"]) == (steps, every, clips)
+    assert (plan["views"], plan["classes"], plan["training_videos"]) == (views, classes, training)
+    assert plan["lr"] == pytest.approx(lr)
+    head = 577 * classes + 576  # a linear layer on 576 features, and the norm
+    # The spread prompts and summaries do not depend on the number of frames.
+    assert plan["tuned_parameters"] == 2_418_274 + head
+
+
+def test_there_is_a_recipe_for_each_published_data_set():
+    assert [path.stem for path in RECIPES] == sorted(PUBLISHED)
+
+
+def test_what_differs_from_the_recipe_is_said(small_backbone, class_folder, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("expect: {classes: 51, train: 16, backbone: best.pth}\nmethod: linear\n")
+    arguments = ["--config", str(recipe), "--backbone", small_backbone, "--dry-run"]
+    assert main(["train", *arguments, "--data", str(class_folder)]) == 0
+    err = capsys.readouterr().err
+    assert "the recipe expects classes 51, this is 2" in err and "backbone best.pth" in err
+    assert "train" not in err
+    recipe.write_text("expect: {classes: 51, train: 160}\nmethod: linear\n")
+    assert main(["train", *arguments]) == 0
+    assert "109 videos to train, 51 to validate" in capsys.readouterr().out  # one of each class is held out
+    recipe.write_text("expect: {clases: 51}")
+    assert main(["train", *arguments, "--data", str(class_folder)]) == 2
+    assert main(["train", *arguments]) == 2
+    assert "name the data set" in capsys.readouterr().err
