@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from videossp import Classifier, TrainConfig, train, video  # noqa: E402
 from videossp.bench import clock, show  # noqa: E402
-from videossp.data.datasets import Sample, Samples  # noqa: E402
+from videossp.data.datasets import Sample, VideoDataset  # noqa: E402
 from videossp.data.video.index import _scan  # noqa: E402
 
 FRAMES, RATE = 300, 30
@@ -178,7 +178,7 @@ def compare(paths, rounds):
 def waiting(backbone, width, paths):
     """Print how long a training waits for these files, of which every second is of one class."""
     samples = [Sample(str(path), path.name, i % 2) for i, path in enumerate(paths)]
-    data = Samples(("a", "b"), {"train": samples, "val": samples[:2]})
+    data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})
     for workers in (0, 1):
         classifier = Classifier.create(backbone, classes=data.classes, size=224)
         config = TrainConfig(epochs=2, batch_size=4, workers=workers)

@@ -9,7 +9,8 @@ from typing import Any
 from records import RESULTS, load, read
 from rows import FRAMES, SEEDS, SEVERAL, Cell, Merit, base_of, best_rate, rates, tried_of
 
-from videossp.comparison.results import NORMAL, Comparison, over_videos, quantile, widened, wilson
+from videossp.comparison.intervals import NORMAL, over_videos, quantile, widened, wilson
+from videossp.comparison.results import Comparison
 
 
 def search(set_name: str, title: str) -> dict[float, Merit]:

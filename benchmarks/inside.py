@@ -39,10 +39,11 @@ from videossp import Classifier, DataError, WeightsError, evaluate, load, read_d
 from videossp.adapter_folder import WEIGHTS  # noqa: E402
 from videossp.data.clips import read_views  # noqa: E402
 from videossp.data.datasets import Sample  # noqa: E402
+from videossp.methods.chain import Chain  # noqa: E402
+from videossp.methods.layers.frame_weights import frame_weights  # noqa: E402
 from videossp.methods.ssp import SSP  # noqa: E402
-from videossp.model.hooks import Chain, Tuner  # noqa: E402
+from videossp.model.hooks import Tuner  # noqa: E402
 from videossp.model.tokens import Tokens  # noqa: E402
-from videossp.ops.entropy import frame_weights  # noqa: E402
 
 WATCHED = 64  # test videos, evenly spaced, of whose slots sizes are told and means are taken
 
@@ -161,7 +162,7 @@ def rows_of(
         return
     whole = load(folder)
     some = test[:: max(1, len(test) // WATCHED)][:WATCHED]
-    seen = watch(whole, torch.cat([read_views(x.path, whole.form) for x in some]))
+    seen = watch(whole, torch.cat([read_views(x.path, whole.clip_format) for x in some]))
     for part in missing:
         classifier = load(folder)
         classifier.tuner = without(part, classifier.tuner, seen.slots)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from decode import encode  # noqa: E402
 
 from videossp import Classifier, TrainConfig, train  # noqa: E402
 from videossp.bench import show  # noqa: E402
-from videossp.data.datasets import Sample, Samples  # noqa: E402
+from videossp.data.datasets import Sample, VideoDataset  # noqa: E402
 from videossp.training.loop import Loop  # noqa: E402
 
 spent = Counter()
@@ -77,7 +77,7 @@ def main():
         encode(first, 256, 340, 250)
         paths = [first, *(shutil.copy(first, first.with_name(f"{i}.mp4")) for i in range(1, args.clips))]
         samples = [Sample(str(path), path.name, i % 2) for i, path in enumerate(paths)]
-        data = Samples(("a", "b"), {"train": samples, "val": samples[:2]})
+        data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})
         for backbone in ("videomamba_tiny", "videomamba_small"):
             for workers in (0, 1):
                 measure(backbone, data, workers, args.epochs, Path(folder) / "run")

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from records import RESULTS
 from rows import CONTROL, FRAMES
 
-from videossp.system.files import replace_file
+from videossp.system.files import atomic_write
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
@@ -67,11 +67,11 @@ def digest(names: Sequence[str]) -> str:
 
 def main() -> None:
     for name in ("benchmarks.md", "weights.md"):
-        replace_file(DOCS / name, renewed((DOCS / name).read_text(encoding="utf-8")))
+        atomic_write(DOCS / name, renewed((DOCS / name).read_text(encoding="utf-8")))
     for name, (draw, sources) in PLOTS.items():
         picture = io.BytesIO()
         draw().savefig(picture, format="png", metadata={MARK: digest(sources)})
-        replace_file(DOCS / name, picture.getvalue())
+        atomic_write(DOCS / name, picture.getvalue())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from page_methods import FIRST, accuracy, bold, gap, star
 from records import RESULTS, read
 from rows import ABLATED, ABLATIONS, BACKBONE, ROWS, base_of, rows_of
 
-from videossp.comparison.results import over_videos
+from videossp.comparison.intervals import over_videos
 
 
 def ablations() -> str:

@@ -40,7 +40,7 @@ from pretrain_run import RECIPES, Run, accuracy, batch_of, stage  # noqa: E402
 from safetensors.torch import save  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from videossp.system.files import held, replace_file  # noqa: E402
+from videossp.system.files import atomic_write, exclusive_lock  # noqa: E402
 
 WARMUP = 100  # steps
 AVERAGE, FINISH_AVERAGE = 0.999, 0.99  # memory of the average of the weights, per step; in the last stretch
@@ -99,7 +99,7 @@ def cut_log(file: Path, step: int) -> None:
     """Leave the lines up to the checkpoint that a run goes on from."""
     lines = file.read_text().splitlines() if file.exists() else []
     kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
-    replace_file(file, "".join(f"{x}\n" for x in kept))
+    atomic_write(file, "".join(f"{x}\n" for x in kept))
 
 
 def rounded(x: object) -> object:
@@ -172,7 +172,7 @@ def export(args: argparse.Namespace) -> None:
     for key, x in state["average"].items():
         if key.startswith("backbone."):
             weights[key.removeprefix("backbone.")] = x
-    replace_file(args.file, save({name: x.half().contiguous() for name, x in weights.items()}))
+    atomic_write(args.file, save({name: x.half().contiguous() for name, x in weights.items()}))
     print(f"{args.file}: after step {state['step']}")
 
 
@@ -192,9 +192,12 @@ def start(args: argparse.Namespace) -> None:
     if odd := [size for _, _, size in RECIPES[args.recipe].stages if size % args.processes]:
         raise ValueError(f"--processes {args.processes} does not divide a step of {odd[0]} clips")
     args.run.mkdir(parents=True, exist_ok=True)
-    with held(args.run / "lock", f"{args.run}: another process trains there"), socket.socket() as free:
+    with (
+        exclusive_lock(args.run / "lock", f"{args.run}: another process trains there"),
+        socket.socket() as free,
+    ):
         for source in args.source:
-            with held(source / ".lock", f"{source}: another process writes there"):
+            with exclusive_lock(source / ".lock", f"{source}: another process writes there"):
                 Clips.of(source)
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

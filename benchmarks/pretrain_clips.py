@@ -11,12 +11,12 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from videossp.data.clips import ClipFormat, test_indices
+from videossp.data.sampling import ClipFormat, eval_indices
 from videossp.data.video import read_frames
-from videossp.model.hooks import Spec
-from videossp.system.files import replace_file
+from videossp.model.config import VideoMambaConfig
+from videossp.system.files import atomic_write
 
-SPEC = Spec(depth=8, d_model=192, size=(96, 96), d_state=8)
+SPEC = VideoMambaConfig(depth=8, d_model=192, size=(96, 96), d_state=8)
 FORM = ClipFormat(frames=SPEC.frames, size=SPEC.size)
 CACHE = "decoded"  # folder in that of a set
 POINTS = ("gripper", "object", "goal", "head", "left hand", "right hand", "left foot", "right foot", "hips")
@@ -119,7 +119,7 @@ class Clips:
             cache.mkdir(parents=True, exist_ok=True)
             (cache / "names.json").unlink(missing_ok=True)
             decode(files, cache)
-            replace_file(cache / "names.json", json.dumps(names))
+            atomic_write(cache / "names.json", json.dumps(names))
         return cls([cache])
 
     def pictures(self, clip: int) -> np.ndarray:
@@ -158,7 +158,7 @@ class Clips:
     def test_view(self, clip: int, back: bool) -> dict[str, np.ndarray]:
         """The middles of equal parts of time, the whole picture: what `ClipFormat` prescribes for a test."""
         count, height, width = self.pictures(clip).shape[:3]
-        times = np.array(test_indices(count, FORM))[:: -1 if back else 1]
+        times = np.array(eval_indices(count, FORM))[:: -1 if back else 1]
         box = np.array([0.0, 0.0, height, width])
         view = self.view(clip, times, np.arange(SPEC.frames), box, colours())
         return {"label": 2 * self.task[clip] + back, **view}

@@ -12,7 +12,7 @@ from pretrain_clips import Clips, stack
 from pretrain_model import Pretrainer, fresh, losses
 from torch import Tensor
 
-from videossp.system.files import replace_file
+from videossp.system.files import atomic_write
 
 MUON, ADAM = 0.02, 1e-3  # rates: of the matrices in the blocks, of everything else
 DECAY = 0.05  # of weights with two or more dimensions
@@ -143,7 +143,7 @@ class Run:
         state["optimizers"] = [x.state_dict() for x in self.optimizers]
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        replace_file(file, buffer.getvalue())
+        atomic_write(file, buffer.getvalue())
 
     def learn(self, batch: dict[str, Tensor], rate: float, memory: float) -> dict[str, float]:
         """One step at a share of the full rates; the parts of the loss and the accuracy of cls."""

@@ -34,7 +34,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from videossp import Classifier, read_data  # noqa: E402
-from videossp.comparison.results import wilson  # noqa: E402
+from videossp.comparison.intervals import wilson  # noqa: E402
 from videossp.data.clips import read_views  # noqa: E402
 
 SPLITS = ("train", "val", "test")
@@ -144,13 +144,19 @@ def main() -> None:
         options |= {"classes": data.classes, "method": "linear"}
         weights = Classifier.create(**options).sha256  # before its positions are resized
         classifier = Classifier.create(**options, frames=args.frames).eval()
-        key = {"set": args.set.name, "backbone": name, "sha256": weights, "frames": classifier.form.frames}
+        key = {
+            "set": args.set.name,
+            "backbone": name,
+            "sha256": weights,
+            "frames": classifier.clip_format.frames,
+        }
         views = args.views.split(",") if "weights" not in options else ["clip"]
         views = [x for x in views if not any((key | {"view": x}).items() <= row.items() for row in done)]
         if not views:
             continue
         clips = clips or {
-            s: torch.stack([read_views(x.path, classifier.form)[0] for x in data.splits[s]]) for s in SPLITS
+            s: torch.stack([read_views(x.path, classifier.clip_format)[0] for x in data.splits[s]])
+            for s in SPLITS
         }
         for view in views:
             found = {s: features(classifier, clips[s], VIEWS[view]) for s in SPLITS}

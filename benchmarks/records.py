@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videossp.system.files import replace_file
+from videossp.system.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -20,7 +20,7 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 def write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Replace a list."""
-    replace_file(file, "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    atomic_write(file, "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
 
 
 def load(set_name: str) -> list[dict[str, Any]]:

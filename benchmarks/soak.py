@@ -35,13 +35,13 @@ SETTINGS = {
     "batch_size": 4,
     "workers": 1,
     "lr": 3e-3,
-    "ema": 0.95,
+    "ema_decay": 0.95,
     "mixup": 0.4,
     "erasing": 0.3,
     "rand_augment": "rand-m5-n2-mstd0.5-inc1",
     "drop_path": 0.1,
     "dropout": 0.2,
-    "clip_grad": 1.0,
+    "max_grad_norm": 1.0,
     "save_minutes": 0.05,
 }
 TIMES = ("seconds", "seconds_per_clip", "data_wait")

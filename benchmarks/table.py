@@ -46,7 +46,7 @@ from rows import (
 
 from videossp import Classifier, TrainConfig
 from videossp.comparison.compare import compare
-from videossp.system.files import held
+from videossp.system.files import exclusive_lock
 
 
 def store(set_name: str, runs: list[dict[str, Any]]) -> None:
@@ -205,7 +205,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with held(RESULTS / ".lock", f"{RESULTS}: another process adds to it"):
+        with exclusive_lock(RESULTS / ".lock", f"{RESULTS}: another process adds to it"):
             code = min(1, work_off(args, sets))
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)

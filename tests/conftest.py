@@ -19,11 +19,11 @@ import torch  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 from videossp.classifier import Classifier  # noqa: E402
-from videossp.model.hooks import Spec  # noqa: E402
-from videossp.model.videomamba import SPECS  # noqa: E402
+from videossp.model.config import BACKBONES, VideoMambaConfig  # noqa: E402
+from videossp.model.videomamba import VideoMamba  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
-SMALL = Spec(depth=3, d_model=32, frames=4, size=(32, 32), d_state=4)
+SMALL = VideoMambaConfig(depth=3, d_model=32, frames=4, size=(32, 32), d_state=4)
 SSP_SMALL = {"gather_width": 16, "spread_width": 16, "heads": 4}
 
 
@@ -60,7 +60,7 @@ def golden(name):
 @pytest.fixture
 def small_backbone(monkeypatch):
     """The name of a backbone small enough to train in a test."""
-    monkeypatch.setitem(SPECS, "videomamba_small_test", SMALL)
+    monkeypatch.setitem(BACKBONES, "videomamba_small_test", SMALL)
     return "videomamba_small_test"
 
 
@@ -72,11 +72,19 @@ def small_classifier(small_backbone):
     return classifier
 
 
+def published(config=SMALL, classes=3):
+    """A published checkpoint of a plain backbone, random, as {name: tensor}."""
+    torch.manual_seed(0)
+    state = {key: torch.randn_like(x) for key, x in VideoMamba(config).state_dict().items()}
+    state |= {"norm_f.weight": torch.rand(config.d_model), "head.bias": torch.randn(classes)}
+    return state | {"head.weight": torch.randn(classes, config.d_model)}
+
+
 def switch_on(classifier, seed=0):
     """Give every tuned weight a value, so that no test passes because of a zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for x in classifier.tuned().values():
+        for x in classifier.trainable().values():
             x.add_(0.05 * torch.randn(x.shape, generator=generator))
 
 

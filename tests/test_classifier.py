@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 import videossp
 from conftest import SMALL, SSP_SMALL, golden, switch_on
 from videossp.classifier import Classifier
+from videossp.errors import WeightsError
 from videossp.methods import METHODS
 from videossp.model.hooks import Tuner
-from videossp.model.published import WeightsError
 
 
 @pytest.fixture(params=["linear", "ssp"])
@@ -31,7 +31,7 @@ def clips():
 
 def train_steps(classifier, clips, steps):
     labels = torch.arange(len(clips)) % len(classifier.classes)
-    optimizer = torch.optim.AdamW(classifier.tuned().values(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(classifier.trainable().values(), lr=1e-2, weight_decay=0.0)
     for _ in range(steps):
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(classifier(clips), labels)
@@ -46,7 +46,7 @@ def test_saved_and_loaded_gives_the_same_logits(classifier, clips, tmp_path):
     loaded = videossp.load(tmp_path / "adapter")
     with torch.no_grad():
         assert torch.equal(loaded(clips), classifier(clips))
-    assert loaded.classes == classifier.classes and loaded.form == classifier.form
+    assert loaded.classes == classifier.classes and loaded.clip_format == classifier.clip_format
     assert loaded.metrics == classifier.metrics and loaded.options == classifier.options
     loaded.save(tmp_path / "again")
     first, second = ((tmp_path / x / "adapter_config.json").read_text() for x in ("adapter", "again"))
@@ -109,7 +109,7 @@ def test_another_backbone_is_refused_with_both_hashes(small_classifier, tmp_path
 
 
 def test_a_backbone_file_may_have_moved(tmp_path):
-    from test_checkpoint import published
+    from conftest import published
 
     save_file(published(), tmp_path / "weights.safetensors")
     classifier = Classifier.create(str(tmp_path / "weights.safetensors"), classes=["a", "b"], **SSP_SMALL)
@@ -218,7 +218,7 @@ def test_a_classifier_of_a_published_checkpoint_is_saved_and_loaded(tmp_path):
 
 
 def test_weights_are_found_from_another_folder(tmp_path, monkeypatch):
-    from test_checkpoint import published
+    from conftest import published
 
     save_file(published(), tmp_path / "weights.safetensors")
     monkeypatch.chdir(tmp_path)
@@ -230,13 +230,13 @@ def test_weights_are_found_from_another_folder(tmp_path, monkeypatch):
 
 def test_bf16_products_stay_close_and_leave_what_is_learned_alone(classifier, clips):
     classifier.eval()
-    before = {name: x.clone() for name, x in classifier.tuned().items()}
+    before = {name: x.clone() for name, x in classifier.trainable().items()}
     with torch.no_grad():
         exact = classifier(clips)
         rounded = classifier.to_precision("bf16")(clips)
     assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
     assert (rounded - exact).norm() <= 2e-2 * exact.norm()
-    assert all(torch.equal(x, before[name]) for name, x in classifier.tuned().items())
+    assert all(torch.equal(x, before[name]) for name, x in classifier.trainable().items())
     mixer = classifier.backbone.layers[0].mixer
     assert mixer.in_proj.weight.dtype == torch.bfloat16 and mixer.A_log.dtype == torch.float32
     with pytest.raises(ValueError, match="rounded to bf16 already"):
@@ -250,5 +250,5 @@ def test_bf16_gradients_are_near_those_of_float32(classifier, clips):
     for precision in ("float32", "bf16"):
         classifier.to_precision(precision).zero_grad()
         classifier(clips).square().sum().backward()
-        grads.append(torch.cat([x.grad.flatten() for x in classifier.tuned().values()]))
+        grads.append(torch.cat([x.grad.flatten() for x in classifier.trainable().values()]))
     assert (grads[1] - grads[0]).norm() <= 5e-2 * grads[0].norm()

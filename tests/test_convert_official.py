@@ -6,10 +6,11 @@ import torch.nn.functional as F
 
 import videossp
 from conftest import SSP_SMALL, golden
+from videossp.errors import WeightsError
+from videossp.methods.layers.frame_weights import frame_weights
 from videossp.methods.ssp import SSP
-from videossp.model.published import WeightsError, to_published
-from videossp.model.videomamba import SPECS
-from videossp.ops.entropy import frame_weights
+from videossp.model.config import BACKBONES
+from videossp.model.published import to_published
 
 CASES = {"backbone_b2": "clip", "ssp_b1": "clip", "ssp_b3": "batch"}
 
@@ -36,7 +37,10 @@ def test_outputs_and_gradients_equal_the_published_model(name):
     classifier = videossp.from_official(numbers["param"], importance=CASES[name])
     classifier.requires_grad_(True)
     clip, labels = numbers[""]["input"], numbers[""]["labels"]
-    assert classifier.form.frames == config["frames"] and classifier.form.size == (config["img"],) * 2
+    assert (
+        classifier.clip_format.frames == config["frames"]
+        and classifier.clip_format.size == (config["img"],) * 2
+    )
     logits = classifier(clip)
     loss = F.cross_entropy(logits, labels)
     close(classifier.features(clip), numbers[""]["features"], 1e-5)
@@ -123,12 +127,12 @@ def test_a_missing_or_unknown_tensor_is_named():
 
 def test_parameter_counts_of_the_paper():
     with torch.device("meta"):
-        ssp = SSP(SPECS["videomamba_middle"])
+        ssp = SSP(BACKBONES["videomamba_middle"])
     assert sum(x.numel() for x in ssp.parameters()) == 2_418_274
 
 
 @pytest.mark.parametrize(("prompts", "count"), [(0, 444_096), (1, 1_300_448), (2, 1_859_361), (4, 2_977_187)])
 def test_parameter_counts_by_prompts(prompts, count):
     with torch.device("meta"):
-        ssp = SSP(SPECS["videomamba_middle"], prompts=prompts)
+        ssp = SSP(BACKBONES["videomamba_middle"], prompts=prompts)
     assert sum(x.numel() for x in ssp.parameters()) == count

@@ -17,8 +17,9 @@ from videossp.data.clips import read_views
 from videossp.data.datasets import read_data
 from videossp.data.doctor.examine import examine
 from videossp.demo import demo_lines
-from videossp.model.videomamba import SPECS, VideoMamba
-from videossp.training.plan import TrainConfig
+from videossp.model.config import BACKBONES
+from videossp.model.videomamba import VideoMamba
+from videossp.training.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +39,7 @@ def test_what_is_shipped_is_small_and_what_its_card_says():
 
 def test_the_weights_are_a_whole_videomamba_nano_under_published_names():
     file = load_file(WEIGHTS["videomamba_nano"])
-    expected = VideoMamba(SPECS["videomamba_nano"]).state_dict()
+    expected = VideoMamba(BACKBONES["videomamba_nano"]).state_dict()
     assert expected.keys() <= file.keys() <= expected.keys() | {"norm_f.weight"}
     assert all(file[name].shape == x.shape for name, x in expected.items())
     assert all(x.dtype == torch.float16 and x.isfinite().all() for x in file.values())
@@ -77,7 +78,7 @@ def nearest_mean(classifier, data):
         x, y = {}, {}
         for split, every in data.splits.items():
             samples = every[::2]
-            views = torch.cat([read_views(sample.path, classifier.form) for sample in samples])
+            views = torch.cat([read_views(sample.path, classifier.clip_format) for sample in samples])
             x[split] = torch.cat([classifier.features(part) for part in views.split(8)])
             y[split] = torch.tensor([sample.label for sample in samples])
     mean, std = x["train"].mean(0), x["train"].std(0) + 1e-6

@@ -32,7 +32,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from videossp.system.files import held, replace_file
+from videossp.system.files import atomic_write, exclusive_lock
 
 RATE = 8  # frames per second
 LINE = 200  # clips between two lines where there is no terminal for a bar
@@ -109,8 +109,8 @@ def make_block(set_name: str, seed: int, folder: Path, clips: list[Clip], data: 
             if made.arrays:
                 file = io.BytesIO()
                 np.savez(file, **made.arrays)
-                replace_file(path.with_suffix(".npz"), file.getvalue())
-            replace_file(path, encode(made.frames, json.dumps(made.row)))
+                atomic_write(path.with_suffix(".npz"), file.getvalue())
+            atomic_write(path, encode(made.frames, json.dumps(made.row)))
     finally:
         maker.close()
     return len(clips)
@@ -151,7 +151,7 @@ def make_set(
     if opened := open_data(set_name, data):
         own["data"] = opened[0].hash
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / ".lock", f"{folder}: another process writes there"):
+    with exclusive_lock(folder / ".lock", f"{folder}: another process writes there"):
         claim(folder, own)
         clips = [Clip(s, label, i) for s, n in sizes.items() for label in module.CLASSES for i in range(n)]
         missing = [x for x in clips if not (folder / x.path).exists()]
@@ -164,7 +164,7 @@ def claim(folder: Path, own: dict[str, object]) -> None:
     """Write down whose clips a folder holds, or compare."""
     file = folder / "set.json"
     if not file.exists():
-        replace_file(file, json.dumps(own) + "\n")
+        atomic_write(file, json.dumps(own) + "\n")
     elif (other := json.loads(file.read_text())) != own:
         raise ValueError(f"{folder}: holds {other}, not {own}; choose another folder")
 
@@ -209,4 +209,4 @@ def write_annotation(folder: Path, clips: list[Clip]) -> None:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        replace_file(folder / f"{split}.csv", text.getvalue())
+        atomic_write(folder / f"{split}.csv", text.getvalue())

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from videossp.system.files import replace_file
+from videossp.system.files import atomic_write
 
 
 class About(NamedTuple):
@@ -35,5 +35,5 @@ def write_note(folder: Path, name: str, about: About, command: Sequence[str]) ->
 Made by `{" ".join(command)}` of videossp with {versions}.
 The pictures show the {shown}, whose licence is in LICENSE.txt.
 """
-    replace_file(folder / "README.md", text)
-    replace_file(folder / "LICENSE.txt", about.licence)
+    atomic_write(folder / "README.md", text)
+    atomic_write(folder / "LICENSE.txt", about.licence)

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from matplotlib.figure import Figure
 
-from videossp.system.files import replace_file
+from videossp.system.files import atomic_write
 
 SHOWN, ACROSS = 6, 2  # frames of a strip, strips beside one another
 
@@ -33,4 +33,4 @@ def draw_sheet(file: Path, videos: Sequence[tuple[str, Path]], title: str) -> No
         axis.set_title(name, fontsize=9, loc="left", pad=2)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    replace_file(file, picture.getvalue())
+    atomic_write(file, picture.getvalue())

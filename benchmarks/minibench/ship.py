@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from videossp.bundled import CLIPS
-from videossp.system.files import replace_file
+from videossp.system.files import atomic_write
 
 CLASSES = ("drawer-open", "drawer-close", "window-open", "window-close", "faucet-open", "faucet-close")
 COUNTS = {"train": 24, "test": 12}
@@ -52,5 +52,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tabletop", type=Path)
     data = ship(parser.parse_args().tabletop)
-    replace_file(CLIPS, data)
+    atomic_write(CLIPS, data)
     print(f"{CLIPS}: {len(data) / 1e6:.2f} MB")

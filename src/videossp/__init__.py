@@ -5,32 +5,57 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier, load
+    from videossp.comparison.compare import compare
+    from videossp.comparison.results import Comparison
     from videossp.convert_official import from_official, to_official
-    from videossp.data.clips import ClipFormat
-    from videossp.data.datasets import Samples, read_data
-    from videossp.data.video import DataError
+    from videossp.data.datasets import Sample, VideoDataset, read_data
+    from videossp.data.doctor.examine import Diagnosis, examine
+    from videossp.data.sampling import ClipFormat
+    from videossp.errors import (
+        DataError,
+        DivergedError,
+        NoVideoError,
+        OutOfMemoryError,
+        TruncatedError,
+        VideoSSPError,
+        WeightsError,
+        WorkerLostError,
+    )
     from videossp.inference.evaluate import Evaluation, evaluate
     from videossp.inference.predict import Prediction, predict
-    from videossp.model.hooks import Spec, Tuner
-    from videossp.model.published import WeightsError
+    from videossp.model.config import VideoMambaConfig
+    from videossp.model.hooks import Tuner
+    from videossp.model.videomamba import VideoMamba
     from videossp.system.process import prepare_process
-    from videossp.training.plan import TrainConfig
-    from videossp.training.run_folder import Run
+    from videossp.training.config import TrainConfig
+    from videossp.training.run import Run
     from videossp.training.train import train
 
 __all__ = [
     "Classifier",
     "ClipFormat",
+    "Comparison",
     "DataError",
+    "Diagnosis",
+    "DivergedError",
     "Evaluation",
+    "NoVideoError",
+    "OutOfMemoryError",
     "Prediction",
     "Run",
-    "Samples",
-    "Spec",
+    "Sample",
     "TrainConfig",
+    "TruncatedError",
     "Tuner",
+    "VideoDataset",
+    "VideoMamba",
+    "VideoMambaConfig",
+    "VideoSSPError",
     "WeightsError",
+    "WorkerLostError",
+    "compare",
     "evaluate",
+    "examine",
     "from_official",
     "load",
     "predict",
@@ -43,17 +68,29 @@ __all__ = [
 # Imported when first used, so that `videossp --help` need not load torch.
 _HOME = {
     "Classifier": "classifier",
-    "ClipFormat": "data.clips",
-    "DataError": "data.video",
+    "ClipFormat": "data.sampling",
+    "Comparison": "comparison.results",
+    "DataError": "errors",
+    "Diagnosis": "data.doctor.examine",
+    "DivergedError": "errors",
     "Evaluation": "inference.evaluate",
+    "NoVideoError": "errors",
+    "OutOfMemoryError": "errors",
     "Prediction": "inference.predict",
-    "Run": "training.run_folder",
-    "Samples": "data.datasets",
-    "Spec": "model.hooks",
-    "TrainConfig": "training.plan",
+    "Run": "training.run",
+    "Sample": "data.datasets",
+    "TrainConfig": "training.config",
+    "TruncatedError": "errors",
     "Tuner": "model.hooks",
-    "WeightsError": "model.published",
+    "VideoDataset": "data.datasets",
+    "VideoMamba": "model.videomamba",
+    "VideoMambaConfig": "model.config",
+    "VideoSSPError": "errors",
+    "WeightsError": "errors",
+    "WorkerLostError": "errors",
+    "compare": "comparison.compare",
     "evaluate": "inference.evaluate",
+    "examine": "data.doctor.examine",
     "from_official": "convert_official",
     "load": "classifier",
     "predict": "inference.predict",

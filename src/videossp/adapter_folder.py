@@ -2,17 +2,16 @@
 
 import json
 import os
-import platform
 import threading
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from videossp.model.published import WeightsError, first_line
+from videossp.errors import WeightsError
+from videossp.model.published import first_line
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 
@@ -86,9 +85,3 @@ classifier = videossp.load("PATH OF THIS FOLDER")
 print(classifier.predict(["video.mp4"]))
 ```
 """
-
-
-def versions() -> dict[str, str]:
-    """Versions that numbers depend on."""
-    names = ("videossp", "torch", "numba", "numpy", "av")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,14 +1,10 @@
 """How fast this machine is: the scan, a forward pass and a training step, each beside what bounds it."""
 
-import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +13,13 @@ from torch import Tensor
 
 from videossp.classifier import Classifier
 from videossp.model.backbones import RANDOM
-from videossp.model.hooks import Spec
+from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.precision import Precision
-from videossp.model.videomamba import SPECS
-from videossp.ops.linear import linear
+from videossp.ops.matmul import linear
 from videossp.ops.reference import scan_reference
 from videossp.ops.scan import Scan, selective_scan
 from videossp.ops.scan_chunked import scan_chunked
+from videossp.system.process import peak_memory
 
 Work = Callable[[], object]
 
@@ -91,7 +87,7 @@ def forward_and_backward(run: Callable[[dict[str, Tensor]], Tensor], tensors: di
     return lambda: torch.autograd.grad(run(inputs), wanted, dy)
 
 
-def product_shapes(spec: Spec, tokens: int) -> list[tuple[int, int, int]]:
+def product_shapes(spec: VideoMambaConfig, tokens: int) -> list[tuple[int, int, int]]:
     """(rows, features in, features out) of every matrix product of the backbone on one clip."""
     ops = ("in_proj", "x_proj", "x_proj", "dt_proj", "dt_proj", "out_proj")
     blocks = [(tokens, *spec.width(op)) for _ in range(spec.depth) for op in ops]
@@ -99,7 +95,7 @@ def product_shapes(spec: Spec, tokens: int) -> list[tuple[int, int, int]]:
     return [(spec.frames * rows * columns, 3 * spec.patch**2, spec.d_model), *blocks]
 
 
-def ssp_shapes(spec: Spec, width: int) -> list[tuple[int, int, int]]:
+def ssp_shapes(spec: VideoMambaConfig, width: int) -> list[tuple[int, int, int]]:
     """(rows, features in, features out) of the products over all patches of SSP's gathering."""
     rows, columns = spec.grid
     patches = spec.frames * rows * columns
@@ -160,9 +156,9 @@ def floor(times: Mapping[str, Time], prefix: str) -> Time:
 def make(backbone: str, frames: int | None = None) -> tuple[Classifier, Tensor]:
     """A classifier with SSP and random weights, and a clip for it."""
     classifier = Classifier.create(
-        backbone, weights=RANDOM if backbone in SPECS else None, num_classes=51, frames=frames
+        backbone, weights=RANDOM if backbone in BACKBONES else None, num_classes=51, frames=frames
     )
-    spec = classifier.backbone.spec
+    spec = classifier.backbone.config
     generator = torch.Generator().manual_seed(0)
     return classifier, torch.randn(1, 3, spec.frames, *spec.size, generator=generator)
 
@@ -170,7 +166,7 @@ def make(backbone: str, frames: int | None = None) -> tuple[Classifier, Tensor]:
 def shapes_of(classifier: Classifier) -> tuple[int, list[tuple[int, int, int]], list[tuple[int, int, int]]]:
     """Tokens of a clip with its prompts; products of the backbone; products of SSP."""
     tuner: Any = classifier.tuner
-    spec = classifier.backbone.spec
+    spec = classifier.backbone.config
     tokens = 1 + spec.frames * (spec.grid[0] * spec.grid[1] + tuner.prompts)
     return tokens, product_shapes(spec, tokens), ssp_shapes(spec, tuner.gather.down.out_features)
 
@@ -192,7 +188,7 @@ def time_forward(backbone: str, frames: int | None, rounds: int, precision: Prec
 def training_step(classifier: Classifier, clip: Tensor, *, grad_checkpoint: bool = False) -> Work:
     """One step of AdamW on the tuned set, as `train` makes it."""
     classifier.train().backbone.grad_checkpoint = grad_checkpoint
-    optimizer = torch.optim.AdamW(classifier.tuned().values(), lr=1e-4)
+    optimizer = torch.optim.AdamW(classifier.trainable().values(), lr=1e-4)
     label = torch.zeros(len(clip), dtype=torch.long)
 
     def step() -> None:
@@ -218,16 +214,6 @@ def time_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> t
     return times["step"], floor(times, "products"), times["forward"]
 
 
-def peak_memory() -> float:
-    """Largest resident size of this process so far, in GB (10**9 bytes)."""
-    # On Linux what getrusage says would begin with the peak of the process that started this one.
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
-        return int(found[1]) * 1024 / 1e9
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
-
-
 def report_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> str:
     """One training step in words. Memory is that of the steps alone, taken before the products run."""
     classifier, clip = make(backbone)
@@ -249,7 +235,7 @@ def report_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) ->
 
 def summary(backbone: str, rounds: int) -> dict[str, float]:
     """The figures of `videossp bench`: seconds (medians) and ratios within this run."""
-    spec = SPECS[backbone]
+    spec = BACKBONES[backbone]
     tensors = scan_arguments(1 + spec.frames * spec.grid[0] * spec.grid[1], spec.d_inner, spec.d_state)
     kinds = {name: run for name, run in scans().items() if name != "plain torch, chunked"}
     with torch.no_grad():

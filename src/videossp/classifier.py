@@ -10,16 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.adapter_folder import find_adapter, read_adapter, versions, write_adapter
-from videossp.data.clips import ClipFormat, Sampling, read_views
+from videossp.adapter_folder import find_adapter, read_adapter, write_adapter
+from videossp.data.clips import read_views
+from videossp.data.sampling import ClipFormat, Sampling
+from videossp.errors import WeightsError
 from videossp.methods import make_tuner
 from videossp.model.backbones import Source, absolute, build_backbone, fingerprint
+from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.head import Head, fill_head
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.hooks import Tuner
 from videossp.model.precision import Precision, computing, round_frozen
-from videossp.model.published import WeightsError
 from videossp.model.tokens import Layout, Tokens
-from videossp.model.videomamba import SPECS, VideoMamba
+from videossp.model.videomamba import VideoMamba
+from videossp.system.versions import versions
 
 TOGETHER = 4  # views that go through the backbone at once when nothing is learned
 
@@ -40,12 +43,12 @@ class Classifier(nn.Module):
         classes: Sequence[str],
         method: str,
         options: Mapping[str, Any],
-        form: ClipFormat,
+        clip_format: ClipFormat,
         source: Source,
     ) -> None:
         super().__init__()
         self.backbone, self.tuner, self.head = backbone, tuner, head
-        self.classes, self.form, self.source = tuple(classes), form, source
+        self.classes, self.clip_format, self.source = tuple(classes), clip_format, source
         self.method, self.options = method, dict(options)
         self.precision: Precision = "float32"
         self.merged = False
@@ -106,7 +109,7 @@ class Classifier(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network, published = build_backbone(source, frames, size, drop_path)
-            tuner = make_tuner(method, network.spec, options)
+            tuner = make_tuner(method, network.config, options)
             count = num_classes or len(classes or ())
             if not count and published and published.head:
                 count = published.head["bias"].shape[0]
@@ -115,12 +118,19 @@ class Classifier(nn.Module):
             names = tuple(classes or (str(i) for i in range(count)))
             if len(names) != count or len(set(names)) != count:
                 raise ValueError(f"{count} different class names are needed, got {list(names)}")
-            head = Head(network.spec.d_model, count, dropout)
+            head = Head(network.config.d_model, count, dropout)
         if published:
             fill_head(head, published)
-        form = ClipFormat(network.spec.frames, network.spec.size, sampling, stride, views=views)
+        clip_format = ClipFormat(network.config.frames, network.config.size, sampling, stride, views=views)
         made = cls(
-            network, tuner, head, classes=names, method=method, options=options, form=form, source=source
+            network,
+            tuner,
+            head,
+            classes=names,
+            method=method,
+            options=options,
+            clip_format=clip_format,
+            source=source,
         )
         made.notes = source.notes + (tuple(published.notes) if published else ())
         return made
@@ -171,9 +181,9 @@ class Classifier(nn.Module):
         with computing(self.precision, clip.device):
             if clip.ndim > 3:
                 return self.backbone(clip, self.tuner)
-            layout = Layout(self.backbone.spec.frames, self.backbone.spec.grid)  # of what `frozen` made
+            layout = Layout(self.backbone.config.frames, self.backbone.config.grid)  # of what `frozen` made
             tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
-            return self.tuner.edit_output(self.backbone.spec.depth, "cls", tokens, clip[:, 0])
+            return self.tuner.edit_output(self.backbone.config.depth, "cls", tokens, clip[:, 0])
 
     def features(self, clip: Tensor) -> Tensor:
         """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""
@@ -206,12 +216,12 @@ class Classifier(nn.Module):
         """Probability of each class, most probable first, for each video file or folder of frames."""
         results = []
         for path in paths:
-            scores = self.probabilities(read_views(path, self.form, segments, crops)).mean(0)
+            scores = self.probabilities(read_views(path, self.clip_format, segments, crops)).mean(0)
             order = scores.argsort(descending=True, stable=True)
             results.append({self.classes[i]: scores[i].item() for i in order})
         return results
 
-    def tuned(self) -> dict[str, nn.Parameter]:
+    def trainable(self) -> dict[str, nn.Parameter]:
         """What trains and what is saved, by name."""
         return {name: x for name, x in self.named_parameters() if x.requires_grad}
 
@@ -226,15 +236,15 @@ class Classifier(nn.Module):
             "base_model_weights": self.source.weights,
             "base_model_seed": self.source.seed if self.source.random else None,
             "base_model_sha256": self.sha256,
-            "spec": asdict(self.backbone.spec),
+            "spec": asdict(self.backbone.config),
             "method": self.method,
             "options": self.options,
             "classes": self.classes,
-            "clip": asdict(self.form),
+            "clip": asdict(self.clip_format),
             "metrics": self.metrics,
             "versions": versions(),
         }
-        tensors = {name: x.detach().cpu().contiguous() for name, x in self.tuned().items()}
+        tensors = {name: x.detach().cpu().contiguous() for name, x in self.trainable().items()}
         write_adapter(Path(folder), config, tensors)
 
 
@@ -251,28 +261,30 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
     folder = find_adapter(folder)
     config, tensors = read_adapter(folder)
     try:
-        spec = Spec(**config["spec"])
+        spec = VideoMambaConfig(**config["spec"])
         source = Source(
             config["base_model_name_or_path"], config["base_model_weights"], config["base_model_seed"] or 0
         )
-        form, classes, method = ClipFormat(**config["clip"]), config["classes"], config["method"]
+        clip_format, classes, method = ClipFormat(**config["clip"]), config["classes"], config["method"]
         options, sha256, metrics = config["options"], config["base_model_sha256"], config["metrics"]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{folder}: its config is damaged or not of this program: {error!r}") from error
     if backbone is not None:
-        source = replace(source, weights=backbone) if source.name in SPECS else replace(source, name=backbone)
+        source = (
+            replace(source, weights=backbone) if source.name in BACKBONES else replace(source, name=backbone)
+        )
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
             network, _ = build_backbone(source, spec.frames, spec.size)
             classifier = Classifier(
                 network,
-                make_tuner(method, network.spec, options),
+                make_tuner(method, network.config, options),
                 Head(spec.d_model, len(classes)),
                 classes=classes,
                 method=method,
                 options=options,
-                form=form,
+                clip_format=clip_format,
                 source=source,
             )
     except WeightsError:
@@ -285,13 +297,13 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
             f"has {classifier.sha256}; give the right one (--backbone)"
         )
     classifier.metrics = metrics
-    place(classifier, tensors)
+    load_trainable(classifier, tensors)
     return classifier
 
 
-def place(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
+def load_trainable(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
     """Copy saved tensors into the tuned set; both must have the same names and shapes."""
-    tuned = classifier.tuned()
+    tuned = classifier.trainable()
     odd = set(tuned) ^ set(tensors)
     odd |= {name for name in set(tuned) & set(tensors) if tuned[name].shape != tensors[name].shape}
     if odd:

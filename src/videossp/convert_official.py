@@ -6,18 +6,12 @@ from typing import Any, Literal
 from torch import Tensor
 
 from videossp.classifier import Classifier
-from videossp.data.clips import ClipFormat
+from videossp.data.sampling import ClipFormat
+from videossp.errors import WeightsError
 from videossp.methods import make_tuner
 from videossp.model.backbones import Source
 from videossp.model.head import Head, fill_head
-from videossp.model.published import (
-    WeightsError,
-    sort_published,
-    spec_of,
-    ssp_options,
-    to_published,
-    unwrap,
-)
+from videossp.model.published import config_of, sort_published, ssp_options, to_published, unwrap
 from videossp.model.videomamba import VideoMamba
 
 
@@ -37,7 +31,7 @@ def from_official(
     published = sort_published(unwrap(state_dict))
     if published.head is None or published.norm is None:
         raise WeightsError("a classifier needs norm_f and head, which this checkpoint lacks")
-    spec = spec_of(published.backbone)
+    spec = config_of(published.backbone)
     method, options = "linear", {}
     if published.tuner:
         method = "ssp"
@@ -51,10 +45,17 @@ def from_official(
     head = Head(spec.d_model, len(published.head["bias"]))
     fill_head(head, published)
     names = [str(i) for i in range(len(published.head["bias"]))]
-    form = ClipFormat(spec.frames, spec.size)
+    clip_format = ClipFormat(spec.frames, spec.size)
     source = Source("state_dict")
     return Classifier(
-        backbone, tuner, head, classes=names, method=method, options=options, form=form, source=source
+        backbone,
+        tuner,
+        head,
+        classes=names,
+        method=method,
+        options=options,
+        clip_format=clip_format,
+        source=source,
     )
 
 
@@ -76,8 +77,8 @@ def to_official(classifier: Classifier) -> dict[str, Tensor]:
         )
     if classifier.method not in ("ssp", "linear"):
         raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
-    if classifier.backbone.spec.grid[0] != classifier.backbone.spec.grid[1]:
-        raise ValueError(f"the published code knows square clips, not {classifier.form.size}")
+    if classifier.backbone.config.grid[0] != classifier.backbone.config.grid[1]:
+        raise ValueError(f"the published code knows square clips, not {classifier.clip_format.size}")
     return to_published(
         classifier.backbone.state_dict(),
         classifier.head.norm.weight.detach(),

@@ -7,20 +7,20 @@ from typing import Any
 
 from videossp.bundled import unpack_clips
 from videossp.classifier import Classifier
-from videossp.comparison.results import wilson
+from videossp.comparison.intervals import wilson
 from videossp.data.datasets import read_data
 from videossp.data.doctor.examine import examine
-from videossp.data.video import DataError
+from videossp.errors import DataError
 from videossp.inference.evaluate import evaluate
 from videossp.reporting.page import write_report
-from videossp.training.plan import TrainConfig
+from videossp.training.config import TrainConfig
 from videossp.training.run_folder import make_run_folder
 from videossp.training.train import train
 
 BACKBONE = "videomamba_nano"
 # A mirrored clip would show another action. SSP is as wide, for the width of the backbone, as published.
 METHODS = {
-    "linear": TrainConfig(epochs=40, batch_size=8, lr=1e-2, flip="off", draws=2),
+    "linear": TrainConfig(epochs=40, batch_size=8, lr=1e-2, flip="off", fixed_augmentations=2),
     "ssp": TrainConfig(epochs=20, batch_size=8, lr=1e-2, flip="off"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"linear": {}, "ssp": {"gather_width": 128, "spread_width": 88}}
@@ -56,7 +56,7 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         methods[method] = {
             **tests[method].summary(),
             "interval": wilson(tests[method].top(1), sizes["test"]),
-            "trained": sum(x.numel() for x in classifier.tuned().values()),
+            "trained": sum(x.numel() for x in classifier.trainable().values()),
             "seconds": run.seconds,
             "epochs": config.epochs,
             "lr": config.lr,
@@ -80,7 +80,7 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         f"{len(data.classes)} actions, {sizes['train']} clips: State Space Prompting beside a linear probe",
         table_of(facts),
         {method: tests[method] for method in order},
-        classifier.form,
+        classifier.clip_format,
         {method: histories[method] for method in order},
     )
     return facts

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from videossp.classifier import Classifier
-from videossp.comparison.results import over_videos, wilson
+from videossp.comparison.intervals import over_videos, wilson
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_a_run_with_other_options_or_epochs_is_another(table):
 
 def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table, rows):
     def failed(cell):
-        return cell.asked | {"error": "Diverged: no"}
+        return cell.asked | {"error": "DivergedError: no"}
 
     low, high = (rows.Cell("sprites", "full", lr, 0) for lr in rows.START)
     done = {"sprites": [finished(low, 0.1), failed(high)]}

@@ -22,7 +22,7 @@ from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.inference.predict import find_videos
 from videossp.methods import METHODS
-from videossp.model.videomamba import SPECS
+from videossp.model.config import BACKBONES
 
 FLAGS = [f"--ssp.{name.replace('_', '-')}={value}" for name, value in SSP_SMALL.items()]
 
@@ -305,7 +305,7 @@ def test_a_link_to_nothing_in_the_place_of_runs_is_an_error(
 
 def test_a_folder_of_the_users_is_left_where_it_is(call, small_backbone, class_folder, tmp_path):
     (tmp_path / "mine").mkdir()
-    flags = ["--backbone", small_backbone, "--method", "linear", "--val-share", 2]
+    flags = ["--backbone", small_backbone, "--method", "linear", "--val-fraction", 2]
     assert call("train", class_folder, *flags, "--out", tmp_path / "mine")[0] == 2
     flags[-2:] = ["--batch-size", 500, "--drop-last", "true"]
     assert call("train", class_folder, *flags, "--out", tmp_path / "mine")[0] == 3
@@ -319,13 +319,14 @@ def test_runs_without_a_name_get_the_next_free_number(
     arguments = ["--backbone", small_backbone, "--method", "linear", "--epochs", 1]
     for _ in range(2):
         assert call("train", class_folder, *arguments)[0] == 0
-    assert call("train", class_folder, *arguments, "--val-share", 2)[0] == 2
+    assert call("train", class_folder, *arguments, "--val-fraction", 2)[0] == 2
     assert sorted(x.name.split("-", 1)[1] for x in (tmp_path / "runs").iterdir()) == ["linear-1", "linear-2"]
 
 
 def test_what_was_changed_in_a_checkpoint_is_said(call, class_folder, tmp_path):
     import torch
-    from test_checkpoint import published
+
+    from conftest import published
 
     torch.save({"model": published(classes=7)}, tmp_path / "weights.pth")
     arguments = ["--backbone", tmp_path / "weights.pth", "--size", 48, "--frames", 3, "--method", "linear"]
@@ -355,7 +356,7 @@ def test_help_version_and_info(call):
 
 
 def test_bench_prints_the_figures_of_this_machine(call, monkeypatch):
-    monkeypatch.setitem(SPECS, "videomamba_nano", SMALL)
+    monkeypatch.setitem(BACKBONES, "videomamba_nano", SMALL)
     code, stdout, _ = call("bench", "--backbone", "videomamba_nano", "--rounds", "1", "--json")
     facts = json.loads(stdout)
     assert code == 0 and facts["backbone"] == "videomamba_nano"

@@ -14,20 +14,21 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from test_published import published
 
 import videossp
-from conftest import SSP_SMALL, write_video
+from conftest import SSP_SMALL, published, write_video
 from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.comparison import worker
-from videossp.comparison.compare import compare, differences
-from videossp.comparison.results import Comparison, difference, quantile, student, wilson
+from videossp.comparison.compare import compare
+from videossp.comparison.intervals import quantile, student, wilson
+from videossp.comparison.results import Comparison, difference
 from videossp.data.datasets import read_data
 from videossp.methods import METHODS
 from videossp.model.hooks import Tuner
 from videossp.reporting.figures import draw_comparison
-from videossp.training.plan import TrainConfig
+from videossp.training.config import TrainConfig
+from videossp.training.settings import differences
 
 QUICK = TrainConfig(epochs=1, batch_size=8, lr=1e-2)
 
@@ -135,7 +136,7 @@ def test_each_run_is_a_process_of_its_own_with_the_figures_of_its_classifier(wei
     classifier = Classifier.create(
         weights, classes=["bright", "dark"], method="ssp+partial", ssp=SSP_SMALL, seed=3
     )
-    tuned = {name: x.numel() for name, x in classifier.tuned().items()}
+    tuned = {name: x.numel() for name, x in classifier.trainable().items()}
     assert any(name.startswith("backbone.") for name in tuned)
     whole = sum(x.numel() for x in classifier.parameters())
     head = 32 + 2 * 32 + 2  # norm, weight and bias
@@ -309,7 +310,7 @@ def test_all_seeds_are_validated_on_the_same_videos(weights, class_folder, tmp_p
 
 
 def test_the_table_says_that_the_test_split_chose_the_epoch(weights, class_folder, tmp_path, in_process):
-    config = TrainConfig(epochs=1, choose_on="test")
+    config = TrainConfig(epochs=1, select_on="test")
     result = compare(class_folder, ["linear"], [0], config, out=tmp_path, backbone=weights)
     assert "note: the epoch is chosen on the TEST split: its accuracy there is too good" in result.table()
 

@@ -5,16 +5,10 @@ import pytest
 import torch
 
 from conftest import numbered_frames, numbers_of, write_video
-from videossp.data.clips import (
-    ClipFormat,
-    TestViews,
-    TrainClips,
-    read_views,
-    to_clip,
-    train_indices,
-)
-from videossp.data.clips import test_indices as indices_for_test
+from videossp.data.clips import EvalViews, TrainClips, read_views, to_clip
 from videossp.data.datasets import Sample
+from videossp.data.sampling import ClipFormat, train_indices
+from videossp.data.sampling import eval_indices as indices_for_test
 
 UNIFORM = ClipFormat(frames=4, size=(32, 32))
 DENSE = ClipFormat(frames=4, size=(32, 32), sampling="dense", stride=3)
@@ -72,13 +66,13 @@ def test_sparse_training_draws_from_the_ends_of_a_part_as_well():
     assert [(x.min(), x.max()) for x in draws.T] == [(0, 10), (10, 20), (20, 30), (30, 40)]
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("clip_format", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("count", [1, 2, 7, 10, 11, 100])
-def test_indices_stay_inside_the_video_and_in_order(form, count):
+def test_indices_stay_inside_the_video_and_in_order(clip_format, count):
     rng = np.random.default_rng(0)
-    draws = [train_indices(count, form, rng) for _ in range(50)]
-    segments = 2 if form is DOUBLE else 12
-    draws += [indices_for_test(count, form, k, segments) for k in range(segments)]
+    draws = [train_indices(count, clip_format, rng) for _ in range(50)]
+    segments = 2 if clip_format is DOUBLE else 12
+    draws += [indices_for_test(count, clip_format, k, segments) for k in range(segments)]
     for indices in draws:
         assert len(indices) == 4 and indices[0] >= 0 and indices[-1] < count and indices == sorted(indices)
 
@@ -101,12 +95,14 @@ def test_a_clip_of_the_right_size_is_only_normalised():
 
 def test_crops_go_from_one_end_of_the_longer_side_to_the_other():
     columns = np.broadcast_to(np.arange(96, dtype=np.uint8)[None, None, :, None], (1, 32, 96, 3)).copy()
-    form = ClipFormat(frames=1, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
-    firsts = [round(to_clip(columns, form, k, 3)[0, 0, 0, 0].item() * 255) for k in range(3)]
+    clip_format = ClipFormat(frames=1, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+    firsts = [round(to_clip(columns, clip_format, k, 3)[0, 0, 0, 0].item() * 255) for k in range(3)]
     assert firsts == [0, 32, 64]
-    assert torch.equal(to_clip(columns, form), to_clip(columns, form, 1, 3))  # one crop: the centre
+    assert torch.equal(
+        to_clip(columns, clip_format), to_clip(columns, clip_format, 1, 3)
+    )  # one crop: the centre
     rows = columns.transpose(0, 2, 1, 3).copy()
-    assert round(to_clip(rows, form, 2, 3)[0, 0, 0, 0].item() * 255) == 64
+    assert round(to_clip(rows, clip_format, 2, 3)[0, 0, 0, 0].item() * 255) == 64
 
 
 @pytest.mark.parametrize("shape", [(48, 64), (64, 48), (20, 90), (7, 5), (33, 32)])
@@ -127,7 +123,7 @@ def samples(tmp_path):
 
 def test_an_item_depends_on_seed_epoch_and_index_alone(samples):
     def make(seed, epoch=0):
-        clips = TrainClips(samples, UNIFORM, scale=(0.3, 1.0), flip=True, seed=seed)
+        clips = TrainClips(samples, UNIFORM, crop_scale=(0.3, 1.0), flip=True, seed=seed)
         clips.epoch = epoch
         return clips
 
@@ -139,8 +135,8 @@ def test_an_item_depends_on_seed_epoch_and_index_alone(samples):
 
 
 def test_flip_mirrors_about_half_of_the_clips(samples):
-    plain = TrainClips(samples, UNIFORM, scale=(1.0, 1.0), flip=False, seed=0)
-    mirrored = TrainClips(samples, UNIFORM, scale=(1.0, 1.0), flip=True, seed=0)
+    plain = TrainClips(samples, UNIFORM, crop_scale=(1.0, 1.0), flip=False, seed=0)
+    mirrored = TrainClips(samples, UNIFORM, crop_scale=(1.0, 1.0), flip=True, seed=0)
     count = 0
     for epoch in range(20):
         plain.epoch = mirrored.epoch = epoch
@@ -151,45 +147,45 @@ def test_flip_mirrors_about_half_of_the_clips(samples):
 
 
 def test_a_broken_video_gives_its_reason_and_no_clip(samples):
-    clip, label, name, reason = TrainClips(samples, UNIFORM, scale=(1.0, 1.0), flip=False, seed=0)[3]
+    clip, label, name, reason = TrainClips(samples, UNIFORM, crop_scale=(1.0, 1.0), flip=False, seed=0)[3]
     assert clip is None and label == 0 and name == "bad.mp4" and "not a readable video" in reason
-    clip, reason = TestViews(samples[3:], UNIFORM, 1, 1)[0]
+    clip, reason = EvalViews(samples[3:], UNIFORM, 1, 1)[0]
     assert clip is None and "not a readable video" in reason
 
 
 def test_repeated_augmentation_takes_the_same_frames_in_other_crops(tmp_path):
     write_video(tmp_path / "a.mp4", numbered_frames(40, 32, 64), options={"crf": "0"})
     sample = Sample(str(tmp_path / "a.mp4"), "a", 0)
-    form = ClipFormat(frames=4, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
-    clips, *_ = TrainClips([sample], form, scale=(0.2, 1.0), flip=False, seed=0, num_sample=3)[0]
+    clip_format = ClipFormat(frames=4, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+    clips, *_ = TrainClips([sample], clip_format, crop_scale=(0.2, 1.0), flip=False, seed=0, num_sample=3)[0]
     assert clips.shape == (3, 3, 4, 32, 32)
     numbers = [numbers_of(clip.transpose(0, 1) * 255) for clip in clips]
     assert numbers[0] == numbers[1] == numbers[2]
 
     write_video(tmp_path / "b.mp4", np.random.default_rng(0).integers(0, 256, (8, 40, 50, 3), dtype=np.uint8))
     noisy = [Sample(str(tmp_path / "b.mp4"), "b", 0)]
-    clips, *_ = TrainClips(noisy, UNIFORM, scale=(0.2, 1.0), flip=False, seed=0, num_sample=2)[0]
+    clips, *_ = TrainClips(noisy, UNIFORM, crop_scale=(0.2, 1.0), flip=False, seed=0, num_sample=2)[0]
     assert not torch.equal(clips[0], clips[1])
-    (single, *_) = TrainClips(noisy, UNIFORM, scale=(0.2, 1.0), flip=False, seed=0)[0]
+    (single, *_) = TrainClips(noisy, UNIFORM, crop_scale=(0.2, 1.0), flip=False, seed=0)[0]
     assert torch.equal(single[0], clips[0])
 
 
 def test_every_augmentation_reaches_the_clip(samples):
     from videossp.data.augment import parse_rand_augment
 
-    plain = TrainClips(samples, UNIFORM, scale=(1.0, 1.0), flip=False, seed=0)[0][0]
+    plain = TrainClips(samples, UNIFORM, crop_scale=(1.0, 1.0), flip=False, seed=0)[0][0]
     for change in ({"rand_augment": parse_rand_augment("rand-m9-n4-mstd0.5-inc1")}, {"erasing": 1.0}):
-        other = TrainClips(samples, UNIFORM, scale=(1.0, 1.0), flip=False, seed=0, **change)[0][0]
+        other = TrainClips(samples, UNIFORM, crop_scale=(1.0, 1.0), flip=False, seed=0, **change)[0][0]
         assert not torch.equal(plain, other)
 
 
 def test_a_part_of_a_video_gives_frames_of_that_part_alone(tmp_path):
     write_video(tmp_path / "a.mp4", numbered_frames(48, 32, 32), options={"crf": "0"})  # 12 a second
-    form = ClipFormat(frames=4, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+    clip_format = ClipFormat(frames=4, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
     sample = Sample(str(tmp_path / "a.mp4"), "a.mp4#t=1,2", 0, start=1.0, end=2.0)
-    view, _ = TestViews([sample], form, 1, 1)[0]
+    view, _ = EvalViews([sample], clip_format, 1, 1)[0]
     assert numbers_of(view[0].transpose(0, 1) * 255) == [13, 16, 19, 22]
-    clips = TrainClips([sample], form, scale=(1.0, 1.0), flip=False, seed=0)
+    clips = TrainClips([sample], clip_format, crop_scale=(1.0, 1.0), flip=False, seed=0)
     for clips.epoch in range(10):
         numbers = numbers_of(clips[0][0][0].transpose(0, 1) * 255)
         assert min(numbers) >= 12 and max(numbers) < 24
@@ -197,11 +193,11 @@ def test_a_part_of_a_video_gives_frames_of_that_part_alone(tmp_path):
 
 def test_views_are_segments_by_crops(tmp_path):
     write_video(tmp_path / "a.mp4", numbered_frames(48, 32, 64), options={"crf": "0"})
-    form = ClipFormat(frames=4, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
-    views = read_views(tmp_path / "a.mp4", form, segments=12, crops=3)
+    clip_format = ClipFormat(frames=4, size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+    views = read_views(tmp_path / "a.mp4", clip_format, segments=12, crops=3)
     assert views.shape == (36, 3, 4, 32, 32)
     for k in range(12):
-        expected = indices_for_test(48, form, k, 12)
+        expected = indices_for_test(48, clip_format, k, 12)
         for view in views[3 * k : 3 * k + 3]:
             assert numbers_of(view.transpose(0, 1) * 255) == expected
 

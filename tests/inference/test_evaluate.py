@@ -13,7 +13,7 @@ from conftest import SSP_SMALL, switch_on, write_video
 from videossp.classifier import Classifier
 from videossp.data.clips import read_views
 from videossp.data.datasets import Sample
-from videossp.data.video import DataError
+from videossp.errors import DataError
 from videossp.inference.evaluate import Evaluation, evaluate, relabel
 
 
@@ -87,7 +87,7 @@ def test_views_are_averaged_per_path(small_classifier, videos):
     result = evaluate(small_classifier, samples, segments=12, crops=2)
     with torch.no_grad():
         for sample, scores in zip(samples, result.scores, strict=True):
-            views = read_views(sample.path, small_classifier.form, 12, 2)
+            views = read_views(sample.path, small_classifier.clip_format, 12, 2)
             each = torch.stack([small_classifier(view[None])[0].softmax(-1) for view in views])
             assert len(views) == 24
             torch.testing.assert_close(scores, each.mean(0), rtol=1e-5, atol=1e-6)
@@ -121,7 +121,7 @@ def test_videos_go_through_together_unless_their_predictions_would_mix(small_bac
         if sample.name == "no.mp4":
             assert not scores.any() and result.failures.keys() == {"no.mp4"}
         else:
-            alone = classifier.probabilities(read_views(sample.path, classifier.form))
+            alone = classifier.probabilities(read_views(sample.path, classifier.clip_format))
             torch.testing.assert_close(scores, alone, atol=1e-6, rtol=0)
 
 
@@ -129,7 +129,7 @@ def test_the_views_of_the_classifier_are_the_default(small_classifier, videos):
     from dataclasses import replace
 
     samples, _ = videos
-    small_classifier.form = replace(small_classifier.form, views=(2, 3))
+    small_classifier.clip_format = replace(small_classifier.clip_format, views=(2, 3))
     result = evaluate(small_classifier, samples)
     assert result.views == (2, 3) and result.view_scores.shape == (2, 6, 3)
     assert evaluate(small_classifier, samples, segments=1, crops=1).views == (1, 1)

@@ -14,9 +14,10 @@ from conftest import SMALL, SSP_SMALL, switch_on
 from videossp.classifier import Classifier
 from videossp.methods import METHODS, make_tuner
 from videossp.methods.svp import SVP
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import BACKBONES, VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Layout, Tokens
-from videossp.model.videomamba import SPECS, VideoMamba
+from videossp.model.videomamba import VideoMamba
 from videossp.ops.dispatch import kernels
 from videossp.ops.scan import selective_scan
 
@@ -62,7 +63,10 @@ VARIANTS = [
     ("ssp", {**SSP_SMALL, "reads": "residual"}),
 ]
 MAIN = [(name, OPTIONS.get(name, {})) for name in METHODS] + list(CHAINS.items())
-SIZES = {"small": SMALL, "wide": Spec(depth=2, d_model=48, frames=3, size=(32, 48), d_state=6, dt_rank=5)}
+SIZES = {
+    "small": SMALL,
+    "wide": VideoMambaConfig(depth=2, d_model=48, frames=3, size=(32, 48), d_state=6, dt_rank=5),
+}
 # Section "start" of docs/methods.md: with these the first logits are the frozen backbone's.
 SILENT = ["linear", "mean", "full", "partial", "adapter", "st_adapter", "lora", "svp", "state_offset"]
 
@@ -88,7 +92,7 @@ def spec(request):
 
 @pytest.fixture
 def backbone(spec, monkeypatch):
-    monkeypatch.setitem(SPECS, "videomamba_test", spec)
+    monkeypatch.setitem(BACKBONES, "videomamba_test", spec)
     return "videomamba_test"
 
 
@@ -113,7 +117,7 @@ def clips(spec):
 def train_steps(classifier, clips, steps, lr=1e-2, enough=0.0):
     """The sum of every gradient's magnitude by name, and the last loss; one below `enough` ends it."""
     labels = torch.arange(len(clips)) % len(classifier.classes)
-    optimizer = torch.optim.AdamW(classifier.tuned().values(), lr=lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(classifier.trainable().values(), lr=lr, weight_decay=0.0)
     seen = dict.fromkeys(dict(classifier.named_parameters()), 0.0)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -148,7 +152,7 @@ def test_every_tuned_weight_learns_within_two_steps_and_no_other_does(fresh, cli
     forward A never meets a state.
     """
     before = {name: x.clone() for name, x in fresh.backbone.state_dict().items()}
-    tuned = fresh.tuned()
+    tuned = fresh.trainable()
     seen, _ = train_steps(fresh, clips, 2)
     inert = f"backbone.layers.{len(fresh.backbone.layers) - 1}.mixer.A_log"
     assert {name for name, total in seen.items() if total} == set(tuned) - {inert}
@@ -175,7 +179,7 @@ def test_training_starts_at_the_backbones_output(fresh, clips, case, backbone):
 def test_saved_and_loaded_gives_the_same_logits(classifier, clips, tmp_path):
     classifier.save(tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    assert saved.keys() == classifier.tuned().keys()
+    assert saved.keys() == classifier.trainable().keys()
     loaded = videossp.load(tmp_path / "adapter").eval()
     with torch.no_grad():
         assert torch.equal(loaded(clips), classifier(clips))
@@ -209,7 +213,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(classifier, clips):
     for classifier.backbone.grad_checkpoint in (False, True):
         classifier.zero_grad()
         classifier(clips).square().sum().backward()
-        grads.append({name: x.grad.clone() for name, x in classifier.tuned().items()})
+        grads.append({name: x.grad.clone() for name, x in classifier.trainable().items()})
     for name, x in grads[0].items():
         torch.testing.assert_close(x, grads[1][name], rtol=1e-5, atol=1e-6 * x.abs().max().item())
 
@@ -226,7 +230,7 @@ def test_bf16_products_stay_close_and_gradients_too(name, small_backbone):
         classifier.to_precision(precision).zero_grad()
         logits.append(classifier(clips))
         logits[-1].square().sum().backward()
-        grads.append(torch.cat([x.grad.flatten() for x in classifier.tuned().values()]))
+        grads.append(torch.cat([x.grad.flatten() for x in classifier.trainable().values()]))
     assert logits[1].dtype == torch.float32
     assert (logits[1] - logits[0]).norm() <= 2e-2 * logits[0].norm()
     assert (grads[1] - grads[0]).norm() <= 1e-1 * grads[0].norm()
@@ -273,7 +277,7 @@ def test_a_compiled_classifier_trains_and_exports(small_backbone, method):
     classifier = Classifier.create(small_backbone, num_classes=2, method=method, **options)
     switch_on(classifier)
     clips = torch.randn(1, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
-    tuned = list(classifier.tuned().values())
+    tuned = list(classifier.trainable().values())
     logits = classifier(clips)
     plain = torch.autograd.grad(logits.square().sum(), tuned)
     compiled = torch.compile(classifier, backend="aot_eager")
@@ -296,8 +300,8 @@ def test_a_member_that_would_be_in_vain_is_refused(small_backbone):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_clip_of_one_frame_or_one_column_is_no_exception(name, monkeypatch):
     for size, frames in (((32, 48), 1), ((48, 16), 2)):
-        spec = Spec(depth=2, d_model=32, frames=frames, size=size, d_state=4)
-        monkeypatch.setitem(SPECS, "videomamba_odd", spec)
+        spec = VideoMambaConfig(depth=2, d_model=32, frames=frames, size=size, d_state=4)
+        monkeypatch.setitem(BACKBONES, "videomamba_odd", spec)
         options = OPTIONS.get(name, {})
         classifier = Classifier.create("videomamba_odd", num_classes=2, method=name, **options)
         switch_on(classifier)
@@ -573,7 +577,7 @@ def test_svp_prompts_each_patch_from_itself_and_leaves_cls_alone():
 
 
 def test_svp_groups_are_neighbouring_layers():
-    spec = Spec(depth=8, d_model=16)
+    spec = VideoMambaConfig(depth=8, d_model=16)
     assert SVP(spec, groups=2).group == [0, 0, 0, 0, 1, 1, 1, 1]
     assert SVP(spec).group == 8 * [0]
 

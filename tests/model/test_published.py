@@ -7,19 +7,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from conftest import SMALL
+from conftest import SMALL, published
 from videossp.classifier import Classifier
+from videossp.errors import WeightsError
 from videossp.model.backbones import find_weights
-from videossp.model.hooks import Spec
-from videossp.model.published import WeightsError, read_checkpoint, sort_published, spec_of, unwrap
-from videossp.model.videomamba import SPECS, VideoMamba
-
-
-def published(spec=SMALL, classes=3):
-    torch.manual_seed(0)
-    state = {key: torch.randn_like(x) for key, x in VideoMamba(spec).state_dict().items()}
-    state |= {"norm_f.weight": torch.rand(spec.d_model), "head.bias": torch.randn(classes)}
-    return state | {"head.weight": torch.randn(classes, spec.d_model)}
+from videossp.model.config import BACKBONES, VideoMambaConfig
+from videossp.model.published import config_of, read_checkpoint, sort_published, unwrap
+from videossp.model.videomamba import VideoMamba
 
 
 @pytest.mark.parametrize(
@@ -28,10 +22,10 @@ def published(spec=SMALL, classes=3):
 )
 def test_backbone_sizes_are_those_of_the_paper(name, count):
     with torch.device("meta"):
-        backbone = VideoMamba(SPECS[f"videomamba_{name}"])
-    norm_f = backbone.spec.d_model  # ours is in the head
+        backbone = VideoMamba(BACKBONES[f"videomamba_{name}"])
+    norm_f = backbone.config.d_model  # ours is in the head
     assert sum(x.numel() for x in backbone.parameters()) + norm_f == count
-    assert len(backbone.state_dict()) == 17 * backbone.spec.depth + 5  # + norm_f and head: 8 in a file
+    assert len(backbone.state_dict()) == 17 * backbone.config.depth + 5  # + norm_f and head: 8 in a file
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
@@ -50,13 +44,13 @@ def test_every_form_of_file_is_read(tmp_path, suffix, wrap, prefix):
 
 
 def test_sizes_are_read_off_the_tensors():
-    spec = Spec(depth=2, d_model=24, frames=6, size=(48, 48), d_state=5, dt_rank=3)
-    assert spec_of(published(spec)) == spec
+    spec = VideoMambaConfig(depth=2, d_model=24, frames=6, size=(48, 48), d_state=5, dt_rank=3)
+    assert config_of(published(spec)) == spec
 
 
 def test_positions_are_resized_in_space_and_time():
     state = published()
-    wanted = Spec(depth=3, d_model=32, frames=7, size=(64, 48), d_state=4)
+    wanted = VideoMambaConfig(depth=3, d_model=32, frames=7, size=(64, 48), d_state=4)
     placed = sort_published(state, spec=wanted)
     time = F.interpolate(state["temporal_pos_embedding"].mT, size=7, mode="linear", align_corners=False)
     assert torch.equal(placed.backbone["temporal_pos_embedding"], time.mT)
@@ -150,7 +144,7 @@ def test_unreadable_files_are_one_line(tmp_path, content, suffix):
 
 def test_flags_inside_a_training_checkpoint_do_not_matter(tmp_path):
     torch.save({"model": published(), "args": argparse.Namespace(lr=1e-3)}, tmp_path / "weights.pth")
-    assert spec_of(read_checkpoint(tmp_path / "weights.pth")) == SMALL
+    assert config_of(read_checkpoint(tmp_path / "weights.pth")) == SMALL
 
 
 def test_a_state_without_tensors_is_refused():
@@ -169,7 +163,7 @@ def test_a_hub_id_is_found_in_the_local_cache_when_offline(tmp_path, monkeypatch
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert find_weights("owner/repo/weights.pth") == snapshot / "weights.pth"
-    assert spec_of(read_checkpoint(find_weights("owner/repo/weights.pth"))) == SMALL
+    assert config_of(read_checkpoint(find_weights("owner/repo/weights.pth"))) == SMALL
     for missing in ("owner/repo/other.pth", "owner/repo"):
         with pytest.raises(WeightsError, match="the hub did not give it") as error:
             find_weights(missing)

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from conftest import SMALL
-from videossp.model.hooks import OPS, Chain, Spec, Tuner
+from videossp.methods.chain import Chain
+from videossp.model.config import BACKBONES, OPS, VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Layout, Prompts, Tokens
-from videossp.model.videomamba import SPECS, VideoMamba, drop
+from videossp.model.videomamba import VideoMamba, drop
 from videossp.ops.scan import Scan
 
 
@@ -123,7 +125,7 @@ def test_a_clip_of_another_shape_is_refused(backbone, shape):
 @pytest.mark.parametrize("change", [{"size": (30, 32)}, {"depth": 0}, {"frames": 0}])
 def test_impossible_sizes_are_refused(change):
     with pytest.raises(ValueError):
-        Spec(**({"depth": 1, "d_model": 16} | change))
+        VideoMambaConfig(**({"depth": 1, "d_model": 16} | change))
 
 
 def test_an_unknown_op_lists_the_known_ones():
@@ -131,11 +133,11 @@ def test_an_unknown_op_lists_the_known_ones():
         SMALL.width("attention")
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_named_backbones_have_blocks_of_the_published_size(name):
     sizes = {"tiny": 282_048, "small": 1_043_328, "middle": 2_283_840}
     with torch.device("meta"):
-        block = VideoMamba(SPECS[name]).layers[0]
+        block = VideoMamba(BACKBONES[name]).layers[0]
     count = sum(x.numel() for x in block.parameters())
     assert count == sizes.get(name.removeprefix("videomamba_"), count)
 
@@ -190,11 +192,11 @@ def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
 
 def test_a_frozen_backbone_computes_no_gradient_of_its_weights(backbone, clip, monkeypatch):
     """Not one of a product, a convolution, a norm or a scan: what would be thrown away is never made."""
-    from videossp.ops import conv, linear, norm, scan_cpu
+    from videossp.ops import conv, matmul, norm, scan_cpu
 
     products, wanted, empty = [], [], []
-    product, scan_backward = linear._product, scan_cpu.scan_backward
-    monkeypatch.setattr(linear, "_product", lambda *args: (products.append(args), product(*args))[1])
+    product, scan_backward = matmul._product, scan_cpu.scan_backward
+    monkeypatch.setattr(matmul, "_product", lambda *args: (products.append(args), product(*args))[1])
 
     def spy(*args, **kwargs):
         wanted.append(kwargs["wanted"])

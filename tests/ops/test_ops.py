@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from videossp.methods.layers.attention import self_attention
+from videossp.methods.layers.conv3d import SameConv3d
 from videossp.methods.layers.depthwise import Depthwise
 from videossp.ops import dispatch, simd
 from videossp.ops.conv import conv_silu
-from videossp.ops.conv3d import SameConv3d
 from videossp.ops.entropy import softmax_entropy
 from videossp.ops.gate import gate
-from videossp.ops.linear import Linear, _packed, linear, made_again
+from videossp.ops.matmul import Linear, _packed, linear, recompute_in_backward
 from videossp.ops.norm import add_norm
 
 
@@ -175,7 +175,7 @@ def test_attention_equals_the_layer_whose_weights_it_takes(shape):
 
 def test_a_frozen_weight_costs_no_gradient_and_no_memory(monkeypatch):
     """Two products when the weight learns, one when it is frozen; and the input is not kept."""
-    from videossp.ops import linear as module
+    from videossp.ops import matmul as module
 
     calls = []
     product = module._product
@@ -210,7 +210,7 @@ def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():
     product = linear(x, weight)
 
     def work():
-        with made_again((product, lambda: linear(x, weight))):
+        with recompute_in_backward((product, lambda: linear(x, weight))):
             return product.sigmoid() * product
 
     expected = torch.autograd.grad((product.sigmoid() * product).sum(), [x, weight], retain_graph=True)
@@ -233,7 +233,7 @@ def test_what_is_made_again_is_made_in_the_precision_of_the_forward():
 
     with torch.autocast("cpu", torch.bfloat16):
         product = linear(x, weight)
-        with made_again((product, again)):
+        with recompute_in_backward((product, again)):
             y = product * product
     y.sum().backward()
     assert made and all(torch.equal(z, product) for z in made)  # the same numbers, and bfloat16
@@ -243,7 +243,7 @@ def test_what_has_been_written_to_is_kept_and_not_made_again():
     x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
     product = linear(x, weight)
     product.add_(1.0)
-    with made_again((product, lambda: linear(x, weight))):
+    with recompute_in_backward((product, lambda: linear(x, weight))):
         y = product.sigmoid() * product
     (found,) = torch.autograd.grad(y.sum(), x)
     plain = torch.nn.functional.linear(x, weight) + 1
@@ -254,7 +254,7 @@ def test_writing_to_what_the_backward_needs_is_an_error():
     x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
     (scale,) = draw((3, 5))
     product = linear(x, weight)
-    with made_again((product, lambda: linear(x, weight))):
+    with recompute_in_backward((product, lambda: linear(x, weight))):
         y = product * scale
     scale.add_(1.0)
     with pytest.raises(RuntimeError, match="written to after the forward"):

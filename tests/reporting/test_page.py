@@ -9,8 +9,9 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from videossp.data.clips import ClipFormat, read_views
+from videossp.data.clips import read_views
 from videossp.data.datasets import read_data
+from videossp.data.sampling import ClipFormat
 from videossp.inference.evaluate import Evaluation
 from videossp.reporting.page import STRIPS, write_report
 

@@ -17,14 +17,14 @@ from conftest import SSP_SMALL, write_video
 from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.data import clips as clips_module
-from videossp.data.datasets import Samples, read_data
-from videossp.data.video import DataError
+from videossp.data.datasets import VideoDataset, read_data
+from videossp.errors import DataError, DivergedError, WorkerLostError
 from videossp.training.checkpoints import found_states
-from videossp.training.faults import Diverged, Lost, first_not_finite, lost_told
+from videossp.training.config import TrainConfig
+from videossp.training.faults import first_not_finite, lost_told
 from videossp.training.feature_cache import FeatureCache
 from videossp.training.loop import Loop
-from videossp.training.plan import TrainConfig
-from videossp.training.signals import StopAsked
+from videossp.training.signals import GracefulStop
 from videossp.training.train import train
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-2, seed=1, save_minutes=0)
@@ -76,10 +76,10 @@ def test_an_odd_step_of_an_earlier_epoch_is_not_blamed_for_unreadable_videos(
 def test_a_skipped_step_changes_no_weight(small_backbone, class_folder, monkeypatch):
     spoil(monkeypatch, *range(3))
     classifier = make(small_backbone)
-    before = {name: x.clone() for name, x in classifier.tuned().items()}
-    with pytest.raises(Diverged, match=r"step 3 \(epoch 1\).*no step of the epoch was finite"):
+    before = {name: x.clone() for name, x in classifier.trainable().items()}
+    with pytest.raises(DivergedError, match=r"step 3 \(epoch 1\).*no step of the epoch was finite"):
         train(classifier, class_folder, CONFIG)
-    assert all(torch.equal(x, before[name]) for name, x in classifier.tuned().items())
+    assert all(torch.equal(x, before[name]) for name, x in classifier.trainable().items())
 
 
 def test_too_many_skipped_steps_end_the_run_with_its_state_saved(
@@ -87,7 +87,7 @@ def test_too_many_skipped_steps_end_the_run_with_its_state_saved(
 ):
     spoil(monkeypatch, 1, 2)
     config = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 1})
-    with pytest.raises(Diverged, match=r"step 3 .*2 steps were not finite"):
+    with pytest.raises(DivergedError, match=r"step 3 .*2 steps were not finite"):
         train(make(small_backbone), class_folder, config, out=tmp_path / "run")
     assert found_states(tmp_path / "run" / "checkpoints")[0][0] == 2
     more = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 2})
@@ -98,7 +98,7 @@ def test_too_many_skipped_steps_end_the_run_with_its_state_saved(
 def test_where_no_step_may_be_skipped_the_first_one_ends_the_run(small_backbone, class_folder, monkeypatch):
     spoil(monkeypatch, 0)
     config = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 0})
-    with pytest.raises(Diverged, match=r"step 1 \(epoch 1\).* 1 step was not finite"):
+    with pytest.raises(DivergedError, match=r"step 1 \(epoch 1\).* 1 step was not finite"):
         train(make(small_backbone), class_folder, config)
 
 
@@ -108,7 +108,7 @@ def test_weights_that_the_last_step_spoils_are_not_what_a_run_ends_with(
     """Each loss is finite; what comes of the only step is not, and only the validation can tell."""
     config = TrainConfig(epochs=1, batch_size=16, lr=1e20, warmup_epochs=0)
     with pytest.raises(
-        Diverged, match="epoch 1: validation has scores that are not finite: .*; a smaller --lr"
+        DivergedError, match="epoch 1: validation has scores that are not finite: .*; a smaller --lr"
     ):
         train(make(small_backbone), class_folder, config, out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapter").exists()
@@ -147,7 +147,7 @@ def test_an_unreadable_video_in_the_middle_of_an_epoch_leaves_a_checkpoint(
     good = bad.read_bytes()
     bad.write_bytes(b"no video")
     splits = {"train": data.splits["train"], "val": data.splits["train"][4:6]}
-    samples = Samples(data.classes, splits, origin=data.origin)
+    samples = VideoDataset(data.classes, splits, origin=data.origin)
     config = TrainConfig(epochs=1, batch_size=2, seed=3, save_minutes=0)
     with pytest.raises(DataError, match=f"{bad.name}: not a readable video"):
         train(make(small_backbone), samples, config, out=run)
@@ -190,7 +190,7 @@ def in_step_5(monkeypatch, act):
 
 def in_validation(monkeypatch, act):
     """Decoding processes that do this at the first video of a validation."""
-    monkeypatch.setattr(clips_module.TestViews, "__getitem__", lambda self, index: act())
+    monkeypatch.setattr(clips_module.EvalViews, "__getitem__", lambda self, index: act())
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -211,7 +211,7 @@ def test_a_worker_that_is_lost_is_one_line_and_the_run_goes_on(
     config = TrainConfig(**CONFIG.__dict__ | {"workers": 1, "timeout": 2})
     with monkeypatch.context() as patch:
         where(patch, act)
-        with pytest.raises(Lost, match=f"^{words}.*--resume goes on$"):
+        with pytest.raises(WorkerLostError, match=f"^{words}.*--resume goes on$"):
             train(make(small_backbone), class_folder, config, out=tmp_path / "run")
     result = train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=True)
     assert len(result.history) == 2
@@ -229,7 +229,7 @@ def test_a_worker_that_is_lost_is_one_line_and_the_run_goes_on(
     ],
 )
 def test_what_torch_says_of_others_is_told_in_words_of_this_program(text, words):
-    with pytest.raises(Lost, match=f"{words}.*--resume goes on$"), lost_told():
+    with pytest.raises(WorkerLostError, match=f"{words}.*--resume goes on$"), lost_told():
         raise RuntimeError(text)
     with pytest.raises(RuntimeError, match="^size mismatch$"), lost_told():
         raise RuntimeError("size mismatch")
@@ -261,7 +261,7 @@ def test_what_ended_the_run_is_told_where_the_state_cannot_be_saved(
     spoil(monkeypatch, 1)
     monkeypatch.setattr(sys.modules["videossp.training.train"], "save_state", save_state)
     config = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 0, "save_minutes": 1000})
-    with pytest.raises(Diverged):
+    with pytest.raises(DivergedError):
         train(make(small_backbone), class_folder, config, out=tmp_path / "run", progress=True)
     assert "the state cannot be saved: MemoryError" in capsys.readouterr().err
 
@@ -343,7 +343,7 @@ def test_a_signal_while_features_are_computed_ends_at_once(
 
     monkeypatch.setattr(FeatureCache, "_made", make_features)
     classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
-    config = TrainConfig(epochs=1, draws=1, features=str(tmp_path / "features"))
+    config = TrainConfig(epochs=1, fixed_augmentations=1, features=str(tmp_path / "features"))
     with pytest.raises(KeyboardInterrupt):
         train(classifier, class_folder, config, out=tmp_path / "run")
     assert len(made) == 3 and len(list((tmp_path / "features").rglob("*.npy"))) == 3
@@ -351,7 +351,7 @@ def test_a_signal_while_features_are_computed_ends_at_once(
 
 def test_a_second_signal_ends_at_once_and_handlers_are_given_back():
     before = signal.getsignal(signal.SIGTERM)
-    with StopAsked() as stop, pytest.raises(KeyboardInterrupt):
+    with GracefulStop() as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.asked
         os.kill(os.getpid(), signal.SIGTERM)
@@ -359,7 +359,7 @@ def test_a_second_signal_ends_at_once_and_handlers_are_given_back():
 
 
 def test_where_nothing_can_be_lost_the_first_signal_ends_at_once_and_so_does_one_from_before():
-    with StopAsked() as stop:
+    with GracefulStop() as stop:
         with pytest.raises(KeyboardInterrupt), stop.at_once():
             os.kill(os.getpid(), signal.SIGINT)
             pytest.fail("it goes on")

@@ -8,15 +8,15 @@ import torch
 
 from conftest import write_video
 from videossp.classifier import Classifier
-from videossp.data.clips import TestViews, TrainClips
+from videossp.data.clips import EvalViews, TrainClips
 from videossp.data.datasets import read_data
 from videossp.methods import METHODS
 from videossp.system.progress import Messages
+from videossp.training.config import TrainConfig
 from videossp.training.feature_cache import FeatureCache
-from videossp.training.plan import TrainConfig
 from videossp.training.train import train
 
-CONFIG = TrainConfig(epochs=4, batch_size=4, lr=1e-2, draws=2, num_sample=2)
+CONFIG = TrainConfig(epochs=4, batch_size=4, lr=1e-2, fixed_augmentations=2, num_sample=2)
 
 
 def make(backbone, method="linear", **options):
@@ -71,22 +71,24 @@ def sample(tmp_path):
 
 
 def test_whatever_features_depend_on_makes_them_anew(small_backbone, sample, tmp_path, monkeypatch):
-    form = make(small_backbone).form
+    clip_format = make(small_backbone).clip_format
 
     def files(clips=None, **options):
         cache = FeatureCache(make(small_backbone, **options), tmp_path / "cache", Messages(False))
-        return cache.of(clips or TestViews([sample], form, 1, 1)).files
+        return cache.of(clips or EvalViews([sample], clip_format, 1, 1)).files
 
     def clips(**change):
         return TrainClips(
-            [sample], form, **{"scale": (0.5, 1.0), "flip": True, "seed": 0, "draws": 3} | change
+            [sample],
+            clip_format,
+            **{"crop_scale": (0.5, 1.0), "flip": True, "seed": 0, "fixed_augmentations": 3} | change,
         )
 
     first = files()
     assert files() == first and files(seed=1) != first
-    assert files(TestViews([sample], form, 2, 1)) != first
+    assert files(EvalViews([sample], clip_format, 2, 1)) != first
     assert files(method="attentive", heads=4) != first
-    changes = ({}, {"scale": (0.4, 1.0)}, {"flip": False}, {"seed": 1}, {"erasing": 0.5})
+    changes = ({}, {"crop_scale": (0.4, 1.0)}, {"flip": False}, {"seed": 1}, {"erasing": 0.5})
     found = [files(clips(**x)) for x in changes]
     again = clips()
     again.epoch = 1
@@ -103,7 +105,7 @@ def test_whatever_features_depend_on_makes_them_anew(small_backbone, sample, tmp
 
 def test_processes_that_look_at_different_moments_leave_nothing_out(small_backbone, class_folder, tmp_path):
     samples = read_data(class_folder).splits["train"]
-    views = TestViews(samples, make(small_backbone).form, 1, 1)
+    views = EvalViews(samples, make(small_backbone).clip_format, 1, 1)
     for rank in (0, 1):  # the second looks when the first has done its share
         cache = FeatureCache(make(small_backbone), tmp_path / "cache", Messages(False))
         files = cache.of(views, rank, 2).files
@@ -114,7 +116,7 @@ def test_a_video_that_cannot_be_decoded_is_told_as_ever(small_backbone, sample, 
     with open(sample.path, "wb") as file:
         file.write(b"no video")
     cache = FeatureCache(make(small_backbone), tmp_path / "cache", Messages(False))
-    x, reason = cache.of(TestViews([sample], make(small_backbone).form, 1, 1))[0]
+    x, reason = cache.of(EvalViews([sample], make(small_backbone).clip_format, 1, 1))[0]
     assert x is None and "not a readable video" in reason
 
 

@@ -6,10 +6,11 @@ import torch
 import videossp
 from conftest import SSP_SMALL
 from videossp.classifier import Classifier
-from videossp.data.datasets import Sample, Samples
+from videossp.data.datasets import Sample, VideoDataset
 from videossp.training.batches import epoch_order, shares_of
+from videossp.training.config import TrainConfig
 from videossp.training.loop import Loop
-from videossp.training.plan import TrainConfig, make_plan
+from videossp.training.plan import make_plan
 from videossp.training.train import train
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-2, seed=1)
@@ -41,7 +42,7 @@ def test_the_moving_average_is_what_is_validated_and_kept(
 ):
     weights, _ = after_each_step(monkeypatch)
     classifier = make(small_backbone)
-    names = {id(x): name for name, x in classifier.tuned().items()}
+    names = {id(x): name for name, x in classifier.trainable().items()}
     order, real = [], Loop.__init__
 
     def init(self, *args):
@@ -49,12 +50,12 @@ def test_the_moving_average_is_what_is_validated_and_kept(
         order.extend(names[id(x)] for group in self.optimizer.param_groups for x in group["params"])
 
     monkeypatch.setattr(Loop, "__init__", init)
-    config = TrainConfig(**CONFIG.__dict__ | {"ema": 0.8, "epochs": 1})
+    config = TrainConfig(**CONFIG.__dict__ | {"ema_decay": 0.8, "epochs": 1})
     train(classifier, class_folder, config, out=tmp_path / "run")
     average = weights[0]
     for step in weights[1:]:
         average = [0.8 * a + 0.2 * x for a, x in zip(average, step, strict=True)]
-    kept = videossp.load(tmp_path / "run").tuned()
+    kept = videossp.load(tmp_path / "run").trainable()
     for name, x in zip(order, average, strict=True):
         torch.testing.assert_close(kept[name].detach(), x, rtol=1e-5, atol=1e-6)
     assert any(not torch.equal(x, y) for x, y in zip(average, weights[-1], strict=True))
@@ -66,7 +67,7 @@ def test_the_gradient_is_clipped_to_the_norm(small_backbone, class_folder, monke
     free = list(norms)
     norms.clear()
     bound = min(free) / 2
-    train(make(small_backbone), class_folder, TrainConfig(**CONFIG.__dict__ | {"clip_grad": bound}))
+    train(make(small_backbone), class_folder, TrainConfig(**CONFIG.__dict__ | {"max_grad_norm": bound}))
     assert max(norms) <= bound * 1.0001 and min(norms) > bound * 0.99
 
 
@@ -93,12 +94,12 @@ def test_a_tracker_gets_the_figures_of_each_epoch(small_backbone, class_folder, 
 
 
 @pytest.mark.parametrize("videos", [7, 16, 33])
-@pytest.mark.parametrize(("processes", "accumulate"), [(1, 6), (2, 3), (3, 2), (6, 1)])
-def test_batches_are_numbered_alike_however_they_are_divided(videos, processes, accumulate):
+@pytest.mark.parametrize(("processes", "grad_accum_steps"), [(1, 6), (2, 3), (3, 2), (6, 1)])
+def test_batches_are_numbered_alike_however_they_are_divided(videos, processes, grad_accum_steps):
     """Together the processes have every video of the epoch once, in the batches of one process."""
     samples = [Sample(f"/{i}", f"{i}", i % 2) for i in range(videos)]
-    data = Samples(("a", "b"), {"train": samples, "val": samples[:2]})
-    config = TrainConfig(batch_size=2, accumulate=accumulate, num_sample=3)
+    data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})
+    config = TrainConfig(batch_size=2, grad_accum_steps=grad_accum_steps, num_sample=3)
     plan = make_plan(data, ("a", "b"), config, processes)
     shares = [shares_of(1, plan, config, rank, processes) for rank in range(processes)]
     order = epoch_order(videos, 0, 1)

@@ -8,15 +8,17 @@ import yaml
 from conftest import SSP_SMALL
 from videossp.classifier import Classifier
 from videossp.cli.main import main
-from videossp.data.datasets import Sample, Samples
-from videossp.data.video import DataError
+from videossp.data.datasets import Sample, VideoDataset
+from videossp.errors import DataError
+from videossp.training.config import TrainConfig
 from videossp.training.optimizer import learning_rate, parameter_groups
-from videossp.training.plan import TrainConfig, choose_splits, make_plan, steps_per_epoch
+from videossp.training.plan import make_plan, steps_per_epoch
+from videossp.training.splits import choose_splits
 
 
 def data(classes=("a", "b"), **splits):
     """As many samples as asked for of each split."""
-    return Samples(
+    return VideoDataset(
         classes,
         {
             split: [Sample(f"/{split}{i}", f"{split}{i}", i % len(classes)) for i in range(count)]
@@ -45,16 +47,16 @@ def test_a_validation_split_that_is_the_test_split_is_said():
 
 def test_the_epoch_is_chosen_on_the_test_split_only_if_asked_for_and_then_it_is_said():
     samples = data(train=4, val=2, test=4)
-    training, validation, how, warnings = choose_splits(samples, ("a", "b"), TrainConfig(choose_on="test"))
+    training, validation, how, warnings = choose_splits(samples, ("a", "b"), TrainConfig(select_on="test"))
     assert (training, validation) == (samples.splits["train"], samples.splits["test"])
     assert how == "the test split" and "TEST" in warnings[0]
     with pytest.raises(DataError, match="no test split"):
-        choose_splits(data(train=4), ("a", "b"), TrainConfig(choose_on="test"))
+        choose_splits(data(train=4), ("a", "b"), TrainConfig(select_on="test"))
 
 
 def test_held_out_groups_are_whole():
     members = [Sample(f"/{i}", f"{i}", i % 2, group=f"person {i // 4}") for i in range(20)]
-    samples = Samples(("a", "b"), {"train": members})
+    samples = VideoDataset(("a", "b"), {"train": members})
     training, validation, how, _ = choose_splits(samples, ("a", "b"), TrainConfig())
     assert not {x.group for x in training} & {x.group for x in validation} and validation
     assert "groups kept whole" in how
@@ -75,8 +77,8 @@ def test_nothing_to_train_on_or_to_validate_with():
         (64, {}, 8),
         (65, {}, 9),
         (65, {"drop_last": True}, 8),
-        (65, {"accumulate": 4}, 3),
-        (65, {"accumulate": 4, "drop_last": True}, 2),
+        (65, {"grad_accum_steps": 4}, 3),
+        (65, {"grad_accum_steps": 4, "drop_last": True}, 2),
     ],
 )
 def test_steps_of_an_epoch(videos, change, steps):
@@ -84,7 +86,7 @@ def test_steps_of_an_epoch(videos, change, steps):
 
 
 def test_the_papers_rule_scales_both_ends_by_the_clips_of_a_step():
-    config = TrainConfig(batch_size=8, accumulate=4, num_sample=2, lr=3e-3, min_lr=1e-6, scale_lr=True)
+    config = TrainConfig(batch_size=8, grad_accum_steps=4, num_sample=2, lr=3e-3, min_lr=1e-6, scale_lr=True)
     plan = make_plan(data(train=100, val=4), ("a", "b"), config)
     assert plan.clips_per_step == 64
     assert plan.lr == pytest.approx(7.5e-4) and plan.min_lr == pytest.approx(2.5e-7)
@@ -112,7 +114,7 @@ def groups_of(classifier, **change):
     """(rate, weight decay) by parameter name."""
     config = TrainConfig(lr=1.0, **change)
     plan = make_plan(data(train=20, val=4), ("a", "b"), config)
-    names = {id(x): name for name, x in classifier.tuned().items()}
+    names = {id(x): name for name, x in classifier.trainable().items()}
     groups = parameter_groups(classifier, plan, config)
     found = {names[id(x)]: (g["lr"], g["weight_decay"]) for g in groups for x in g["params"]}
     assert set(found) == set(names.values()) and sum(len(g["params"]) for g in groups) == len(names)
@@ -158,7 +160,7 @@ def test_layer_decay_knows_which_block_a_methods_weights_belong_to(small_backbon
 
 IMPOSSIBLE = [
     {"epochs": 0},
-    {"accumulate": 0},
+    {"grad_accum_steps": 0},
     {"num_sample": 0},
     {"lr": 0.0},
     {"layer_decay": 1.5},
@@ -166,8 +168,8 @@ IMPOSSIBLE = [
     {"label_smoothing": 3.0},
     {"erasing": 2.0},
     {"mixup": -1.0},
-    {"val_share": 1.0},
-    {"scale": (0.9, 0.1)},
+    {"val_fraction": 1.0},
+    {"crop_scale": (0.9, 0.1)},
     {"workers": -1},
     {"rand_augment": "rand-x7"},
     {"flip": "sometimes"},

@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import SSP_SMALL
-from videossp.classifier import Classifier, place
+from videossp.classifier import Classifier, load_trainable
 from videossp.data.clips import TrainClips
-from videossp.data.datasets import Samples, read_data
+from videossp.data.datasets import VideoDataset, read_data
 from videossp.training.checkpoints import found_states, load_state, remove_states, save_state
-from videossp.training.distributed import Team
+from videossp.training.config import TrainConfig
+from videossp.training.distributed import ProcessGroup
 from videossp.training.loop import Loop
-from videossp.training.plan import TrainConfig
 from videossp.training.state import TrainState
 from videossp.training.train import train
 
@@ -30,7 +30,7 @@ from videossp.training.train import train
 CONFIG = TrainConfig(
     epochs=3,
     batch_size=2,
-    accumulate=2,
+    grad_accum_steps=2,
     lr=1e-2,
     seed=1,
     num_sample=2,
@@ -38,8 +38,8 @@ CONFIG = TrainConfig(
     erasing=0.3,
     mixup=0.5,
     cutmix=0.5,
-    ema=0.9,
-    clip_grad=1.0,
+    ema_decay=0.9,
+    max_grad_norm=1.0,
     save_minutes=0,  # a checkpoint after each step
 )
 TIMES = ("seconds", "seconds_per_clip", "data_wait")
@@ -249,12 +249,12 @@ def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
     small_backbone, class_folder, tmp_path, monkeypatch
 ):
     """Two, which end at once: at each line of a validation, at some of the tensors that it swaps."""
-    config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, ema=0.5, save_minutes=0)
+    config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, ema_decay=0.5, save_minutes=0)
     samples = read_data(class_folder)
     members = samples.splits["train"]
-    few = Samples(samples.classes, {"train": members[::4], "val": members[1::8]}, origin=samples.origin)
+    few = VideoDataset(samples.classes, {"train": members[::4], "val": members[1::8]}, origin=samples.origin)
     changes = TrainState.standing_in.__wrapped__, TrainState.changing.__wrapped__, TrainState.end_epoch
-    watched = {x.__code__ for x in (Loop.validate, *changes, place)}
+    watched = {x.__code__ for x in (Loop.validate, *changes, load_trainable)}
     met = []
 
     def run(at):
@@ -278,8 +278,8 @@ def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
 
     monkeypatch.setattr(sys.modules["videossp.training.train"], "write_results", lambda *_: None)
     passed, _ = states_of(monkeypatch, lambda: run(None))
-    lines = {where: i for i, where in enumerate(met) if where[0] is not place.__code__}
-    swaps = [i for i, (code, _) in enumerate(met) if code is place.__code__]
+    lines = {where: i for i, where in enumerate(met) if where[0] is not load_trainable.__code__}
+    swaps = [i for i, (code, _) in enumerate(met) if code is load_trainable.__code__]
     assert len(passed) == 3 and len(lines) > 20 and len(swaps) > 400
     for at in [*lines.values(), *swaps[:: len(swaps) // 12]]:
         states, interrupted = states_of(monkeypatch, lambda at=at: run(at))
@@ -354,14 +354,14 @@ def test_two_processes_train_evaluate_and_fail_like_one(small_backbone, class_fo
     data = tmp_path / "data"
     shutil.copytree(class_folder / "train", data)
     (data / "dark" / "broken.mp4").write_bytes(b"no video")
-    settings = {"epochs": 2, "lr": 1e-2, "seed": 3, "val_share": 0.15, "mixup": 0.5, "num_sample": 2}
+    settings = {"epochs": 2, "lr": 1e-2, "seed": 3, "val_fraction": 0.15, "mixup": 0.5, "num_sample": 2}
     settings |= {"batch_size": 2, "on_error": "skip"}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ranks = [fork(one_of, rank, 2, port, tmp_path / "two", data, settings) for rank in range(2)]
     torch.set_num_threads(1)
-    one = TrainConfig(**settings, accumulate=2)
+    one = TrainConfig(**settings, grad_accum_steps=2)
     failures = train(plain(small_backbone), data, one, out=tmp_path / "one").failures
     for process in ranks:
         process.join(180)
@@ -381,6 +381,6 @@ def test_two_processes_train_evaluate_and_fail_like_one(small_backbone, class_fo
 
 def test_processes_that_do_not_stand_together_are_refused(small_backbone, class_folder, monkeypatch):
     """As where one of them does not see the run folder, and would start from the beginning."""
-    monkeypatch.setattr(Team, "from_all", lambda self, own: [own, {**own, "step": 4}])
+    monkeypatch.setattr(ProcessGroup, "from_all", lambda self, own: [own, {**own, "step": 4}])
     with pytest.raises(ValueError, match="process 1 differs from process 0 in step: each must see the same"):
         train(make(small_backbone), class_folder, CONFIG)

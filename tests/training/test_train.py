@@ -13,10 +13,10 @@ import yaml
 import videossp
 from conftest import SSP_SMALL, write_video
 from videossp.classifier import Classifier
-from videossp.data.datasets import Sample, Samples, read_data
-from videossp.data.video import DataError
+from videossp.data.datasets import Sample, VideoDataset, read_data
+from videossp.errors import DataError
 from videossp.training.batches import epoch_order
-from videossp.training.plan import TrainConfig
+from videossp.training.config import TrainConfig
 from videossp.training.train import train
 
 QUICK = TrainConfig(epochs=3, batch_size=4, lr=1e-2, seed=1)
@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_numbers(small_backbone, class_folder):
     def run(**change):
         classifier = make(small_backbone, drop_path=0.2, dropout=0.2)
         history = train(classifier, class_folder, TrainConfig(**(config.__dict__ | change))).history
-        return [row["loss"] for row in history], classifier.tuned()
+        return [row["loss"] for row in history], classifier.trainable()
 
     (losses, weights), (again, same), (other, _) = run(), run(), run(seed=4)
     assert losses == again and losses != other
@@ -79,7 +79,7 @@ def test_the_best_epoch_on_validation_is_kept(small_backbone, class_folder, monk
 
     def fake(*args, **kwargs):
         result = real(*args, **kwargs)
-        seen.append({name: x.detach().clone() for name, x in classifier.tuned().items()})
+        seen.append({name: x.detach().clone() for name, x in classifier.trainable().items()})
         figure = next(figures)
         monkeypatch.setattr(type(result), "top", lambda self, k: figure)
         return result
@@ -87,15 +87,15 @@ def test_the_best_epoch_on_validation_is_kept(small_backbone, class_folder, monk
     monkeypatch.setattr(module, "evaluate", fake)
     run = train(classifier, class_folder, QUICK, out=tmp_path / "run")
     assert run.best["epoch"] == 2
-    assert all(torch.equal(x, seen[1][name]) for name, x in classifier.tuned().items())
+    assert all(torch.equal(x, seen[1][name]) for name, x in classifier.trainable().items())
     kept = videossp.load(tmp_path / "run")
-    assert all(torch.equal(x, seen[1][name]) for name, x in kept.tuned().items())
+    assert all(torch.equal(x, seen[1][name]) for name, x in kept.trainable().items())
 
 
 def test_the_test_split_is_never_read(small_backbone, class_folder):
     data = read_data(class_folder)
     lost = [Sample("/nowhere.mp4", x.name, x.label) for x in data.splits["test"]]
-    train(make(small_backbone), Samples(data.classes, data.splits | {"test": lost}), QUICK)
+    train(make(small_backbone), VideoDataset(data.classes, data.splits | {"test": lost}), QUICK)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_an_epoch_is_never_chosen_on_nothing(small_backbone, class_folder):
     lost = [Sample("/nowhere.mp4", "lost", 0)]
     config = TrainConfig(epochs=1, on_error="skip")
     with pytest.raises(DataError, match="none of the 1 validation videos can be decoded"):
-        train(make(small_backbone), Samples(data.classes, data.splits | {"val": lost}), config)
+        train(make(small_backbone), VideoDataset(data.classes, data.splits | {"val": lost}), config)
 
 
 def test_an_existing_run_is_never_overwritten(small_backbone, class_folder, tmp_path):
@@ -155,9 +155,9 @@ def test_accumulated_batches_are_one_large_batch(small_backbone, class_folder):
     def weights(**change):
         classifier = make(small_backbone)
         config = TrainConfig(epochs=1, lr=1e-2, seed=1, num_sample=2, **change)
-        return train(classifier, class_folder, config).history, classifier.tuned()
+        return train(classifier, class_folder, config).history, classifier.trainable()
 
-    (whole, large), (parts, small) = weights(batch_size=8), weights(batch_size=2, accumulate=4)
+    (whole, large), (parts, small) = weights(batch_size=8), weights(batch_size=2, grad_accum_steps=4)
     assert parts[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-5)
     for name, x in large.items():
         torch.testing.assert_close(small[name], x, rtol=1e-4, atol=1e-5)
@@ -174,9 +174,11 @@ def test_a_video_that_fails_does_not_weaken_the_step(small_backbone, folder_with
     samples = read_data(folder_with_a_broken_video)
     good = [x for x in samples.splits["train"] if "broken" not in x.name]
     broken = [x for x in samples.splits["train"] if "broken" in x.name]
-    config = TrainConfig(epochs=1, batch_size=1, accumulate=8, on_error="skip", flip="off", scale=(1, 1))
+    config = TrainConfig(
+        epochs=1, batch_size=1, grad_accum_steps=8, on_error="skip", flip="off", crop_scale=(1, 1)
+    )
     for members in (good, good + broken):
-        data = Samples(samples.classes, {"train": members, "val": good[:2]})
+        data = VideoDataset(samples.classes, {"train": members, "val": good[:2]})
         classifier = make(small_backbone)
         train(classifier, data, config)
     assert len(steps) == 2
@@ -231,7 +233,7 @@ def test_the_moving_average_is_validated_and_the_weights_that_train_stay_what_th
     classifier, decay = make(small_backbone), 0.7
 
     def weights():
-        return {name: x.detach().double() for name, x in classifier.tuned().items()}
+        return {name: x.detach().double() for name, x in classifier.trainable().items()}
 
     average, trained, validated = weights(), [], 0
     module, step, evaluate = sys.modules["videossp.training.loop"], torch.optim.AdamW.step, videossp.evaluate
@@ -254,7 +256,7 @@ def test_the_moving_average_is_validated_and_the_weights_that_train_stay_what_th
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy_on_step)
     monkeypatch.setattr(module, "evaluate", spy_on_evaluate)
-    train(classifier, class_folder, TrainConfig(**QUICK.__dict__ | {"ema": decay}))
+    train(classifier, class_folder, TrainConfig(**QUICK.__dict__ | {"ema_decay": decay}))
     assert len(trained) == 9 and validated == 3
 
 

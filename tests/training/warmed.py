@@ -8,10 +8,10 @@ import torch
 import videossp.training.train  # noqa: F401
 from conftest import SMALL, SSP_SMALL
 from videossp.classifier import Classifier
-from videossp.model.videomamba import SPECS
+from videossp.model.config import BACKBONES
 
 torch.set_num_threads(1)  # no OpenMP threads before a fork: the child would wait for them for ever
-SPECS["videomamba_small_test"] = SMALL
+BACKBONES["videomamba_small_test"] = SMALL
 classifier = Classifier.create(
     "videomamba_small_test", num_classes=2, drop_path=0.3, dropout=0.3, **SSP_SMALL
 )

@@ -15,7 +15,7 @@ from videossp.cli.output import DATA, say, show
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from videossp.data.datasets import Samples
+    from videossp.data.datasets import VideoDataset
     from videossp.data.doctor.probe import Probe
 
 SPLITS = ("train", "val", "test")
@@ -29,7 +29,7 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     from videossp.data.datasets.write import refuse_place, write_table
     from videossp.data.doctor.checks import CHECKS
     from videossp.data.doctor.examine import examine
-    from videossp.data.video import DataError
+    from videossp.errors import DataError
 
     add_data(parser)
     parser.add_function_arguments(examine, skip={"data", *READING, "fast", "only", "skip", "progress"})
@@ -125,19 +125,19 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def sizes(samples: "Samples") -> dict[str, int]:
+def sizes(samples: "VideoDataset") -> dict[str, int]:
     """Number of videos by split, in the order train, val, test."""
     return {x: len(samples.splits[x]) for x in SPLITS if x in samples.splits}
 
 
-def extent(samples: "Samples") -> str:
+def extent(samples: "VideoDataset") -> str:
     """How much there is, in words."""
     splits = ", ".join(f"{split} {count:,}" for split, count in sizes(samples).items())
     videos = counted(len(samples.every()), "video")
     return f"{videos} of {len(samples.classes):,} classes ({splits}), format {samples.origin['format']}"
 
 
-def by_class(samples: "Samples") -> dict[str, dict[str, int]]:
+def by_class(samples: "VideoDataset") -> dict[str, dict[str, int]]:
     """Number of videos by class and split."""
     counts = {split: Counter(x.label for x in samples.splits[split]) for split in sizes(samples)}
     return {
@@ -166,7 +166,7 @@ def class_table(classes: dict[str, dict[str, int]]) -> list[str]:
     return [" " * width + "".join(f"{x:>9}" for x in splits), *rows]
 
 
-def told(samples: "Samples", summary: dict[str, Any]) -> list[str]:
+def told(samples: "VideoDataset", summary: dict[str, Any]) -> list[str]:
     """What `data` prints."""
     lines = [extent(samples), *class_table(summary["classes"])]
     left_out = {

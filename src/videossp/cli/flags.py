@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from videossp.data.datasets import Samples
+    from videossp.data.datasets import VideoDataset
 
 READING = ("format", "fold", "videos")  # of a data set
 FORM = ("weights", "frames", "size", "sampling", "stride", "views", "drop_path", "dropout")  # of a classifier
@@ -46,7 +46,7 @@ def add_data(parser: "ArgumentParser") -> None:
     parser.add_function_arguments(read_data, skip={"data", "complain"})
 
 
-def data_of(args: "Namespace") -> "Samples":
+def data_of(args: "Namespace") -> "VideoDataset":
     """The data set that the flags name."""
     from videossp.data.datasets import read_data
 

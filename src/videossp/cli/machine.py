@@ -13,10 +13,10 @@ def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """versions, methods, and which kernel scans on this machine"""
     import torch
 
-    from videossp.adapter_folder import versions
     from videossp.methods import METHODS
-    from videossp.model.videomamba import SPECS
+    from videossp.model.config import BACKBONES
     from videossp.ops.dispatch import scan_kernel
+    from videossp.system.versions import versions
 
     def run(args: "Namespace") -> int:
         devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -24,7 +24,7 @@ def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             **versions(),
             "threads": torch.get_num_threads(),
             **{f"scan on {x}": scan_kernel(torch.device(x), torch.float32) for x in devices},
-            "backbones": ", ".join(SPECS),
+            "backbones": ", ".join(BACKBONES),
             "methods": ", ".join(METHODS),
         }
         return show(args, facts, [f"{name:12} {value}" for name, value in facts.items()])
@@ -38,9 +38,11 @@ def bench(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
     from videossp.bench import show as seconds
     from videossp.bench import summary
-    from videossp.model.videomamba import SPECS
+    from videossp.model.config import BACKBONES
 
-    parser.add_argument("--backbone", type=Literal[tuple(SPECS)], default="videomamba_tiny", help="its size")
+    parser.add_argument(
+        "--backbone", type=Literal[tuple(BACKBONES)], default="videomamba_tiny", help="its size"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")
 
     def run(args: "Namespace") -> int:

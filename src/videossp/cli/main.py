@@ -79,8 +79,7 @@ def exit_code(error: Exception) -> int:
     """The code for an error: what kind of thing the user has to mend."""
     from argparse import ArgumentError
 
-    from videossp.data.video import DataError
-    from videossp.model.published import WeightsError
+    from videossp.errors import DataError, WeightsError
 
     if isinstance(error, DataError):
         return DATA

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videossp.cli.flags import FORM, add_training, chosen, data_of, listed, options_of, out_folder
+from videossp.cli.flags import FORM, add_training, chosen, data_of, options_of, out_folder
 from videossp.cli.output import INTERRUPTED, say, show
 
 if TYPE_CHECKING:
@@ -16,9 +16,10 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """teach a backbone the classes of a folder of videos; leaves a run folder with an adapter"""
     from videossp.classifier import Classifier
     from videossp.methods import METHODS
-    from videossp.training.plan import TrainConfig, make_plan, plan_lines, summary
+    from videossp.training.config import TrainConfig
+    from videossp.training.plan import make_plan
     from videossp.training.recipe import expected_samples, surprises
-    from videossp.training.run_folder import facts_of
+    from videossp.training.summaries import plan_lines, plan_summary, run_summary
     from videossp.training.train import train as run_training
 
     add_training(parser, out="run folder to write (default: the next free runs/DATA-METHOD-N)")
@@ -64,7 +65,7 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             say(note)
         if args.dry_run:
             plan = make_plan(samples, classifier.classes, config)
-            return show(args, summary(classifier, plan, config), plan_lines(classifier, plan, config))
+            return show(args, plan_summary(classifier, plan, config), plan_lines(classifier, plan, config))
         with out_folder(args.out, f"{Path(samples.origin['data']).name}-{args.method}") as out:
             try:
                 resume = args.resume is not None
@@ -76,77 +77,7 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         if result.data_wait > 0.2 and not config.workers:
             say(f"{100 * result.data_wait:.0f} % of the time went into decoding; --workers 1 decodes ahead")
-        table = facts_of(classifier, result) | {"run folder": f"{out}, adapter {out / 'adapter'}"}
+        table = run_summary(classifier, result) | {"run folder": f"{out}, adapter {out / 'adapter'}"}
         return show(args, facts, [f"{name:20}{value}" for name, value in table.items()])
-
-    return run
-
-
-def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """train several methods with several seeds on the same data in the same way, and table them"""
-    from videossp.comparison.compare import compare as run_comparison
-    from videossp.comparison.results import RESULTS
-    from videossp.methods import METHODS
-    from videossp.training.plan import TrainConfig
-
-    add_training(
-        parser,
-        out="folder to write (default: the next free runs/compare-DATA-N); "
-        "an earlier comparison goes on, what is finished in it is not run again",
-    )
-    parser.add_argument(
-        "--methods",
-        type=list[str] | str,
-        required=True,
-        help=f"some of {', '.join(METHODS)}, separated by commas; several joined by + are one",
-    )
-    parser.add_argument(
-        "--seeds", type=list[int] | int | str, default="0,1,2", help="whole numbers, separated by commas"
-    )
-    parser.add_argument(
-        "--lr",
-        type=list[float] | float | str,
-        default=TrainConfig.lr,
-        help="peak learning rate of AdamW; of several, separated by commas, each method takes the one that "
-        "has the least loss on validation with the first seed",
-    )
-    parser.add_class_arguments(TrainConfig, skip={"lr", "seed"})
-
-    def run(args: "Namespace") -> int:
-        methods, seeds = listed(args.methods), listed(args.seeds)
-        if not all(seed.isdecimal() for seed in seeds):
-            raise ValueError(f"--seeds must be whole numbers, at least 0, got {', '.join(seeds)}")
-        options = options_of(parser, args, methods)
-        try:
-            lrs = [float(lr) for lr in listed(args.lr)]
-        except ValueError:
-            lrs = []
-        if not lrs:
-            raise ValueError(f"--lr must be numbers, separated by commas, got {args.lr!r}")
-        config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__.keys() - {"lr", "seed"}))
-        samples = data_of(args)
-        with out_folder(args.out, f"compare-{Path(samples.origin['data']).name}") as out:
-            try:
-                result = run_comparison(
-                    samples,
-                    methods,
-                    [int(seed) for seed in seeds],
-                    config,
-                    out=out,
-                    backbone=args.backbone,
-                    lrs=lrs,
-                    options=options,
-                    progress=True,
-                    **chosen(args, FORM),
-                )
-            except KeyboardInterrupt:
-                kept = (out / RESULTS).exists()
-                say(
-                    "interrupted; "
-                    + (f"the same command with --out {out} goes on" if kept else "nothing was run")
-                )
-                return INTERRUPTED
-        show(args, result.summary(), [*result.table(), f"figures and picture in {out}"])
-        return 1 if result.failed else 0
 
     return run

@@ -16,12 +16,13 @@ import yaml
 from videossp.classifier import Classifier
 from videossp.comparison.results import RESULTS, Comparison, write
 from videossp.comparison.worker import ERROR, RESULT, run_child
-from videossp.data.datasets import Samples, read_data
+from videossp.data.datasets import VideoDataset, read_data
 from videossp.methods import METHODS
-from videossp.system.files import held
+from videossp.system.files import exclusive_lock
 from videossp.system.process import give_back_memory
-from videossp.training.plan import TrainConfig, make_plan
-from videossp.training.run_folder import arguments_of, differences, fingerprint
+from videossp.training.config import TrainConfig
+from videossp.training.plan import make_plan
+from videossp.training.settings import arguments_of, differences, fingerprint
 
 LOCK = ".lock"
 
@@ -29,7 +30,7 @@ Key = tuple[str, float, int]  # a run: method, learning rate, seed
 
 
 def compare(
-    data: str | Path | Samples,
+    data: str | Path | VideoDataset,
     methods: Sequence[str],
     seeds: Sequence[int],
     config: TrainConfig | None = None,
@@ -39,7 +40,7 @@ def compare(
     lrs: Sequence[float] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: bool = False,
-    **form: Any,
+    **create: Any,
 ) -> Comparison:
     """Train every method with every seed, one after the other, each in a process of its own.
 
@@ -68,8 +69,8 @@ def compare(
     """
     config = config or TrainConfig()
     lrs = list(lrs) or [config.lr]
-    samples = data if isinstance(data, Samples) else read_data(data)
-    jobs, notes = plan(samples, methods, seeds, lrs, config, backbone, options or {}, form)
+    samples = data if isinstance(data, VideoDataset) else read_data(data)
+    jobs, notes = plan(samples, methods, seeds, lrs, config, backbone, options or {}, create)
     settings = jobs[methods[0]]["settings"]
     keys = [(method, lr, seed) for seed, lr, method in itertools.product(seeds, lrs, methods)]
 
@@ -112,14 +113,14 @@ def compare(
 
 
 def plan(
-    samples: Samples,
+    samples: VideoDataset,
     methods: Sequence[str],
     seeds: Sequence[int],
     lrs: Sequence[float],
     config: TrainConfig,
     backbone: str,
     options: Mapping[str, Mapping[str, Any]],
-    form: Mapping[str, Any],
+    create: Mapping[str, Any],
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """By method, the settings and options of its runs; and notes on the backbone.
 
@@ -136,7 +137,7 @@ def plan(
     jobs = {}
     for method in methods:
         given = options.get(method, {})
-        classifier = Classifier.create(backbone, classes=samples.classes, method=method, **form, **given)
+        classifier = Classifier.create(backbone, classes=samples.classes, method=method, **create, **given)
         settings = {
             "data": dict(samples.origin),
             "videos": {split: len(members) for split, members in samples.splits.items()},
@@ -172,7 +173,9 @@ def claim(folder: Path) -> Iterator[None]:
     if folder.exists() and not is_comparison(folder):
         raise ValueError(f"{folder}: exists and is not a comparison; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / LOCK, f"{folder}: another comparison is running in it; choose another --out"):
+    with exclusive_lock(
+        folder / LOCK, f"{folder}: another comparison is running in it; choose another --out"
+    ):
         yield
 
 

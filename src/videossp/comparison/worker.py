@@ -12,12 +12,12 @@ from subprocess import PIPE, Popen
 from typing import Any
 
 from videossp.adapter_folder import WEIGHTS
-from videossp.bench import peak_memory
 from videossp.classifier import Classifier
 from videossp.data.datasets import read_data
 from videossp.inference.evaluate import evaluate
-from videossp.system.files import replace_file
-from videossp.training.plan import TrainConfig
+from videossp.system.files import atomic_write
+from videossp.system.process import peak_memory
+from videossp.training.config import TrainConfig
 from videossp.training.train import train
 
 RESULT, ERROR = "result.json", "error.txt"
@@ -90,7 +90,7 @@ def run_alone(
                 on_error=config.on_error,
                 progress=progress,
             )
-        tuned = {name: x.numel() for name, x in classifier.tuned().items()}
+        tuned = {name: x.numel() for name, x in classifier.trainable().items()}
         # The first epoch compiles kernels.
         times = [row["seconds_per_clip"] for row in run.history[1:] or run.history]
         figures = {
@@ -113,9 +113,9 @@ def run_alone(
             "adapter_mb": (Path(folder) / "adapter" / WEIGHTS).stat().st_size / 1e6,
             "settings": settings,
         }
-        replace_file(Path(folder) / RESULT, json.dumps(figures, indent=2) + "\n")
+        atomic_write(Path(folder) / RESULT, json.dumps(figures, indent=2) + "\n")
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         Path(folder).mkdir(exist_ok=True)
-        replace_file(Path(folder) / ERROR, f"{reason}\n\n{traceback.format_exc()}")
+        atomic_write(Path(folder) / ERROR, f"{reason}\n\n{traceback.format_exc()}")
         sys.exit(1)

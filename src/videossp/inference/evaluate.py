@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
 from videossp.classifier import TOGETHER, Classifier
-from videossp.data.clips import TestViews
+from videossp.data.clips import EvalViews
 from videossp.data.datasets import Sample
-from videossp.data.video import DataError
+from videossp.errors import DataError
 from videossp.system.process import give_back_memory
 
 OnError = Literal["error", "skip"]
@@ -162,7 +162,7 @@ def evaluate(
     workers: int = 0,
     on_error: OnError = "error",
     progress: bool = False,
-    through: Callable[[TestViews], Dataset[Any]] = lambda views: views,
+    through: Callable[[EvalViews], Dataset[Any]] = lambda views: views,
 ) -> Evaluation:
     """Score every sample.
 
@@ -182,7 +182,7 @@ def evaluate(
     """
     if not samples:
         raise DataError("no videos to evaluate")
-    usual = classifier.form.views
+    usual = classifier.clip_format.views
     views = usual[0] if segments is None else segments, usual[1] if crops is None else crops
     several = distributed.is_available() and distributed.is_initialized()
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
@@ -191,7 +191,7 @@ def evaluate(
     alone = classifier.tuner.mixes_clips or not 0 < count < TOGETHER
     together = 1 if alone else TOGETHER // count
     own = [i for i in range(len(samples)) if i // together % processes == rank]
-    data = through(TestViews([samples[i] for i in own], classifier.form, *views))
+    data = through(EvalViews([samples[i] for i in own], classifier.clip_format, *views))
     loader: Iterable[tuple[Tensor | None, str]] = DataLoader(data, batch_size=None, num_workers=workers)
     console = Console(stderr=True)
     if progress and console.is_terminal and rank == 0:

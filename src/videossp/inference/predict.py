@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videossp.classifier import Classifier
-from videossp.data.datasets.places import walked
-from videossp.data.video import DataError, is_video
+from videossp.data.datasets.video_index import walked
+from videossp.data.video import is_video
+from videossp.errors import DataError
 
 
 @dataclass(frozen=True)

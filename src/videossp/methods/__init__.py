@@ -8,8 +8,9 @@ from videossp.methods.adapter import Adapter
 from videossp.methods.additional_scan import AdditionalScan
 from videossp.methods.affix import Affix
 from videossp.methods.attentive import Attentive
+from videossp.methods.chain import Chain
 from videossp.methods.full import Full
-from videossp.methods.linear import Linear
+from videossp.methods.linear_probe import LinearProbe
 from videossp.methods.lora import LoRA
 from videossp.methods.mean import Mean
 from videossp.methods.partial import Partial
@@ -20,10 +21,11 @@ from videossp.methods.stop import STOP
 from videossp.methods.svp import SVP
 from videossp.methods.vfpt import VFPT
 from videossp.methods.vpt import VPT
-from videossp.model.hooks import Chain, Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 
 METHODS: dict[str, type[Tuner]] = {
-    "linear": Linear,
+    "linear": LinearProbe,
     "mean": Mean,
     "attentive": Attentive,
     "full": Full,
@@ -42,7 +44,7 @@ METHODS: dict[str, type[Tuner]] = {
 }
 
 
-def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:
+def make_tuner(method: str, config: VideoMambaConfig, options: Mapping[str, Any]) -> Tuner:
     """A method by name, or a chain of several, "ssp+lora", whose options are nested by name.
 
     Unknown names and options are errors that list the known ones.
@@ -55,8 +57,8 @@ def make_tuner(method: str, spec: Spec, options: Mapping[str, Any]) -> Tuner:
             raise ValueError(f"{method}: each method once")
         if odd := [name for name in options if name not in names or not isinstance(options[name], Mapping)]:
             raise ValueError(f"{method} has no option {odd[0]}; give those of a member as {names[0]}={{...}}")
-        return Chain({name: make_tuner(name, spec, options.get(name, {})) for name in names})
+        return Chain({name: make_tuner(name, config, options.get(name, {})) for name in names})
     known = list(inspect.signature(METHODS[method]).parameters)[1:]
     if odd := [name for name in options if name not in known]:
         raise ValueError(f"{method} has no option {', '.join(odd)}; it has {', '.join(known) or 'none'}")
-    return METHODS[method](spec, **options)
+    return METHODS[method](config, **options)

@@ -6,15 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.model.hooks import Spec, Tuner
-from videossp.ops.linear import Linear
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
+from videossp.ops.matmul import Linear
 
 
 class Adapter(Tuner):
     """Adds scale * (ReLU(x down + b) up + b) to the output of every mixer. Starts at zero.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         width: of the bottleneck.
         scale: fixed factor; None learns one per block, from 1.
         reads: the sum of both streams, its norm (what the mixer reads), or the mixer's output (one after the
@@ -26,7 +27,7 @@ class Adapter(Tuner):
 
     def __init__(
         self,
-        spec: Spec,
+        config: VideoMambaConfig,
         *,
         width: int = 64,
         scale: float | None = 0.1,
@@ -37,14 +38,14 @@ class Adapter(Tuner):
         if width < 1 or not 0 <= drop < 1 or reads not in ("residual", "norm", "output"):
             raise ValueError("width must be at least 1, drop in [0, 1), reads residual, norm or output")
         self.reads, self.drop, self.fixed = reads, drop, scale
-        self.down = nn.ModuleList(Linear(spec.d_model, width) for _ in range(spec.depth))
-        self.up = nn.ModuleList(Linear(width, spec.d_model) for _ in range(spec.depth))
+        self.down = nn.ModuleList(Linear(config.d_model, width) for _ in range(config.depth))
+        self.up = nn.ModuleList(Linear(width, config.d_model) for _ in range(config.depth))
         for down, up in zip(self.down, self.up, strict=True):
             nn.init.zeros_(down.bias)  # type: ignore[arg-type]
             nn.init.zeros_(up.weight)  # type: ignore[arg-type]
             nn.init.zeros_(up.bias)  # type: ignore[arg-type]
         if scale is None:
-            self.scale = nn.Parameter(torch.ones(spec.depth))
+            self.scale = nn.Parameter(torch.ones(config.depth))
 
     def layer_of(self, name: str) -> int | None:
         kind, _, rest = name.partition(".")

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from videossp.model.hooks import Spec, Tuner
-from videossp.ops.linear import Linear
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
+from videossp.ops.matmul import Linear
 from videossp.ops.scan import Scan
 
 
@@ -17,7 +18,7 @@ class AdditionalScan(Tuner):
     What the new states add to the output is a second scan's; the frozen one is unchanged.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         states: more states per channel.
         start: their A starts from the channel's first or last frozen one, or goes on after those of S4D.
         silent: their C starts at zero, so that training starts at the backbone's output; else as published.
@@ -28,7 +29,7 @@ class AdditionalScan(Tuner):
 
     def __init__(
         self,
-        spec: Spec,
+        config: VideoMambaConfig,
         *,
         states: int = 6,
         start: Literal["first", "last", "s4d"] = "first",
@@ -39,10 +40,12 @@ class AdditionalScan(Tuner):
             raise ValueError("states must be at least 1, start first, last or s4d")
         self.start = start
         # log of A relative to where it starts, (depth, direction, d_inner, states)
-        self.A = nn.Parameter(torch.zeros(spec.depth, 2, spec.d_inner, states))
+        self.A = nn.Parameter(torch.zeros(config.depth, 2, config.d_inner, states))
         if start == "s4d":
-            self.A.data += torch.log(spec.d_state + 1 + torch.arange(states, dtype=torch.float32))
-        self.BC = nn.ModuleList(Linear(spec.d_inner, 2 * states, bias=False) for _ in range(2 * spec.depth))
+            self.A.data += torch.log(config.d_state + 1 + torch.arange(states, dtype=torch.float32))
+        self.BC = nn.ModuleList(
+            Linear(config.d_inner, 2 * states, bias=False) for _ in range(2 * config.depth)
+        )
         if silent:
             for projection in self.BC:
                 projection.weight.data[states:] = 0  # type: ignore[operator]

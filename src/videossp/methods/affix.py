@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 
 
 class Affix(Tuner):
@@ -17,7 +18,7 @@ class Affix(Tuner):
     counts twice as many parameters; here it is zero.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         length: learned inputs of a direction.
         start: normal as published, or zero.
     """
@@ -25,13 +26,15 @@ class Affix(Tuner):
     resizes = True
     unfolded = "its inputs run through the scan"
 
-    def __init__(self, spec: Spec, *, length: int = 3, start: Literal["normal", "zero"] = "normal") -> None:
+    def __init__(
+        self, config: VideoMambaConfig, *, length: int = 3, start: Literal["normal", "zero"] = "normal"
+    ) -> None:
         super().__init__()
         if length < 1 or start not in ("normal", "zero"):
             raise ValueError("length must be at least 1, start normal or zero")
         self.length = length
         values = torch.randn if start == "normal" else torch.zeros
-        self.inputs = nn.Parameter(values(spec.depth, 2, length, spec.d_inner))
+        self.inputs = nn.Parameter(values(config.depth, 2, length, config.d_inner))
 
     def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
         if op == "in_proj":

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videossp.model.hooks import Spec, Tuner
-from videossp.ops.linear import Linear
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
+from videossp.ops.matmul import Linear
 
 
 class Attentive(Tuner):
@@ -15,7 +16,7 @@ class Attentive(Tuner):
     One block of cross-attention and one MLP, as V-JEPA's evaluation has it; started as torch's layers are.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         heads: of the attention; they divide d_model.
         width: of the MLP, in multiples of d_model.
     """
@@ -25,16 +26,16 @@ class Attentive(Tuner):
     depends_on = "tokens"
     unfolded = "it reads tokens after the last block"
 
-    def __init__(self, spec: Spec, *, heads: int = 8, width: int = 4) -> None:
+    def __init__(self, config: VideoMambaConfig, *, heads: int = 8, width: int = 4) -> None:
         super().__init__()
-        if heads < 1 or spec.d_model % heads or width < 1:
-            raise ValueError(f"heads must divide d_model {spec.d_model} and width be at least 1")
-        self.query = nn.Parameter(torch.empty(1, 1, spec.d_model))
+        if heads < 1 or config.d_model % heads or width < 1:
+            raise ValueError(f"heads must divide d_model {config.d_model} and width be at least 1")
+        self.query = nn.Parameter(torch.empty(1, 1, config.d_model))
         nn.init.trunc_normal_(self.query, std=0.02)
-        self.norm, self.norm_mlp = nn.LayerNorm(spec.d_model), nn.LayerNorm(spec.d_model)
-        self.attention = nn.MultiheadAttention(spec.d_model, heads, batch_first=True)
-        wide = width * spec.d_model
-        self.mlp = nn.Sequential(Linear(spec.d_model, wide), nn.GELU(), Linear(wide, spec.d_model))
+        self.norm, self.norm_mlp = nn.LayerNorm(config.d_model), nn.LayerNorm(config.d_model)
+        self.attention = nn.MultiheadAttention(config.d_model, heads, batch_first=True)
+        wide = width * config.d_model
+        self.mlp = nn.Sequential(Linear(config.d_model, wide), nn.GELU(), Linear(wide, config.d_model))
 
     def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
         if op != "cls":

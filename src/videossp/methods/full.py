@@ -1,6 +1,7 @@
 """Full fine-tuning: every weight of the backbone trains."""
 
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 
 
 class Full(Tuner):
@@ -9,5 +10,5 @@ class Full(Tuner):
     thaw = ("*",)
     unfolded = "what it learned are weights of the backbone already"
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, config: VideoMambaConfig) -> None:
         super().__init__()

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.model.hooks import Spec, Tuner, names_of
-from videossp.ops.linear import Linear, linear
+from videossp.methods.options import names_of
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
+from videossp.ops.matmul import Linear, linear
 
 TARGETS = [
     "in_proj",
@@ -27,7 +29,7 @@ class LoRA(Tuner):
     """Adds scale * up(down(x)) to the output of frozen projections, in every block. Starts at zero.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         targets: of in_proj, x_proj, dt_proj, out_proj; or parts: in_proj.x, in_proj.z (gate), x_proj.dt,
             x_proj.B, x_proj.C. x_proj and dt_proj are meant in both directions, each with its own weights.
         rank: of the change.
@@ -37,7 +39,7 @@ class LoRA(Tuner):
 
     def __init__(
         self,
-        spec: Spec,
+        config: VideoMambaConfig,
         *,
         targets: tuple[str, ...] = ("in_proj", "out_proj"),
         rank: int = 16,
@@ -54,10 +56,10 @@ class LoRA(Tuner):
         for target in targets:
             op, _, part = target.partition(".")
             for direction in ("", "_b") if op in ("x_proj", "dt_proj") else ("",):
-                name, first, last = spec.rows(f"{op}{direction}{part and '.' + part}")
+                name, first, last = config.rows(f"{op}{direction}{part and '.' + part}")
                 key = f"{name}_{part}" if part else name
                 self.places.setdefault(name, []).append((key, first, last))
-                layers = (self._pair(spec.width(name)[0], rank, last - first) for _ in range(spec.depth))
+                layers = (self._pair(config.width(name)[0], rank, last - first) for _ in range(config.depth))
                 pairs[key] = nn.ModuleList(layers)
         self.pairs = nn.ModuleDict(pairs)
 

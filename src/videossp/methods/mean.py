@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from videossp.model.hooks import Spec, Tuner
-from videossp.ops.linear import Linear
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
+from videossp.ops.matmul import Linear
 
 
 class Mean(Tuner):
@@ -15,16 +16,16 @@ class Mean(Tuner):
     order. The head's norm scales the sum of both.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
     """
 
     depends_on = "tokens"
     unfolded = "it reads tokens after the last block"
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, config: VideoMambaConfig) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(spec.d_model, eps=1e-5)
-        self.map = Linear(spec.d_model, spec.d_model, bias=False)
+        self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
+        self.map = Linear(config.d_model, config.d_model, bias=False)
         nn.init.zeros_(self.map.weight)
 
     def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Partial fine-tuning: some weights train (BitFit, arXiv 2106.10199; MambaPEFT, arXiv 2411.03855)."""
 
-from videossp.model.hooks import Spec, Tuner, names_of
+from videossp.methods.options import names_of
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 
 PARTS = {
     "bias": ("*.bias",),
@@ -19,12 +21,12 @@ class Partial(Tuner):
     MambaPEFT learns and decays a difference to the frozen weight; here the weight trains and is not decayed.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         parts: of bias, A, D, dt_bias, conv (weights), norm, position (with the cls token).
     """
 
     unfolded = "what it learned are weights of the backbone already"
 
-    def __init__(self, spec: Spec, *, parts: tuple[str, ...] = ("bias",)) -> None:
+    def __init__(self, config: VideoMambaConfig, *, parts: tuple[str, ...] = ("bias",)) -> None:
         super().__init__()
         self.thaw = tuple(pattern for name in names_of("parts", parts, PARTS) for pattern in PARTS[name])

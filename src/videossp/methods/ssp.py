@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from videossp.methods.layers.attention import NarrowAttention
 from videossp.methods.layers.bottleneck import Bottleneck
-from videossp.model.hooks import Spec, Tuner
+from videossp.methods.layers.frame_weights import frame_weights
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
-from videossp.ops.entropy import frame_weights
-from videossp.ops.linear import Linear
+from videossp.ops.matmul import Linear
 
 TOKENS: dict[str, Any] = {"last": slice(-1, None), "first+last": [0, -1], "mean": slice(None)}
 
@@ -20,7 +21,7 @@ class SSP(Tuner):
     """Before each block, adds a low-rank prompt to every patch and refills prompt slots after each frame.
 
     Args:
-        spec: sizes of the backbone. Its layers share all modules; only the gains are per layer.
+        config: sizes of the backbone. Its layers share all modules; only the gains are per layer.
         prompts: prompt slots after each frame; 0 is gathering alone.
         gathering: prompt the patches; if not, the spreading reads the patches in place of prompt and code.
         reads: what is gathered from, the branch that enters a block (published) or the residual with it.
@@ -35,7 +36,7 @@ class SSP(Tuner):
 
     def __init__(
         self,
-        spec: Spec,
+        config: VideoMambaConfig,
         *,
         prompts: int = 3,
         gathering: bool = True,
@@ -56,19 +57,19 @@ class SSP(Tuner):
             raise ValueError(f"token {[*TOKENS]}, importance clip|constant|batch, reads branch|residual")
         self.prompts, self.importance, self.detach, self.token = prompts, importance, detach, TOKENS[token]
         self.reads, self.mixes_clips = reads, importance == "batch"
-        self.gather = Bottleneck(spec.d_model, gather_width, gather_kernel) if gathering else None
+        self.gather = Bottleneck(config.d_model, gather_width, gather_kernel) if gathering else None
         self.whole: Linear | None = None  # all of it as one product, once merged
         if prompts:
             # A weighted sum of all places of a frame makes its summary; zero at first.
-            width = gather_width if gathering else spec.d_model
-            self.places = nn.Conv3d(width, width, (1, *spec.grid), groups=width)
-            self.summary = nn.Linear(width, spec.d_model)
+            width = gather_width if gathering else config.d_model
+            self.places = nn.Conv3d(width, width, (1, *config.grid), groups=width)
+            self.summary = nn.Linear(width, config.d_model)
             nn.init.xavier_normal_(self.summary.weight)
             for weight in (*self.places.parameters(), self.summary.bias):
                 weight.data.zero_()
-            made = (NarrowAttention(spec.d_model, spread_width, heads) for _ in range(prompts))
+            made = (NarrowAttention(config.d_model, spread_width, heads) for _ in range(prompts))
             self.spread = nn.ModuleList(made)
-            self.gain = nn.Parameter(torch.zeros(spec.depth - 1))
+            self.gain = nn.Parameter(torch.zeros(config.depth - 1))
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         if layer == 0 and self.prompts:

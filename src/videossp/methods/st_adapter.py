@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from videossp.methods.layers.bottleneck import Bottleneck
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
 
 
@@ -13,7 +14,7 @@ class STAdapter(Tuner):
     """Before some blocks adds up(conv(down(x))) to every patch; no activation. Starts at zero.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         width: of the bottleneck.
         kernel: (time, rows, columns) of the convolution.
         layers: how many of the last blocks have one; published: the last, of a number the paper does not
@@ -23,7 +24,7 @@ class STAdapter(Tuner):
 
     def __init__(
         self,
-        spec: Spec,
+        config: VideoMambaConfig,
         *,
         width: int = 384,
         kernel: tuple[int, int, int] = (3, 1, 1),
@@ -33,8 +34,8 @@ class STAdapter(Tuner):
         super().__init__()
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
-        self.first, self.residual = spec.last_layers(layers).start, residual
-        self.bottlenecks = nn.ModuleList(Bottleneck(spec.d_model, width, kernel) for _ in range(layers))
+        self.first, self.residual = config.last_layers(layers).start, residual
+        self.bottlenecks = nn.ModuleList(Bottleneck(config.d_model, width, kernel) for _ in range(layers))
 
     def layer_of(self, name: str) -> int | None:
         return self.first + int(name.split(".")[1])

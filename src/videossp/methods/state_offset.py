@@ -5,27 +5,28 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from videossp.model.hooks import Spec, Tuner
-from videossp.ops.linear import linear
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
+from videossp.ops.matmul import linear
 
 
 class StateOffset(Tuner):
     """Adds C_t h' to the output of both scans at every step t, or a vector. Starts at zero.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         of: "state" learns h' (d_inner, d_state); "output" learns the vector (d_inner) itself.
     """
 
     unfolded = "what it adds depends on the input of every step"
 
-    def __init__(self, spec: Spec, *, of: Literal["state", "output"] = "state") -> None:
+    def __init__(self, config: VideoMambaConfig, *, of: Literal["state", "output"] = "state") -> None:
         super().__init__()
         if of not in ("state", "output"):
             raise ValueError(f"of must be state or output, got {of!r}")
         self.of, self.undecayed = of, ("offset",) if of == "output" else ()  # a bias, stacked by block
-        width = (spec.d_state,) if of == "state" else ()
-        self.offset = nn.Parameter(torch.zeros(spec.depth, 2, spec.d_inner, *width))
+        width = (config.d_state,) if of == "state" else ()
+        self.offset = nn.Parameter(torch.zeros(config.depth, 2, config.d_inner, *width))
 
     def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
         if op not in ("scan", "scan_b"):

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.model.hooks import Spec, Tuner
+from videossp.methods.layers.conv3d import SameConv3d
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
-from videossp.ops.conv3d import SameConv3d
-from videossp.ops.linear import Linear
+from videossp.ops.matmul import Linear
 
 
 class STOP(Tuner):
@@ -20,7 +21,7 @@ class STOP(Tuner):
     tiled by a slip), and the network that scores them learns (there a hard comparison keeps it random).
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         prompts: tokens in each frame, the same before every block.
         scale: of everything added.
         share: of the patches that the mask marks.
@@ -35,7 +36,7 @@ class STOP(Tuner):
 
     def __init__(
         self,
-        spec: Spec,
+        config: VideoMambaConfig,
         *,
         prompts: int = 4,
         scale: float = 0.05,
@@ -48,15 +49,15 @@ class STOP(Tuner):
         drop: float = 0.5,
     ) -> None:
         super().__init__()
-        heads = heads or max(x for x in range(1, 13) if spec.d_model % x == 0)
-        if prompts < 1 or not 0 < share < 1 or not 0 <= drop < 1 or heads < 1 or spec.d_model % heads:
-            raise ValueError(f"prompts >= 1, 0 < share < 1, 0 <= drop < 1, heads divide {spec.d_model}")
+        heads = heads or max(x for x in range(1, 13) if config.d_model % x == 0)
+        if prompts < 1 or not 0 < share < 1 or not 0 <= drop < 1 or heads < 1 or config.d_model % heads:
+            raise ValueError(f"prompts >= 1, 0 < share < 1, 0 <= drop < 1, heads divide {config.d_model}")
         if not all(side > 0 and side % 2 for side in (pixel_kernel, *token_kernel)):
             raise ValueError(f"sides of kernels are odd and > 0, got {pixel_kernel} and {token_kernel}")
         if position not in ("frame_start", "frame_end") or importance not in ("clip", "batch"):
             raise ValueError("position is frame_start or frame_end, importance is clip or batch")
-        self.count, self.scale, self.place, self.patch = prompts, scale, position, spec.patch
-        self.mixes_clips, patches = importance == "batch", math.prod(spec.grid)
+        self.count, self.scale, self.place, self.patch = prompts, scale, position, config.patch
+        self.mixes_clips, patches = importance == "batch", math.prod(config.grid)
         self.dims = (0, 1) if self.mixes_clips else (1,)
         self.marked = max(1, round(share * patches))
         conv, act, big, wide = SameConv3d, nn.PReLU, (3, pixel_kernel, pixel_kernel), (3, *token_kernel)
@@ -65,7 +66,7 @@ class STOP(Tuner):
         drops = nn.Dropout(drop), nn.Dropout(drop)  # two in a row, as published
         self.colour = nn.Sequential(nn.Linear(16, 16), act(), nn.Linear(16, 3), *drops)
         self.pixel_score, self.frame_score = conv(3, 1, (5, *big[1:])), conv(1, 1, (5, 11, 11))
-        self.attention = nn.MultiheadAttention(spec.d_model, heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(config.d_model, heads, batch_first=True)
         self.between = nn.Sequential(conv(1, 9, wide), act(), conv(9, 1, wide))
         self.tokens = nn.Sequential(Linear(patches, 16), nn.PReLU(), Linear(16, prompts))
 

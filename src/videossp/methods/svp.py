@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
-from videossp.ops.linear import Linear
+from videossp.ops.matmul import Linear
 
 
 class SVP(Tuner):
@@ -16,7 +17,7 @@ class SVP(Tuner):
     layers.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         width: rank of the layer's own prompt.
         groups: of neighbouring layers that share a full-rank prompt; published: 2 to 6 of 24 layers. 1 fits
             SSP's table.
@@ -24,17 +25,17 @@ class SVP(Tuner):
 
     unfolded = "an activation stands behind its products"
 
-    def __init__(self, spec: Spec, *, width: int = 64, groups: int = 1) -> None:
+    def __init__(self, config: VideoMambaConfig, *, width: int = 64, groups: int = 1) -> None:
         super().__init__()
-        if width < 1 or not 1 <= groups <= spec.depth:
-            raise ValueError(f"width must be at least 1, groups between 1 and {spec.depth}")
-        self.group = [layer * groups // spec.depth for layer in range(spec.depth)]
-        self.down = nn.ModuleList(Linear(spec.d_model, width) for _ in range(spec.depth))
-        self.up = nn.ModuleList(Linear(width, spec.d_model) for _ in range(spec.depth))
-        self.cross = nn.ModuleList(Linear(spec.d_model, spec.d_model) for _ in range(groups))
+        if width < 1 or not 1 <= groups <= config.depth:
+            raise ValueError(f"width must be at least 1, groups between 1 and {config.depth}")
+        self.group = [layer * groups // config.depth for layer in range(config.depth)]
+        self.down = nn.ModuleList(Linear(config.d_model, width) for _ in range(config.depth))
+        self.up = nn.ModuleList(Linear(width, config.d_model) for _ in range(config.depth))
+        self.cross = nn.ModuleList(Linear(config.d_model, config.d_model) for _ in range(groups))
         # One vector each, so that weight decay spares them, as the gains that they are.
-        self.alpha = nn.ParameterList(torch.zeros(spec.d_model) for _ in range(spec.depth))
-        self.beta = nn.ParameterList(torch.zeros(spec.d_model) for _ in range(groups))
+        self.alpha = nn.ParameterList(torch.zeros(config.d_model) for _ in range(config.depth))
+        self.beta = nn.ParameterList(torch.zeros(config.d_model) for _ in range(groups))
 
     def layer_of(self, name: str) -> int | None:
         kind, _, rest = name.partition(".")

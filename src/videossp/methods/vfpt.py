@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
 
 
@@ -15,7 +16,7 @@ class VFPT(Tuner):
     """Learned tokens after cls, new before every block; of some the real part of their Fourier transform.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         length: tokens.
         share: of them that are transformed, the first (alpha), rounded down.
         dimension: transformed over tokens and channels, over channels alone, or over tokens alone.
@@ -25,7 +26,7 @@ class VFPT(Tuner):
 
     def __init__(
         self,
-        spec: Spec,
+        config: VideoMambaConfig,
         *,
         length: int = 80,
         share: float = 0.5,
@@ -39,7 +40,7 @@ class VFPT(Tuner):
                 "length >= 1, 0 <= share <= 1, dimension all, hidden or sequence, norm backward or ortho"
             )
         self.transformed, self.dims, self.norm = math.floor(share * length + 1e-9), dims[dimension], norm
-        self.prompts = spec.prompts(spec.depth, length)
+        self.prompts = config.prompts(config.depth, length)
 
     def tokens(self, prompts: Tensor) -> Tensor:
         """What stands in the sequence for learned tokens (..., length, d_model), float32."""

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Place, Tokens
 
 
@@ -10,7 +11,7 @@ class VPT(Tuner):
     """Learned tokens; deep: new ones before every block, in place of what the block before made of its own.
 
     Args:
-        spec: sizes of the backbone.
+        config: sizes of the backbone.
         length: tokens; in every frame with position "per_frame" (the same in all frames).
         deep: new tokens before every block, else one set that runs through all.
         position: after_cls as published (the backward scan meets them right before cls), prepend (before
@@ -23,7 +24,7 @@ class VPT(Tuner):
 
     def __init__(
         self,
-        spec: Spec,
+        config: VideoMambaConfig,
         *,
         length: int = 80,
         deep: bool = True,
@@ -41,7 +42,7 @@ class VPT(Tuner):
         if length < 1 + (position == "prefix_suffix") or position not in places:
             raise ValueError(f"length must be at least 1 (2 for both ends), position of {', '.join(places)}")
         self.places, self.deep, self.accumulate = places[position], deep, accumulate
-        self.prompts = spec.prompts(spec.depth if deep else 1, length)
+        self.prompts = config.prompts(config.depth if deep else 1, length)
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         if layer == 0:

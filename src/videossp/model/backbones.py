@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from videossp.bundled import WEIGHTS
-from videossp.model.published import (
-    Published,
-    WeightsError,
-    first_line,
-    read_checkpoint,
-    sort_published,
-    spec_of,
-)
-from videossp.model.videomamba import SPECS, VideoMamba
+from videossp.errors import WeightsError
+from videossp.model.config import BACKBONES
+from videossp.model.published import Published, config_of, first_line, read_checkpoint, sort_published
+from videossp.model.videomamba import VideoMamba
 
 RANDOM = "random"
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -26,7 +21,7 @@ class Source:
     """Where a backbone came from, enough to build it again.
 
     Attributes:
-        name: a name of `SPECS`, a path or a hub id.
+        name: a name of `BACKBONES`, a path or a hub id.
         weights: of a named backbone: a path, a hub id or "random". None: those that come with the package,
             if they do, else random.
         seed: of the random weights of a named backbone without any.
@@ -40,8 +35,8 @@ class Source:
     def random(self) -> bool:
         """Whether the weights are random, not pretrained."""
         if self.weights is None:
-            return self.name in SPECS and self.name not in WEIGHTS
-        return self.name in SPECS and self.weights == RANDOM
+            return self.name in BACKBONES and self.name not in WEIGHTS
+        return self.name in BACKBONES and self.weights == RANDOM
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -60,7 +55,7 @@ class Source:
 def absolute(source: str) -> str:
     """A path that exists, made absolute so that it is found from elsewhere; other sources unchanged."""
     path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() and source not in SPECS else source
+    return str(path.resolve()) if path.exists() and source not in BACKBONES else source
 
 
 def build_backbone(
@@ -74,18 +69,18 @@ def build_backbone(
     if size is not None:
         wanted["size"] = (size, size) if isinstance(size, int) else tuple(size)
     if source.random:
-        return VideoMamba(replace(SPECS[source.name], **wanted), drop_path), None
+        return VideoMamba(replace(BACKBONES[source.name], **wanted), drop_path), None
     file = source.weights or source.name
     known = file in WEIGHTS or Path(file).expanduser().exists() or "/" in file
     if source.weights is None and not known:
         raise WeightsError(
-            f"no backbone {source.name!r}: name one of {', '.join(SPECS)}, a file, "
+            f"no backbone {source.name!r}: name one of {', '.join(BACKBONES)}, a file, "
             "or a hub id (owner/repository/file)"
         )
     state = read_checkpoint(WEIGHTS[file] if file in WEIGHTS else find_weights(file))
-    found = spec_of(state)
-    if source.name in SPECS:
-        found = replace(SPECS[source.name], frames=found.frames, size=found.size)
+    found = config_of(state)
+    if source.name in BACKBONES:
+        found = replace(BACKBONES[source.name], frames=found.frames, size=found.size)
     published = sort_published(state, spec=replace(found, **wanted))
     if published.tuner:
         published.notes.append(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from videossp.ops.linear import Linear
+from videossp.ops.matmul import Linear
 
 Precision = Literal["float32", "bf16"]
 

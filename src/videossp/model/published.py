@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from videossp.model.hooks import Spec
+from videossp.errors import WeightsError
+from videossp.model.config import VideoMambaConfig
 from videossp.model.videomamba import VideoMamba
 
 State = dict[str, Tensor]
@@ -30,10 +31,6 @@ SSP_NAMES = {
     r"prompt_attentions\.(\d+)\.scale": r"spread.\1.scale",
 }
 IGNORED = ("clip_decoder.", "clip_pos_embed", "clip_img_decoder.")  # teacher heads of masked pretraining
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be found, read or placed; the message says what to do."""
 
 
 @dataclass
@@ -92,7 +89,7 @@ def unwrap(content: Any, name: str = "state dict") -> State:
     return state
 
 
-def sort_published(state: State, *, spec: Spec | None = None) -> Published:
+def sort_published(state: State, *, spec: VideoMambaConfig | None = None) -> Published:
     """Place every tensor of a published VideoMamba or SSP checkpoint, or fail with the difference.
 
     Args:
@@ -102,7 +99,7 @@ def sort_published(state: State, *, spec: Spec | None = None) -> Published:
     Raises:
         WeightsError: tensors are missing, left over or of other shapes; the message lists them.
     """
-    state, found = dict(state), spec_of(state)
+    state, found = dict(state), config_of(state)
     spec = found if spec is None else spec
     if replace(spec, frames=found.frames, size=found.size) != found:
         raise WeightsError(f"the checkpoint is {found}, but {spec} was asked for")
@@ -136,7 +133,7 @@ def sort_published(state: State, *, spec: Spec | None = None) -> Published:
     return Published(backbone, norm, head, _tuner_state(tuner), notes)
 
 
-def spec_of(state: State) -> Spec:
+def config_of(state: State) -> VideoMambaConfig:
     """Sizes of the backbone, read off its tensors."""
     try:
         d_model, _, *tubelet, patch, _ = state["patch_embed.proj.weight"].shape
@@ -153,7 +150,7 @@ def spec_of(state: State) -> Spec:
     depth = 1 + max(int(m[1]) for key in state if (m := re.match(r"layers\.(\d+)\.", key)))
     time = state.get("temporal_pos_embedding")
     try:
-        return Spec(
+        return VideoMambaConfig(
             depth=depth,
             d_model=d_model,
             frames=8 if time is None else time.shape[1],
@@ -168,7 +165,7 @@ def spec_of(state: State) -> Spec:
         raise WeightsError(f"not a VideoMamba checkpoint: {error}") from error
 
 
-def _resize(backbone: State, found: Spec, spec: Spec, notes: list[str]) -> None:
+def _resize(backbone: State, found: VideoMambaConfig, spec: VideoMambaConfig, notes: list[str]) -> None:
     """Inflate an image checkpoint's patches, bring the position embeddings to the wanted size."""
     weight = backbone["patch_embed.proj.weight"]
     if weight.ndim == 4:

@@ -10,23 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 from videossp.model.tokens import Layout, Tokens
 from videossp.ops.conv import conv_silu
 from videossp.ops.conv3d import Conv3d
 from videossp.ops.gate import gate
-from videossp.ops.linear import Linear, linear, made_again
+from videossp.ops.matmul import Linear, linear, recompute_in_backward
 from videossp.ops.norm import add_norm
 from videossp.ops.scan import Scan, selective_scan
 from videossp.system.process import give_back_memory
 
-SPECS = {
-    "videomamba_nano": Spec(depth=8, d_model=192, size=(96, 96), d_state=8),
-    "videomamba_tiny": Spec(depth=24, d_model=192),
-    "videomamba_small": Spec(depth=24, d_model=384),
-    "videomamba_middle": Spec(depth=32, d_model=576),
-    "videomamba_base": Spec(depth=24, d_model=768),
-}
 SILENT = Tuner()
 GROUP = 2  # blocks between two checkpoints: what one keeps is a third of what the inside of a block takes
 
@@ -37,26 +31,26 @@ class Mixer(nn.Module):
     Parameter names are those of the published checkpoints; `_b` marks the backward direction.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, config: VideoMambaConfig) -> None:
         super().__init__()
-        self.d_state, rank = spec.d_state, spec.width("dt_proj")[0]
-        self.in_proj = Linear(*spec.width("in_proj"), bias=False)
-        self.out_proj = Linear(*spec.width("out_proj"), bias=False)
+        self.d_state, rank = config.d_state, config.width("dt_proj")[0]
+        self.in_proj = Linear(*config.width("in_proj"), bias=False)
+        self.out_proj = Linear(*config.width("out_proj"), bias=False)
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
-        self.out_proj.weight.data /= math.sqrt(spec.depth)
+        self.out_proj.weight.data /= math.sqrt(config.depth)
         for q in ("", "_b"):
-            conv = nn.Conv1d(spec.d_inner, spec.d_inner, spec.d_conv, groups=spec.d_inner)
-            dt_proj = Linear(*spec.width("dt_proj"))
+            conv = nn.Conv1d(config.d_inner, config.d_inner, config.d_conv, groups=config.d_inner)
+            dt_proj = Linear(*config.width("dt_proj"))
             nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
             # Steps start log-uniform in [0.001, 0.1], through the inverse of softplus (Gu & Dao 2023).
-            dt = torch.exp(torch.empty(spec.d_inner).uniform_(math.log(1e-3), math.log(1e-1)))
+            dt = torch.exp(torch.empty(config.d_inner).uniform_(math.log(1e-3), math.log(1e-1)))
             dt_proj.bias.data = dt + torch.log(-torch.expm1(-dt))
             setattr(self, f"conv1d{q}", conv)
-            setattr(self, f"x_proj{q}", Linear(*spec.width("x_proj"), bias=False))
+            setattr(self, f"x_proj{q}", Linear(*config.width("x_proj"), bias=False))
             setattr(self, f"dt_proj{q}", dt_proj)
-            states = torch.arange(1, spec.d_state + 1, dtype=torch.float32)
-            setattr(self, f"A{q}_log", nn.Parameter(states.log().repeat(spec.d_inner, 1)))
-            setattr(self, f"D{q}", nn.Parameter(torch.ones(spec.d_inner)))
+            states = torch.arange(1, config.d_state + 1, dtype=torch.float32)
+            setattr(self, f"A{q}_log", nn.Parameter(states.log().repeat(config.d_inner, 1)))
+            setattr(self, f"D{q}", nn.Parameter(torch.ones(config.d_inner)))
 
     def forward(self, x: Tensor, layer: int, tuner: Tuner, thrifty: bool = True) -> Tensor:
         """(batch, length, d_model) -> (batch, length, d_model).
@@ -102,7 +96,11 @@ class Mixer(nn.Module):
         )
         scan = tuner.edit_scan(layer, f"scan{q}", scan)
         recipes = (u, make_u), (product, lambda: linear(dt, weight))
-        with made_again(*recipes) if thrifty and not torch.compiler.is_compiling() else nullcontext():
+        with (
+            recompute_in_backward(*recipes)
+            if thrifty and not torch.compiler.is_compiling()
+            else nullcontext()
+        ):
             y = selective_scan(scan)
         return tuner.edit_output(layer, f"scan{q}", scan, y)
 
@@ -110,10 +108,10 @@ class Mixer(nn.Module):
 class Block(nn.Module):
     """Add, norm, mix, on two streams: residual <- residual + hidden; hidden <- mixer(norm(residual))."""
 
-    def __init__(self, spec: Spec, drop_path: float) -> None:
+    def __init__(self, config: VideoMambaConfig, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(spec.d_model, eps=1e-5)
-        self.mixer = Mixer(spec)
+        self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
+        self.mixer = Mixer(config)
         self.drop_path = drop_path
 
     def forward(self, tokens: Tokens, layer: int, tuner: Tuner, thrifty: bool = True) -> Tokens:
@@ -136,7 +134,7 @@ class VideoMamba(nn.Module):
     """VideoMamba (Li et al. 2024, arXiv 2403.06977): patches of all frames as one sequence, cls first.
 
     Args:
-        spec: the sizes.
+        config: the sizes.
         drop_path: stochastic depth of the last block while training; 0 for a frozen backbone.
 
     Attributes:
@@ -144,25 +142,25 @@ class VideoMamba(nn.Module):
             the rest again: much less memory, one more forward.
     """
 
-    def __init__(self, spec: Spec, drop_path: float = 0.0) -> None:
+    def __init__(self, config: VideoMambaConfig, drop_path: float = 0.0) -> None:
         super().__init__()
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be at least 0 and below 1, got {drop_path}")
-        self.spec = spec
+        self.config = config
         self.drop_path = drop_path
         self.grad_checkpoint = False
-        side = (1, spec.patch, spec.patch)
-        self.patch_embed = nn.ModuleDict({"proj": Conv3d(3, spec.d_model, side, stride=side)})
-        rows, columns = spec.grid
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.d_model))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, spec.d_model))
-        self.temporal_pos_embedding = nn.Parameter(torch.zeros(1, spec.frames, spec.d_model))
+        side = (1, config.patch, config.patch)
+        self.patch_embed = nn.ModuleDict({"proj": Conv3d(3, config.d_model, side, stride=side)})
+        rows, columns = config.grid
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.d_model))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, config.d_model))
+        self.temporal_pos_embedding = nn.Parameter(torch.zeros(1, config.frames, config.d_model))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         # The published rates: linspace shifted by one, so that the first two blocks drop nothing.
-        last = max(1, spec.depth - 1)
+        last = max(1, config.depth - 1)
         self.layers = nn.ModuleList(
-            Block(spec, drop_path * max(0, layer - 1) / last) for layer in range(spec.depth)
+            Block(config, drop_path * max(0, layer - 1) / last) for layer in range(config.depth)
         )
 
     def embed(self, clip: Tensor) -> Tokens:
@@ -171,7 +169,7 @@ class VideoMamba(nn.Module):
         x = x + self.pos_embed[:, None, 1:] + self.temporal_pos_embedding[:, :, None]
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
         hidden = torch.cat([cls, x.flatten(1, 2)], dim=1)
-        layout = Layout(self.spec.frames, self.spec.grid)
+        layout = Layout(self.config.frames, self.config.grid)
         return Tokens(hidden, hidden.new_zeros(hidden.shape, dtype=torch.float32), layout)
 
     def forward(self, clip: Tensor, tuner: Tuner = SILENT) -> Tensor:
@@ -193,7 +191,7 @@ class VideoMamba(nn.Module):
                 tokens = blocks[layer](edited, layer, tuner, thrifty=not checkpointed)
             return tokens
 
-        expected = (3, self.spec.frames, *self.spec.size)
+        expected = (3, self.config.frames, *self.config.size)
         if clip.ndim != 5 or tuple(clip.shape[1:]) != expected:
             raise ValueError(
                 "a clip must be (batch, 3, frames, height, width) = "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from videossp.ops.dispatch import fused, once
 from videossp.ops.reference import conv_reference
-from videossp.ops.simd import ask, kernel, narrow, rows, sigmoid, whole_vectors, widen
+from videossp.ops.simd import kernel, narrow, prefetch, rows, sigmoid, whole_vectors, widen
 from videossp.ops.threads import run_jobs
 
 BLOCK = 96  # channels of one job
@@ -33,7 +33,7 @@ def _conv_block(job, x, weight, bias, u, u_b):
     for t in range(1 - TAPS, length):
         new = t + TAPS - 1  # the furthest row that row t sees
         if new + AHEAD < length:
-            ask(x, batch, new + AHEAD, first, width)
+            prefetch(x, batch, new + AHEAD, first, width)
         if new < length:
             x_new = x[batch, new, first:last]
             for c in range(width):
@@ -43,8 +43,8 @@ def _conv_block(job, x, weight, bias, u, u_b):
         if t < 0:
             continue
         if t + AHEAD < length:
-            ask(u, batch, t + AHEAD, first, width)
-            ask(u_b, batch, t + AHEAD, first, width)
+            prefetch(u, batch, t + AHEAD, first, width)
+            prefetch(u_b, batch, t + AHEAD, first, width)
         p3, p2, p1, here = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[t & LOW]
         n1, n2, n3 = ring[(t + 1) & LOW], ring[(t + 2) & LOW], ring[(t + 3) & LOW]
         for c in range(BLOCK):
@@ -102,7 +102,7 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
     for t in range(1 - TAPS, length + TAPS - 1):
         new = t + TAPS - 1
         if new + AHEAD < length:
-            ask(x, batch, new + AHEAD, first, width)
+            prefetch(x, batch, new + AHEAD, first, width)
         if new < length:
             x_new = x[batch, new, first:last]
             for c in range(width):
@@ -114,8 +114,8 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
         now = t & LOW
         if t < length:
             if t + AHEAD < length:
-                ask(du, batch, t + AHEAD, first, width)
-                ask(du_b, batch, t + AHEAD, first, width)
+                prefetch(du, batch, t + AHEAD, first, width)
+                prefetch(du_b, batch, t + AHEAD, first, width)
             du_t, du_b_t = du[batch, t, first:last], du_b[batch, t, first:last]
             for c in range(width):
                 g[now, c], g_b[now, c] = widen(du_t[c]), widen(du_b_t[c])
@@ -144,7 +144,7 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
         if done < 0 or dx.size == 0:
             continue
         if done + AHEAD < length:
-            ask(dx, batch, done + AHEAD, first, width)
+            prefetch(dx, batch, done + AHEAD, first, width)
         g0, g1, g2, g3 = g[done & LOW], g[(done + 1) & LOW], g[(done + 2) & LOW], g[now]
         b0, b1, b2, b3 = g_b[done & LOW], g_b[(done - 1) & LOW], g_b[(done - 2) & LOW], g_b[(done - 3) & LOW]
         for c in range(BLOCK):

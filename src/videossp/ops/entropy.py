@@ -51,17 +51,3 @@ def softmax_entropy(x: Tensor) -> Tensor:
     table, out = x.reshape(1, -1, x.shape[-1]).contiguous(), torch.empty(x.shape[:-1], dtype=torch.float32)
     run_jobs(_entropy_rows, -(-table.shape[1] // ROWS), rows(table), out.view(-1).numpy())
     return out
-
-
-@torch.no_grad()
-def frame_weights(prompt: Tensor, importance: str) -> Tensor:
-    """How telling the prompt (batch, frames, patches, channels) of each frame is: (batch, frames), sum 1.
-
-    By the channel entropy relative to the largest of the clip, the largest there can be ("constant"), or the
-    largest of the batch, see `methods.ssp`.
-    """
-    entropy = softmax_entropy(prompt)
-    largest = entropy.amax((1, 2), keepdim=True) if importance == "clip" else entropy.amax()
-    if importance == "constant":
-        largest = entropy.new_tensor(prompt.shape[-1]).log()
-    return (1 - entropy / largest.clamp_min(1e-10)).mean(-1).softmax(-1).to(prompt.dtype)

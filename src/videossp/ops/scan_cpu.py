@@ -14,12 +14,12 @@ from torch import Tensor
 from videossp.ops.simd import (
     LOG2E,
     LOWEST,
-    ask,
     exp2,
     exp2_of_product,
     kernel,
     larger,
     narrow,
+    prefetch,
     rows,
     sigmoid,
     softplus,
@@ -76,9 +76,9 @@ def _scan_block(job, u, delta, A, B, C, D, bias, h0, y, states, reverse):
         t = _time(step, length, reverse)
         if step + AHEAD < length:
             soon = _time(step + AHEAD, length, reverse)
-            ask(u, batch, soon, first, width)
-            ask(delta, batch, soon, first, width)
-            ask(y, batch, soon, first, width)
+            prefetch(u, batch, soon, first, width)
+            prefetch(delta, batch, soon, first, width)
+            prefetch(y, batch, soon, first, width)
         if states.size > 0 and step % CHUNK == 0:
             for n in range(d_state):
                 states[batch, step // CHUNK, n, first:last] = own[n, STATE, :width]
@@ -142,8 +142,8 @@ def _scan_block_backward(
             t = _time(start + s, length, reverse)
             if s + AHEAD < steps:
                 soon = _time(start + s + AHEAD, length, reverse)
-                ask(u, batch, soon, first, width)
-                ask(delta, batch, soon, first, width)
+                prefetch(u, batch, soon, first, width)
+                prefetch(delta, batch, soon, first, width)
             u_t, delta_t = u[batch, t, first:last], delta[batch, t, first:last]
             for c in range(width):
                 seen[s, X, c], seen[s, SLOPE, c] = widen(u_t[c]), widen(delta_t[c])
@@ -162,11 +162,11 @@ def _scan_block_backward(
             t = _time(start + s, length, reverse)
             if start + s >= AHEAD:
                 soon = _time(start + s - AHEAD, length, reverse)
-                ask(dy, batch, soon, first, width)
+                prefetch(dy, batch, soon, first, width)
                 if du.size > 0:
-                    ask(du, batch, soon, first, width)
+                    prefetch(du, batch, soon, first, width)
                 if ddelta.size > 0:
-                    ask(ddelta, batch, soon, first, width)
+                    prefetch(ddelta, batch, soon, first, width)
             dy_t = dy[batch, t, first:last]
             for c in range(width):
                 row[GY, c] = widen(dy_t[c])

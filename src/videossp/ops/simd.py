@@ -166,7 +166,7 @@ def _prefetch(typingctx, array, place):
 
 
 @kernel(inline="always")
-def ask(array, batch, t, first, width):
+def prefetch(array, batch, t, first, width):
     """Ask for channels [first, first + width) of row t, which will be read or written soon.
 
     A block of channels is a few lines in each of thousands of rows, each on another page: the hardware's

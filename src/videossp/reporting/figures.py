@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from torch import Tensor
 
-from videossp.data.clips import ClipFormat
+from videossp.data.sampling import ClipFormat
 from videossp.inference.evaluate import Evaluation
 
 GAP = 2  # pixels between the frames of a strip
@@ -58,9 +58,9 @@ def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -
     figure.savefig(file, dpi=120)
 
 
-def draw_strip(clip: Tensor, form: ClipFormat, file: Path | BinaryIO) -> None:
-    """The frames of a clip (3, time, height, width), normalised as in `form`, side by side as a PNG."""
-    mean, std = (torch.tensor(x)[:, None, None, None] for x in (form.mean, form.std))
+def draw_strip(clip: Tensor, clip_format: ClipFormat, file: Path | BinaryIO) -> None:
+    """The frames of a normalised clip (3, time, height, width), side by side as a PNG."""
+    mean, std = (torch.tensor(x)[:, None, None, None] for x in (clip_format.mean, clip_format.std))
     frames = (clip * std + mean).clamp(0, 1)
     gap = F.pad(frames, (0, GAP), value=1.0)  # white, on the right of each frame
     pixels = (255 * gap.permute(2, 1, 3, 0).flatten(1, 2)[:, :-GAP]).round().to(torch.uint8)

@@ -8,11 +8,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from videossp.data.clips import ClipFormat, read_views
-from videossp.data.video import DataError, read_video
+from videossp.data.clips import read_views
+from videossp.data.sampling import ClipFormat
+from videossp.data.video import read_video
+from videossp.errors import DataError
 from videossp.inference.evaluate import Evaluation
 from videossp.reporting.figures import draw_classes, draw_confusion, draw_curves, draw_strip
-from videossp.system.files import replace_file
+from videossp.system.files import atomic_write
 
 STRIPS = 6  # right and wrong predictions shown
 MOST = 60  # classes beyond which bars say nothing
@@ -29,7 +31,7 @@ def write_report(
     title: str,
     facts: Mapping[str, Any] | Sequence[Sequence[Any]],
     evaluations: Mapping[str, Evaluation],
-    form: ClipFormat,
+    clip_format: ClipFormat,
     histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> None:
     """Write a page with all its pictures inside.
@@ -40,7 +42,7 @@ def write_report(
         facts: a table: of names and values, or rows of which the first is the header.
         evaluations: by name, of the same videos. All are in the accuracy by class; the confusion matrix and
             the film strips are of the first.
-        form: what the model sees of a video, which the strips show.
+        clip_format: what the model sees of a video, which the strips show.
         histories: rows of figures by epoch, by name.
     """
     first = next(iter(evaluations.values()))
@@ -51,13 +53,13 @@ def write_report(
         parts += ["<h2>Accuracy by class</h2>", picture("accuracy", lambda x: draw_classes(evaluations, x))]
     parts += ["<h2>Confusion matrix</h2>", picture("confusion matrix", lambda x: draw_confusion(first, x))]
     for right, heading in ((True, "Right"), (False, "Wrong")):
-        parts += [f"<h2>{heading} predictions, the surest first</h2>", *strips(first, form, right)]
+        parts += [f"<h2>{heading} predictions, the surest first</h2>", *strips(first, clip_format, right)]
     body = "\n".join(parts)
     page = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n{body}\n</html>\n"
     )
-    replace_file(path, page)
+    atomic_write(path, page)
 
 
 def table(facts: Mapping[str, Any] | Sequence[Sequence[Any]]) -> str:
@@ -82,7 +84,7 @@ def picture(name: str, draw: Callable[[BinaryIO], None], style: str = "") -> str
     return f'<img alt="{html.escape(name)}" class="{style}" src="data:image/png;base64,{data}">'
 
 
-def strips(evaluation: Evaluation, form: ClipFormat, right: bool) -> Iterator[str]:
+def strips(evaluation: Evaluation, clip_format: ClipFormat, right: bool) -> Iterator[str]:
     """What the model saw of the surest right, or wrong, predictions, of as many classes as there are."""
     sure, called = evaluation.scores.max(1)
     seen: dict[int, int] = {}
@@ -95,14 +97,14 @@ def strips(evaluation: Evaluation, form: ClipFormat, right: bool) -> Iterator[st
     for _, _, i in sorted(ranked)[:STRIPS]:
         sample, scores = evaluation.samples[i], evaluation.scores[i]
         try:
-            clip = read_views(read_video(sample.path, sample.start, sample.end), form)[0]
+            clip = read_views(read_video(sample.path, sample.start, sample.end), clip_format)[0]
         except DataError:  # it has gone since it was evaluated
             continue
         most = scores.topk(min(3, len(scores)))[1].tolist()
         best = [f"{evaluation.classes[k]} {100 * scores[k]:.1f} %" for k in most]
         mark = '<b class="right">right</b>' if right else '<b class="wrong">wrong</b>'
         words = f"{evaluation.classes[sample.label]} ({sample.name}) called {', '.join(best)}"
-        image = picture(sample.name, partial(draw_strip, clip, form), "strip")
+        image = picture(sample.name, partial(draw_strip, clip, clip_format), "strip")
         yield f"<figure><figcaption>{mark}: {html.escape(words)}</figcaption>{image}</figure>"
     if not ranked:
         yield "<p>None.</p>"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def replace_file(path: Path, data: str | bytes) -> None:
+def atomic_write(path: Path, data: str | bytes) -> None:
     """Write a file, in place of an earlier one, which stays if the disk is full or the process is killed."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -21,7 +21,7 @@ def replace_file(path: Path, data: str | bytes) -> None:
 
 
 @contextmanager
-def held(lock: Path, refusal: str) -> Iterator[None]:
+def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
     """Hold a lock file against other processes, as long as this one lives.
 
     Raises:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from videossp.training.plan import Plan, TrainConfig
+from videossp.training.config import TrainConfig
+from videossp.training.plan import Plan
 
 
 class Batch(NamedTuple):
@@ -31,7 +32,7 @@ def shares_of(epoch: int, plan: Plan, config: TrainConfig, rank: int, processes:
     """
     size = config.batch_size
     order = epoch_order(len(plan.training), config.seed, epoch)
-    videos = size * config.accumulate * processes
+    videos = size * config.grad_accum_steps * processes
     shares = []
     for step in range(plan.steps_per_epoch):
         part = order[step * videos : (step + 1) * videos]

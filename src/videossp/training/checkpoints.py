@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from videossp.system.files import replace_file
+from videossp.system.files import atomic_write
 
 KEPT = 2
 NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.safetensors")
@@ -27,7 +27,7 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
     whole = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
     data = save(whole, metadata={"facts": json.dumps(facts)})
     path = folder / f"step-{step:09}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
-    replace_file(path, data)
+    atomic_write(path, data)
     for old in [*found_parts(folder), *(x for _, x in found_states(folder)[KEPT:])]:
         old.unlink(missing_ok=True)
     return path

@@ -1,4 +1,4 @@
-"""`Team`: what the processes of a training tell each other."""
+"""`ProcessGroup`: what the processes of a training tell each other."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 
-class Team:
+class ProcessGroup:
     """One process, or several that compute the same training together.
 
     Attributes:

@@ -7,15 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videossp.errors import OutOfMemoryError, WorkerLostError
 from videossp.model.tokens import Tokens
-
-
-class Diverged(RuntimeError):
-    """What is learned is not finite: more steps than allowed, or the validation."""
-
-
-class Lost(RuntimeError):
-    """A process that this one needs died or does not answer."""
 
 
 @contextmanager
@@ -27,7 +20,7 @@ def memory_told(levers: str) -> Iterator[None]:
         words = ("can't allocate memory", "not enough memory", "out of memory")
         if not isinstance(error, MemoryError) and not any(x in str(error) for x in words):
             raise
-        raise RuntimeError(f"too little memory: {levers}") from error
+        raise OutOfMemoryError(f"too little memory: {levers}") from error
 
 
 @contextmanager
@@ -37,7 +30,7 @@ def lost_told() -> Iterator[None]:
     The death of a process that decodes is raised wherever this one is just then, not only where it waits.
 
     Raises:
-        Lost: in place of torch's RuntimeError.
+        WorkerLostError: in place of torch's RuntimeError.
     """
     try:
         yield
@@ -53,7 +46,7 @@ def lost_told() -> Iterator[None]:
             what = "another process of this training is gone, its own message says why"
         else:
             raise
-        raise Lost(f"{what}; --resume goes on") from error
+        raise WorkerLostError(f"{what}; --resume goes on") from error
 
 
 def first_not_finite(model: nn.Module, clips: Tensor) -> str:

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from videossp.adapter_folder import versions
 from videossp.classifier import TOGETHER, Classifier
-from videossp.data.clips import TestViews, TrainClips
-from videossp.system.files import replace_file
+from videossp.data.clips import EvalViews, TrainClips
+from videossp.system.files import atomic_write
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
+from videossp.system.versions import versions
 
-Clips = TrainClips | TestViews
+Clips = TrainClips | EvalViews
 
 
 def cache_folder() -> Path:
@@ -77,7 +77,7 @@ class FeatureCache:
             for i, (x, *_) in zip(shown, loader, strict=True):
                 if x is not None:
                     files[i].parent.mkdir(parents=True, exist_ok=True)
-                    replace_file(files[i], self._made(x))
+                    atomic_write(files[i], self._made(x))
         self.wait()
         return Features(clips, files)
 

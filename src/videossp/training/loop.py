@@ -13,18 +13,19 @@ from torch.utils.data import DataLoader
 from videossp.classifier import Classifier
 from videossp.data.augment import mix, parse_rand_augment, soft_targets
 from videossp.data.clips import TrainClips
-from videossp.data.video import DataError
+from videossp.errors import DataError, DivergedError, WorkerLostError
 from videossp.inference.evaluate import evaluate
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
 from videossp.training.batches import Batch, Share, collate, shares_of
-from videossp.training.distributed import Team
-from videossp.training.faults import Diverged, Lost, first_not_finite, lost_told, memory_told
+from videossp.training.config import TrainConfig
+from videossp.training.distributed import ProcessGroup
+from videossp.training.faults import first_not_finite, lost_told, memory_told
 from videossp.training.feature_cache import FeatureCache, Features, cache_folder
 from videossp.training.optimizer import learning_rate, parameter_groups
-from videossp.training.plan import Plan, TrainConfig
-from videossp.training.run_folder import settings_of
-from videossp.training.signals import StopAsked
+from videossp.training.plan import Plan
+from videossp.training.settings import settings_of
+from videossp.training.signals import GracefulStop
 from videossp.training.state import TrainState
 
 
@@ -50,30 +51,30 @@ class Loop:
     ) -> None:
         self.classifier, self.plan, self.config = classifier, plan, config
         self.accelerator, self.messages = accelerator, messages
-        self.team = Team(accelerator)
-        self.team.share(list(classifier.tuned().values()))
+        self.team = ProcessGroup(accelerator)
+        self.team.share(list(classifier.trainable().values()))
         self.optimizer = torch.optim.AdamW(parameter_groups(classifier, plan, config), lr=plan.lr)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.factor = learning_rate(plan, config)
         self.clips = TrainClips(
             plan.training,
-            classifier.form,
-            scale=config.scale,
+            classifier.clip_format,
+            crop_scale=config.crop_scale,
             flip=plan.flip,
             seed=config.seed,
             num_sample=config.num_sample,
             rand_augment=parse_rand_augment(config.rand_augment) if config.rand_augment else None,
             erasing=config.erasing,
-            draws=config.draws,
+            fixed_augmentations=config.fixed_augmentations,
         )
         self.cache: FeatureCache | None = None
-        if config.draws and classifier.tuner.depends_on != "blocks":
+        if config.fixed_augmentations and classifier.tuner.depends_on != "blocks":
             folder = Path(config.features) if config.features else cache_folder()
             if config.mixup or config.cutmix:
                 raise ValueError("draws keeps features, but mixup and cutmix mix pixels: leave one out")
             wait = accelerator.wait_for_everyone
             self.cache = FeatureCache(classifier, folder, messages, workers=config.workers, wait=wait)
-        self.state = TrainState(classifier, self.optimizer, bool(config.ema))
+        self.state = TrainState(classifier, self.optimizer, bool(config.ema_decay))
         self.settings = settings_of(classifier, plan, config)
         self._saved_at = time.monotonic()
         self._oddity = ""
@@ -87,14 +88,14 @@ class Loop:
         Raises:
             KeyboardInterrupt: a signal asked for an end.
             DataError: a video cannot be decoded (on_error "error"), or none can.
-            Diverged: more than `max_skipped` steps were not finite, or the validation.
+            DivergedError: more than `max_skipped` steps were not finite, or the validation.
             RuntimeError: too little memory.
-            Lost: a process that decodes, or another one of the training.
+            WorkerLostError: a process that decodes, or another one of the training.
         """
         self._write = save if self.accelerator.is_main_process else lambda: None
         size = self.config.batch_size
         levers = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
-        with StopAsked() as stop:
+        with GracefulStop() as stop:
             try:
                 with lost_told(), memory_told(levers):
                     self.team.agree({"step": self.state.step, **self.settings})
@@ -113,7 +114,9 @@ class Loop:
                         self.save()
                     except Exception as fault:  # what ended the training is to be told, not this
                         self.messages.say(f"the state cannot be saved: {str(fault) or type(fault).__name__}")
-                if stop.asked and isinstance(error, Lost):  # who signals a whole group ends what is lost, too
+                if stop.asked and isinstance(
+                    error, WorkerLostError
+                ):  # who signals a whole group ends what is lost, too
                     raise KeyboardInterrupt from error
                 raise
 
@@ -122,7 +125,7 @@ class Loop:
         self._write()
         self._saved_at = time.monotonic()
 
-    def train_epoch(self, epoch: int, stop: StopAsked) -> None:
+    def train_epoch(self, epoch: int, stop: GracefulStop) -> None:
         """The steps of an epoch that are not done yet."""
         state, team, self._oddity = self.state, self.team, ""
         first = state.step - epoch * self.plan.steps_per_epoch
@@ -163,7 +166,7 @@ class Loop:
             return
         state.begin_again(epoch * self.plan.steps_per_epoch)  # so that a run that goes on tries it once more
         if self._oddity:
-            raise Diverged(f"{self._oddity}; no step of the epoch was finite; {self._advice()}")
+            raise DivergedError(f"{self._oddity}; no step of the epoch was finite; {self._advice()}")
         raise DataError(f"none of the {len(self.plan.training)} training videos can be decoded")
 
     def one_step(self, epoch: int, share: Share, batches: Iterator[Batch]) -> None:
@@ -203,7 +206,7 @@ class Loop:
                     group["lr"] = peak * factor
                 self.optimizer.step()
                 for name, x in state.average.items():
-                    x.lerp_(state.tuned[name].detach(), 1 - config.ema)
+                    x.lerp_(state.tuned[name].detach(), 1 - config.ema_decay)
                 state.under_way["loss"] += total
                 state.under_way["clips"] += done
             self.optimizer.zero_grad()
@@ -249,8 +252,8 @@ class Loop:
         if not torch.isfinite(norm):
             odd = [name for name, x in gradients.items() if not x.isfinite().all()]
             return f"the gradient of {odd[0] if odd else 'all weights together'}"
-        if self.config.clip_grad:
-            nn.utils.clip_grads_with_norm_(tuned.values(), self.config.clip_grad, norm)
+        if self.config.max_grad_norm:
+            nn.utils.clip_grads_with_norm_(tuned.values(), self.config.max_grad_norm, norm)
         return ""
 
     def count_skipped(self, epoch: int, reason: str) -> None:
@@ -259,13 +262,13 @@ class Loop:
         self._oddity = line = f"step {self.state.step + 1} (epoch {epoch + 1}): not finite: {reason}"
         if count > self.config.max_skipped:
             were = "step was" if count == 1 else "steps were"
-            raise Diverged(f"{line}; {count} {were} not finite; {self._advice()}")
+            raise DivergedError(f"{line}; {count} {were} not finite; {self._advice()}")
         self.messages.say(f"{line}; skipped ({count} of at most {self.config.max_skipped})")
 
     def _advice(self) -> str:
         return f"a smaller --lr (now {self.config.lr:g}) or --clip-grad 1 may help"
 
-    def validate(self, epoch: int, stop: StopAsked) -> None:
+    def validate(self, epoch: int, stop: GracefulStop) -> None:
         """Evaluate the weights of the epoch, and keep them if they are the best so far."""
         config, state, sums = self.config, self.state, self.state.under_way
         try:
@@ -281,7 +284,7 @@ class Loop:
                     **({"through": self.cache.of} if self.cache else {}),
                 )
         except FloatingPointError as error:
-            raise Diverged(f"epoch {epoch + 1}: validation has {error}; {self._advice()}") from error
+            raise DivergedError(f"epoch {epoch + 1}: validation has {error}; {self._advice()}") from error
         if len(result.failures) == len(self.plan.validation):
             raise DataError(f"none of the {len(self.plan.validation)} validation videos can be decoded")
         row = {
@@ -304,7 +307,7 @@ class Loop:
         )
         self.accelerator.log({name: x for name, x in row.items() if name != "epoch"}, step=epoch + 1)
 
-    def _end_if_asked(self, stop: StopAsked) -> None:
+    def _end_if_asked(self, stop: GracefulStop) -> None:
         """All processes end after the same step, whichever got the signal."""
         if self.team.sum(stop.asked)[0]:
             raise KeyboardInterrupt

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from videossp.classifier import Classifier
-from videossp.training.plan import Plan, TrainConfig
+from videossp.training.config import TrainConfig
+from videossp.training.plan import Plan
 
 
 def parameter_groups(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[dict[str, Any]]:
@@ -31,8 +32,8 @@ def parameter_groups(classifier: Classifier, plan: Plan, config: TrainConfig) ->
 
     # Matrices first, as the optimiser's state has them.
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
-    for name, x in classifier.tuned().items():
-        depth = classifier.backbone.spec.depth
+    for name, x in classifier.trainable().items():
+        depth = classifier.backbone.config.depth
         above = 0 if config.layer_decay == 1 else depth + 1 - layer_number(classifier, name)
         weight_decay = decay(name, x)
         group = groups.setdefault(
@@ -45,7 +46,7 @@ def parameter_groups(classifier: Classifier, plan: Plan, config: TrainConfig) ->
 
 def layer_number(classifier: Classifier, name: str) -> int:
     """0 for the embedding, i + 1 for block i, the number of blocks + 1 for what comes after or is shared."""
-    last = classifier.backbone.spec.depth + 1
+    last = classifier.backbone.config.depth + 1
     room, _, rest = name.partition(".")
     if room == "backbone":
         block = re.match(r"layers\.(\d+)\.", rest)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from videossp.classifier import Classifier
-from videossp.data.datasets import Sample, Samples
+from videossp.data.datasets import Sample, VideoDataset
 
 
-def expected_samples(expect: Mapping[str, int | str]) -> Samples:
+def expected_samples(expect: Mapping[str, int | str]) -> VideoDataset:
     """Videos without files, as many as a recipe expects, to plan without the data."""
     missing = [name for name in ("classes", "train") if name not in expect]
     if missing:
@@ -18,10 +18,10 @@ def expected_samples(expect: Mapping[str, int | str]) -> Samples:
         for split in ("train", "val", "test")
         if split in expect
     }
-    return Samples(tuple(str(i) for i in range(count)), splits)
+    return VideoDataset(tuple(str(i) for i in range(count)), splits)
 
 
-def surprises(expect: Mapping[str, int | str], samples: Samples, classifier: Classifier) -> list[str]:
+def surprises(expect: Mapping[str, int | str], samples: VideoDataset, classifier: Classifier) -> list[str]:
     """In what the data and the backbone differ from what a recipe was published with."""
     found: dict[str, int | str] = {split: len(members) for split, members in samples.splits.items()}
     found["classes"] = len(samples.classes)

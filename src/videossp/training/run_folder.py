@@ -1,56 +1,28 @@
 """`Run`, what came of a training, and the folder it leaves."""
 
 import csv
-import hashlib
 import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from videossp.adapter_folder import versions
 from videossp.classifier import Classifier
 from videossp.data.datasets import Sample
-from videossp.inference.evaluate import Evaluation
 from videossp.reporting.figures import draw_confusion, draw_curves
 from videossp.reporting.page import write_report
-from videossp.system.files import held, replace_file
-from videossp.training.plan import Plan, TrainConfig
+from videossp.system.files import atomic_write, exclusive_lock
+from videossp.system.versions import versions
+from videossp.training.run import Run
+from videossp.training.settings import arguments_of
+from videossp.training.summaries import run_summary
 
 CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
-
-
-@dataclass(frozen=True)
-class Run:
-    """What came of a training.
-
-    Attributes:
-        history: one row of figures per epoch.
-        best: the row of the epoch that was kept, the best on validation.
-        validation: the evaluation of that epoch.
-        failures: reason by name of each video that could not be decoded (on_error "skip").
-    """
-
-    history: list[dict[str, Any]]
-    best: dict[str, Any]
-    validation: Evaluation
-    failures: dict[str, str]
-
-    @property
-    def seconds(self) -> float:
-        """Time of the epochs, without validation."""
-        return float(sum(row["seconds"] for row in self.history))
-
-    @property
-    def data_wait(self) -> float:
-        """Share of the time of the epochs, without validation, in which the loop waited for clips."""
-        return float(sum(row["data_wait"] * row["seconds"] for row in self.history)) / self.seconds
 
 
 def make_run_folder(out: str | Path) -> Path:
@@ -70,43 +42,8 @@ def claim_run(folder: Path) -> Iterator[None]:
     """Keep other processes from writing to a run folder."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such run folder")
-    with held(folder / ".lock", f"{folder}: another process trains in it"):
+    with exclusive_lock(folder / ".lock", f"{folder}: another process trains in it"):
         yield
-
-
-def settings_of(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict[str, Any]:
-    """What a checkpoint belongs to: it may be gone on from only where all of this is the same."""
-    free = ("workers", "timeout", "features", "save_minutes", "on_error", "max_skipped", "trackers")
-    return {
-        **{name: x for name, x in asdict(config).items() if name not in free},
-        "clips_per_step": plan.clips_per_step,
-        "method": classifier.method,
-        "options": classifier.options,
-        "drop_path": classifier.backbone.drop_path,
-        "dropout": classifier.head.dropout.p,
-        "clip": asdict(classifier.form),
-        "classes": classifier.classes,
-        "backbone_sha256": classifier.sha256,
-        "training_videos": fingerprint(plan.training),
-        "validation_videos": fingerprint(plan.validation),
-    }
-
-
-def fingerprint(samples: Sequence[Sample]) -> str:
-    """sha256 of names and labels, in order."""
-    return hashlib.sha256("\n".join(f"{x.name} {x.label}" for x in samples).encode()).hexdigest()
-
-
-def check_settings(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Refuse to go on with another training than the one that a checkpoint is of.
-
-    Raises:
-        ValueError: names what differs.
-    """
-    odd = differences(dict(there), json.loads(json.dumps(here)))
-    if odd:
-        said = "; ".join(x if len(x) < 100 else f"{x[:90]}..." for x in odd[:5])
-        raise ValueError(f"{folder}: its checkpoint is of another training: {said}")
 
 
 def refuse_finished(folder: Path) -> None:
@@ -124,23 +61,7 @@ def refuse_finished(folder: Path) -> None:
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """metrics.jsonl, one line for each epoch."""
-    replace_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
-
-
-def arguments_of(classifier: Classifier) -> dict[str, Any]:
-    """The arguments of `Classifier.create` that made it, but for classes, method, options and seed."""
-    form, source = classifier.form, classifier.source
-    return {
-        "backbone": source.name,
-        "weights": source.weights,
-        "frames": form.frames,
-        "size": form.size,
-        "sampling": form.sampling,
-        "stride": form.stride,
-        "views": form.views,
-        "drop_path": classifier.backbone.drop_path,
-        "dropout": classifier.head.dropout.p,
-    }
+    atomic_write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
 
 
 def write_setup(
@@ -166,7 +87,7 @@ def write_setup(
     seed = classifier.source.seed
     if seed != config["seed"]:
         text = f"# The classifier was made with seed {seed}, which these flags cannot tell.\n" + text
-    replace_file(folder / CONFIG, text)
+    atomic_write(folder / CONFIG, text)
     env = {
         "versions": versions(),
         "machine": platform.machine(),
@@ -183,21 +104,12 @@ def write_setup(
         rows.writerows([x.name, "val"] for x in validation)
 
 
-def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """What differs between two settings, as "name: value there, value here"."""
-    if not (isinstance(there, dict) and isinstance(here, dict)):
-        return [] if there == here else [f"{name}: {json.dumps(there)} there, {json.dumps(here)} here"]
-    keys = [*there, *(key for key in here if key not in there)]
-    dot = f"{name}." if name else ""
-    return [x for key in keys for x in differences(there.get(key), here.get(key), f"{dot}{key}")]
-
-
 def write_results(folder: Path, classifier: Classifier, run: Run) -> None:
     """The pictures and report.html."""
     method = classifier.method
     draw_curves({method: run.history}, folder / "curves.png")
     draw_confusion(run.validation, folder / "confusion.png")
-    facts = facts_of(classifier, run)
+    facts = run_summary(classifier, run)
     if classifier.options:
         facts["options"] = ", ".join(f"{name} {value}" for name, value in classifier.options.items())
     write_report(
@@ -205,27 +117,6 @@ def write_results(folder: Path, classifier: Classifier, run: Run) -> None:
         f"{folder.name}: {method}, on its validation videos",
         facts,
         {method: run.validation},
-        classifier.form,
+        classifier.clip_format,
         {method: run.history},
     )
-
-
-def facts_of(classifier: Classifier, run: Run) -> dict[str, str]:
-    """What came of a training, as the table that ends it and its page say it."""
-    best, skipped, validation = run.best, run.history[-1]["skipped_steps"], run.validation
-    tuned, whole = (
-        sum(x.numel() for x in xs) for xs in (classifier.tuned().values(), classifier.parameters())
-    )
-    clips = sum(row["seconds"] / row["seconds_per_clip"] for row in run.history)
-    return {
-        "backbone": classifier.source.weights or classifier.source.name,
-        "method": classifier.method,
-        "weights": f"{tuned:,} of {whole:,} trained",
-        "best epoch": f"{best['epoch']} of {len(run.history)}, chosen on validation",
-        "validation": f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy "
-        f"{100 * best['val_mean_class_accuracy']:.1f} % on {len(validation.samples)} videos",
-        "time": f"{run.seconds:.0f} s without validation, {run.seconds / clips:.2g} s a clip, "
-        f"{100 * run.data_wait:.0f} % of it waiting for clips",
-        **({"steps skipped": f"{skipped}, not finite"} if skipped else {}),
-        **({"videos not decoded": ", ".join(run.failures)} if run.failures else {}),
-    }

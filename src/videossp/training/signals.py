@@ -1,4 +1,4 @@
-"""`StopAsked`: SIGTERM and Ctrl-C end a loop where it can be gone on from."""
+"""`GracefulStop`: SIGTERM and Ctrl-C end a loop where it can be gone on from."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class StopAsked:
+class GracefulStop:
     """While it is entered, the first signal only sets `asked`; the second raises KeyboardInterrupt at once.
 
     Outside the main thread, where Python takes no signals, it does nothing.
@@ -19,7 +19,7 @@ class StopAsked:
         self._at_once = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "StopAsked":
+    def __enter__(self) -> "GracefulStop":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)

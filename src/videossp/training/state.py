@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videossp.classifier import Classifier, place
+from videossp.classifier import Classifier, load_trainable
 from videossp.data.datasets import Sample
 from videossp.inference.evaluate import Evaluation
 
@@ -30,7 +30,7 @@ class TrainState:
 
     def __init__(self, classifier: Classifier, optimizer: torch.optim.Optimizer, ema: bool) -> None:
         self.classifier, self.optimizer = classifier, optimizer
-        self.tuned = classifier.tuned()
+        self.tuned = classifier.trainable()
         self.average = {name: x.detach().clone() for name, x in self.tuned.items()} if ema else {}
         self.step = self.skipped = 0
         self.under_way = nothing()
@@ -57,10 +57,10 @@ class TrainState:
         own = {name: x.detach().clone() for name, x in self.tuned.items()}
         self.whole = False  # what ends the training before its own are back must not save these
         try:
-            place(self.classifier, weights)
+            load_trainable(self.classifier, weights)
             yield
         finally:
-            place(self.classifier, own)
+            load_trainable(self.classifier, own)
             self.whole = True
 
     def end_epoch(self, row: dict[str, Any], result: Evaluation) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class TrainState:
         def part(kind: str) -> dict[str, Tensor]:
             return {key[len(kind) + 1 :]: x for key, x in tensors.items() if key.startswith(f"{kind}/")}
 
-        place(self.classifier, part("tuned"))
+        load_trainable(self.classifier, part("tuned"))
         self.average = {name: x.to(self.tuned[name].device) for name, x in part("average").items()}
         self.best_weights = part("best")
         moments: dict[int, dict[str, Tensor]] = {}

@@ -7,16 +7,16 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from videossp.classifier import Classifier, place
-from videossp.data.datasets import Samples, read_data
+from videossp.classifier import Classifier, load_trainable
+from videossp.data.datasets import VideoDataset, read_data
 from videossp.system.progress import Messages
 from videossp.training.checkpoints import load_state, remove_states, save_state
+from videossp.training.config import TrainConfig
 from videossp.training.loop import Loop
-from videossp.training.plan import TrainConfig, make_plan, plan_lines
+from videossp.training.plan import make_plan
+from videossp.training.run import Run
 from videossp.training.run_folder import (
     CHECKPOINTS,
-    Run,
-    check_settings,
     claim_run,
     make_run_folder,
     refuse_finished,
@@ -24,11 +24,13 @@ from videossp.training.run_folder import (
     write_results,
     write_setup,
 )
+from videossp.training.settings import check_settings
+from videossp.training.summaries import plan_lines, some
 
 
 def train(
     classifier: Classifier,
-    data: str | Path | Samples,
+    data: str | Path | VideoDataset,
     config: TrainConfig | None = None,
     *,
     out: str | Path | None = None,
@@ -43,7 +45,7 @@ def train(
     Args:
         classifier: changed in place. Its class names must hold those of the data.
         data: a data set, or its folder or annotation file (`read_data`). Its test split is not read, unless
-            `config.choose_on` says so.
+            `config.select_on` says so.
         config: how.
         out: run folder to write; it must not hold anything yet.
         resume: go on with the run in `out` from its newest checkpoint, to the same weights and figures that
@@ -52,7 +54,7 @@ def train(
 
     Raises:
         DataError: the data cannot be used, or a video cannot be decoded (on_error "error").
-        Diverged: too many steps whose loss or gradient is not finite.
+        DivergedError: too many steps whose loss or gradient is not finite.
         RuntimeError: too little memory, or a process that decodes is lost.
         KeyboardInterrupt: SIGTERM or Ctrl-C. Whatever ends it, the state is saved before.
     """
@@ -61,7 +63,7 @@ def train(
     if resume and out is None:
         raise ValueError("resume needs the run folder, out")
     config = config or TrainConfig()
-    samples = data if isinstance(data, Samples) else read_data(data)
+    samples = data if isinstance(data, VideoDataset) else read_data(data)
     folder = None if out is None else Path(out)
     accelerator = Accelerator(
         log_with=list(config.trackers) or None, project_dir=None if folder is None else str(folder)
@@ -116,16 +118,10 @@ def train(
         loop.run(save)
         assert state.best is not None and state.kept is not None  # epochs >= 1
         accelerator.end_training()
-        place(classifier, state.best_weights)
+        load_trainable(classifier, state.best_weights)
         classifier.eval()
         run = Run(state.history, state.best, state.kept, state.failures)
         if folder and accelerator.is_main_process:
             write_results(folder, classifier, run)
             remove_states(folder / CHECKPOINTS)
         return run
-
-
-def some(names: tuple[str, ...], most: int = 10) -> str:
-    """Names for a message, not more than fit."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

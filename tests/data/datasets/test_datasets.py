@@ -7,7 +7,7 @@ import pytest
 
 from conftest import numbered_frames, write_video
 from videossp.data.datasets import Sample, read_data, split_off
-from videossp.data.video import DataError
+from videossp.errors import DataError
 
 
 def touch(root, *names):

@@ -168,13 +168,13 @@ def test_one_list_is_of_the_split_it_is_named_after_or_train(tmp_path, name, spl
     assert read(file) == {split: {"1.mp4": "0", "2.mp4": "1"}}
 
 
-@pytest.mark.parametrize("form", ["ucf101_{}_split_{}_videos.txt", "{}_fold0{}.txt", "{}split{}.csv"])
-def test_of_several_lists_the_one_of_the_fold_is_read(tmp_path, form):
+@pytest.mark.parametrize("pattern", ["ucf101_{}_split_{}_videos.txt", "{}_fold0{}.txt", "{}split{}.csv"])
+def test_of_several_lists_the_one_of_the_fold_is_read(tmp_path, pattern):
     for fold in 1, 2, 10:
         for split in "train", "val":
             touch(tmp_path, f"{split}{fold}.mp4", f"{split}{fold}b.mp4")
             text = f"{split}{fold}.mp4 0\n{split}{fold}b.mp4 1"
-            write(tmp_path / form.format(split, fold), text)
+            write(tmp_path / pattern.format(split, fold), text)
     for fold in 1, 2, 10:
         expected = {x: {f"{x}{fold}.mp4": "0", f"{x}{fold}b.mp4": "1"} for x in ("train", "val")}
         assert read(tmp_path, fold=fold) == expected

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_datasets import read, touch, write
 
 from videossp.data.datasets import read_data
-from videossp.data.video import DataError
+from videossp.errors import DataError
 
 few = settings(derandomize=True, deadline=None, max_examples=60, database=None)
 # Names of files; a list cannot say blanks at the ends of a path.

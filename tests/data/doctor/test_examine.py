@@ -20,7 +20,7 @@ from videossp.data.datasets.write import write_table
 from videossp.data.doctor import examine as doctor
 from videossp.data.doctor.checks import CHECKS, select
 from videossp.data.doctor.examine import examine
-from videossp.data.video import DataError
+from videossp.errors import DataError
 
 
 def clip(path, seed=0, count=10, **options):

@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 
 from conftest import numbered_frames, write_video
-from videossp.data import clips
 from videossp.data.datasets import Sample
 from videossp.data.doctor import probe as probe_module
-from videossp.data.doctor.probe import Probe, middles, probe_all
+from videossp.data.doctor.probe import Probe, probe_all
 
 # What workers do in the place of `probe_file`; a file of its own, for importing this one takes a second.
 JOBS = """
@@ -138,10 +137,17 @@ def test_wrong_settings_are_refused(wrong):
         next(probe_all(samples("a"), **wrong))
 
 
-@pytest.mark.parametrize("frames", [1, 3, 8, 16])
-@pytest.mark.parametrize("count", [1, 2, 7, 100])
-def test_the_decoded_frames_are_those_of_a_uniform_clip(count, frames):
-    assert middles(count, frames) == clips.test_indices(count, clips.ClipFormat(frames=frames))
+@pytest.mark.parametrize(("count", "frames", "decoded"), [(1, 4, [0]), (9, 2, [2, 6, 8]), (9, 1, [4, 8])])
+def test_the_frames_of_a_uniform_clip_and_the_last_are_decoded(tmp_path, monkeypatch, count, frames, decoded):
+    wanted, read = [], probe_module.read_frames
+    monkeypatch.setattr(
+        probe_module,
+        "read_frames",
+        lambda video, choose: wanted.extend(choose(len(video))) or read(video, choose),
+    )
+    write_video(tmp_path / "a.mp4", numbered_frames(count))
+    probe_module.probe_file(str(tmp_path / "a.mp4"), None, None, False, frames=frames, decode=True)
+    assert wanted == decoded
 
 
 def test_frozen_needs_two_frames_and_all_of_them_alike(tmp_path):

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
 from conftest import numbered_frames, numbers_of, write_video
-from videossp.data.video import DataError, NoVideo, Truncated, is_video, max_pixels, read_frames, read_video
-from videossp.data.video import frames as frames_module
-from videossp.data.video import scan as scan_module
+from videossp.data.video import decode as decode_module
+from videossp.data.video import index as index_module
+from videossp.data.video import is_video, max_pixels, read_frames, read_video
+from videossp.errors import DataError, NoVideoError, TruncatedError
 
 os.environ["SVT_LOG"] = "1"  # the AV1 encoder talks
 
@@ -127,14 +128,14 @@ class Watched:
 @pytest.fixture
 def seen(monkeypatch):
     """What is asked of the decoder: ("seek", time), or (what may be skipped, time) for each packet."""
-    notes, opened = [], frames_module.opened
+    notes, opened = [], decode_module.opened
 
     @contextmanager
     def watched(*args, **kwargs):
         with opened(*args, **kwargs) as (container, stream):
             yield Watched(container, notes), Watched(stream, notes)
 
-    monkeypatch.setattr(frames_module, "opened", watched)
+    monkeypatch.setattr(decode_module, "opened", watched)
     return notes
 
 
@@ -182,10 +183,10 @@ def test_any_frames_are_those_of_a_decode_from_the_start(tmp_path, monkeypatch, 
     )
     whole = plain(path)
     assert len(read_video(path)) == len(whole) and np.array_equal(read_frames(path), whole)
-    monkeypatch.setattr(frames_module, "SEEK_GAP", gap)
+    monkeypatch.setattr(decode_module, "SEEK_GAP", gap)
     if "intra-refresh" not in str(options) and (name, codec) != ("a.avi", "libx264"):
         # Only where no frame stands alone, or no display times are known, the slow way is needed.
-        monkeypatch.setattr(frames_module, "_decode_all", None)
+        monkeypatch.setattr(decode_module, "_decode_all", None)
     rng = np.random.default_rng(0)
     for _ in range(8):
         wanted = rng.integers(0, len(whole), rng.integers(1, 8)).tolist()
@@ -234,8 +235,8 @@ def test_only_wanted_frames_become_pixels(tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
     write_video(path, numbered_frames(60), options={"crf": "0", "g": "10"})
     decoded = []
-    upright = frames_module.upright
-    monkeypatch.setattr(frames_module, "upright", lambda *x: decoded.append(x) or upright(*x))
+    upright = decode_module.upright
+    monkeypatch.setattr(decode_module, "upright", lambda *x: decoded.append(x) or upright(*x))
     pick(path, [5, 6, 59, 59])
     assert len(decoded) == 3
 
@@ -284,7 +285,7 @@ def test_avi_whose_frames_are_shown_twice_is_whole_until_it_is_cut(tmp_path, cod
     assert len(images) == 40 and np.array_equal(pick(path, [39, 0, 20]), images[[39, 0, 20]])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(Truncated, match="header promises"):
+    with pytest.raises(TruncatedError, match="header promises"):
         read_video(path)
 
 
@@ -681,17 +682,22 @@ def damaged(path, kind):
 @pytest.mark.parametrize(
     ("name", "kind", "error", "words"),
     [
-        ("a.mp4", "cut", Truncated, "cut short: its header promises 40 frames"),
-        ("a.avi", "cut", Truncated, "cut short: its header promises 40 frames"),
-        ("a.mkv", "cut", Truncated, "cut short: its header promises .* bytes, it has"),
-        ("a.webm", "cut", Truncated, "cut short: its header promises .* bytes, it has"),
-        ("a.mp4", "headless", Truncated, "cut short: its index .moov., which should end it, is not there"),
+        ("a.mp4", "cut", TruncatedError, "cut short: its header promises 40 frames"),
+        ("a.avi", "cut", TruncatedError, "cut short: its header promises 40 frames"),
+        ("a.mkv", "cut", TruncatedError, "cut short: its header promises .* bytes, it has"),
+        ("a.webm", "cut", TruncatedError, "cut short: its header promises .* bytes, it has"),
+        (
+            "a.mp4",
+            "headless",
+            TruncatedError,
+            "cut short: its index .moov., which should end it, is not there",
+        ),
         ("a.mp4", "bits", DataError, "damaged"),
-        ("a.mp4", "empty", NoVideo, "the file is empty"),
+        ("a.mp4", "empty", NoVideoError, "the file is empty"),
         ("a.mp4", "text", DataError, "not a readable video"),
         ("a.mp4", "zeros", DataError, "not a readable video"),
-        ("a.mp4", "audio", NoVideo, "no video stream"),
-        ("a.mp4", "cover", NoVideo, "no video stream"),
+        ("a.mp4", "audio", NoVideoError, "no video stream"),
+        ("a.mp4", "cover", NoVideoError, "no video stream"),
         ("a.mp4", "codec", DataError, "there is no decoder for its codec"),
     ],
 )
@@ -738,7 +744,7 @@ def test_missing_and_empty_places(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_frames("a\0.mp4")
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(NoVideo, match="holds no frames"):
+    with pytest.raises(NoVideoError, match="holds no frames"):
         read_frames(tmp_path / "folder.mp4")
     (tmp_path / "img_1.png").write_bytes(b"")
     with pytest.raises(DataError, match="img_1.png: not a readable image"):
@@ -855,7 +861,7 @@ def test_any_damage_gives_frames_or_a_data_error(small, tmp_path, name, changes,
         else:
             content[at : at + (len(data) if kind == "flip" else 0)] = data
     (tmp_path / name).write_bytes(content)
-    scan_module._scan.cache_clear()
+    index_module._scan.cache_clear()
     with time_limit(20):
         try:
             frames = read_frames(tmp_path / name, lambda count: [0, count // 2, count - 1])

@@ -6,9 +6,9 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from videossp.data.datasets.places import visible
 from videossp.data.datasets.text import SPLIT, header_of, split_named
-from videossp.data.video import DataError
+from videossp.data.datasets.video_index import visible
+from videossp.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list", ".json")
 

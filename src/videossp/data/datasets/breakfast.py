@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.collection import Collection
-from videossp.data.datasets.places import Found, Places
-from videossp.data.datasets.sample import Complain, Samples
+from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.text import read_rows, split_named
-from videossp.data.video import DataError, is_video
+from videossp.data.datasets.video_index import Found, VideoIndex
+from videossp.data.video import is_video
+from videossp.errors import DataError
 
 # In the order of class_id in the published lists.
 # fmt: off
@@ -34,7 +35,7 @@ def bases(root: Path) -> list[Path]:
     return []
 
 
-def read_breakfast(data: Annotation, fold: int, complain: Complain) -> Samples:
+def read_breakfast(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     """One of the four splits by person: those of `fold` are tested, the others train.
 
     If the folder holds CSV lists with the columns file_name and action (ViS4mer's), they decide instead.
@@ -46,7 +47,7 @@ def read_breakfast(data: Annotation, fold: int, complain: Complain) -> Samples:
         raise DataError(f"{data.videos}: no P03/CAMERA/P03_ACTIVITY.avi, here or one folder down")
     if len(found) > 1:
         raise DataError(f"{data.videos}: Breakfast lies in several folders: {found[0]}, {found[1]}")
-    met = Collection(ACTIVITIES, "the ten activities of Breakfast", complain)
+    met = SampleBuilder(ACTIVITIES, "the ten activities of Breakfast", complain)
     lists = data.tables(lambda header: {"file_name", "action"} <= header, down=True)
     if fold not in PERSONS or (lists and fold != 1):
         folds = "leave it out: the lists have one" if lists else "it is 1, 2, 3 or 4"
@@ -54,9 +55,9 @@ def read_breakfast(data: Annotation, fold: int, complain: Complain) -> Samples:
     return read_lists(lists, found[0], met) if lists else read_tree(found[0], PERSONS[fold], met)
 
 
-def read_lists(lists: list[Path], base: Path, met: Collection) -> Samples:
+def read_lists(lists: list[Path], base: Path, met: SampleBuilder) -> VideoDataset:
     """ViS4mer's lists, whose rows are PERSON-CAMERA-VIDEO."""
-    places = Places(base)
+    places = VideoIndex(base)
     for file in lists:
         split = split_named(file.stem)
         if split is None:
@@ -70,7 +71,7 @@ def read_lists(lists: list[Path], base: Path, met: Collection) -> Samples:
     return met.samples()
 
 
-def read_tree(base: Path, tested: range, met: Collection) -> Samples:
+def read_tree(base: Path, tested: range, met: SampleBuilder) -> VideoDataset:
     """The videos of all persons, those of some to be tested."""
     ignored = []
     for path in sorted(base.glob(f"{PERSON}/*/*")):

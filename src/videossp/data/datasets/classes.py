@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videossp.data.datasets.text import read_lines
-from videossp.data.video import DataError
+from videossp.errors import DataError
 
 # Files that give the names of whole-number labels, beside an annotation.
 CLASS_FILES = ("classInd.txt", "classes.txt", "labels.txt", "label_map.txt", "class_names.txt")

@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.places import visible
-from videossp.data.datasets.sample import SPLITS, Complain, Sample, Samples
-from videossp.data.video import VIDEO_SUFFIXES, DataError, is_video
+from videossp.data.datasets.sample import SPLITS, Complain, Sample, VideoDataset
+from videossp.data.datasets.video_index import visible
+from videossp.data.video import VIDEO_SUFFIXES, is_video
+from videossp.errors import DataError
 
 
-def read_folder(data: Annotation, fold: int, complain: Complain) -> Samples:
+def read_folder(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     """Classes are the folder names, sorted; a folder of images is one video.
 
     Without split folders everything is the split "train". What is no class and no video by its name or
@@ -40,7 +41,7 @@ def read_folder(data: Annotation, fold: int, complain: Complain) -> Samples:
     def name_of(path: str) -> str:
         return os.path.relpath(path, root)
 
-    return Samples(
+    return VideoDataset(
         tuple(full),
         {
             split: [

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.collection import Collection
-from videossp.data.datasets.places import Places
-from videossp.data.datasets.sample import Complain, Samples, Split
+from videossp.data.datasets.sample import Complain, Split, VideoDataset
+from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.text import read_lines
-from videossp.data.video import DataError
+from videossp.data.datasets.video_index import VideoIndex
+from videossp.errors import DataError
 
 FILES = "*_test_split[123].txt"
 CODES: dict[str, Split | None] = {"0": None, "1": "train", "2": "test"}  # 0: in neither, by design
@@ -25,7 +25,7 @@ def classes_of(home: Path) -> set[str]:
     return {x.name.rsplit("_", 2)[0] for x in home.glob(FILES)}
 
 
-def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> Samples:
+def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     """The official split `fold` (1 to 3): 70 videos of each class to train, 30 to test.
 
     The class is that of the split file's name. Names of videos hold #, (, &, ; and !. Groups are the films
@@ -40,8 +40,8 @@ def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> Samples:
         raise DataError(f"{home}: no CLASS{end}; --fold is 1, 2 or 3")
     if lost := classes_of(home).difference(classes):
         raise DataError(f"{home}: no {min(lost)}{end}")
-    places = Places(data.videos, classes)
-    met = Collection(classes, "the names of the split files", complain)
+    places = VideoIndex(data.videos, classes)
+    met = SampleBuilder(classes, "the names of the split files", complain)
     for label in classes:
         for place, line in read_lines(home / f"{label}{end}"):
             row = re.fullmatch(r"(.+?)\s+([012])", line.strip())

@@ -3,11 +3,11 @@
 import posixpath
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.collection import Collection
-from videossp.data.datasets.places import Places
-from videossp.data.datasets.sample import Complain, Samples
+from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.text import SPLIT, read_rows, split_of
-from videossp.data.video import DataError
+from videossp.data.datasets.video_index import VideoIndex
+from videossp.errors import DataError
 
 
 def is_kinetics(data: Annotation) -> bool:
@@ -20,7 +20,7 @@ def has_ids(header: set[str]) -> bool:
     return "youtube_id" in header
 
 
-def read_kinetics(data: Annotation, fold: int, complain: Complain) -> Samples:
+def read_kinetics(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     """Every CSV file of the folder; the split is that of the column, else that of the file's name.
 
     Class folders may have blanks or underscores, or be absent. Many of the videos no longer exist: what
@@ -29,8 +29,8 @@ def read_kinetics(data: Annotation, fold: int, complain: Complain) -> Samples:
     files = data.tables(has_ids, down=True)
     if not files:
         raise DataError(f"{data.root}: no CSV file with a column youtube_id, here or one folder down")
-    places = Places(data.videos)
-    met = Collection(None, "", complain)
+    places = VideoIndex(data.videos)
+    met = SampleBuilder(None, "", complain)
     missing, rows = [], 0
     for file in files:
         for row in read_rows(file):

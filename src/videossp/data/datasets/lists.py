@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.classes import meaning_of
-from videossp.data.datasets.collection import Collection
-from videossp.data.datasets.places import locate, unquoted
-from videossp.data.datasets.sample import Complain, Samples, Split
+from videossp.data.datasets.sample import Complain, Split, VideoDataset
+from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.text import first_line, read_lines, split_named, split_of
-from videossp.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DataError
+from videossp.data.datasets.video_index import locate, unquoted
+from videossp.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from videossp.errors import DataError
 
 FOLD = re.compile(r"(?:split|fold)[_-]?(\d{1,9})", re.IGNORECASE)  # ucf101_train_split_1_videos.txt
 Divide = Callable[[str], list[str]]
@@ -92,7 +93,7 @@ def is_named(path: str) -> bool:
     return unquoted(path.strip()).lower().endswith(VIDEO_SUFFIXES)
 
 
-def read_lists(data: Annotation, fold: int, complain: Complain) -> Samples:
+def read_lists(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     """Lists of SlowFast, VideoMAE, VideoMamba, SSP (PATH LABEL) and mmaction2 (FOLDER FRAMES LABEL).
 
     Paths are relative to the folder of videos. Label -1, or none, is unlabelled. Labels are class names
@@ -106,7 +107,7 @@ def read_lists(data: Annotation, fold: int, complain: Complain) -> Samples:
     refuse_other_lists(data, [*files, *others])
     lines = [(file, line) for file in files for line in divided(file, data.videos)]
     meaning = meaning_of({line.label for _, line in lines}, data.folder, files)
-    met = Collection(meaning.classes, meaning.known, complain)
+    met = SampleBuilder(meaning.classes, meaning.known, complain)
     for file, line in lines:
         found = locate(data.videos, line.path)
         name = found[0].name if found else unquoted(line.path)

@@ -11,11 +11,11 @@ from videossp.data.datasets.folder import read_folder
 from videossp.data.datasets.hmdb51 import is_hmdb51, read_hmdb51
 from videossp.data.datasets.kinetics import is_kinetics, read_kinetics
 from videossp.data.datasets.lists import is_lists, read_lists
-from videossp.data.datasets.sample import Complain, Samples, refuse
+from videossp.data.datasets.sample import Complain, VideoDataset, refuse
 from videossp.data.datasets.ssv2 import is_ssv2, read_ssv2
 from videossp.data.datasets.table import is_table, read_tables
 from videossp.data.datasets.ucf101 import is_ucf101, read_ucf101
-from videossp.data.video import DataError
+from videossp.errors import DataError
 
 
 class Format(NamedTuple):
@@ -29,7 +29,7 @@ class Format(NamedTuple):
     """
 
     found: Callable[[Annotation], bool]
-    read: Callable[[Annotation, int, Complain], Samples]
+    read: Callable[[Annotation, int, Complain], VideoDataset]
     folds: bool = False
     file: bool = False
 
@@ -55,7 +55,7 @@ def read_data(
     fold: int = 1,
     videos: str | Path | None = None,
     complain: Complain = refuse,
-) -> Samples:
+) -> VideoDataset:
     """The labelled videos of a data set.
 
     Args:
@@ -86,7 +86,7 @@ def read_data(
     return replace(samples, origin=origin)
 
 
-def read_complaining(data: str | Path, **reading: Any) -> tuple[Samples, list[tuple[str, str, str]]]:
+def read_complaining(data: str | Path, **reading: Any) -> tuple[VideoDataset, list[tuple[str, str, str]]]:
     """What `read_data` gives, and (check, message, video) of each line that is wrong, which is left out.
 
     Raises:
@@ -101,7 +101,7 @@ def read_complaining(data: str | Path, **reading: Any) -> tuple[Samples, list[tu
         raise DataError(f"{error}; {len(complaints)} complaints, the first: {complaints[0][1]}") from error
 
 
-def _read(data: Annotation, format: str, fold: int, complain: Complain) -> tuple[str, Samples]:
+def _read(data: Annotation, format: str, fold: int, complain: Complain) -> tuple[str, VideoDataset]:
     """(name of the format, samples)."""
     if format not in (*FORMATS, "auto"):
         raise ValueError(f"no format {format!r}; there are auto, {', '.join(FORMATS)}")

@@ -1,4 +1,4 @@
-"""`Sample`, one labelled video; `Samples`, a data set by splits; a stratified, group-aware split of one."""
+"""`Sample` is one labelled video, `VideoDataset` a data set by splits; `split_off` holds out a part."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videossp.data.video import DataError
+from videossp.errors import DataError
 
 Split = Literal["train", "val", "test"]
 # What the field calls them, in folder names, file names and columns.
@@ -49,7 +49,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Samples:
+class VideoDataset:
     """A data set.
 
     Attributes:

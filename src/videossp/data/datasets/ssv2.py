@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.collection import Collection
-from videossp.data.datasets.places import Places
-from videossp.data.datasets.sample import Complain, Samples, Split
+from videossp.data.datasets.sample import Complain, Split, VideoDataset
+from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.text import read_lines, read_text
-from videossp.data.video import DataError
+from videossp.data.datasets.video_index import VideoIndex
+from videossp.errors import DataError
 
 RELEASES = ("something-something-v2-", "")  # what the names of the files begin with
 SPLITS: tuple[tuple[Split, str], ...] = (("train", "train"), ("val", "validation"), ("test", "test"))
@@ -28,7 +28,7 @@ def find_release(data: Annotation) -> tuple[Path, str] | None:
     return None
 
 
-def read_ssv2(data: Annotation, fold: int, complain: Complain) -> Samples:
+def read_ssv2(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     """Classes by their number in the label file; an item's class is its template without brackets.
 
     Ids stay text. The test split has labels only if test-answers.csv (ID;CLASS) is here.
@@ -38,8 +38,8 @@ def read_ssv2(data: Annotation, fold: int, complain: Complain) -> Samples:
         raise DataError(f"{data.root}: no labels.json and train.json, here or one folder down")
     home, start = release
     class_file = home / f"{start}labels.json"
-    places = Places(data.videos)
-    met = Collection(read_numbers(class_file), str(class_file), complain)
+    places = VideoIndex(data.videos)
+    met = SampleBuilder(read_numbers(class_file), str(class_file), complain)
     for split, stem in SPLITS:
         file = home / f"{start}{stem}.json"
         if not file.is_file():

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.classes import UNLABELLED, meaning_of
-from videossp.data.datasets.collection import Collection
 from videossp.data.datasets.lists import refuse_other_lists
-from videossp.data.datasets.places import locate, unquoted
-from videossp.data.datasets.sample import Complain, Samples
+from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.text import SPLIT, Row, read_rows, split_of
-from videossp.data.video import DataError
+from videossp.data.datasets.video_index import locate, unquoted
+from videossp.errors import DataError
 
 PATH = ("path", "file_name", "video", "filename", "video_path")
 NAME, NUMBER = ("class_name", "label", "class", "action"), ("class_id", "label_id")
@@ -27,7 +27,7 @@ def has_columns(header: set[str]) -> bool:
     return bool(header & set(PATH)) and bool(header & {*NAME, *NUMBER})
 
 
-def read_tables(data: Annotation, fold: int, complain: Complain) -> Samples:
+def read_tables(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     """One CSV file, or all of a folder that have a header.
 
     Paths are relative to the folder of videos. The split is that of the column, else that of the file's
@@ -46,7 +46,7 @@ def read_tables(data: Annotation, fold: int, complain: Complain) -> Samples:
     classes, known = meaning.classes, meaning.known
     if classes is None and numbers:
         classes, known = sorted(numbers, key=lambda x: numbers[x]), "the classes with a number"
-    met = Collection(classes, known, complain)
+    met = SampleBuilder(classes, known, complain)
     for (file, row), label in zip(rows, labels, strict=True):
         path, start, end = row.first(PATH), row.seconds(START), row.seconds(END)
         found = locate(data.videos, path)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from videossp.data.datasets.sample import SPLITS, Split
-from videossp.data.video import DataError
+from videossp.errors import DataError
 
 SPLIT = ("split", "subset", "set", "partition")  # columns that tell it
 

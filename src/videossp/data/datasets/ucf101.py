@@ -4,11 +4,11 @@ import re
 
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.classes import read_classes
-from videossp.data.datasets.collection import Collection
-from videossp.data.datasets.places import Places, alike
-from videossp.data.datasets.sample import Complain, Samples, Split
+from videossp.data.datasets.sample import Complain, Split, VideoDataset
+from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.text import read_lines
-from videossp.data.video import DataError
+from videossp.data.datasets.video_index import VideoIndex, alike
+from videossp.errors import DataError
 
 FILES = ("classInd.txt", "trainlist0*.txt")
 ROW = re.compile(r"((?:.+/)?([^/]+)/([^/]+\.\w+))(?:\s+(\d{1,9}))?")  # CLASS/VIDEO [NUMBER]
@@ -20,7 +20,7 @@ def is_ucf101(data: Annotation) -> bool:
     return data.home(*FILES) is not None
 
 
-def read_ucf101(data: Annotation, fold: int, complain: Complain) -> Samples:
+def read_ucf101(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     """The official split `fold` (1 to 3). Groups are the source videos, gNN of a class.
 
     Classes are in the order of classInd.txt, which counts from 1. Class folders of some mirrors differ
@@ -32,8 +32,8 @@ def read_ucf101(data: Annotation, fold: int, complain: Complain) -> Samples:
     classes = read_classes(home / "classInd.txt")
     ordered = [classes[x] for x in sorted(classes)]
     by_alike = {alike(name): name for name in ordered}
-    places = Places(data.videos, ordered)
-    met = Collection(ordered, str(home / "classInd.txt"), complain)
+    places = VideoIndex(data.videos, ordered)
+    met = SampleBuilder(ordered, str(home / "classInd.txt"), complain)
     for split, stem in LISTS:
         file = home / f"{stem}{fold:02}.txt"
         if not file.is_file():

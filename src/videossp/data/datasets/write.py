@@ -9,7 +9,7 @@ from typing import Any
 
 from videossp.data.datasets.read import read_data
 from videossp.data.datasets.sample import Sample
-from videossp.data.video import DataError
+from videossp.errors import DataError
 
 
 def refuse_place(file: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from videossp.data.datasets import Sample, Samples
+from videossp.data.datasets import Sample, VideoDataset
 from videossp.data.doctor.probe import Probe
 
 Severity = Literal["error", "warning", "info"]
@@ -58,11 +58,11 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Case:
+class CheckContext:
     """What the checks look at: a data set, (check, message, video) of what its reader complained of, probes
     of its samples in their order (or none), and the frames of a clip."""
 
-    data: Samples
+    data: VideoDataset
     complaints: Sequence[tuple[str, str, str]]
     probes: Sequence[Probe]
     frames: int
@@ -117,7 +117,7 @@ def told(members: Sequence[Member]) -> str:
     return first + (f" and {len(members) - 3} more" if len(members) > 3 else "")
 
 
-def lines(case: Case) -> Iterator[Finding]:
+def lines(case: CheckContext) -> Iterator[Finding]:
     """Lines of the annotation that are wrong; Kinetics videos that are gone."""
     for check, text, name in case.complaints:
         if check == "class.empty":
@@ -129,7 +129,7 @@ def lines(case: Case) -> Iterator[Finding]:
         yield replace(finding("file.missing", f"{name}: not there", severity="warning"), videos=(name,))
 
 
-def files(case: Case) -> Iterator[Finding]:
+def files(case: CheckContext) -> Iterator[Finding]:
     """Files that cannot be read; videos too short or frozen. Parts of a file share what is wrong with it."""
     broken: dict[tuple[str, str], list[Member]] = defaultdict(list)
     for member, probe in zip(case.data.every(), case.probes, strict=True):
@@ -144,7 +144,7 @@ def files(case: Case) -> Iterator[Finding]:
         yield finding(check, message, members)
 
 
-def class_sizes(case: Case) -> Iterator[Finding]:
+def class_sizes(case: CheckContext) -> Iterator[Finding]:
     """Classes without videos, without training videos, or of very different size."""
     classes, members = case.data.classes, case.data.every()
     told_before = any(check == "class.empty" for check, _, _ in case.complaints)
@@ -173,7 +173,7 @@ def sides(members: Sequence[Member]) -> Iterator[tuple[str, list[Member], list[M
             yield split, own, others
 
 
-def shared_videos(case: Case) -> Iterator[Finding]:
+def shared_videos(case: CheckContext) -> Iterator[Finding]:
     """One video in two splits. Different parts of one file are not one video, but see `shared_groups`."""
     twice: list[Member] = []
     for members in case.alike:
@@ -191,7 +191,7 @@ def shared_videos(case: Case) -> Iterator[Finding]:
         yield finding("split.leak-duplicate", text, twice, severity="warning", mend=mend)
 
 
-def shared_groups(case: Case) -> Iterator[Finding]:
+def shared_groups(case: CheckContext) -> Iterator[Finding]:
     """A group in two splits; the parts of a file are one."""
     grouped = [x for x in case.data.every() if x[1].group or x[1].start or x[1].end]
     for members in together((x, x[1].group or os.path.abspath(x[1].path)) for x in grouped):
@@ -207,7 +207,7 @@ def meeting(members: Sequence[Member], others: Sequence[Member]) -> list[Member]
     return [x for x in members if any((x[1].start or 0) < e and s < (x[1].end or math.inf) for s, e in spans)]
 
 
-def same_contents(case: Case) -> Iterator[Finding]:
+def same_contents(case: CheckContext) -> Iterator[Finding]:
     """One content under two classes, or twice in a split."""
     for alike in case.alike:
         for members in together((x, (x[1].start or 0, x[1].end)) for x in alike):
@@ -219,7 +219,7 @@ def same_contents(case: Case) -> Iterator[Finding]:
                 yield finding("file.duplicate", f"the same video: {told(own)}", own[1:])
 
 
-def base_names(case: Case) -> Iterator[Finding]:
+def base_names(case: CheckContext) -> Iterator[Finding]:
     """Different videos that published code would take for one, where videos are tested."""
     tested = [x for x in case.data.every() if x[0] != "train" or len(case.data.splits) == 1]
     groups = together((x, (x[0], x[1].base_name)) for x in tested)
@@ -230,7 +230,7 @@ def base_names(case: Case) -> Iterator[Finding]:
         yield finding("name.collision", text, members, severity="info", mend=mend)
 
 
-LOOKS: tuple[tuple[set[str], Callable[[Case], Iterator[Finding]]], ...] = (
+LOOKS: tuple[tuple[set[str], Callable[[CheckContext], Iterator[Finding]]], ...] = (
     (set(CHECKS), lines),
     (PROBED, files),
     ({"class.empty", "class.imbalanced", "label.unknown"}, class_sizes),

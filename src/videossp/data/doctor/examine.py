@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from videossp.data.datasets import Samples, read_complaining
+from videossp.data.datasets import VideoDataset, read_complaining
 from videossp.data.datasets.read import Name
 from videossp.data.doctor.checks import (
     CHECKS,
@@ -14,7 +14,7 @@ from videossp.data.doctor.checks import (
     LOOKS,
     PROBED,
     SEVERITIES,
-    Case,
+    CheckContext,
     Finding,
     Member,
     Severity,
@@ -33,7 +33,7 @@ class Diagnosis:
         checks: ids of what was looked for.
     """
 
-    samples: Samples
+    samples: VideoDataset
     findings: tuple[Finding, ...]
     checks: tuple[str, ...]
 
@@ -103,7 +103,7 @@ def examine(
         )
         with closing(stream):
             probes = list(stream)
-    case = Case(samples, complaints, probes, frames)
+    case = CheckContext(samples, complaints, probes, frames)
     found = [x for ids, look in LOOKS if ids & {*checks} for x in look(case) if x.check in checks]
     order = list(CHECKS)
     found.sort(key=lambda x: (SEVERITIES.index(x.severity), order.index(x.check)))

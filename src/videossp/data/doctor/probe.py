@@ -20,14 +20,16 @@ from pebble import ProcessExpired, ProcessPool
 
 # A worker imports this file: nothing here may need torch, which takes seconds to load.
 from videossp.data.datasets.sample import Sample
-from videossp.data.video import DataError, NoVideo, Truncated, max_pixels, read_frames, read_video
+from videossp.data.sampling import ClipFormat, eval_indices
+from videossp.data.video import max_pixels, read_frames, read_video
 from videossp.data.video.container import opened
 from videossp.data.video.index import images_of
+from videossp.errors import DataError, NoVideoError, TruncatedError
 
 AHEAD = 4096  # files handed out before their turn: while one waits for its time limit the others go on
 STRIKES = 3  # worker pools in a row that break before they have answered anything
 BLOCK = 1 << 20  # bytes hashed at once
-CHECKS: dict[type[Exception], str] = {Truncated: "file.truncated", NoVideo: "file.no-video"}
+CHECKS: dict[type[Exception], str] = {TruncatedError: "file.truncated", NoVideoError: "file.no-video"}
 T = TypeVar("T")
 Task = tuple[str, float | None, float | None, bool]  # path, start, end, whether to hash the content
 
@@ -72,7 +74,7 @@ def probe_file(
         seconds, size = video.seconds, size_of(Path(path))
         probe = replace(probe, frames=len(video), seconds=seconds, size=size)
         if decode:
-            wanted = sorted({*middles(len(video), frames), len(video) - 1})
+            wanted = sorted({*eval_indices(len(video), ClipFormat(frames)), len(video) - 1})
             images = read_frames(video, lambda _: wanted)
             frozen = len(images) > 1 and all((image == images[0]).all() for image in images)
             probe = replace(probe, frozen=frozen)
@@ -80,12 +82,6 @@ def probe_file(
         message = str(error) if isinstance(error, DataError) else f"{path}: {described(error)}"
         return replace(probe, check=CHECKS.get(type(error), "file.unreadable"), message=message)
     return probe
-
-
-def middles(count: int, parts: int) -> list[int]:
-    """The frames that a uniform clip takes of `count`: the middles of equal parts, as `clips.test_indices`
-    has them, which needs torch."""
-    return [int((i + 0.5) * count / parts) for i in range(parts)]
 
 
 def size_of(path: Path) -> tuple[int, int] | None:

@@ -13,24 +13,14 @@ import numpy as np
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from videossp.errors import DataError, NoVideoError, TruncatedError
+
 # A larger frame is refused before there is memory for it: 8K passes.
 MAX_PIXELS = 8192 * 4320
 # Formats that hold the presentation time of each frame: nothing has to be decoded to open them.
 TIMED = {"mov", "matroska", "gif", "image2"}
 # Codecs whose decoders know, before they decode it, that no other frame is made of a frame.
 SKIPPING = {"h264", "mpeg4", "mpeg2video", "mpeg1video"}
-
-
-class DataError(ValueError):
-    """Data that cannot be found, decoded or understood; the message names the file and says what is wrong."""
-
-
-class NoVideo(DataError):
-    """A file or folder without a single frame."""
-
-
-class Truncated(DataError):
-    """A file that ends too early."""
 
 
 def max_pixels() -> int:
@@ -74,7 +64,7 @@ def opened(
 def _stream(container: "av.container.InputContainer", path: Path) -> "av.VideoStream":
     streams = [x for x in container.streams.video if not x.disposition & Disposition.attached_pic]
     if not streams:
-        raise NoVideo(f"{path}: no video stream (audio only?)")
+        raise NoVideoError(f"{path}: no video stream (audio only?)")
     stream = streams[0]
     if stream.codec_context is None:
         raise DataError(f"{path}: there is no decoder for its codec")
@@ -128,7 +118,7 @@ def explained(path: Path, what: str) -> Iterator[None]:
             b"skip",
             b"wide",
         ):
-            raise Truncated(
+            raise TruncatedError(
                 f"{path}: cut short: its index (moov), which should end it, is not there"
             ) from error
         raise DataError(f"{path}: {what}: {reason_of(error)}") from error

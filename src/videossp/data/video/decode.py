@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from av.error import FFmpegError
 
-from videossp.data.video.container import DataError, explained, opened, packets_of, skips, upright
+from videossp.data.video.container import explained, opened, packets_of, skips, upright
 from videossp.data.video.index import Video, images_of, read_video
+from videossp.errors import DataError
 
 # To read on is cheaper than to seek, and surer, when fewer frames than this lie between.
 SEEK_GAP = 256

@@ -14,16 +14,8 @@ from pathlib import Path
 
 from av.error import FFmpegError
 
-from videossp.data.video.container import (
-    DataError,
-    NoVideo,
-    Truncated,
-    explained,
-    head_of,
-    opened,
-    packets_of,
-    reason_of,
-)
+from videossp.data.video.container import explained, head_of, opened, packets_of, reason_of
+from videossp.errors import DataError, NoVideoError, TruncatedError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".gif")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -77,7 +69,7 @@ def read_video(path: str | os.PathLike[str], start: float | None = None, end: fl
         start, end: show only the frames from `start` on, and before `end`: seconds from the first frame.
 
     Raises:
-        NoVideo: no video stream or no frame in it.
+        NoVideoError: no video stream or no frame in it.
         Truncated: cut short.
         DataError: not there, not a video, a frame larger than `max_pixels`, or no frame between the times.
     """
@@ -91,13 +83,13 @@ def read_video(path: str | os.PathLike[str], start: float | None = None, end: fl
         raise DataError(f"{path}: cannot be read: {reason_of(error)}") from error
     if stat.S_ISDIR(info.st_mode):
         if not images:
-            raise NoVideo(f"{path}: holds no frames ({', '.join(IMAGE_SUFFIXES)})")
+            raise NoVideoError(f"{path}: holds no frames ({', '.join(IMAGE_SUFFIXES)})")
         count = len(images)
         return _part(Video(path, range(count), (), False, None, count, 0, count), start, end)
     if not stat.S_ISREG(info.st_mode):
         raise DataError(f"{path}: not a regular file")  # to read a pipe could take for ever
     if info.st_size == 0:
-        raise NoVideo(f"{path}: the file is empty")
+        raise NoVideoError(f"{path}: the file is empty")
     return _part(_scan(path, info.st_size, info.st_mtime_ns), start, end)
 
 
@@ -133,7 +125,7 @@ def _scan(path: Path, size: int, changed: int) -> Video:
 
 def _read_packets(path: Path) -> Video:
     if (end := _matroska_end(path)) > (size := path.stat().st_size):
-        raise Truncated(f"{path}: cut short: its header promises {end} bytes, it has {size}")
+        raise TruncatedError(f"{path}: cut short: its header promises {end} bytes, it has {size}")
     shown: list[int | None] = []
     keys: list[int | None] = []
     packed, coded, whole, duration = False, 0, 0, 0
@@ -166,13 +158,13 @@ def _read_packets(path: Path) -> Video:
             cut = index[-1].pos + index[-1].size > size
             promised, spare = (len(index), 0) if cut else (0, 0)
     if promised - whole > spare:
-        raise Truncated(f"{path}: cut short: its header promises {promised} frames, it holds {whole}")
+        raise TruncatedError(f"{path}: cut short: its header promises {promised} frames, it holds {whole}")
     times = sorted({time for time in shown if time is not None})
     timed = len(times) == len(shown) and not wrong
     if not timed and len(times) != coded:
         times, unit = _decoded_times(path)
     if not times:
-        raise NoVideo(f"{path}: the video stream holds no frames")
+        raise NoVideoError(f"{path}: the video stream holds no frames")
     step = Fraction(times[-1] - times[0], len(times) - 1) if len(times) > 1 else duration
     starts = array("q", sorted(key for key in keys if key is not None))
     return Video(path, array("q", times), starts, timed, unit, times[-1] + step, 0, len(times))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from videossp.methods.layers.depthwise import Depthwise
-from videossp.ops.linear import Linear
+from videossp.ops.matmul import Linear
 
 
 class Bottleneck(nn.Module):

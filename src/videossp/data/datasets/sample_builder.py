@@ -1,14 +1,14 @@
-"""`Collection`: what a reader has met so far; finds videos missing, listed twice, or of no known class."""
+"""`SampleBuilder`: what a reader has met so far; finds videos missing, listed twice, or of no known class."""
 
 import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from videossp.data.datasets.places import Found
-from videossp.data.datasets.sample import Complain, Sample, Samples
+from videossp.data.datasets.sample import Complain, Sample, VideoDataset
+from videossp.data.datasets.video_index import Found
 
 
-class Collection:
+class SampleBuilder:
     """Samples of an annotation, one by one, in its order.
 
     Args:
@@ -64,7 +64,7 @@ class Collection:
         else:
             self._splits[split].append((label, Sample(path, name, -1, start, end, group)))
 
-    def samples(self, *, ignored: Sequence[str] = (), missing: Sequence[str] = ()) -> Samples:
+    def samples(self, *, ignored: Sequence[str] = (), missing: Sequence[str] = ()) -> VideoDataset:
         """The data set."""
         classes = self.classes
         if classes is None:
@@ -76,7 +76,7 @@ class Collection:
             split: [Sample(x.path, x.name, index[label], x.start, x.end, x.group) for label, x in members]
             for split, members in self._splits.items()
         }
-        return Samples(tuple(classes), splits, tuple(ignored), tuple(missing), dict(self._unlabelled))
+        return VideoDataset(tuple(classes), splits, tuple(ignored), tuple(missing), dict(self._unlabelled))
 
     def _hint(self, label: str) -> str:
         if label not in self._hints:

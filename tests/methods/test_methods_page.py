@@ -11,9 +11,10 @@ from test_methods import SILENT, train_steps
 import videossp
 from conftest import SMALL
 from videossp.methods import METHODS
-from videossp.model.videomamba import SPECS, VideoMamba
+from videossp.model.config import BACKBONES
+from videossp.model.videomamba import VideoMamba
 
-DOCS = (Path(__file__).parent.parent / "docs" / "methods.md").read_text()
+DOCS = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
     for line in DOCS.split("## Table")[1].split("\n## ")[0].splitlines()
@@ -30,7 +31,7 @@ def options(method):
 
 def parameters(method):
     """Of a method in VideoMamba-M, those of the backbone that it thaws among them."""
-    spec = SPECS["videomamba_middle"]
+    spec = BACKBONES["videomamba_middle"]
     with torch.device("meta"):
         tuner, backbone = METHODS[method](spec), VideoMamba(spec)
     thawed = [
@@ -84,7 +85,7 @@ def test_the_worked_example_runs(small_backbone, monkeypatch, tmp_path):
     plain.head.load_state_dict(classifier.head.state_dict())
     assert torch.equal(plain(clips), classifier(clips))  # it starts as the identity
     seen, loss = train_steps(classifier, clips, 60)
-    assert loss < 0.1 and {name for name, total in seen.items() if total} == set(classifier.tuned())
+    assert loss < 0.1 and {name for name, total in seen.items() if total} == set(classifier.trainable())
     assert "tuner.gain" in seen and "tuner.shift" not in seen
     classifier.save(tmp_path)
     assert torch.equal(videossp.load(tmp_path)(clips), classifier(clips))

@@ -87,7 +87,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out
 
 
-def made_again(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextManager[Any]:
+def recompute_in_backward(*recipes: tuple[Tensor, Callable[[], Tensor]]) -> AbstractContextManager[Any]:
     """Within this context, autograd keeps the way to make a tensor in place of the tensor.
 
     Args:

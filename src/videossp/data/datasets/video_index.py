@@ -79,7 +79,7 @@ def walked(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
         yield place, folders, [x for x in files if visible(x)]
 
 
-class Places:
+class VideoIndex:
     """The videos below a folder, by name. The tree is walked once, when it is first asked.
 
     Args:

@@ -1,12 +1,13 @@
 """Linear probe: nothing but the head and the final norm is trained."""
 
-from videossp.model.hooks import Spec, Tuner
+from videossp.model.config import VideoMambaConfig
+from videossp.model.hooks import Tuner
 
 
-class Linear(Tuner):
+class LinearProbe(Tuner):
     """A silent tuner, the floor that every method must beat."""
 
     depends_on = "cls"
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, config: VideoMambaConfig) -> None:
         super().__init__()

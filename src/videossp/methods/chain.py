@@ -1,0 +1,76 @@
+"""`Chain`: several methods, one after the other."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from videossp.model.hooks import Tuner
+from videossp.model.tokens import Tokens
+from videossp.ops.scan import Scan
+
+
+class Chain(Tuner):
+    """Several tuners, one after the other.
+
+    Args:
+        tuners: by name.
+
+    Raises:
+        ValueError: one that resizes the sequence is not the last, or one would be in vain.
+    """
+
+    def __init__(self, tuners: Mapping[str, Tuner]) -> None:
+        super().__init__()
+        early = [name for name in list(tuners)[:-1] if tuners[name].resizes]
+        if early:
+            raise ValueError(f"{early[0]} makes the sequence longer inside the mixer: name it last")
+        adding = ""
+        for name, tuner in tuners.items():
+            if adding and tuner.replaces_cls:
+                raise ValueError(f"{name} replaces cls, to which {adding} adds: name {name} first")
+            adding = name if tuner.depends_on == "tokens" else adding
+            self.add_module(name, tuner)
+        self.names = tuple(tuners)
+        self.thaw = tuple(pattern for tuner in tuners.values() for pattern in tuner.thaw)
+        self.undecayed = tuple(f"{name}.{x}" for name, tuner in tuners.items() for x in tuner.undecayed)
+        self.resizes = any(tuner.resizes for tuner in tuners.values())
+        self.mixes_clips = any(tuner.mixes_clips for tuner in tuners.values())
+        read = [tuner.depends_on for tuner in tuners.values()]
+        self.depends_on = next(x for x in ("blocks", "tokens", "cls") if x in read)
+
+    @property
+    def tuners(self) -> list[Tuner]:
+        """The members, in order."""
+        return [getattr(self, name) for name in self.names]
+
+    def layer_of(self, name: str) -> int | None:
+        member, _, rest = name.partition(".")
+        layer: int | None = getattr(self, member).layer_of(rest)
+        return layer
+
+    def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
+        for tuner in self.tuners:
+            clip = tuner.edit_clip(clip, memory)
+        return clip
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        for tuner in self.tuners:
+            tokens = tuner.edit_tokens(layer, tokens)
+        return tokens
+
+    def edit_scan(self, layer: int, op: str, scan: Scan) -> Scan:
+        for tuner in self.tuners:
+            scan = tuner.edit_scan(layer, op, scan)
+        return scan
+
+    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
+        for tuner in self.tuners:
+            y = tuner.edit_output(layer, op, x, y)
+        return y
+
+    def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
+        done = {name: tuner.merge(weight) for name, tuner in zip(self.names, self.tuners, strict=True)}
+        return Chain({name: rest for name, (rest, _) in done.items()}), "; ".join(
+            f"{name}: {note}" for name, (_, note) in done.items()
+        )

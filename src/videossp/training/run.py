@@ -1,0 +1,33 @@
+"""`Run`: the result of a training."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from videossp.inference.evaluate import Evaluation
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a training.
+
+    Attributes:
+        history: one row of figures per epoch.
+        best: the row of the epoch that was kept, the best on validation.
+        validation: the evaluation of that epoch.
+        failures: reason by name of each video that could not be decoded (on_error "skip").
+    """
+
+    history: list[dict[str, Any]]
+    best: dict[str, Any]
+    validation: Evaluation
+    failures: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """Time of the epochs, without validation."""
+        return float(sum(row["seconds"] for row in self.history))
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time of the epochs, without validation, in which the loop waited for clips."""
+        return float(sum(row["data_wait"] * row["seconds"] for row in self.history)) / self.seconds
