@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         TruncatedError,
         VideoSSPError,
+        VideoSSPWarning,
         WeightsError,
         WorkerLostError,
     )
@@ -51,6 +52,7 @@ __all__ = [
     "VideoMamba",
     "VideoMambaConfig",
     "VideoSSPError",
+    "VideoSSPWarning",
     "WeightsError",
     "WorkerLostError",
     "compare",
@@ -86,6 +88,7 @@ _HOME = {
     "VideoMamba": "model.videomamba",
     "VideoMambaConfig": "model.config",
     "VideoSSPError": "errors",
+    "VideoSSPWarning": "errors",
     "WeightsError": "errors",
     "WorkerLostError": "errors",
     "compare": "comparison.compare",

@@ -34,3 +34,7 @@ class WorkerLostError(VideoSSPError, RuntimeError):
 
 class OutOfMemoryError(VideoSSPError, RuntimeError):
     """Too little memory. The message names the settings that need less."""
+
+
+class VideoSSPWarning(UserWarning):
+    """A result that may mislead, such as random weights or an epoch selected on the test split."""
