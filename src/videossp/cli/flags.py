@@ -29,7 +29,7 @@ def add_training(parser: "ArgumentParser", *, out: str) -> None:
         Classifier, "create", skip={"num_classes", "classes", "method", "seed", "options"}
     )
     for name, method in METHODS.items():
-        parser.add_class_arguments(method, name, skip={"spec"})
+        parser.add_class_arguments(method, name, skip={"config"})
 
 
 def add_data(parser: "ArgumentParser") -> None:
