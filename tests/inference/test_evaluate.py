@@ -142,9 +142,9 @@ import json, sys, datetime, torch, torch.distributed as distributed
 sys.path, rank, size, file, adapter, samples = json.loads(sys.argv[1])
 import videossp
 from videossp.data.datasets import Sample
-from videossp.model.videomamba import SPECS
+from videossp.model.config import BACKBONES
 from conftest import SMALL
-SPECS["videomamba_small_test"] = SMALL
+BACKBONES["videomamba_small_test"] = SMALL
 torch.set_num_threads(2)
 limit = datetime.timedelta(seconds=60)
 where = f"file://{file}"

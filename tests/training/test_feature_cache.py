@@ -42,7 +42,7 @@ def test_training_on_kept_features_is_training_on_clips(
     seen = count_clips(monkeypatch)
     kept = train(make(small_backbone, method, **options), class_folder, features_in(tmp_path))
     assert sum(seen) == 2 * 2 * 12 + 4  # draws, clips of each video, and validation
-    monkeypatch.setattr("videossp.loop.FeatureCache.of", lambda self, clips, *rest: clips)
+    monkeypatch.setattr("videossp.training.loop.FeatureCache.of", lambda self, clips, *rest: clips)
     fresh = train(make(small_backbone, method, **options), class_folder, features_in(tmp_path))
     for row, wanted in zip(kept.history, fresh.history, strict=True):
         assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-4)

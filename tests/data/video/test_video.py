@@ -597,7 +597,8 @@ def test_a_frame_above_the_limit_takes_no_memory(tmp_path, name):
     )
     code = """if True:
         import re, sys
-        from videossp.data.video import DataError, read_frames
+        from videossp.data.video import read_frames
+        from videossp import DataError
         peak = lambda: int(re.search(r"VmPeak:\\s*([0-9]+)", open("/proc/self/status").read())[1])
         read_frames(sys.argv[1])
         before = peak()
@@ -887,6 +888,7 @@ def test_thousands_of_decodes_keep_the_memory_flat(tmp_path, small, kind):
 
     code = """if True:
         import ctypes, os, sys
+        from videossp import DataError
         from videossp.data import video
         from videossp.data.video import index
 
@@ -900,7 +902,7 @@ def test_thousands_of_decodes_keep_the_memory_flat(tmp_path, small, kind):
                 index._scan.cache_clear()
                 try:
                     video.read_frames(sys.argv[1], lambda count: [2, 0, 1, 1])
-                except video.DataError:
+                except DataError:
                     assert sys.argv[2] != "whole"
                 else:
                     assert sys.argv[2] == "whole"
