@@ -172,38 +172,6 @@ def test_other_devices_scan_in_plain_torch(monkeypatch, device):
     assert scan_kernel(torch.device(device), torch.float32) == "chunked"
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_the_operator_is_sound_for_torch_compile(keep):
-    """torch's own check of schema, fake implementation, autograd registration and dynamic shapes."""
-    tensors = arguments(1, 70, 6, 3)
-    if keep:
-        tensors = {name: x.requires_grad_() for name, x in tensors.items()}
-    operator = torch.ops.videossp.selective_scan.default
-    torch.library.opcheck(operator, (*tensors.values(), False, keep))
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_the_backward_is_the_operator_that_its_fake_promises(reverse):
-    tensors = arguments(2, 70, 5, 3)
-    args = (*tensors.values(), reverse, True)
-    y, states = torch.ops.videossp.selective_scan.default(*args)
-    *inputs, _ = tensors.values()
-    backward = torch.ops.videossp.selective_scan_backward.default
-    torch.library.opcheck(backward, (torch.randn_like(y), *inputs, states, reverse, [True] * 8))
-
-
-def test_export_sees_one_operator():
-    class Layer(torch.nn.Module):
-        def forward(self, u, delta, A, B, C):
-            return selective_scan(Scan(u, delta, A, B, C))
-
-    inputs = tuple(list(arguments(1, 20, 4, 3).values())[:5])
-    program = torch.export.export(Layer(), inputs)
-    operators = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
-    assert operators.count("videossp.selective_scan.default") == 1
-    torch.testing.assert_close(program.module()(*inputs), selective_scan(Scan(*inputs)))
-
-
 def test_states_are_kept_only_for_a_backward():
     tensors = arguments(1, 100, 6, 3)
     _, states = scan_cpu.scan_forward(*tensors.values(), reverse=False, keep_states=False)

@@ -94,8 +94,8 @@ def _(
     reverse: bool,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    return y, A.new_empty(scan_cpu.states_shape(u.shape, A.shape[1], keep_states))
+    states = u.new_empty(scan_cpu.states_shape(u.shape, A.shape[1], keep_states), dtype=torch.float32)
+    return torch.empty_like(u, memory_format=torch.contiguous_format), states
 
 
 @torch.library.custom_op("videossp::selective_scan_backward", mutates_args=(), device_types="cpu")
@@ -132,11 +132,12 @@ def _(
     reverse: bool,
     wanted: list[bool],
 ) -> list[Tensor]:
-    batch, _, d_inner = u.shape
-    likes = [u, delta, A, B, C, u.new_empty(d_inner), u.new_empty(d_inner), u.new_empty(batch, *A.shape)]
+    # u and delta may be bfloat16; every other gradient is float32, also that of an absent D, bias or h0.
+    shapes = [u.shape, delta.shape, A.shape, B.shape, C.shape, A.shape[:1], A.shape[:1], (len(u), *A.shape)]
+    dtypes = [u.dtype, delta.dtype] + 6 * [torch.float32]
     return [
-        torch.empty_like(x, memory_format=torch.contiguous_format) if want else u.new_empty(0)
-        for x, want in zip(likes, wanted, strict=True)
+        u.new_empty(shape, dtype=dtype) if want else u.new_empty(0)
+        for shape, dtype, want in zip(shapes, dtypes, wanted, strict=True)
     ]
 
 
