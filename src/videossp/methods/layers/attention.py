@@ -1,4 +1,4 @@
-"""Self-attention of a few rows, and in a bottleneck."""
+"""`self_attention` of short sequences, and `NarrowAttention`, the same in a bottleneck."""
 
 import torch
 import torch.nn.functional as F
@@ -6,11 +6,14 @@ from torch import Tensor, nn
 
 
 def self_attention(x: Tensor, layer: nn.MultiheadAttention) -> Tensor:
-    """What `layer(x, x, x)[0]` is, in half the time for a few rows: without its checks and copies.
+    """`layer(x, x, x)[0]` without its checks and copies: half the time for short sequences.
 
     Args:
         x: (batch, length, width).
-        layer: with one width, biases, no dropout, batch first.
+        layer: batch first, with biases and no dropout; keys and values as wide as queries.
+
+    Returns:
+        (batch, length, width).
     """
     qkv = F.linear(x, layer.in_proj_weight, layer.in_proj_bias)
     q, k, v = qkv.unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -20,12 +23,12 @@ def self_attention(x: Tensor, layer: nn.MultiheadAttention) -> Tensor:
 
 
 class NarrowAttention(nn.Module):
-    """scale * up(attention(down(x))), of rows (batch, length, d_model), such as one token of each frame.
+    """scale * up(attention(down(x))) of x (batch, length, d_model), for example one token of each frame.
 
     Args:
-        d_model: width of the rows.
-        width: of the attention.
-        heads: that divide `width`.
+        d_model: width of x.
+        width: width of the attention.
+        heads: number of heads, a divisor of `width`.
     """
 
     def __init__(self, d_model: int, width: int, heads: int) -> None:

@@ -1,4 +1,4 @@
-"""`Bottleneck`: down, a depthwise convolution, up; of the gathering of SSP and of ST-Adapter."""
+"""`Bottleneck`: down, depthwise convolution, up. SSP's gathering and ST-Adapter use it."""
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ from videossp.ops.matmul import Linear
 
 
 class Bottleneck(nn.Module):
-    """up(conv(down(x))) of patch tokens, without an activation. Convolution and output start at zero.
+    """up(conv(down(x))) of patch tokens, without an activation. The convolution and all biases start at zero.
 
     Args:
         d_model: width of the tokens.
-        width: between down and up.
+        width: width between down and up.
         kernel: (time, rows, columns) of the convolution.
     """
 
@@ -25,13 +25,21 @@ class Bottleneck(nn.Module):
         self.folded = False
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Tokens (batch, frames, patches, d_model) to the same shape, and the code in between."""
+        """Apply the layer.
+
+        Args:
+            x: (batch, frames, patches, d_model).
+            grid: rows and columns of the patches.
+
+        Returns:
+            (batch, frames, patches, d_model), and the input of `up` (batch, frames, patches, width).
+        """
         code = self.down(x) if self.folded else self.conv(self.down(x), grid)
         return self.up(code), code
 
     @torch.no_grad()
     def fold(self) -> bool:
-        """Fold the convolution into `down`; False, and nothing done, if it takes in more than a token."""
+        """Fold a convolution with kernel (1, 1, 1) into `down`. Returns False if its kernel is larger."""
         if self.folded or self.conv.kernel_size != (1, 1, 1):
             return self.folded
         gain = self.conv.weight.flatten()
@@ -42,7 +50,7 @@ class Bottleneck(nn.Module):
 
     @torch.no_grad()
     def one_product(self) -> Linear | None:
-        """`down` and `up` of a folded bottleneck as one layer, if that is less work."""
+        """`down` and `up` of a folded bottleneck as one layer; None if that is more work."""
         if 2 * self.down.out_features <= self.down.in_features:
             return None
         one = Linear(self.down.in_features, self.up.out_features)

@@ -1,4 +1,4 @@
-"""`frame_weights`: how much each frame tells, from the entropy of its prompts."""
+"""`frame_weights`: the importance of each frame, from the entropy of its prompts (SSP)."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,15 @@ from videossp.ops.entropy import softmax_entropy
 
 @torch.no_grad()
 def frame_weights(prompt: Tensor, importance: str) -> Tensor:
-    """How telling the prompt (batch, frames, patches, channels) of each frame is: (batch, frames), sum 1.
+    """Weights of the frames of a clip: the lower the channel entropy of a frame's prompts, the larger.
 
-    By the channel entropy relative to the largest of the clip, the largest there can be ("constant"), or the
-    largest of the batch, see `methods.ssp`.
+    Args:
+        prompt: (batch, frames, patches, channels).
+        importance: the entropy is divided by the largest of the clip ("clip"), the largest of the batch
+            ("batch"), or the largest possible one, log(channels) ("constant"); see `methods.ssp`.
+
+    Returns:
+        (batch, frames), sum 1 over the frames, in the dtype of prompt.
     """
     entropy = softmax_entropy(prompt)
     largest = entropy.amax((1, 2), keepdim=True) if importance == "clip" else entropy.amax()
