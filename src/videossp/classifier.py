@@ -183,7 +183,7 @@ class Classifier(nn.Module):
                 return self.backbone(clip, self.tuner)
             layout = Layout(self.backbone.config.frames, self.backbone.config.grid)  # of what `frozen` made
             tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
-            return self.tuner.edit_output(self.backbone.config.depth, "cls", tokens, clip[:, 0])
+            return self.tuner.edit_cls(tokens, clip[:, 0])
 
     def features(self, clip: Tensor) -> Tensor:
         """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""

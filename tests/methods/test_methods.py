@@ -428,15 +428,15 @@ def test_additional_scan_is_the_frozen_output_and_a_second_scan():
     seen = []
 
     class Spy(Tuner):
-        def edit_scan(self, layer, op, scan):
-            more = tuner.edit_scan(layer, op, scan)
+        def edit_scan(self, layer, name, scan):
+            more = tuner.edit_scan(layer, name, scan)
             second = replace(
                 more, A=more.A[:, :3], B=more.B[..., :3], C=more.C[..., :3], D=torch.zeros(scan.u.shape[2])
             )
             expected = selective_scan(scan) + selective_scan(second)
             torch.testing.assert_close(selective_scan(more), expected, rtol=1e-4, atol=1e-5)
             assert not torch.allclose(selective_scan(more), selective_scan(scan), rtol=1e-2)
-            seen.append(op)
+            seen.append(name)
             return scan
 
     with torch.no_grad():
@@ -449,8 +449,8 @@ def test_additional_states_start_at_a_frozen_column(start, expected):
     tuner = make_tuner("additional_scan", SMALL, {"start": start})
 
     class Spy(Tuner):
-        def edit_scan(self, layer, op, scan):
-            more = tuner.edit_scan(layer, op, scan)
+        def edit_scan(self, layer, name, scan):
+            more = tuner.edit_scan(layer, name, scan)
             assert torch.equal(more.A[:, :6], scan.A[:, [expected]].expand(-1, 6))
             return scan
 
@@ -525,9 +525,8 @@ def test_stochastic_depth_leaves_prompts_alone():
     read = []
 
     class Spy(Tuner):
-        def edit_output(self, layer, op, x, y):
-            if op == "mixer":
-                read.append(x.residual)
+        def edit_mixer_output(self, layer, tokens, y):
+            read.append(tokens.residual)
             return y
 
     block(wide, 2, Spy())
@@ -590,14 +589,13 @@ def test_a_state_offset_is_read_by_every_step(of):
     seen = []
 
     class Spy(Tuner):
-        def edit_output(self, layer, op, x, y):
-            if op in ("scan", "scan_b"):
-                offset = tuner.offset[layer, ["scan", "scan_b"].index(op)]
-                for t in (0, x.u.shape[1] - 1):
-                    added = tuner.edit_output(layer, op, x, y)[:, t] - y[:, t]
-                    expected = x.C[:, t] @ offset.T if of == "state" else offset.expand_as(added)
-                    torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
-                seen.append(op)
+        def edit_scan_output(self, layer, name, scan, y):
+            offset = tuner.offset[layer, ["scan", "scan_b"].index(name)]
+            for t in (0, scan.u.shape[1] - 1):
+                added = tuner.edit_scan_output(layer, name, scan, y)[:, t] - y[:, t]
+                expected = scan.C[:, t] @ offset.T if of == "state" else offset.expand_as(added)
+                torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
+            seen.append(name)
             return y
 
     with torch.no_grad():
@@ -614,10 +612,13 @@ def test_an_affix_is_met_before_the_sequence_by_its_own_direction_only():
 
     def run(key):
         class Spy(Tuner):
-            def edit_output(self, layer, op, x, y):
-                if layer == 0 and op in ("scan", "scan_b"):
-                    outputs[key, op] = y
-                return tuner.edit_output(layer, op, x, y)
+            def edit_projection(self, layer, name, x, y):
+                return tuner.edit_projection(layer, name, x, y)
+
+            def edit_scan_output(self, layer, name, scan, y):
+                if layer == 0:
+                    outputs[key, name] = y
+                return y
 
         with torch.no_grad():
             assert backbone(clip, Spy()).shape == (1, SMALL.d_model)
@@ -641,7 +642,7 @@ def test_lora_halves_and_parts_touch_their_rows_only():
     for target, rows in (("in_proj.x", slice(0, d)), ("in_proj.z", slice(d, 2 * d))):
         tuner = make_tuner("lora", SMALL, {"targets": (target,), "rank": 2})
         switched(tuner)
-        change = tuner.edit_output(1, "in_proj", x, torch.zeros(2, 5, 2 * d))
+        change = tuner.edit_projection(1, "in_proj", x, torch.zeros(2, 5, 2 * d))
         assert change[..., rows].abs().min() > 0
         change[..., rows] = 0
         assert not change.any()
@@ -733,7 +734,7 @@ def test_mean_adds_a_map_of_the_normed_patches_whatever_their_order():
     tuner, tokens = tuner_and_tokens("mean")
     tuner.map.weight.data.normal_()
     cls = torch.randn(2, SMALL.d_model)
-    found = tuner.edit_output(SMALL.depth, "cls", tokens, cls)
+    found = tuner.edit_cls(tokens, cls)
     patches = (tokens.hidden + tokens.residual)[:, 1:]
     normed = patches / (patches.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(found, cls + normed.mean(1) @ tuner.map.weight.T)
@@ -742,8 +743,7 @@ def test_mean_adds_a_map_of_the_normed_patches_whatever_their_order():
         hidden=torch.cat([tokens.hidden[:, :1], tokens.hidden[:, 1:].flip(1)], 1),
         residual=torch.cat([tokens.residual[:, :1], tokens.residual[:, 1:].flip(1)], 1),
     )
-    torch.testing.assert_close(tuner.edit_output(SMALL.depth, "cls", flipped, cls), found)
-    assert tuner.edit_output(0, "mixer", tokens, cls) is cls
+    torch.testing.assert_close(tuner.edit_cls(flipped, cls), found)
 
 
 def test_an_attentive_probe_reads_every_token():
@@ -752,9 +752,9 @@ def test_an_attentive_probe_reads_every_token():
     _, tokens = tuner_and_tokens("linear")
     y = torch.zeros(2, SMALL.d_model)
     with torch.no_grad():
-        before = tuner.edit_output(SMALL.depth, "cls", tokens, y)
+        before = tuner.edit_cls(tokens, y)
         for place in (0, tokens.layout.length - 1):
             changed = tokens.hidden.clone()
             changed[0, place] += torch.randn(SMALL.d_model)
-            after = tuner.edit_output(SMALL.depth, "cls", replace(tokens, hidden=changed), y)
+            after = tuner.edit_cls(replace(tokens, hidden=changed), y)
             assert not torch.allclose(after[0], before[0]) and torch.equal(after[1], before[1])

@@ -1,6 +1,6 @@
 """AdaptFormer: a bottleneck beside the mixer (Chen et al., NeurIPS 2022, arXiv 2205.13535)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
+from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
 
@@ -23,7 +24,7 @@ class Adapter(Tuner):
         drop: inside the bottleneck, while training.
     """
 
-    unfolded = "an activation stands between its products"
+    not_merged = "an activation stands between its products"
 
     def __init__(
         self,
@@ -51,10 +52,8 @@ class Adapter(Tuner):
         kind, _, rest = name.partition(".")
         return int(rest.split(".")[0]) if kind in ("down", "up") else None
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        if op != "mixer":
-            return y
-        read = {"residual": x.residual, "norm": x.hidden, "output": y}[self.reads]
+    def edit_mixer_output(self, layer: int, tokens: Tokens, y: Tensor) -> Tensor:
+        read = {"residual": tokens.residual, "norm": tokens.hidden, "output": y}[self.reads]
         inner = F.dropout(F.relu(self.down[layer](read)), self.drop, self.training)
         scale = self.scale[layer] if self.fixed is None else self.fixed
         out: Tensor = y + (scale * self.up[layer](inner)).to(y.dtype)

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from videossp.model.config import VideoMambaConfig
+from videossp.model.config import ScanName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.ops.matmul import Linear
 from videossp.ops.scan import Scan
@@ -25,7 +25,7 @@ class AdditionalScan(Tuner):
     """
 
     undecayed = ("A",)
-    unfolded = "its states are in the scan"
+    not_merged = "its states are in the scan"
 
     def __init__(
         self,
@@ -53,8 +53,8 @@ class AdditionalScan(Tuner):
     def layer_of(self, name: str) -> int | None:
         return int(name.split(".")[1]) // 2 if name.startswith("BC.") else None
 
-    def edit_scan(self, layer: int, op: str, scan: Scan) -> Scan:
-        direction = int(op == "scan_b")
+    def edit_scan(self, layer: int, name: ScanName, scan: Scan) -> Scan:
+        direction = int(name == "scan_b")
         frozen = {"first": scan.A[:, :1], "last": scan.A[:, -1:], "s4d": -torch.ones(())}
         A = frozen[self.start] * torch.exp(self.A[layer, direction])
         B, C = self.BC[2 * layer + direction](scan.u).to(scan.B.dtype).chunk(2, dim=-1)

@@ -1,12 +1,12 @@
 """Affix-tuning: learned inputs in front of each scan (MambaPEFT, ICLR 2025, arXiv 2411.03855)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.model.config import VideoMambaConfig
+from videossp.model.config import ProjectionName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 
 
@@ -24,7 +24,7 @@ class Affix(Tuner):
     """
 
     resizes = True
-    unfolded = "its inputs run through the scan"
+    not_merged = "its inputs run through the scan"
 
     def __init__(
         self, config: VideoMambaConfig, *, length: int = 3, start: Literal["normal", "zero"] = "normal"
@@ -36,12 +36,12 @@ class Affix(Tuner):
         values = torch.randn if start == "normal" else torch.zeros
         self.inputs = nn.Parameter(values(config.depth, 2, length, config.d_inner))
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        if op == "in_proj":
+    def edit_projection(self, layer: int, name: ProjectionName, x: Tensor, y: Tensor) -> Tensor:
+        if name == "in_proj":
             # The backward direction starts at the end; neither sees the other's before its own is done.
             both = F.pad(self.inputs[layer], (0, y.shape[-1] - self.inputs.shape[-1])).to(y.dtype)
             front, back = (part.expand(len(y), -1, -1) for part in both)
             return torch.cat([front, y, back], dim=1)
-        if op == "out_proj":
+        if name == "out_proj":
             return y[:, self.length : -self.length]
         return y

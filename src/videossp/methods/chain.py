@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from videossp.model.config import ProjectionName, ScanName
 from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
 from videossp.ops.scan import Scan
@@ -59,14 +60,29 @@ class Chain(Tuner):
             tokens = tuner.edit_tokens(layer, tokens)
         return tokens
 
-    def edit_scan(self, layer: int, op: str, scan: Scan) -> Scan:
+    def edit_projection(self, layer: int, name: ProjectionName, x: Tensor, y: Tensor) -> Tensor:
         for tuner in self.tuners:
-            scan = tuner.edit_scan(layer, op, scan)
+            y = tuner.edit_projection(layer, name, x, y)
+        return y
+
+    def edit_scan(self, layer: int, name: ScanName, scan: Scan) -> Scan:
+        for tuner in self.tuners:
+            scan = tuner.edit_scan(layer, name, scan)
         return scan
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
+    def edit_scan_output(self, layer: int, name: ScanName, scan: Scan, y: Tensor) -> Tensor:
         for tuner in self.tuners:
-            y = tuner.edit_output(layer, op, x, y)
+            y = tuner.edit_scan_output(layer, name, scan, y)
+        return y
+
+    def edit_mixer_output(self, layer: int, tokens: Tokens, y: Tensor) -> Tensor:
+        for tuner in self.tuners:
+            y = tuner.edit_mixer_output(layer, tokens, y)
+        return y
+
+    def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
+        for tuner in self.tuners:
+            y = tuner.edit_cls(tokens, y)
         return y
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:

@@ -8,7 +8,7 @@ class Full(Tuner):
     """Nothing added, nothing frozen: the upper reference, and the most expensive."""
 
     thaw = ("*",)
-    unfolded = "what it learned are weights of the backbone already"
+    not_merged = "what it learned are weights of the backbone already"
 
     def __init__(self, config: VideoMambaConfig) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.methods.options import names_of
-from videossp.model.config import VideoMambaConfig
+from videossp.model.config import ProjectionName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.ops.matmul import Linear, linear
 
@@ -72,8 +72,8 @@ class LoRA(Tuner):
         nn.init.zeros_(up.weight)
         return nn.ModuleList([down, up])
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        for key, first, last in self.places.get(op, ()):
+    def edit_projection(self, layer: int, name: ProjectionName, x: Tensor, y: Tensor) -> Tensor:
+        for key, first, last in self.places.get(name, ()):
             down, up = self.pairs[key][layer]  # type: ignore[index]
             change = self.scale * up(F.dropout(down(x), self.drop, self.training))
             y = y + F.pad(change.to(y.dtype), (first, y.shape[-1] - last))

@@ -25,7 +25,7 @@ class Partial(Tuner):
         parts: of bias, A, D, dt_bias, conv (weights), norm, position (with the cls token).
     """
 
-    unfolded = "what it learned are weights of the backbone already"
+    not_merged = "what it learned are weights of the backbone already"
 
     def __init__(self, config: VideoMambaConfig, *, parts: tuple[str, ...] = ("bias",)) -> None:
         super().__init__()

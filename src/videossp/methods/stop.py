@@ -32,7 +32,7 @@ class STOP(Tuner):
         drop: in the pixel network, while training.
     """
 
-    unfolded = "it makes pixels and tokens from the clip"
+    not_merged = "it makes pixels and tokens from the clip"
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ class SVP(Tuner):
             SSP's table.
     """
 
-    unfolded = "an activation stands behind its products"
+    not_merged = "an activation stands behind its products"
 
     def __init__(self, config: VideoMambaConfig, *, width: int = 64, groups: int = 1) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ class VPT(Tuner):
             else a block reads exactly its tokens.
     """
 
-    unfolded = "its tokens are in the sequence"
+    not_merged = "its tokens are in the sequence"
 
     def __init__(
         self,
