@@ -89,7 +89,7 @@ class Classifier(nn.Module):
             backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint.
             num_classes: number of classes; default: of `classes`, else of the checkpoint's head.
             classes: their names, in the order of the labels.
-            method: a name of `methods.METHODS`, or several joined by "+", which speak one after the other.
+            method: a name of `methods.method_names()`, or several joined by "+", a chain.
             weights: of a named backbone: a path, a hub id or "random". Without it those that come with the
                 package (videomamba_nano), else random ones.
             frames: of a clip; default: the backbone's. Position embeddings are resized to it.

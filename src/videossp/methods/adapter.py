@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
@@ -17,25 +17,27 @@ class Adapter(Tuner):
 
     Args:
         config: sizes of the backbone.
-        width: of the bottleneck.
+        width: of the bottleneck; published: 64 at VideoMamba-M.
         scale: fixed factor; None learns one per block, from 1.
         reads: the sum of both streams, its norm (what the mixer reads), or the mixer's output (one after the
             other).
         drop: inside the bottleneck, while training.
     """
 
+    scaled = {"width": Scaled(64, multiple_of=2)}
     not_merged = "an activation stands between its products"
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        width: int = 64,
+        width: int | None = None,
         scale: float | None = 0.1,
         reads: Literal["residual", "norm", "output"] = "residual",
         drop: float = 0.0,
     ) -> None:
         super().__init__()
+        width = self.scaled["width"].resolve(width, config)
         if width < 1 or not 0 <= drop < 1 or reads not in ("residual", "norm", "output"):
             raise ValueError("width must be at least 1, drop in [0, 1), reads residual, norm or output")
         self.reads, self.drop, self.fixed = reads, drop, scale

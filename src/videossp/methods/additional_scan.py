@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from videossp.model.config import ScanName, VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.ops.matmul import Linear
 from videossp.ops.scan import Scan
 
@@ -19,23 +19,25 @@ class AdditionalScan(Tuner):
 
     Args:
         config: sizes of the backbone.
-        states: more states per channel.
+        states: more states per channel; published: 6 at VideoMamba-M, which has 16.
         start: their A starts from the channel's first or last frozen one, or goes on after those of S4D.
         silent: their C starts at zero, so that training starts at the backbone's output; else as published.
     """
 
     undecayed = ("A",)
+    scaled = {"states": Scaled(6, by="d_state")}
     not_merged = "its states are in the scan"
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        states: int = 6,
+        states: int | None = None,
         start: Literal["first", "last", "s4d"] = "first",
         silent: bool = False,
     ) -> None:
         super().__init__()
+        states = self.scaled["states"].resolve(states, config)
         if states < 1 or start not in ("first", "last", "s4d"):
             raise ValueError("states must be at least 1, start first, last or s4d")
         self.start = start

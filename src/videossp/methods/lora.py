@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from videossp.methods.options import names_of
 from videossp.model.config import ProjectionName, VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.ops.matmul import Linear, linear
 
 TARGETS = [
@@ -32,22 +32,25 @@ class LoRA(Tuner):
         config: sizes of the backbone.
         targets: of in_proj, x_proj, dt_proj, out_proj; or parts: in_proj.x, in_proj.z (gate), x_proj.dt,
             x_proj.B, x_proj.C. x_proj and dt_proj are meant in both directions, each with its own weights.
-        rank: of the change.
+        rank: of the change; 16 at VideoMamba-M.
         scale: its factor (MambaPEFT: 0.1).
         drop: between down and up, while training (MambaPEFT: 0.1).
     """
+
+    scaled = {"rank": Scaled(16)}
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
         targets: tuple[str, ...] = ("in_proj", "out_proj"),
-        rank: int = 16,
+        rank: int | None = None,
         scale: float = 0.1,
         drop: float = 0.0,
     ) -> None:
         super().__init__()
         targets = names_of("targets", targets, TARGETS)
+        rank = self.scaled["rank"].resolve(rank, config)
         if rank < 1 or not 0 <= drop < 1:
             raise ValueError("rank must be at least 1, drop in [0, 1)")
         self.scale, self.drop = scale, drop

@@ -10,7 +10,7 @@ from videossp.methods.layers.attention import NarrowAttention
 from videossp.methods.layers.bottleneck import Bottleneck
 from videossp.methods.layers.frame_weights import frame_weights
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
@@ -34,6 +34,8 @@ class SSP(Tuner):
         detach: the spreading does not teach the gathering, as published.
     """
 
+    scaled = {"gather_width": Scaled(384, multiple_of=2), "spread_width": Scaled(256, multiple_of=8)}
+
     def __init__(
         self,
         config: VideoMambaConfig,
@@ -41,15 +43,17 @@ class SSP(Tuner):
         prompts: int = 3,
         gathering: bool = True,
         reads: Literal["branch", "residual"] = "branch",
-        gather_width: int = 384,
+        gather_width: int | None = None,
         gather_kernel: tuple[int, int, int] = (1, 1, 1),
-        spread_width: int = 256,
+        spread_width: int | None = None,
         heads: int = 8,
         token: Literal["last", "first+last", "mean"] = "last",
         importance: Literal["clip", "constant", "batch"] = "clip",
         detach: bool = True,
     ) -> None:
         super().__init__()
+        gather_width = self.scaled["gather_width"].resolve(gather_width, config)
+        spread_width = self.scaled["spread_width"].resolve(spread_width, config)
         if prompts < 1 - gathering or min(heads, gather_width, spread_width) < 1 or spread_width % heads:
             raise ValueError("prompts, widths or heads are too few, or heads do not divide spread_width")
         known = importance in ("clip", "constant", "batch") and reads in ("branch", "residual")

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
@@ -18,15 +18,17 @@ class SVP(Tuner):
 
     Args:
         config: sizes of the backbone.
-        width: rank of the layer's own prompt.
+        width: rank of the layer's own prompt; published: 64 at VideoMamba-M.
         groups: of neighbouring layers that share a full-rank prompt; published: 2 to 6 of 24 layers. 1 fits
             SSP's table.
     """
 
+    scaled = {"width": Scaled(64, multiple_of=2)}
     not_merged = "an activation stands behind its products"
 
-    def __init__(self, config: VideoMambaConfig, *, width: int = 64, groups: int = 1) -> None:
+    def __init__(self, config: VideoMambaConfig, *, width: int | None = None, groups: int = 1) -> None:
         super().__init__()
+        width = self.scaled["width"].resolve(width, config)
         if width < 1 or not 1 <= groups <= config.depth:
             raise ValueError(f"width must be at least 1, groups between 1 and {config.depth}")
         self.group = [layer * groups // config.depth for layer in range(config.depth)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 
 
@@ -17,23 +17,26 @@ class VFPT(Tuner):
 
     Args:
         config: sizes of the backbone.
-        length: tokens.
+        length: tokens, 80 at VideoMamba-M.
         share: of them that are transformed, the first (alpha), rounded down.
         dimension: transformed over tokens and channels, over channels alone, or over tokens alone.
         norm: "backward" as published: no factor, so that transformed tokens are some hundred times larger;
             "ortho" keeps their size.
     """
 
+    scaled = {"length": Scaled(80)}
+
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        length: int = 80,
+        length: int | None = None,
         share: float = 0.5,
         dimension: Literal["all", "hidden", "sequence"] = "all",
         norm: Literal["backward", "ortho"] = "backward",
     ) -> None:
         super().__init__()
+        length = self.scaled["length"].resolve(length, config)
         dims = {"all": (-2, -1), "hidden": (-1,), "sequence": (-2,)}
         if length < 1 or not 0 <= share <= 1 or dimension not in dims or norm not in ("backward", "ortho"):
             raise ValueError(

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Place, Tokens
 
 
@@ -12,7 +12,7 @@ class VPT(Tuner):
 
     Args:
         config: sizes of the backbone.
-        length: tokens; in every frame with position "per_frame" (the same in all frames).
+        length: tokens, 80 at VideoMamba-M; in every frame with position "per_frame" (the same in all frames).
         deep: new tokens before every block, else one set that runs through all.
         position: after_cls as published (the backward scan meets them right before cls), prepend (before
             cls), suffix, prefix_suffix (half and half), per_frame (after its patches).
@@ -20,18 +20,20 @@ class VPT(Tuner):
             else a block reads exactly its tokens.
     """
 
+    scaled = {"length": Scaled(80)}
     not_merged = "its tokens are in the sequence"
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        length: int = 80,
+        length: int | None = None,
         deep: bool = True,
         position: Literal["after_cls", "prepend", "suffix", "prefix_suffix", "per_frame"] = "after_cls",
         accumulate: bool = False,
     ) -> None:
         super().__init__()
+        length = self.scaled["length"].resolve(length, config)
         places: dict[str, dict[Place, int]] = {
             "after_cls": {"after_cls": length},
             "prepend": {"before_cls": length},

@@ -1,13 +1,41 @@
 """`Tuner`: the hooks through which a tuning method changes what the frozen backbone computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from videossp.model.config import ProjectionName, ScanName
+from videossp.model.config import BACKBONES, ProjectionName, ScanName, VideoMambaConfig
 from videossp.model.tokens import Tokens
 from videossp.ops.scan import Scan
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Default of a size option that grows with the backbone.
+
+    The default is `published`, the size for VideoMamba-M, times the ratio of one size of the backbone to that
+    of VideoMamba-M, rounded to the nearest multiple (halves up) and at least one multiple.
+
+    Attributes:
+        published: the default at VideoMamba-M.
+        by: the size of the backbone that the default is proportional to.
+        multiple_of: the default is a multiple of this.
+    """
+
+    published: int
+    by: Literal["d_model", "depth", "d_state"] = "d_model"
+    multiple_of: int = 1
+
+    def resolve(self, given: int | None, config: VideoMambaConfig) -> int:
+        """`given`, or if that is None the default at this backbone."""
+        if given is not None:
+            return given
+        here, there = getattr(config, self.by), getattr(BACKBONES["videomamba_middle"], self.by)
+        step = self.multiple_of * there
+        multiples: int = (2 * self.published * here + step) // (2 * step)
+        return self.multiple_of * max(1, multiples)
 
 
 class Tuner(nn.Module):
@@ -40,6 +68,9 @@ class Tuner(nn.Module):
         mixes_clips: the prediction for a clip depends on the other clips of its batch.
         replaces_cls: `edit_cls` ignores its `y`, so that earlier changes to it would be lost.
         not_merged: the reason that `merge` gives for folding nothing.
+        scaled: by option, the default of those whose constructor argument is None by default and stands for
+            a size that grows with the backbone.
+        lr: learning rate to train with by default; None: see `videossp.methods.default_lr`.
         depends_on: the part of the backbone's computation that tuner and head read: "blocks", the method
             works before or inside blocks; "tokens" or "cls", it reads all tokens or only the cls token
             after the last block, which are those of the frozen backbone and can be cached.
@@ -51,6 +82,8 @@ class Tuner(nn.Module):
     mixes_clips: bool = False
     replaces_cls: bool = False
     not_merged: str = "it adds nothing to the backbone"
+    scaled: Mapping[str, Scaled] = {}
+    lr: float | None = None
     depends_on: Literal["blocks", "tokens", "cls"] = "blocks"
 
     def layer_of(self, name: str) -> int | None:
