@@ -15,6 +15,7 @@ from videossp.data.clips import read_views
 from videossp.data.sampling import ClipFormat, Sampling
 from videossp.errors import WeightsError
 from videossp.methods import make_tuner
+from videossp.methods.options import create_types
 from videossp.model.backbones import Source, absolute, build_backbone, fingerprint
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.head import Head, fill_head
@@ -64,6 +65,7 @@ class Classifier(nn.Module):
             for name in names:
                 backbone.get_parameter(name).requires_grad_()
 
+    @create_types
     @classmethod
     def create(
         cls,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.methods.options import names_of
+from videossp.methods.options import check_names
 from videossp.model.config import ProjectionName, VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.ops.matmul import Linear, linear
@@ -49,7 +49,7 @@ class LoRA(Tuner):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        targets = names_of("targets", targets, TARGETS)
+        targets = check_names("targets", targets, TARGETS)
         rank = self.scaled["rank"].resolve(rank, config)
         if rank < 1 or not 0 <= drop < 1:
             raise ValueError("rank must be at least 1, drop in [0, 1)")

@@ -1,6 +1,6 @@
 """Partial fine-tuning: some weights train (BitFit, arXiv 2106.10199; MambaPEFT, arXiv 2411.03855)."""
 
-from videossp.methods.options import names_of
+from videossp.methods.options import check_names
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
 
@@ -29,4 +29,4 @@ class Partial(Tuner):
 
     def __init__(self, config: VideoMambaConfig, *, parts: tuple[str, ...] = ("bias",)) -> None:
         super().__init__()
-        self.thaw = tuple(pattern for name in names_of("parts", parts, PARTS) for pattern in PARTS[name])
+        self.thaw = tuple(pattern for name in check_names("parts", parts, PARTS) for pattern in PARTS[name])

@@ -78,7 +78,7 @@ class STOP(Tuner):
         self._add_token_networks(config.d_model, patches, prompts, heads, token_kernel)
 
     def _add_pixel_networks(self, side: int, drop: float) -> None:
-        """`draw` and `colour` make the pixel prompt; `pixel_score` and `frame_score` make mask and weights."""
+        """`draw` and `colour` make the prompt; `pixel_score` and `frame_score` make mask and weights."""
         kernel = (3, side, side)
         self.draw = nn.Sequential(
             SameConv3d(3, 9, kernel),
