@@ -1,4 +1,4 @@
-"""AdaptFormer: a bottleneck beside the mixer (Chen et al., NeurIPS 2022, arXiv 2205.13535)."""
+"""AdaptFormer: a bottleneck MLP beside the mixer (Chen et al., NeurIPS 2022, arXiv 2205.13535)."""
 
 from typing import Literal
 
@@ -13,19 +13,18 @@ from videossp.ops.matmul import Linear
 
 
 class Adapter(Tuner):
-    """Adds scale * (ReLU(x down + b) up + b) to the output of every mixer. Starts at zero.
+    """Adds scale * (ReLU(x W_down + b_down) W_up + b_up) to the output of every mixer. Starts at zero.
 
     Args:
         config: sizes of the backbone.
-        width: of the bottleneck; published: 64 at VideoMamba-M.
-        scale: fixed factor; None learns one per block, from 1.
-        reads: the sum of both streams, its norm (what the mixer reads), or the mixer's output (one after the
-            other).
-        drop: inside the bottleneck, while training.
+        width: width of the bottleneck; published: 64 at VideoMamba-M.
+        scale: fixed factor; None: one learned factor per block, 1 at the start.
+        reads: x is the sum of both streams, its norm, which the mixer reads, or the output of the mixer.
+        drop: dropout inside the bottleneck.
     """
 
     scaled = {"width": Scaled(64, multiple_of=2)}
-    not_merged = "an activation stands between its products"
+    not_merged = "an activation separates its products"
 
     def __init__(
         self,

@@ -13,20 +13,21 @@ from videossp.ops.scan import Scan
 
 
 class AdditionalScan(Tuner):
-    """Both scans of every block get more states per channel, with their own A and projections to B and C.
+    """Adds states to every channel of both scans, with trained A and trained projections to B and C.
 
-    What the new states add to the output is a second scan's; the frozen one is unchanged.
+    The output is that of the frozen scan plus that of a second scan over the added states.
 
     Args:
         config: sizes of the backbone.
-        states: more states per channel; published: 6 at VideoMamba-M, which has 16.
-        start: their A starts from the channel's first or last frozen one, or goes on after those of S4D.
-        silent: their C starts at zero, so that training starts at the backbone's output; else as published.
+        states: states added per channel; published: 6 at VideoMamba-M, which has 16.
+        start: initial A of the added states: that of the channel's first or last frozen state (published:
+            first), or "s4d", which continues the series 1, 2, ... of S4D.
+        silent: C of the added states starts at zero, and with it their output. Published: False.
     """
 
     undecayed = ("A",)
     scaled = {"states": Scaled(6, by="d_state")}
-    not_merged = "its states are in the scan"
+    not_merged = "it adds states to the scans"
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class AdditionalScan(Tuner):
         if states < 1 or start not in ("first", "last", "s4d"):
             raise ValueError("states must be at least 1, start first, last or s4d")
         self.start = start
-        # log of A relative to where it starts, (depth, direction, d_inner, states)
+        # log of A relative to its initial value, (depth, direction, d_inner, states)
         self.A = nn.Parameter(torch.zeros(config.depth, 2, config.d_inner, states))
         if start == "s4d":
             self.A.data += torch.log(config.d_state + 1 + torch.arange(states, dtype=torch.float32))

@@ -1,4 +1,4 @@
-"""Attentive probe: a learned query reads the frozen tokens (V-JEPA, arXiv 2404.08471)."""
+"""Attentive probe: a learned query attends to the frozen tokens (V-JEPA, arXiv 2404.08471)."""
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from videossp.ops.matmul import Linear
 
 
 class Attentive(Tuner):
-    """In place of cls the head reads what a query gathers from all tokens after the last block.
+    """Replaces cls by the output of a learned query that attends to all tokens after the last block.
 
-    One block of cross-attention and one MLP, as V-JEPA's evaluation has it; started as torch's layers are.
+    One block of cross-attention and an MLP, as in V-JEPA's evaluation, with torch's default initial values.
 
     Args:
         config: sizes of the backbone.
         heads: of the attention; they divide d_model.
-        width: of the MLP, in multiples of d_model.
+        width: width of the MLP, in multiples of d_model.
     """
 
     undecayed = ("query",)

@@ -12,33 +12,33 @@ from videossp.ops.scan import Scan
 
 
 class Chain(Tuner):
-    """Several tuners, one after the other.
+    """Several tuners; each hook passes its value through all of them in order.
 
     Args:
         tuners: by name.
 
     Raises:
-        ValueError: one that resizes the sequence is not the last, or one would be in vain.
+        ValueError: a tuner that resizes the sequence is not the last, or the effect of one would be lost.
     """
 
     def __init__(self, tuners: Mapping[str, Tuner]) -> None:
         super().__init__()
         early = [name for name in list(tuners)[:-1] if tuners[name].resizes]
         if early:
-            raise ValueError(f"{early[0]} makes the sequence longer inside the mixer: name it last")
-        adding = ""
+            raise ValueError(f"{early[0]} makes the sequence longer inside the mixer: put it last")
+        edits_cls = ""
         for name, tuner in tuners.items():
-            if adding and tuner.replaces_cls:
-                raise ValueError(f"{name} replaces cls, to which {adding} adds: name {name} first")
-            adding = name if tuner.depends_on == "tokens" else adding
+            if edits_cls and tuner.replaces_cls:
+                raise ValueError(f"{name} replaces cls, which {edits_cls} adds to: put {name} first")
+            edits_cls = name if tuner.depends_on == "tokens" else edits_cls
             self.add_module(name, tuner)
         self.names = tuple(tuners)
         self.thaw = tuple(pattern for tuner in tuners.values() for pattern in tuner.thaw)
         self.undecayed = tuple(f"{name}.{x}" for name, tuner in tuners.items() for x in tuner.undecayed)
         self.resizes = any(tuner.resizes for tuner in tuners.values())
         self.mixes_clips = any(tuner.mixes_clips for tuner in tuners.values())
-        read = [tuner.depends_on for tuner in tuners.values()]
-        self.depends_on = next(x for x in ("blocks", "tokens", "cls") if x in read)
+        depends = [tuner.depends_on for tuner in tuners.values()]
+        self.depends_on = next(x for x in ("blocks", "tokens", "cls") if x in depends)
 
     @property
     def tuners(self) -> list[Tuner]:
@@ -86,7 +86,6 @@ class Chain(Tuner):
         return y
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
-        done = {name: tuner.merge(weight) for name, tuner in zip(self.names, self.tuners, strict=True)}
-        return Chain({name: rest for name, (rest, _) in done.items()}), "; ".join(
-            f"{name}: {note}" for name, (_, note) in done.items()
-        )
+        merged = {name: tuner.merge(weight) for name, tuner in zip(self.names, self.tuners, strict=True)}
+        rest = Chain({name: tuner for name, (tuner, _) in merged.items()})
+        return rest, "; ".join(f"{name}: {note}" for name, (_, note) in merged.items())

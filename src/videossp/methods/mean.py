@@ -1,4 +1,4 @@
-"""The head also reads the mean of the frozen patch tokens."""
+"""Mean: the head also reads the mean of the frozen patch tokens."""
 
 from torch import Tensor, nn
 
@@ -9,9 +9,9 @@ from videossp.ops.matmul import Linear
 
 
 class Mean(Tuner):
-    """Adds to cls a linear map of the mean of all patches after the last block; zero at first.
+    """Adds to cls a linear map of the mean of all patches after the last block. Starts at zero.
 
-    cls meets a long clip through the few states of one scan; the mean keeps what every patch knows, and no
+    cls receives a long clip only through the few states of a scan. The mean reads every patch, without their
     order. The head's norm scales the sum of both.
 
     Args:

@@ -45,7 +45,7 @@ class STOP(Tuner):
         drop: dropout in the pixel network.
     """
 
-    not_merged = "it makes pixels and tokens from the clip"
+    not_merged = "it computes pixels and tokens from the clip"
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ PROJECTIONS: tuple[ProjectionName, ...] = get_args(ProjectionName)
 
 @dataclass(frozen=True)
 class VideoMambaConfig:
-    """The sizes of a VideoMamba, read off a checkpoint or chosen.
+    """The sizes of a VideoMamba.
 
     Attributes:
         depth: blocks.
@@ -100,7 +100,11 @@ class VideoMambaConfig:
         return cast(ProjectionName, name), first, last
 
     def last_layers(self, layers: int) -> range:
-        """The last `layers` blocks; a ValueError if there are fewer."""
+        """The last `layers` blocks.
+
+        Raises:
+            ValueError: there are fewer.
+        """
         if not 1 <= layers <= self.depth:
             raise ValueError(
                 f"layers must be between 1 and {self.depth}, the blocks of the backbone, got {layers}"
@@ -108,7 +112,7 @@ class VideoMambaConfig:
         return range(self.depth - layers, self.depth)
 
     def prompts(self, *shape: int) -> nn.Parameter:
-        """Learnable tokens (*shape, d_model), uniform as in VPT (Jia et al. 2022), by pixels and width."""
+        """Learnable tokens (*shape, d_model), uniform in +-sqrt(6 / (pixels of a patch + d_model)) (VPT)."""
         bound = math.sqrt(6 / (3 * self.patch**2 + self.d_model))
         return nn.Parameter(torch.empty(*shape, self.d_model).uniform_(-bound, bound))
 
