@@ -17,6 +17,7 @@ from videossp.comparison.results import RESULTS, Comparison, write
 from videossp.comparison.worker import ERROR, RESULT, run_child
 from videossp.data.datasets import VideoDataset, read_data
 from videossp.methods import resolve_options
+from videossp.methods.registry import registrations
 from videossp.system.files import exclusive_lock
 from videossp.system.process import give_back_memory
 from videossp.training.config import TrainConfig
@@ -152,6 +153,7 @@ def plan(
             "settings": settings,
             "method": method,
             "options": resolve_options(method, backbone_config, given),
+            "registered": registrations(method),
         }
         jobs[method] = json.loads(json.dumps(job))  # tuples become lists, as when they are read again
     notes += classifier.notes

@@ -2,7 +2,7 @@
 
 import inspect
 import keyword
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -79,6 +79,32 @@ def register_method(name: str, cls: type[Tuner], *, lr: float | None = None) -> 
     _registered[name] = cls
     if lr is not None:
         _rates[name] = lr
+
+
+def registrations(method: str) -> list[tuple[str, str, float | None]]:
+    """Members of a chain that only this process knows: (name, "module:class", lr), for `register_again`.
+
+    Raises:
+        ValueError: a class lies where another process cannot import it.
+    """
+    found = []
+    for name in method.split("+"):
+        if name in _registered:
+            cls = _registered[name]
+            if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
+                raise ValueError(
+                    f"method {name!r} must run in another process, which cannot import {cls.__qualname__} of "
+                    f"{cls.__module__}: move the class to the top level of a module"
+                )
+            found.append((name, f"{cls.__module__}:{cls.__qualname__}", _rates.get(name)))
+    return found
+
+
+def register_again(registered: Iterable[tuple[str, str, float | None]]) -> None:
+    """Register the methods that another process had registered, if this one does not have them."""
+    for name, path, lr in registered:
+        if name not in _registered:
+            register_method(name, EntryPoint(name, path, ENTRY_POINTS).load(), lr=lr)
 
 
 def method_names() -> list[str]:
