@@ -15,7 +15,7 @@ def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """train several methods with several seeds on the same data in the same way, and table them"""
     from videossp.comparison.compare import compare as run_comparison
     from videossp.comparison.results import RESULTS
-    from videossp.methods import METHODS
+    from videossp.methods import method_names
     from videossp.training.config import TrainConfig
 
     add_training(
@@ -27,7 +27,7 @@ def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         "--methods",
         type=list[str] | str,
         required=True,
-        help=f"some of {', '.join(METHODS)}, separated by commas; several joined by + are one",
+        help=f"some of {', '.join(method_names())}, separated by commas; several joined by + are one",
     )
     parser.add_argument(
         "--seeds", type=list[int] | int | str, default="0,1,2", help="whole numbers, separated by commas"

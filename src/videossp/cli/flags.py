@@ -18,7 +18,7 @@ FORM = ("weights", "frames", "size", "sampling", "stride", "views", "drop_path",
 def add_training(parser: "ArgumentParser", *, out: str) -> None:
     """The flags that verbs which train have in common, but for those of `TrainConfig`."""
     from videossp.classifier import Classifier
-    from videossp.methods import METHODS
+    from videossp.methods import find_method, method_names
 
     parser.add_argument(
         "--config", action="config", help="YAML file of these flags, as a run folder and recipes/ hold it"
@@ -28,8 +28,9 @@ def add_training(parser: "ArgumentParser", *, out: str) -> None:
     parser.add_method_arguments(
         Classifier, "create", skip={"num_classes", "classes", "method", "seed", "options"}
     )
-    for name, method in METHODS.items():
-        parser.add_class_arguments(method, name, skip={"config"})
+    for name in method_names():
+        with suppress(ValueError):  # of another distribution, and broken: an error if it is asked for
+            parser.add_class_arguments(find_method(name), name, skip={1})
 
 
 def add_data(parser: "ArgumentParser") -> None:
@@ -65,13 +66,13 @@ def options_of(
     parser: "ArgumentParser", args: "Namespace", methods: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """By method, its options as `Classifier.create` takes them; those of a chain nested by name."""
-    from videossp.methods import METHODS
+    from videossp.methods import find_method, method_names
 
     used = [name for method in methods for name in method.split("+")]
-    if unknown := [name for name in used if name not in METHODS]:
-        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    for name in used:
+        find_method(name)
     usual = parser.get_defaults()
-    if odd := [name for name in METHODS if name not in used and args.get(name) != usual.get(name)]:
+    if odd := [name for name in method_names() if name not in used and args.get(name) != usual.get(name)]:
         raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
     own = {name: dict(args[name].items()) if args.get(name) else {} for name in used}
     return {

@@ -13,7 +13,7 @@ def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """versions, methods, and which kernel scans on this machine"""
     import torch
 
-    from videossp.methods import METHODS
+    from videossp.methods import method_names
     from videossp.model.config import BACKBONES
     from videossp.ops.dispatch import scan_kernel
     from videossp.system.versions import versions
@@ -25,7 +25,7 @@ def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             "threads": torch.get_num_threads(),
             **{f"scan on {x}": scan_kernel(torch.device(x), torch.float32) for x in devices},
             "backbones": ", ".join(BACKBONES),
-            "methods": ", ".join(METHODS),
+            "methods": ", ".join(method_names()),
         }
         return show(args, facts, [f"{name:12} {value}" for name, value in facts.items()])
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """teach a backbone the classes of a folder of videos; leaves a run folder with an adapter"""
     from videossp.classifier import Classifier
-    from videossp.methods import METHODS
+    from videossp.methods import method_names
     from videossp.training.config import TrainConfig
     from videossp.training.plan import make_plan
     from videossp.training.recipe import expected_samples, surprises
@@ -24,7 +24,10 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
     add_training(parser, out="run folder to write (default: the next free runs/DATA-METHOD-N)")
     parser.add_argument(
-        "--method", type=str, default="ssp", help=f"one of {', '.join(METHODS)}, or several joined by +"
+        "--method",
+        type=str,
+        default="ssp",
+        help=f"one of {', '.join(method_names())}, or several joined by +",
     )
     parser.add_class_arguments(TrainConfig)
     parser.add_argument(

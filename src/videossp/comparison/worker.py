@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -15,6 +15,7 @@ from videossp.adapter_folder import WEIGHTS
 from videossp.classifier import Classifier
 from videossp.data.datasets import read_data
 from videossp.inference.evaluate import evaluate
+from videossp.methods.registry import register_again
 from videossp.system.files import atomic_write
 from videossp.system.process import peak_memory
 from videossp.training.config import TrainConfig
@@ -70,10 +71,12 @@ def run_alone(
     seed: int,
     folder: str,
     progress: bool,
+    registered: Sequence[Any] = (),
 ) -> None:
     """One run in this process: a run folder with result.json, written last, or with error.txt."""
     began = time.monotonic()
     try:
+        register_again(registered)
         samples = read_data(**settings["data"])
         classifier = Classifier.create(
             **settings["classifier"], classes=samples.classes, method=method, seed=seed, **options

@@ -8,15 +8,18 @@ from videossp.ops.entropy import softmax_entropy
 
 @torch.no_grad()
 def frame_weights(prompt: Tensor, importance: str) -> Tensor:
-    """Weights of the frames of a clip: the lower the channel entropy of a frame's prompts, the larger.
+    """softmax over frames of the mean over patches n of 1 - entropy(n) / largest.
+
+    entropy(n) is that of the softmax of a prompt over its channels. Frames whose prompts have low entropy
+    weigh more. No gradient flows.
 
     Args:
         prompt: (batch, frames, patches, channels).
-        importance: the entropy is divided by the largest of the clip ("clip"), the largest of the batch
-            ("batch"), or the largest possible one, log(channels) ("constant"); see `methods.ssp`.
+        importance: the largest entropy: that of the clip ("clip") or the batch ("batch", published), or
+            log(channels), the largest possible ("constant").
 
     Returns:
-        (batch, frames), sum 1 over the frames, in the dtype of prompt.
+        Weights (batch, frames) with sum 1 over the frames of a clip.
     """
     entropy = softmax_entropy(prompt)
     largest = entropy.amax((1, 2), keepdim=True) if importance == "clip" else entropy.amax()
