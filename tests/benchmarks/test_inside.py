@@ -143,7 +143,7 @@ def test_what_cannot_be_used_is_one_line(inside, class_folder, tmp_path, monkeyp
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("{method: ssp, lr: 0.01, seed: 0}")
     for place, run, said in (
-        (class_folder, "nothing", "nothing: no run folder of method ssp"),
+        (class_folder, "nothing", "nothing: not a run folder of method ssp"),
         (tmp_path / "no", "run", "no"),
         (class_folder, "run", "adapter_model.safetensors"),
     ):
