@@ -26,7 +26,6 @@ from videossp.comparison.results import Comparison, difference
 from videossp.data.datasets import read_data
 from videossp.methods import METHODS
 from videossp.model.hooks import Tuner
-from videossp.reporting.figures import draw_comparison
 from videossp.training.config import TrainConfig
 from videossp.training.settings import differences
 
@@ -591,22 +590,3 @@ def test_a_comparison_without_a_name_gets_the_next_free_number(
     names = sorted(x.name for x in (tmp_path / "runs").iterdir())
     assert names == [f"compare-{class_folder.name}-{i}" for i in (1, 2)]
     assert "linear" in stdout and f"figures and picture in runs/{names[1]}" in stdout
-
-
-def test_the_names_of_close_points_do_not_overlap(tmp_path, monkeypatch):
-    module, boxes = __import__("videossp.reporting.figures", fromlist=["pictures"]), []
-    real = module.place_name
-
-    def spy(*arguments, **things):
-        box = real(*arguments, **things)
-        assert not box.count_overlaps([*things["blocked"], *things["busy"]])
-        boxes.append(box)
-        return box
-
-    monkeypatch.setattr(module, "place_name", spy)
-    rows = [
-        {"method": name, "parameters_m": 2 + 0.01 * i, "top1": 0.9, "top1_low": 0.88, "top1_high": 0.92}
-        for i, name in enumerate(METHODS)
-    ]
-    draw_comparison([*rows, {"method": "failed", "top1": None}], tmp_path / "a.png")
-    assert len(boxes) == len(METHODS) and all(box.count_overlaps(boxes) == 1 for box in boxes)
