@@ -96,7 +96,9 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     for height, row in enumerate(rows):
         top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
-        axes.errorbar(top, height, xerr=[[top - low], [high - top]], fmt="o", capsize=3, elinewidth=1)
+        axes.errorbar(
+            top, height, xerr=[[top - low], [high - top]], fmt="o", color="C0", capsize=3, elinewidth=1
+        )
     names = [f"{row['method']} ({row['parameters_m']:.3g} M)" for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set(xlabel="top-1 (%)", ylabel="method (trainable parameters, with head)")
