@@ -1,16 +1,39 @@
-"""Small videos, models and golden numbers that the tests share."""
+"""The test session's set-up, and the small videos, models and golden numbers that the tests share."""
 
+import hashlib
 import importlib
 import importlib.util
 import json
 import os
+import signal
 from ctypes.util import find_library
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 
+import videossp
 from videossp import prepare_process
 
-prepare_process()  # before torch is loaded: two workers on two cores must not spin
+CACHE = Path(__file__).parents[1] / ".numba_cache"
+
+
+def kernel_cache(source=Path(videossp.__file__).parent / "ops"):
+    """The folder of the compiled kernels, by all that their code depends on.
+
+    Numba compiles a kernel again if the kernel's own file has changed, but not if a function that it calls
+    from another file has. Each state of the sources has its own folder instead; the test processes and the
+    processes that they start share it.
+    """
+    state = hashlib.sha256(str([source, *map(version, ("numba", "llvmlite", "numpy"))]).encode())
+    for file in sorted(source.glob("*.py")):
+        state.update(file.name.encode() + file.read_bytes())
+    return CACHE / state.hexdigest()[:16]
+
+
+os.environ["NUMBA_CACHE_DIR"] = str(kernel_cache())  # before Numba is imported
+# `nohup`, `&` in a script and some CI runners start processes with Ctrl-C ignored, and so would ours be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+prepare_process()  # before torch is imported: two test processes on two cores must not spin
 
 import av  # noqa: E402
 import numpy as np  # noqa: E402
