@@ -116,7 +116,7 @@ def test_public_names_are_sorted_and_importable():
 
 def test_dir_shows_the_public_names_before_any_of_them_is_used():
     code = "import videossp; assert set(dir(videossp)) == {*videossp.__all__, '__version__'}, dir(videossp)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_modules_and_functions_of_one_name_are_both_there():
@@ -127,7 +127,7 @@ def test_modules_and_functions_of_one_name_are_both_there():
         "assert videossp.train is train.train and callable(videossp.evaluate)\n"
         "assert not isinstance(videossp.predict, types.ModuleType)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_the_version_is_the_installed_one():
@@ -135,7 +135,7 @@ def test_the_version_is_the_installed_one():
 
     assert videossp.__version__ == version("videossp")
     command = [sys.executable, "-m", "videossp", "--version"]
-    out = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
+    out = subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout
     assert out.strip() == videossp.__version__
 
 
@@ -145,4 +145,4 @@ def test_help_loads_no_heavy_library():
         "heavy = {'torch', 'numba', 'av', 'accelerate', 'matplotlib', 'jsonargparse'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, stdout=subprocess.DEVNULL)

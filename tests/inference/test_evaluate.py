@@ -146,7 +146,7 @@ from videossp.model.config import BACKBONES
 from conftest import SMALL
 BACKBONES["videomamba_small_test"] = SMALL
 torch.set_num_threads(2)
-limit = datetime.timedelta(seconds=60)
+limit = datetime.timedelta(seconds=300)
 where = f"file://{file}"
 distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=limit)
 samples = [Sample(*x) for x in samples]
@@ -179,7 +179,7 @@ def test_three_processes_give_the_evaluation_of_one_to_the_last_digit(small_clas
         )
         for k in range(3)
     ]
-    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    assert [child.wait(timeout=300) for child in children] == [0, 0, 0]
     for k in range(3):
         scores, failures, top1 = torch.load(f"{file}.{k}")
         assert torch.equal(scores, alone.view_scores) and failures == alone.failures

@@ -314,7 +314,7 @@ def test_the_switch_of_a_process(value, expected):
         env={**os.environ, dispatch.VARIABLE: value},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert expected in done.stdout + done.stderr
 

@@ -130,7 +130,8 @@ def test_a_break_does_not_make_the_loop_wait_longer_than_it_took(
             break_at(patch, step)
             train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=step > 0)
     (row,) = train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=True).history
-    assert row["seconds"] > 0.03 * 24 and 0.5 < row["data_wait"] < 1  # 12 clips, 6 of them three times
+    # 12 clips, 6 of them three times
+    assert 0.03 * 24 < row["data_wait"] * row["seconds"] < row["seconds"]
 
 
 def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(
@@ -320,7 +321,7 @@ def test_twenty_kills_at_random_moments_change_nothing(small_backbone, class_fol
 
     for _ in range(20):  # after 0 to 2 of the 48 steps, and then at any moment of the next ones
         process = fork(child, small_backbone, class_folder, run, config)
-        goal, deadline = step() + rng.randrange(3), time.monotonic() + 60
+        goal, deadline = step() + rng.randrange(3), time.monotonic() + 300
         while step() < goal and time.monotonic() < deadline:
             time.sleep(0.001)
         process.join(rng.uniform(0, 0.15))
@@ -330,7 +331,7 @@ def test_twenty_kills_at_random_moments_change_nothing(small_backbone, class_fol
     assert step() > 10
     last = fork(child, small_backbone, class_folder, run, config)
     for process in (last, quiet):
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0
     assert_same(run, tmp_path / "quiet")
     assert not list((run / "checkpoints").iterdir())

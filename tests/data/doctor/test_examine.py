@@ -563,6 +563,6 @@ def test_two_doctors_at_once(broken):
     code = "import sys; from videossp.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "doctor", str(broken), "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    results = [json.loads(x.communicate(timeout=60)[0]) for x in both]
+    results = [json.loads(x.communicate(timeout=300)[0]) for x in both]
     for result in results:
         assert [(x["severity"], x["check"], tuple(x["videos"])) for x in result["findings"]] == BROKEN
