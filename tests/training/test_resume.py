@@ -246,10 +246,11 @@ def comparable(tensors, facts):
     return plain, json.dumps({**facts, "history": rows, "under_way": under_way})
 
 
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
-    small_backbone, class_folder, tmp_path, monkeypatch
+    small_backbone, class_folder, tmp_path, monkeypatch, every
 ):
-    """Two, which end at once: at each line of a validation, at some of the tensors that it swaps."""
+    """Two, which end at once: at lines of a validation, at some of the tensors that it swaps."""
     config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, ema_decay=0.5, save_minutes=0)
     samples = read_data(class_folder)
     members = samples.splits["train"]
@@ -282,7 +283,7 @@ def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
     lines = {where: i for i, where in enumerate(met) if where[0] is not load_trainable.__code__}
     swaps = [i for i, (code, _) in enumerate(met) if code is load_trainable.__code__]
     assert len(passed) == 3 and len(lines) > 20 and len(swaps) > 400
-    for at in [*lines.values(), *swaps[:: len(swaps) // 12]]:
+    for at in [*lines.values(), *swaps[:: len(swaps) // 12]][::every]:
         states, interrupted = states_of(monkeypatch, lambda at=at: run(at))
         assert interrupted and all(state in passed for state in states), met[-1]
 
@@ -309,17 +310,22 @@ def child(backbone, data, out, config):
     train(make(backbone), data, config, out=out, resume=resume)
 
 
-def test_twenty_kills_at_random_moments_change_nothing(small_backbone, class_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kills", "epochs"), [(2, 4), pytest.param(20, 16, marks=pytest.mark.slow)], ids=["2", "20"]
+)
+def test_kills_at_random_moments_change_nothing(
+    small_backbone, class_folder, tmp_path, monkeypatch, kills, epochs
+):
     """SIGKILL: nothing can be tidied up. Files half written, a lock held, an epoch half validated."""
     fork = forks(monkeypatch)
-    config = TrainConfig(**CONFIG.__dict__ | {"epochs": 16})
+    config = TrainConfig(**CONFIG.__dict__ | {"epochs": epochs})
     quiet = fork(child, small_backbone, class_folder, tmp_path / "quiet", config)  # meanwhile
     run, rng = tmp_path / "run", random.Random(0)
 
     def step():
         return max((step for step, _ in found_states(run / "checkpoints")), default=0)
 
-    for _ in range(20):  # after 0 to 2 of the 48 steps, and then at any moment of the next ones
+    for _ in range(kills):  # after 0 to 2 of the steps, and then at any moment of the next ones
         process = fork(child, small_backbone, class_folder, run, config)
         goal, deadline = step() + rng.randrange(3), time.monotonic() + 300
         while step() < goal and time.monotonic() < deadline:
@@ -328,7 +334,7 @@ def test_twenty_kills_at_random_moments_change_nothing(small_backbone, class_fol
         assert process.is_alive(), "the run ended before it was killed often enough"
         process.kill()
         process.join()
-    assert step() > 10
+    assert step() > kills // 2
     last = fork(child, small_backbone, class_folder, run, config)
     for process in (last, quiet):
         process.join(300)
