@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-all check bench bench-table
+.PHONY: demo test test-all test-lowest check bench bench-table
 
 demo: $(READY)  ## end-to-end demo on bundled clips and weights; writes demo/report.html
 	rm -rf demo
@@ -14,6 +14,12 @@ test: $(READY)  ## the tests that are not slow: at most four minutes on two core
 
 test-all: $(READY)  ## all tests
 	$(BIN)/pytest -n 2 -m ""
+
+test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (a torch of several GB)
+	$(PYTHON) -m venv .venv-lowest
+	sed -n '/^dependencies/,/^]/s/^ *"\([a-z_]*\)[^>]*>=\([0-9.]*\).*/\1==\2/p' pyproject.toml > .venv-lowest/lowest.txt
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c .venv-lowest/lowest.txt -e ".[dev]"
+	.venv-lowest/bin/pytest -n 2 -m ""
 
 check: $(READY)  ## what a change must pass: formatting, types, all tests
 	$(BIN)/ruff check .
