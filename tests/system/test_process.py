@@ -38,6 +38,7 @@ for name in sorted(names):
     if name.split(".")[0] not in {"videossp", "mamba_ssm", *MODULES}:
         importlib.import_module(name)
 assert {x for x in sys.modules if x.startswith("videossp.")} <= {"videossp.system", "videossp.system.process"}
+os.environ.setdefault("USERNAME", "somebody")  # as on Windows: getpass.getuser needs no pwd then
 for name in MODULES:
     sys.modules.pop(name, None)
 sys.meta_path.insert(0, Hidden())

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+import numpy.ma  # Numba imports it in the first call of a kernel, where NumPy before 2.4 warns of denormals
 import torch
 
 # Their product says what this thread does with denormals. By its bits: it may read 1e-40 as 0 already.

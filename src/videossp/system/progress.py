@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 from rich.console import Console
@@ -43,7 +44,8 @@ class Messages:
         """
         columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         hidden = not (self.on and self.console.is_terminal)
-        with Progress(*columns, console=self.console, transient=True, disable=hidden) as bar:
+        bar = Progress(*columns, console=self.console, transient=True, disable=hidden)
+        with nullcontext() if hidden else bar:  # rich before 14.3 ends a disabled bar with an empty line
             task = bar.add_task(title, total=total, completed=first)
             started = time.monotonic()
             for i, item in enumerate(items):
