@@ -19,7 +19,7 @@ test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, 
 	$(PYTHON) -m venv .venv-lowest
 	sed -n '/^dependencies/,/^]/s/^ *"\([a-z_]*\)[^>]*>=\([0-9.]*\).*/\1==\2/p' pyproject.toml > .venv-lowest/lowest.txt
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c .venv-lowest/lowest.txt -e ".[dev]"
-	.venv-lowest/bin/pytest -n 2 -m ""
+	.venv-lowest/bin/pytest -n 2 -m "" -W ignore::DeprecationWarning  # of old libraries, by newer ones
 
 check: $(READY)  ## what a change must pass: formatting, types, all tests
 	$(BIN)/ruff check .
