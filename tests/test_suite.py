@@ -54,3 +54,18 @@ def test_other_sources_have_another_kernel_cache(tmp_path, change):
     else:
         ops = ops.rename(tmp_path / "elsewhere")
     assert conftest.kernel_cache(ops) != before
+
+
+@pytest.mark.slow
+def test_cases_of_slow_tests_that_stay_in_make_test_exist():
+    tests = Path(__file__).parent
+    sources = {x: x.read_text(encoding="utf-8") for x in tests.rglob("test_*.py")}
+    files = {name: [x for x, text in sources.items() if f"def {name}(" in text] for name in conftest.SLOW}
+    assert all(len(x) == 1 for x in files.values()), files
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q"]
+    listed = subprocess.run(
+        [*command, *{str(x) for (x,) in files.values()}], cwd=tests.parent, check=True, stdout=-1, text=True
+    ).stdout
+    for name, cases in conftest.SLOW.items():
+        kept = [x.split(f"::{name}")[1] for x in listed.splitlines() if f"::{name}" in x]
+        assert sorted(kept) == [f"[{x}]" for x in cases], name
