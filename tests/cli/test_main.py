@@ -283,17 +283,6 @@ def test_figures_are_told_though_the_picture_cannot_be_written(call, small_backb
     assert code == 1 and "top-1" in out and "Is a directory" in err
 
 
-def test_an_evaluation_in_another_precision_than_the_training_is_said(
-    call, small_backbone, class_folder, tmp_path
-):
-    flags = ["--backbone", small_backbone, "--method", "linear", "--epochs", 1, "--precision", "bf16"]
-    assert call("train", class_folder, *flags, "--out", tmp_path / "run")[0] == 0
-    code, _, err = call("eval", tmp_path / "run", class_folder)
-    assert code == 0 and "trained with --precision bf16, evaluated with float32" in err
-    code, _, err = call("eval", tmp_path / "run", class_folder, "--precision", "bf16")
-    assert code == 0 and "trained with" not in err
-
-
 def test_a_link_to_nothing_in_the_place_of_runs_is_an_error(
     call, small_backbone, class_folder, tmp_path, monkeypatch
 ):

@@ -1,11 +1,11 @@
-"""`videossp eval` and `videossp predict`."""
+"""`videossp eval`."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videossp.cli.flags import add_data, data_of, place_of
+from videossp.cli.flags import add_adapter, add_data, data_of, load_adapter, place_of, views_of
 from videossp.cli.output import first_process, say, show
 
 if TYPE_CHECKING:
@@ -14,22 +14,20 @@ if TYPE_CHECKING:
 
 def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """accuracy of an adapter on labelled videos"""
-    from videossp.classifier import load
     from videossp.errors import DataError
     from videossp.inference.evaluate import evaluate as run_evaluation
     from videossp.inference.evaluate import relabel
-    from videossp.model.precision import Precision
     from videossp.reporting.figures import draw_confusion
     from videossp.reporting.page import write_report
 
-    parser.add_argument("adapter", type=str, help="adapter or run folder")
+    add_adapter(parser)
     add_data(parser)
     parser.add_argument(
         "--split", type=str, help="train, val or test (default: test, or all of an unsplit folder)"
     )
-    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
-    parser.add_function_arguments(run_evaluation, skip={"classifier", "samples", "progress", "through"})
-    parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
+    parser.add_function_arguments(
+        run_evaluation, skip={"classifier", "samples", "segments", "crops", "progress", "through"}
+    )
     parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
     parser.add_argument(
         "--report", type=str, help="write a page with figures, pictures and predictions to this .html file"
@@ -40,12 +38,10 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             from accelerate import PartialState
 
             PartialState()  # joins the processes of torchrun, among which the videos are divided
-        classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
-        trained = classifier.metrics.get("precision", args.precision)
-        if trained != args.precision:
-            say(f"trained with --precision {trained}, evaluated with {args.precision}: it rounds otherwise")
+        classifier = load_adapter(args)
+        segments, crops = views_of(args, classifier)
         data = data_of(args)
-        split = args.split or ("test" if list(data.splits) != ["train"] else "train")
+        split: str = args.split or ("test" if list(data.splits) != ["train"] else "train")
         picture = to_write("--confusion", args.confusion, ".png")
         page = to_write("--report", args.report, ".html")
         if split not in data.splits:
@@ -54,8 +50,8 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         result = run_evaluation(
             classifier,
             samples,
-            segments=args.segments,
-            crops=args.crops,
+            segments=segments,
+            crops=crops,
             workers=args.workers,
             on_error=args.on_error,
             progress=True,

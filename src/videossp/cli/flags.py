@@ -6,9 +6,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videossp.cli.output import say
+
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from videossp.classifier import Classifier
     from videossp.data.datasets import VideoDataset
 
 READING = ("format", "fold", "videos")  # of a data set
@@ -21,7 +24,7 @@ def add_training(parser: "ArgumentParser", *, out: str) -> None:
     from videossp.methods import METHODS
 
     parser.add_argument(
-        "--config", action="config", help="YAML file of these flags, as a run folder and recipes/ hold it"
+        "--config", type=str, help="YAML file of these flags, as a run folder and recipes/ hold it"
     )
     add_data(parser)
     parser.add_argument("--out", type=str, help=out)
@@ -44,6 +47,47 @@ def add_data(parser: "ArgumentParser") -> None:
     )
     parser.add_argument("--data", type=str, help="the same; a config file can hold it")
     parser.add_function_arguments(read_data, skip={"data", "complain"})
+
+
+def add_adapter(parser: "ArgumentParser") -> None:
+    """A trained adapter, and how its clips are read and computed."""
+    from videossp.model.precision import Precision
+
+    parser.add_argument("adapter", type=str, help="adapter folder or run folder")
+    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
+    parser.add_argument("--segments", type=int | None, help="clips per video (default: the adapter's)")
+    parser.add_argument("--crops", type=int | None, help="crops per clip (default: the adapter's)")
+    parser.add_argument(
+        "--precision",
+        type=Precision | None,
+        help="precision of the matrix products (default: that of the training)",
+    )
+
+
+def load_adapter(args: "Namespace") -> "Classifier":
+    """The adapter that the flags name, in the precision it was trained in or the one of --precision."""
+    from videossp.classifier import load
+
+    classifier = load(args.adapter, backbone=args.backbone)
+    trained = classifier.metrics.get("precision", "float32")
+    if args.precision not in (None, trained):
+        say(
+            f"trained with --precision {trained}, computed with {args.precision}: results may differ slightly"
+        )
+    return classifier.to_precision(args.precision or trained)
+
+
+def views_of(args: "Namespace", classifier: "Classifier") -> tuple[int, int]:
+    """(segments, crops) per video: the adapter's, unless the flags give others."""
+    from videossp.data.sampling import check_views
+
+    usual = classifier.clip_format.views
+    given = args.segments, args.crops
+    views = tuple(own if value is None else value for value, own in zip(given, usual, strict=True))
+    check_views(classifier.clip_format, *views)
+    if views != usual:
+        say("views (segments x crops) {} x {}; the adapter's are {} x {}".format(*views, *usual))
+    return views[0], views[1]
 
 
 def data_of(args: "Namespace") -> "VideoDataset":

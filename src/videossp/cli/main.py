@@ -6,13 +6,23 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from videossp.cli.arguments import Arguments, before_separator, read_arguments
 from videossp.cli.output import DATA, INTERRUPTED, say
 from videossp.cli.verbs import VERBS
 from videossp.system.process import prepare_process
 
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
 USAGE, WEIGHTS = 2, 4
+POSITIONALS = {"adapter": "ADAPTER", "place": "DATA", "paths": "VIDEO"}
+PATHS = (
+    *POSITIONALS,
+    *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
+    *("confusion", "report", "write_clean_list"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,12 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return run_verb(verb, in_order([underscores(x) for x in rest]))
+        return run_verb(verb, read_arguments(verb, rest))
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
     except Exception as error:
-        if "--debug" in rest:
+        if "--debug" in before_separator(rest):
             raise
         # Only a list of misplaced weights takes more than a line.
         text = str(error) if exit_code(error) == WEIGHTS else " ".join(str(error).split())
@@ -47,21 +57,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_code(error)
 
 
-def run_verb(verb: str, arguments: list[str]) -> int:
+def run_verb(verb: str, given: Arguments) -> int:
     """Parse the arguments of a verb and call it."""
     from jsonargparse import ArgumentParser
 
     build = VERBS[verb]
-    parser = ArgumentParser(prog=f"videossp {verb}", description=build.__doc__, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=f"videossp {verb}",
+        description=build.__doc__,
+        exit_on_error=False,
+        allow_abbrev=False,  # --resum RUN must not resume without the settings of RUN
+        print_config=None,
+    )
     run = build(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     try:
-        parsed = parser.parse_args(arguments)
+        settings = parser.parse_object(given.settings) if given.settings else None
+        parsed = parser.parse_args(given.flags, namespace=settings)
     except Exception as error:
         hint = nearest(str(error), [*parser.get_defaults().keys()])
         raise ValueError(f"{error}{hint}") from error
+    refuse_empty_paths(parsed)
     return run(parsed)
+
+
+def refuse_empty_paths(args: "Namespace") -> None:
+    """Refuse "" as a path: most often a shell variable that is not set, and no request for the default."""
+    for name in PATHS:
+        value = args.get(name)
+        if "" in (value if isinstance(value, list) else [value]):
+            shown = POSITIONALS.get(name) or f"--{name.replace('_', '-')}"
+            raise ValueError(f"{shown} is empty: give a path, or leave it out")
 
 
 def nearest(message: str, names: Sequence[str]) -> str:
@@ -96,31 +123,4 @@ def overview() -> str:
     return (
         "videossp: teach a frozen VideoMamba new classes with a small prompt\n\n"
         f"usage: videossp VERB ...   (videossp VERB --help lists its flags)\n\n{verbs}\n"
-    )
-
-
-def in_order(arguments: Sequence[str]) -> list[str]:
-    """--config before all flags, which win over it wherever they stand; the config of a run to --resume."""
-    front: list[str] = []
-    rest: list[str] = []
-    given = iter(arguments)
-    for argument in given:
-        name, equals, value = argument.partition("=")
-        if name in ("--config", "--resume") and not equals:
-            value = next(given, "")
-        if name == "--config":
-            front += [name, value]
-        elif name == "--resume":
-            front += ["--config", str(Path(value) / "config.yaml")]
-            rest += [name, value]
-        else:
-            rest.append(argument)
-    return front + rest
-
-
-def underscores(argument: str) -> str:
-    """--batch-size is --batch_size."""
-    name, equals, value = argument.partition("=")
-    return (
-        name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
     )

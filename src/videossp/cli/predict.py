@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from videossp.cli.flags import add_adapter, load_adapter, views_of
 from videossp.cli.output import DATA, say, show
 
 if TYPE_CHECKING:
@@ -11,23 +12,18 @@ if TYPE_CHECKING:
 
 def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     """most probable classes of video files and folders"""
-    from videossp.classifier import load
     from videossp.inference.predict import predict as run_prediction
-    from videossp.model.precision import Precision
 
-    parser.add_argument("adapter", type=str, help="adapter or run folder")
+    add_adapter(parser)
     parser.add_argument("paths", type=str, nargs="+", help="videos, or folders that hold some")
     parser.add_argument("--top", type=int, default=5, help="classes to print per video")
-    parser.add_argument("--segments", type=int, default=1, help="clips per video")
-    parser.add_argument("--crops", type=int, default=1, help="crops per clip")
-    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
-    parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
 
     def run(args: "Namespace") -> int:
         if args.top < 1:
             raise ValueError(f"--top must be at least 1, got {args.top}")
-        classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
-        results = run_prediction(classifier, args.paths, segments=args.segments, crops=args.crops)
+        classifier = load_adapter(args)
+        segments, crops = views_of(args, classifier)
+        results = run_prediction(classifier, args.paths, segments=segments, crops=crops)
         lines, summary = [], []
         for result in results:
             ranked = list(result.probabilities.items())[: args.top]

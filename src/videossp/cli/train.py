@@ -46,6 +46,8 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
     def run(args: "Namespace") -> int:
         if args.resume is not None:
+            if args.out is not None and Path(args.out).resolve() != Path(args.resume).resolve():
+                raise ValueError("--resume writes to the folder of its run: leave out --out")
             args.out = args.resume
         if args.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("give --out: several processes would each take a folder of their own")
