@@ -174,7 +174,7 @@ ERRORS = {
     "other's option": (
         ["train", "DATA", "--backbone", "videomamba_tiny", "--method", "linear", "--ssp.prompts", "2"],
         2,
-        "options of ssp are given, but what trains is linear",
+        "options of ssp are given, but the method is linear",
     ),
     "no data to compare on": (["compare", "NOWHERE", *NANO, "--methods", "ssp"], 3, "no such file or folder"),
     "no methods": (["compare", "DATA", *NANO], 2, "methods"),
@@ -206,7 +206,7 @@ ERRORS = {
     "option of none of them": (
         ["compare", "DATA", *NANO, "--methods", "linear,vpt", "--ssp.heads", "4"],
         2,
-        "options of ssp are given, but what trains is linear, vpt",
+        "options of ssp are given, but the method is linear, vpt",
     ),
     "no folder of a comparison": (
         ["compare", "DATA", *NANO, "--methods", "linear", "--out", "RUN"],
@@ -391,10 +391,12 @@ def test_an_interrupted_training_keeps_its_best_adapter(class_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "config", "name"),
     [
-        (["--epochz", "3"], "", "epochs"),
-        (["--batch-sise=3"], "", "batch_size"),
+        (["--epochz", "3"], "", "--epochs"),
+        (["--batch-sise=3"], "", "--batch-size"),
+        (["--ssp.gather-widht", "3"], "", "--ssp.gather-width"),
         ([], "epochz: 3", "epochs"),
         ([], "ssp: {heeds: 3}", "ssp.heads"),
+        ([], "batch-size: 3", "batch_size"),
     ],
 )
 def test_an_unknown_name_is_an_error_that_says_the_nearest(

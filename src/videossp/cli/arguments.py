@@ -62,8 +62,9 @@ def read_arguments(verb: str, arguments: Sequence[str]) -> Arguments:
             value = str(Path(value) / "config.yaml")
         for key, new in read_config(Path(value)).items():
             old = settings.get(key)
-            nested = isinstance(old, Mapping) and isinstance(new, Mapping)  # the options of a method
-            settings[key] = {**old, **new} if nested else new
+            if isinstance(old, Mapping) and isinstance(new, Mapping):  # the options of a method
+                new = {**old, **new}
+            settings[key] = new
     return Arguments([*flags, *arguments[len(options) :]], settings)
 
 
@@ -95,6 +96,6 @@ def before_separator(arguments: Sequence[str]) -> list[str]:
 
 
 def underscores(argument: str) -> str:
-    """--batch-size as --batch_size, the name that the parser knows; values and other arguments as they are."""
+    """--batch-size as --batch_size, the name that the parser knows; the value stays as it is."""
     name, equals, value = argument.partition("=")
     return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument

@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from videossp.cli.flags import READING, add_data, chosen, listed, place_of
+from videossp.cli.arguments import Arguments
+from videossp.cli.flags import READING, add_data, chosen, data_path, listed
+from videossp.cli.options import add_option, group_of
 from videossp.cli.output import DATA, say, show
 
 if TYPE_CHECKING:
@@ -24,26 +26,35 @@ TABLE = 30  # classes that are printed
 BY_FILES = ("csv", "list", "folder")  # formats that one more list in the folder changes
 
 
-def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """what is wrong with a data set: annotation, files, classes, splits"""
+def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Check a data set: annotation, files, classes, splits."""
     from videossp.data.datasets.write import refuse_place, write_table
     from videossp.data.doctor.checks import CHECKS
     from videossp.data.doctor.examine import examine
     from videossp.errors import DataError
 
     add_data(parser)
-    parser.add_function_arguments(examine, skip={"data", *READING, "fast", "only", "skip", "progress"})
-    parser.add_argument("--fast", action="store_true", help="decode no frames: finds no damage inside a file")
-    ids = f"by id or its beginning (file, split.leak), separated by commas: {', '.join(CHECKS)}"
-    parser.add_argument("--only", type=list[str] | str, default="", help=f"checks to do, {ids}")
-    parser.add_argument("--skip", type=list[str] | str, default="", help="checks to leave out")
-    parser.add_argument("--write_clean_list", type=str, help="CSV file to write: the videos without errors")
+    group = group_of(parser, "checks")
+    add_option(group, "frames", int, "frames of the clips to train on", default=8)
+    group.add_argument("--fast", action="store_true", help="decode no frames: misses damage inside files")
+    add_option(
+        group,
+        "only",
+        list[str] | str,
+        f"checks to do, by id or its beginning: {', '.join(CHECKS)}",
+        default="",
+    )
+    add_option(group, "skip", list[str] | str, "checks to leave out", default="")
+    add_option(group, "timeout", float, "seconds per file", default=60.0)
+    add_option(group, "workers", int | None, "processes", shown="one per core")
+    group = group_of(parser, "output")
+    add_option(group, "write_clean_list", str, "write the videos without errors to this .csv file")
 
     def run(args: "Namespace") -> int:
         file = Path(args.write_clean_list) if args.write_clean_list else None
         if file:
             refuse_place(file)  # now, and not when all videos have been read
-        place = place_of(args)
+        place = data_path(args)
         diagnosis = examine(
             place,
             **chosen(args, (*READING, "frames", "fast", "timeout", "workers")),
@@ -83,18 +94,19 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     return run
 
 
-def data(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """what a data set holds: format, classes, splits, lengths and sizes of its videos"""
+def data(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Describe a data set: format, classes, splits, lengths and sizes of its videos."""
     from videossp.data.datasets import read_complaining
     from videossp.data.doctor.probe import probe_all
 
     add_data(parser)
-    parser.add_argument("--fast", action="store_true", help="do not open the videos")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each file")
-    parser.add_argument("--workers", type=int | None, help="processes; None: one for each core")
+    group = group_of(parser, "videos")
+    group.add_argument("--fast", action="store_true", help="do not open the videos")
+    add_option(group, "timeout", float, "seconds per file", default=60.0)
+    add_option(group, "workers", int | None, "processes", shown="one per core")
 
     def run(args: "Namespace") -> int:
-        samples, wrong = read_complaining(place_of(args), **chosen(args, READING))
+        samples, wrong = read_complaining(data_path(args), **chosen(args, READING))
         probes: list[Probe] = []
         if not args.fast:
             every = [x for _, x in samples.every()]

@@ -1,19 +1,22 @@
 """`videossp eval`."""
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videossp.cli.flags import add_adapter, add_data, data_of, load_adapter, place_of, views_of
+from videossp.cli.arguments import Arguments
+from videossp.cli.flags import add_adapter, add_data, chosen, data_of, data_path, load_adapter, views_of
+from videossp.cli.options import add_option, add_options, group_of
 from videossp.cli.output import first_process, say, show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 
-def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """accuracy of an adapter on labelled videos"""
+def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Measure the accuracy of an adapter on labelled videos."""
     from videossp.errors import DataError
     from videossp.inference.evaluate import evaluate as run_evaluation
     from videossp.inference.evaluate import relabel
@@ -22,16 +25,14 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
     add_adapter(parser)
     add_data(parser)
-    parser.add_argument(
-        "--split", type=str, help="train, val or test (default: test, or all of an unsplit folder)"
-    )
-    parser.add_function_arguments(
-        run_evaluation, skip={"classifier", "samples", "segments", "crops", "progress", "through"}
-    )
-    parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
-    parser.add_argument(
-        "--report", type=str, help="write a page with figures, pictures and predictions to this .html file"
-    )
+    add_option(group_of(parser, "data"), "split", str, "train, val or test", shown="test, or all if unsplit")
+    own = {"classifier", "samples", "segments", "crops", "progress", "through"}
+    texts = {"workers": "processes that decode ahead", "on_error": "at a video that cannot be decoded"}
+    add_options(group_of(parser, "evaluation"), run_evaluation, texts, skip=own)
+    names = inspect.signature(run_evaluation).parameters.keys() - own
+    group = group_of(parser, "output")
+    add_option(group, "confusion", str, "write the confusion matrix to this .png file")
+    add_option(group, "report", str, "write figures, pictures and predictions to this .html file")
 
     def run(args: "Namespace") -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -45,16 +46,15 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         picture = to_write("--confusion", args.confusion, ".png")
         page = to_write("--report", args.report, ".html")
         if split not in data.splits:
-            raise DataError(f"{place_of(args)}: no split {split}; it has {', '.join(data.splits)}")
+            raise DataError(f"{data_path(args)}: no split {split}; it has {', '.join(data.splits)}")
         samples = relabel(data.splits[split], data.classes, classifier.classes)
         result = run_evaluation(
             classifier,
             samples,
             segments=segments,
             crops=crops,
-            workers=args.workers,
-            on_error=args.on_error,
             progress=True,
+            **chosen(args, names),
         )
         if split == "train":
             say("these are videos of the split train: the adapter may have been trained on them")

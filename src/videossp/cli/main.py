@@ -1,20 +1,18 @@
 """argv -> one call of a verb; errors -> one line and an exit code."""
 
-import difflib
-import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from videossp.cli.arguments import Arguments, before_separator, read_arguments
+from videossp.cli.arguments import CONFIG_FLAGS, Arguments, before_separator, read_arguments
 from videossp.cli.output import DATA, INTERRUPTED, say
 from videossp.cli.verbs import VERBS
 from videossp.system.process import prepare_process
 
 if TYPE_CHECKING:
-    from jsonargparse import Namespace
+    from jsonargparse import ArgumentParser, Namespace
 
 USAGE, WEIGHTS = 2, 4
 POSITIONALS = {"adapter": "ADAPTER", "place": "DATA", "paths": "VIDEO"}
@@ -61,25 +59,48 @@ def run_verb(verb: str, given: Arguments) -> int:
     """Parse the arguments of a verb and call it."""
     from jsonargparse import ArgumentParser
 
+    from videossp.cli.options import HelpFormatter, group_of, parse_error
+
     build = VERBS[verb]
     parser = ArgumentParser(
         prog=f"videossp {verb}",
         description=build.__doc__,
+        formatter_class=HelpFormatter,
+        add_help=False,
         exit_on_error=False,
         allow_abbrev=False,  # --resum RUN must not resume without the settings of RUN
         print_config=None,
     )
-    run = build(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    run = build(parser, given)
+    group = group_of(parser, "output")
+    group.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    group.add_argument("-h", "--help", action="help", help="show this help")
+    parser.usage = usage(parser)
     try:
         settings = parser.parse_object(given.settings) if given.settings else None
         parsed = parser.parse_args(given.flags, namespace=settings)
     except Exception as error:
-        hint = nearest(str(error), [*parser.get_defaults().keys()])
-        raise ValueError(f"{error}{hint}") from error
+        raise ValueError(parse_error(parser, error, renamed_options(verb))) from error
     refuse_empty_paths(parsed)
     return run(parsed)
+
+
+def renamed_options(verb: str) -> dict[str, str]:
+    """Old name -> new name of the options of a verb."""
+    if verb not in CONFIG_FLAGS:
+        return {}
+    from videossp.training.config import RENAMED
+
+    return RENAMED
+
+
+def usage(parser: "ArgumentParser") -> str:
+    """One line: the flags are listed below it."""
+    forms = {"?": "[{}]", "+": "{} ..."}
+    positionals = [x for x in parser._actions if not x.option_strings]
+    words = [forms.get(str(x.nargs), "{}").format(x.metavar) for x in positionals]
+    return " ".join([parser.prog, *words, "[--FLAG VALUE ...]"])
 
 
 def refuse_empty_paths(args: "Namespace") -> None:
@@ -89,17 +110,6 @@ def refuse_empty_paths(args: "Namespace") -> None:
         if "" in (value if isinstance(value, list) else [value]):
             shown = POSITIONALS.get(name) or f"--{name.replace('_', '-')}"
             raise ValueError(f"{shown} is empty: give a path, or leave it out")
-
-
-def nearest(message: str, names: Sequence[str]) -> str:
-    """What a flag or key that the parser's message says it does not know may have been meant for."""
-    found = re.search(
-        r"Option '([\w.]+)' is not|option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message
-    )
-    word = next((x for x in found.groups() if x), "") if found else ""
-    group = re.search(r"Group '([\w.]+)'", message)
-    near = difflib.get_close_matches(f"{group[1]}.{word}" if group else word, names, 1)
-    return f"; did you mean {near[0]}?" if word and near else ""
 
 
 def exit_code(error: Exception) -> int:

@@ -3,20 +3,24 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from videossp.cli.arguments import Arguments
 from videossp.cli.flags import add_adapter, load_adapter, views_of
+from videossp.cli.options import add_option, group_of
 from videossp.cli.output import DATA, say, show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 
-def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """most probable classes of video files and folders"""
+def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Print the most probable classes of videos."""
     from videossp.inference.predict import predict as run_prediction
 
     add_adapter(parser)
-    parser.add_argument("paths", type=str, nargs="+", help="videos, or folders that hold some")
-    parser.add_argument("--top", type=int, default=5, help="classes to print per video")
+    group_of(parser, "adapter").add_argument(
+        "paths", type=str, nargs="+", metavar="VIDEO", help="videos, or folders of videos"
+    )
+    add_option(group_of(parser, "output"), "top", int, "classes to print per video", default=5)
 
     def run(args: "Namespace") -> int:
         if args.top < 1:

@@ -1,11 +1,23 @@
 """`TrainConfig`: how to train; the same for every method."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from videossp.data.augment import parse_rand_augment
 from videossp.inference.evaluate import OnError
 from videossp.model.precision import Precision
+
+# Old field name -> new, for run folders and checkpoints of version 0.1.
+RENAMED = {
+    "accumulate": "grad_accum_steps",
+    "draws": "fixed_augmentations",
+    "scale": "crop_scale",
+    "val_share": "val_fraction",
+    "choose_on": "select_on",
+    "clip_grad": "max_grad_norm",
+    "ema": "ema_decay",
+}
 
 
 @dataclass(frozen=True)
@@ -120,3 +132,13 @@ class TrainConfig:
             raise ValueError("flip is auto, on, off or force; choose_on is val or test")
         if self.rand_augment:
             parse_rand_augment(self.rand_augment)
+
+
+def has_old_names(settings: Mapping[str, Any]) -> bool:
+    """Whether settings (of a config.yaml or a checkpoint) were written before fields were renamed."""
+    return any(name in RENAMED for name in settings)
+
+
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the current names of the fields, in the same order."""
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
