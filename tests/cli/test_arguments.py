@@ -11,6 +11,7 @@ from conftest import write_video
 from videossp.classifier import Classifier
 from videossp.cli.arguments import read_arguments
 from videossp.cli.main import main
+from videossp.training.config import RENAMED
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_resume_writes_to_the_folder_of_its_run_only(call, small_backbone, class
     assert code == 2 and "leave out --out" in stderr and not (tmp_path / "other").exists()
     (tmp_path / "resume.yaml").write_text(f"resume: {tmp_path / 'run'}\n")
     code, _, stderr = call("train", "--config", tmp_path / "resume.yaml")
-    assert code == 2 and "resume.yaml: resume is no setting; give --resume RUN" in stderr
+    assert code == 2 and "resume.yaml: resume is not a setting; give --resume RUN" in stderr
 
 
 @pytest.mark.parametrize("name", ["--odd-name.mp4", "--a_b-c--d.mp4", "-x.mp4"])
@@ -145,3 +146,85 @@ def test_a_config_file_without_settings_is_refused_by_name(call, tmp_path, text)
     (tmp_path / "c.yaml").write_text(text)
     code, _, stderr = call("train", "--config", tmp_path / "c.yaml")
     assert code == 2 and str(tmp_path / "c.yaml") in stderr and stderr.count("\n") == 1
+
+
+OLD = {
+    "accumulate": ("grad_accum_steps", 4),
+    "clip_grad": ("max_grad_norm", 1.5),
+    "ema": ("ema_decay", 0.9),
+    "scale": ("crop_scale", [0.3, 0.8]),
+    "val_share": ("val_fraction", 0.25),
+    "choose_on": ("select_on", "test"),
+    "draws": ("fixed_augmentations", 2),
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_old_names_in_a_config_file_are_mapped_and_reported(tmp_path, capsys, name):
+    new, value = OLD[name]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"method": "linear", "lr": 0.2, name: value}))
+    for arguments in (["--config", str(tmp_path / "config.yaml")], ["--resume", str(tmp_path)]):
+        settings = read_arguments("train", arguments).settings
+        assert settings == {"method": "linear", "lr": 0.2, new: value, "linear": {}}
+        notice = f"videossp: {tmp_path / 'config.yaml'}: written by an older version: {name} is now {new}\n"
+        assert capsys.readouterr().err == notice
+
+
+def test_all_old_names_are_mapped():
+    assert {name: new for name, (new, _) in OLD.items()} == RENAMED
+
+
+def test_a_setting_under_both_names_is_refused(call, tmp_path):
+    (tmp_path / "c.yaml").write_text("accumulate: 2\ngrad_accum_steps: 4\n")
+    code, _, stderr = call("train", "--config", tmp_path / "c.yaml")
+    assert code == 2 and "accumulate is the old name of grad_accum_steps; remove one of them" in stderr
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_an_old_flag_is_refused_and_the_new_one_named(call, class_folder, name):
+    for verb in (["train"], ["compare", "--methods", "linear"]):
+        code, stdout, stderr = call(*verb, class_folder, f"--{name.replace('_', '-')}", "1")
+        flags = [x.replace("_", "-") for x in (name, OLD[name][0])]
+        assert (code, stdout) == (2, "")
+        assert stderr == "videossp: unknown option --{}; it is now --{}\n".format(*flags)
+
+
+def test_missing_options_of_an_old_config_are_the_published_ones(tmp_path):
+    """Versions that had these names used the sizes published for VideoMamba-M on every backbone."""
+    path = tmp_path / "config.yaml"
+    path.write_text("backbone: videomamba_nano\nmethod: ssp+lora\nssp: {heads: 4}\nema: 0.0\n")
+    settings = read_arguments("train", ["--config", str(path)]).settings
+    assert settings["ssp"]["heads"] == 4 and settings["lora"]["rank"] == 16 and settings["lr"] == 0.001
+    assert (settings["ssp"]["gather_width"], settings["ssp"]["spread_width"]) == (384, 256)
+    path.write_text("method: ssp\nssp: {heads: 4}\nema_decay: 0.0\n")
+    assert read_arguments("train", ["--config", str(path)]).settings["ssp"] == {"heads": 4}
+
+
+def test_a_run_of_an_old_config_equals_that_of_the_same_settings(
+    call, small_backbone, class_folder, tmp_path
+):
+    flags = ["--backbone", small_backbone, "--method", "linear", "--epochs", 1, "--batch-size", 4]
+    flags += ["--grad-accum-steps", 2, "--crop-scale", "[0.3,0.8]", "--ema-decay", 0.5, "--lr", 0.01]
+    assert call("train", class_folder, *flags, "--out", tmp_path / "new")[0] == 0
+    text = (tmp_path / "new" / "config.yaml").read_text()
+    for old, (new, _) in OLD.items():
+        assert text.count(f"{new}:") == 1
+        text = text.replace(f"{new}:", f"{old}:")
+    (tmp_path / "old.yaml").write_text(text)
+    code, _, stderr = call("train", "--config", tmp_path / "old.yaml", "--out", tmp_path / "old")
+    assert code == 0 and "accumulate is now grad_accum_steps" in stderr
+    weights = [tmp_path / x / "adapter" / "adapter_model.safetensors" for x in ("new", "old")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ssp: 3", "ssp in the config file must have lines OPTION: VALUE"),
+        ("method: lora\nssp: {heads: 3}", "options of ssp are in the config file, but the method is lora"),
+    ],
+)
+def test_options_in_a_config_file_that_cannot_be_meant(call, tmp_path, text, words):
+    (tmp_path / "c.yaml").write_text(text)
+    code, _, stderr = call("train", "--config", tmp_path / "c.yaml", "--dry-run")
+    assert code == 2 and stderr == f"videossp: {words}\n"

@@ -5,8 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videossp.cli.arguments import Arguments
-from videossp.cli.flags import CREATING, add_training, chosen, data_of, listed, options_of, out_folder
+from videossp.cli.arguments import Arguments, listed
+from videossp.cli.flags import CREATING, add_training, chosen, data_of, options_of, out_folder
 from videossp.cli.options import add_option, group_of
 from videossp.cli.output import INTERRUPTED, say, show
 
@@ -21,7 +21,7 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     from videossp.training.config import TrainConfig
     from videossp.training.method_lookup import method_names
 
-    methods = listed(given.value("methods"))
+    methods = given.methods() if given.value("methods") is not None else []
     add_training(
         parser,
         given,

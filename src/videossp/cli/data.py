@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from videossp.cli.arguments import Arguments
-from videossp.cli.flags import READING, add_data, chosen, data_path, listed
+from videossp.cli.arguments import Arguments, listed
+from videossp.cli.flags import READING, add_data, chosen, data_path
 from videossp.cli.options import add_option, group_of
 from videossp.cli.output import DATA, say, show
 

@@ -2,12 +2,12 @@
 
 import inspect
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videossp.cli.arguments import Arguments, before_separator
+from videossp.cli.arguments import Arguments, before_separator, members
 from videossp.cli.options import add_option, add_options, group_of
 from videossp.cli.output import say
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from videossp.data.datasets import VideoDataset
     from videossp.model.config import VideoMambaConfig
 
-BACKBONE, METHOD = "videomamba_nano", "ssp"  # defaults
+BACKBONE = "videomamba_nano"  # by default
 READING = {  # arguments of `read_data`
     "format": "annotation format",
     "fold": "published split, or split_N of lists",
@@ -136,7 +136,7 @@ def add_training(
     add_option(group, "backbone", str, CREATING["backbone"], default=BACKBONE)
     add_options(group, Classifier.create, CREATING, names=CREATING.keys() - {"backbone"})
     add_option(group_of(parser, "method"), "config", str, "flags from a file, or a bundled recipe")
-    refuse_options_of_others(given, methods)
+    check_methods(given, methods)
     for name in members(methods):
         add_method(parser, name, given)
     rate = {"lr": shown_rate(given, methods)}
@@ -179,23 +179,35 @@ def shown_rate(given: Arguments, methods: Sequence[str]) -> str:
     return f"{default_lr(methods[0], backbone):g} for {methods[0]}"
 
 
-def members(methods: Sequence[str]) -> list[str]:
-    """The methods, those of chains one by one, each once."""
-    return list(dict.fromkeys(name for method in methods for name in method.split("+")))
+def check_methods(given: Arguments, methods: Sequence[str]) -> None:
+    """Check the names of methods and that options are given for these methods only.
 
+    Options of a config file whose method a flag replaces are removed from its settings, and this is reported.
 
-def refuse_options_of_others(given: Arguments, methods: Sequence[str]) -> None:
-    """Refuse options of methods that are not trained: they would have no effect."""
+    Raises:
+        ValueError: an unknown method, options of another method, or settings that are no options.
+    """
     from videossp.training.method_lookup import find_method, method_names
 
     for name in members(methods):
         find_method(name)
     others = {name for name in method_names() if name not in members(methods)}
-    flags = [x.partition("=")[0] for x in before_separator(given.flags) if x.startswith("--")]
-    for name in [*(x[2:].split(".")[0] for x in flags if "." in x), *given.settings]:
+    flags = [x[2:].partition("=")[0] for x in before_separator(given.flags) if x.startswith("--")]
+    replaced = "method" in flags or "methods" in flags
+    trained = ", ".join(methods) or "none"
+    for name in (x.split(".")[0] for x in flags if "." in x):
         if name in others:
-            trained = ", ".join(methods) or "none"
             raise ValueError(f"options of {name} are given, but the method is {trained}")
+    for name in list(given.settings):
+        if name in others and not replaced:
+            raise ValueError(f"options of {name} are in the config file, but the method is {trained}")
+        if name in others:
+            say(f"options of {name} in the config file are not used: the method is {trained}")
+        elif name not in members(methods) or isinstance(given.settings[name], Mapping):
+            continue
+        elif given.settings[name] is not None:
+            raise ValueError(f"{name} in the config file must have lines OPTION: VALUE")
+        del given.settings[name]
 
 
 def data_of(args: "Namespace") -> "VideoDataset":
@@ -251,12 +263,6 @@ def options_of(args: "Namespace", methods: Sequence[str]) -> dict[str, dict[str,
 def chosen(args: "Namespace", names: Iterable[str]) -> dict[str, Any]:
     """The arguments of these names."""
     return {name: args[name] for name in names}
-
-
-def listed(value: str | int | float | list[Any] | None) -> list[str]:
-    """A list of a YAML file, or text as a,b or [a,b] of the command line, as a list of texts."""
-    values = value if isinstance(value, list) else str("" if value is None else value).strip("[] ").split(",")
-    return [text for text in (str(x).strip() for x in values) if text]
 
 
 @contextmanager

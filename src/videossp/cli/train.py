@@ -6,8 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videossp.cli.arguments import Arguments
-from videossp.cli.flags import CREATING, METHOD, add_training, chosen, data_of, options_of, out_folder
+from videossp.cli.arguments import METHOD, Arguments
+from videossp.cli.flags import CREATING, add_training, chosen, data_of, options_of, out_folder
 from videossp.cli.options import add_option, group_of
 from videossp.cli.output import INTERRUPTED, say, show
 
@@ -21,13 +21,11 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     from videossp.training.config import TrainConfig
     from videossp.training.method_lookup import method_names
     from videossp.training.plan import make_plan
-    from videossp.training.recipe import expected_samples, surprises
+    from videossp.training.recipe import deviations, expected_samples
     from videossp.training.summaries import plan_lines, plan_summary, run_summary
     from videossp.training.train import train as run_training
 
-    add_training(
-        parser, given, [given.value("method") or METHOD], out="run folder to write [runs/DATA-METHOD-N]"
-    )
+    add_training(parser, given, given.methods(), out="run folder to write [runs/DATA-METHOD-N]")
     add_option(
         group_of(parser, "method"),
         "method",
@@ -67,7 +65,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             **chosen(args, CREATING),
             **options,
         )
-        for note in [*classifier.notes, *([] if bare else surprises(args.expect, samples, classifier))]:
+        for note in [*classifier.notes, *([] if bare else deviations(args.expect, samples, classifier))]:
             say(note)
         if args.dry_run:
             plan = make_plan(samples, classifier.classes, config)
