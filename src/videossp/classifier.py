@@ -15,6 +15,7 @@ from videossp.data.clips import read_views
 from videossp.data.sampling import ClipFormat, Sampling
 from videossp.errors import WeightsError
 from videossp.methods import make_tuner
+from videossp.methods.options import create_types
 from videossp.model.backbones import Source, absolute, build_backbone, fingerprint
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.head import Head, fill_head
@@ -64,6 +65,7 @@ class Classifier(nn.Module):
             for name in names:
                 backbone.get_parameter(name).requires_grad_()
 
+    @create_types
     @classmethod
     def create(
         cls,
@@ -89,7 +91,7 @@ class Classifier(nn.Module):
             backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint.
             num_classes: number of classes; default: of `classes`, else of the checkpoint's head.
             classes: their names, in the order of the labels.
-            method: a name of `methods.METHODS`, or several joined by "+", which speak one after the other.
+            method: a name of `methods.method_names()`, or several joined by "+", a chain.
             weights: of a named backbone: a path, a hub id or "random". Without it those that come with the
                 package (videomamba_nano), else random ones.
             frames: of a clip; default: the backbone's. Position embeddings are resized to it.
@@ -183,7 +185,7 @@ class Classifier(nn.Module):
                 return self.backbone(clip, self.tuner)
             layout = Layout(self.backbone.config.frames, self.backbone.config.grid)  # of what `frozen` made
             tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
-            return self.tuner.edit_output(self.backbone.config.depth, "cls", tokens, clip[:, 0])
+            return self.tuner.edit_cls(tokens, clip[:, 0])
 
     def features(self, clip: Tensor) -> Tensor:
         """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""

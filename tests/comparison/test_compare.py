@@ -267,7 +267,7 @@ def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, i
         ),
         (["affix"], {"config": more}, "training.epochs: 1 there, 3 here"),  # they would share a table
         (["linear"], {"frames": 2}, "classifier.frames: 4 there, 2 here"),
-        (["vpt"], {"options": {"vpt": {"length": 2}}}, "vpt.length: 80 there, 2 here"),
+        (["vpt"], {"options": {"vpt": {"length": 2}}}, "vpt.length: 4 there, 2 here"),
     ]:
         with pytest.raises(ValueError, match=words):
             run(methods, **change)
@@ -286,7 +286,7 @@ def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, i
     finally:
         Path(weights).write_bytes(content)
     assert contents(out) == before
-    run(["vpt"], options={"vpt": {"length": 80}})  # a default that is given is no other setting
+    run(["vpt"], options={"vpt": {"length": 4}})  # a default that is given is no other setting
 
 
 def test_another_annotation_of_as_many_videos_is_refused(weights, class_folder, tmp_path, in_process):

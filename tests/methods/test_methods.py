@@ -67,8 +67,18 @@ SIZES = {
     "small": SMALL,
     "wide": VideoMambaConfig(depth=2, d_model=48, frames=3, size=(32, 48), d_state=6, dt_rank=5),
 }
-# Section "start" of docs/methods.md: with these the first logits are the frozen backbone's.
-SILENT = ["linear", "mean", "full", "partial", "adapter", "st_adapter", "lora", "svp", "state_offset"]
+# Of these the first logits are the frozen backbone's (docs/methods.md has a column for it).
+STARTS_AT_BACKBONE = [
+    "linear",
+    "mean",
+    "full",
+    "partial",
+    "adapter",
+    "st_adapter",
+    "lora",
+    "svp",
+    "state_offset",
+]
 
 
 # Every method on two sizes, its variants on one.
@@ -169,8 +179,9 @@ def test_training_starts_at_the_backbones_output(fresh, clips, case, backbone):
     plain.head.load_state_dict(fresh.head.state_dict())
     with torch.no_grad():
         expected, first = plain.eval()(clips), fresh.eval()(clips)
-    silent = case[0] in SILENT or case[1].get("silent") or case[0] == "ssp" and case[1].get("prompts") == 0
-    if silent:
+    name, options = case
+    gathering_alone = name == "ssp" and options.get("prompts") == 0
+    if name in STARTS_AT_BACKBONE or options.get("silent") or gathering_alone:
         torch.testing.assert_close(first, expected, rtol=1e-5, atol=1e-6)
     else:
         assert not torch.allclose(first, expected, rtol=1e-5, atol=1e-6)
@@ -293,7 +304,7 @@ def test_biases_that_are_stacked_by_block_are_not_decayed():
 
 
 def test_a_member_that_would_be_in_vain_is_refused(small_backbone):
-    with pytest.raises(ValueError, match="attentive replaces cls, to which mean adds: name attentive first"):
+    with pytest.raises(ValueError, match="attentive replaces cls, which mean adds to: put attentive first"):
         Classifier.create(small_backbone, num_classes=2, method="mean+attentive", attentive={"heads": 4})
 
 
@@ -412,7 +423,7 @@ def test_an_unknown_option_lists_the_known_ones(name):
         ("ssp+ssp", {}, "each method once"),
         ("ssp+lora", {"rank": 4}, "has no option rank; give those of a member as ssp="),
         ("ssp+lora", {"lora": {"ranks": 4}}, "lora has no option ranks; it has targets, rank"),
-        ("affix+lora", {}, "affix makes the sequence longer inside the mixer: name it last"),
+        ("affix+lora", {}, "affix makes the sequence longer inside the mixer: put it last"),
     ],
 )
 def test_what_cannot_be_is_one_line_that_lists_what_can(method, options, message):
@@ -428,15 +439,15 @@ def test_additional_scan_is_the_frozen_output_and_a_second_scan():
     seen = []
 
     class Spy(Tuner):
-        def edit_scan(self, layer, op, scan):
-            more = tuner.edit_scan(layer, op, scan)
+        def edit_scan(self, layer, name, scan):
+            more = tuner.edit_scan(layer, name, scan)
             second = replace(
                 more, A=more.A[:, :3], B=more.B[..., :3], C=more.C[..., :3], D=torch.zeros(scan.u.shape[2])
             )
             expected = selective_scan(scan) + selective_scan(second)
             torch.testing.assert_close(selective_scan(more), expected, rtol=1e-4, atol=1e-5)
             assert not torch.allclose(selective_scan(more), selective_scan(scan), rtol=1e-2)
-            seen.append(op)
+            seen.append(name)
             return scan
 
     with torch.no_grad():
@@ -449,8 +460,8 @@ def test_additional_states_start_at_a_frozen_column(start, expected):
     tuner = make_tuner("additional_scan", SMALL, {"start": start})
 
     class Spy(Tuner):
-        def edit_scan(self, layer, op, scan):
-            more = tuner.edit_scan(layer, op, scan)
+        def edit_scan(self, layer, name, scan):
+            more = tuner.edit_scan(layer, name, scan)
             assert torch.equal(more.A[:, :6], scan.A[:, [expected]].expand(-1, 6))
             return scan
 
@@ -525,9 +536,8 @@ def test_stochastic_depth_leaves_prompts_alone():
     read = []
 
     class Spy(Tuner):
-        def edit_output(self, layer, op, x, y):
-            if op == "mixer":
-                read.append(x.residual)
+        def edit_mixer_output(self, layer, tokens, y):
+            read.append(tokens.residual)
             return y
 
     block(wide, 2, Spy())
@@ -590,14 +600,13 @@ def test_a_state_offset_is_read_by_every_step(of):
     seen = []
 
     class Spy(Tuner):
-        def edit_output(self, layer, op, x, y):
-            if op in ("scan", "scan_b"):
-                offset = tuner.offset[layer, ["scan", "scan_b"].index(op)]
-                for t in (0, x.u.shape[1] - 1):
-                    added = tuner.edit_output(layer, op, x, y)[:, t] - y[:, t]
-                    expected = x.C[:, t] @ offset.T if of == "state" else offset.expand_as(added)
-                    torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
-                seen.append(op)
+        def edit_scan_output(self, layer, name, scan, y):
+            offset = tuner.offset[layer, ["scan", "scan_b"].index(name)]
+            for t in (0, scan.u.shape[1] - 1):
+                added = tuner.edit_scan_output(layer, name, scan, y)[:, t] - y[:, t]
+                expected = scan.C[:, t] @ offset.T if of == "state" else offset.expand_as(added)
+                torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
+            seen.append(name)
             return y
 
     with torch.no_grad():
@@ -614,10 +623,13 @@ def test_an_affix_is_met_before_the_sequence_by_its_own_direction_only():
 
     def run(key):
         class Spy(Tuner):
-            def edit_output(self, layer, op, x, y):
-                if layer == 0 and op in ("scan", "scan_b"):
-                    outputs[key, op] = y
-                return tuner.edit_output(layer, op, x, y)
+            def edit_projection(self, layer, name, x, y):
+                return tuner.edit_projection(layer, name, x, y)
+
+            def edit_scan_output(self, layer, name, scan, y):
+                if layer == 0:
+                    outputs[key, name] = y
+                return y
 
         with torch.no_grad():
             assert backbone(clip, Spy()).shape == (1, SMALL.d_model)
@@ -641,7 +653,7 @@ def test_lora_halves_and_parts_touch_their_rows_only():
     for target, rows in (("in_proj.x", slice(0, d)), ("in_proj.z", slice(d, 2 * d))):
         tuner = make_tuner("lora", SMALL, {"targets": (target,), "rank": 2})
         switched(tuner)
-        change = tuner.edit_output(1, "in_proj", x, torch.zeros(2, 5, 2 * d))
+        change = tuner.edit_projection(1, "in_proj", x, torch.zeros(2, 5, 2 * d))
         assert change[..., rows].abs().min() > 0
         change[..., rows] = 0
         assert not change.any()
@@ -733,7 +745,7 @@ def test_mean_adds_a_map_of_the_normed_patches_whatever_their_order():
     tuner, tokens = tuner_and_tokens("mean")
     tuner.map.weight.data.normal_()
     cls = torch.randn(2, SMALL.d_model)
-    found = tuner.edit_output(SMALL.depth, "cls", tokens, cls)
+    found = tuner.edit_cls(tokens, cls)
     patches = (tokens.hidden + tokens.residual)[:, 1:]
     normed = patches / (patches.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(found, cls + normed.mean(1) @ tuner.map.weight.T)
@@ -742,8 +754,7 @@ def test_mean_adds_a_map_of_the_normed_patches_whatever_their_order():
         hidden=torch.cat([tokens.hidden[:, :1], tokens.hidden[:, 1:].flip(1)], 1),
         residual=torch.cat([tokens.residual[:, :1], tokens.residual[:, 1:].flip(1)], 1),
     )
-    torch.testing.assert_close(tuner.edit_output(SMALL.depth, "cls", flipped, cls), found)
-    assert tuner.edit_output(0, "mixer", tokens, cls) is cls
+    torch.testing.assert_close(tuner.edit_cls(flipped, cls), found)
 
 
 def test_an_attentive_probe_reads_every_token():
@@ -752,9 +763,9 @@ def test_an_attentive_probe_reads_every_token():
     _, tokens = tuner_and_tokens("linear")
     y = torch.zeros(2, SMALL.d_model)
     with torch.no_grad():
-        before = tuner.edit_output(SMALL.depth, "cls", tokens, y)
+        before = tuner.edit_cls(tokens, y)
         for place in (0, tokens.layout.length - 1):
             changed = tokens.hidden.clone()
             changed[0, place] += torch.randn(SMALL.d_model)
-            after = tuner.edit_output(SMALL.depth, "cls", replace(tokens, hidden=changed), y)
+            after = tuner.edit_cls(replace(tokens, hidden=changed), y)
             assert not torch.allclose(after[0], before[0]) and torch.equal(after[1], before[1])

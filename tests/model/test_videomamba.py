@@ -7,11 +7,10 @@ import torch
 
 from conftest import SMALL
 from videossp.methods.chain import Chain
-from videossp.model.config import BACKBONES, OPS, VideoMambaConfig
+from videossp.model.config import BACKBONES, PROJECTIONS, VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.model.tokens import Layout, Prompts, Tokens
 from videossp.model.videomamba import VideoMamba, drop
-from videossp.ops.scan import Scan
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def clip():
 
 
 class Spy(Tuner):
-    """Records where it was asked, and changes nothing."""
+    """Records the hooks that are called, checks their arguments, and changes nothing."""
 
     def __init__(self):
         super().__init__()
@@ -42,34 +41,52 @@ class Spy(Tuner):
         self.calls.append((layer, "tokens"))
         return tokens
 
-    def edit_scan(self, layer, op, scan):
-        assert scan.reverse == op.endswith("_b")
-        self.calls.append((layer, f"edit {op}"))
+    def edit_projection(self, layer, name, x, y):
+        assert (x.shape[-1], y.shape[-1]) == SMALL.width(name)
+        self.calls.append((layer, name))
+        return y
+
+    def edit_scan(self, layer, name, scan):
+        assert scan.reverse == (name == "scan_b")
+        self.calls.append((layer, f"before {name}"))
         return scan
 
-    def edit_output(self, layer, op, x, y):
-        x = x.u if isinstance(x, Scan) else x.hidden if isinstance(x, Tokens) else x
-        assert op == "cls" or (x.shape[-1], y.shape[-1]) == SMALL.width(op)
-        self.calls.append((layer, op))
+    def edit_scan_output(self, layer, name, scan, y):
+        assert scan.reverse == (name == "scan_b") and scan.u.shape == y.shape
+        self.calls.append((layer, f"after {name}"))
+        return y
+
+    def edit_mixer_output(self, layer, tokens, y):
+        assert tokens.hidden.shape == tokens.residual.shape == y.shape
+        self.calls.append((layer, "mixer"))
+        return y
+
+    def edit_cls(self, tokens, y):
+        expected = (tokens.residual_part("cls") + tokens.part("cls"))[:, 0]
+        assert torch.equal(y, expected)
+        self.calls.append((SMALL.depth, "cls"))
         return y
 
 
-def test_every_call_point_is_passed_in_the_documented_order(backbone, clip):
+def test_every_hook_is_called_in_the_documented_order(backbone, clip):
     spy = Spy()
     with torch.no_grad():
         assert torch.equal(backbone(clip, spy), backbone(clip))
-    forward = ["x_proj", "dt_proj", "edit scan", "scan"]
-    backward = [f"{op}_b" for op in forward]
+    forward = ["x_proj", "dt_proj", "before scan", "after scan"]
+    backward = [f"{name}_b" for name in forward]
     block = ["tokens", "in_proj", *forward, *backward, "out_proj", "mixer"]
-    inside = [(layer, op) for layer in range(SMALL.depth) for op in block]
+    inside = [(layer, name) for layer in range(SMALL.depth) for name in block]
     assert spy.calls == [(-1, "clip"), *inside, (SMALL.depth, "cls")]
-    assert set(OPS) == {op for _, op in inside if not op.startswith(("tokens", "edit"))}
+    assert {name for name in block if name.split("_b")[0].endswith("proj")} == set(PROJECTIONS)
 
 
-def test_a_chain_speaks_in_order(backbone, clip):
-    first, second = Spy(), Spy()
+def test_a_chain_calls_its_members_in_order(backbone, clip):
+    first, second, calls = Spy(), Spy(), []
+    first.calls = second.calls = calls
     backbone(clip, Chain({"first": first, "second": second}))
-    assert first.calls == second.calls and first.calls
+    alone = Spy()
+    backbone(clip, alone)
+    assert calls == [call for call in alone.calls for _ in range(2)]
 
 
 def test_patches_are_laid_out_frame_by_frame_and_row_by_row(backbone):
@@ -128,8 +145,8 @@ def test_impossible_sizes_are_refused(change):
         VideoMambaConfig(**({"depth": 1, "d_model": 16} | change))
 
 
-def test_an_unknown_op_lists_the_known_ones():
-    with pytest.raises(ValueError, match="out_proj, mixer"):
+def test_an_unknown_projection_lists_the_known_ones():
+    with pytest.raises(ValueError, match="no projection 'attention'; there are in_proj, x_proj"):
         SMALL.width("attention")
 
 

@@ -156,7 +156,7 @@ def merge(settings: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 def add_old_defaults(given: Arguments) -> None:
     """Add what the settings of an older version do not name, as that version would have."""
-    from videossp.training.method_lookup import published_options
+    from videossp.methods import published_options
 
     settings = given.settings
     settings.setdefault("lr", OLD_LR)

@@ -18,8 +18,8 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     """Train several methods with several seeds on the same data and print one table."""
     from videossp.comparison.compare import compare as run_comparison
     from videossp.comparison.results import RESULTS
+    from videossp.methods import method_names
     from videossp.training.config import TrainConfig
-    from videossp.training.method_lookup import method_names
 
     methods = given.methods() if given.value("methods") is not None else []
     add_training(

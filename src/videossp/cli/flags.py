@@ -150,7 +150,7 @@ def add_training(
 
 def add_method(parser: "ArgumentParser", name: str, given: Arguments) -> None:
     """The options of a method, --NAME.OPTION."""
-    from videossp.training.method_lookup import find_method, resolve_options
+    from videossp.methods import find_method, resolve_options
 
     method = find_method(name)
     config, *options = inspect.signature(method).parameters
@@ -171,7 +171,7 @@ def named_backbone(given: Arguments) -> "VideoMambaConfig | None":
 
 def shown_rate(given: Arguments, methods: Sequence[str]) -> str:
     """The default of --lr as help shows it."""
-    from videossp.training.method_lookup import default_lr
+    from videossp.methods import default_lr
 
     backbone = named_backbone(given)
     if backbone is None or len(methods) != 1:
@@ -187,7 +187,7 @@ def check_methods(given: Arguments, methods: Sequence[str]) -> None:
     Raises:
         ValueError: an unknown method, options of another method, or settings that are no options.
     """
-    from videossp.training.method_lookup import find_method, method_names
+    from videossp.methods import find_method, method_names
 
     for name in members(methods):
         find_method(name)

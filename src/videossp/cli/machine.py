@@ -15,10 +15,10 @@ def info(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], i
     """Print versions, backbones, methods and the scan kernels of this machine."""
     import torch
 
+    from videossp.methods import method_names
     from videossp.model.config import BACKBONES
     from videossp.ops.dispatch import scan_kernel
     from videossp.system.versions import versions
-    from videossp.training.method_lookup import method_names
 
     def run(args: "Namespace") -> int:
         devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Train a prompt (or another method) on a folder of videos and write a run folder."""
     from videossp.classifier import Classifier
+    from videossp.methods import method_names
     from videossp.training.config import TrainConfig
-    from videossp.training.method_lookup import method_names
     from videossp.training.plan import make_plan
     from videossp.training.recipe import deviations, expected_samples
     from videossp.training.summaries import plan_lines, plan_summary, run_summary

@@ -1,6 +1,5 @@
 """`compare`: methods and seeds, each trained alone on the same data in the same way; one table of them."""
 
-import inspect
 import itertools
 import json
 import shutil
@@ -17,7 +16,7 @@ from videossp.classifier import Classifier
 from videossp.comparison.results import RESULTS, Comparison, write
 from videossp.comparison.worker import ERROR, RESULT, run_child
 from videossp.data.datasets import VideoDataset, read_data
-from videossp.methods import METHODS
+from videossp.methods import resolve_options
 from videossp.system.files import exclusive_lock
 from videossp.system.process import give_back_memory
 from videossp.training.config import TrainConfig
@@ -51,7 +50,7 @@ def compare(
     Args:
         data: a data set that `read_data` gave, or its folder or annotation file. Accuracy is that on its
             test split; without one, on the validation split.
-        methods: names of `methods.METHODS`, or several of them joined by +.
+        methods: names of methods, or several names joined by +.
         seeds: of the classifier and of the training.
         config: how to train; its seed does not matter.
         lrs: learning rates to choose from; none: that of config, for all methods.
@@ -138,6 +137,7 @@ def plan(
     for method in methods:
         given = options.get(method, {})
         classifier = Classifier.create(backbone, classes=samples.classes, method=method, **create, **given)
+        backbone_config = classifier.backbone.config
         settings = {
             "data": dict(samples.origin),
             "videos": {split: len(members) for split, members in samples.splits.items()},
@@ -148,23 +148,16 @@ def plan(
             "backbone_sha256": None if classifier.source.random else classifier.sha256,
             "training": {name: value for name, value in asdict(config).items() if name not in ("lr", "seed")},
         }
-        job = {"settings": settings, "method": method, "options": resolved(method, given)}
+        job = {
+            "settings": settings,
+            "method": method,
+            "options": resolve_options(method, backbone_config, given),
+        }
         jobs[method] = json.loads(json.dumps(job))  # tuples become lists, as when they are read again
     notes += classifier.notes
     del classifier
     give_back_memory()
     return jobs, notes
-
-
-def resolved(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as `Classifier.create` takes them, with the defaults of those that are not given."""
-
-    def whole(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        signature = list(inspect.signature(METHODS[name]).parameters.values())[1:]
-        return {x.name: x.default for x in signature} | dict(given)
-
-    names = method.split("+")
-    return whole(method, options) if len(names) == 1 else {x: whole(x, options.get(x, {})) for x in names}
 
 
 @contextmanager
