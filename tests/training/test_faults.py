@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_resume import forks
+from forking import forks
 
 from conftest import SSP_SMALL, write_video
 from videossp.classifier import Classifier

@@ -1,18 +1,16 @@
 """A run that is interrupted, killed or damaged goes on to the same weights and figures as a quiet one."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from forking import forks
 from safetensors.torch import load_file
 
 from conftest import SSP_SMALL
@@ -21,7 +19,6 @@ from videossp.data.clips import TrainClips
 from videossp.data.datasets import VideoDataset, read_data
 from videossp.training.checkpoints import found_states, load_state, remove_states, save_state
 from videossp.training.config import TrainConfig
-from videossp.training.distributed import ProcessGroup
 from videossp.training.loop import Loop
 from videossp.training.state import TrainState
 from videossp.training.train import train
@@ -286,21 +283,6 @@ def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
         assert interrupted and all(state in passed for state in states), met[-1]
 
 
-def forks(monkeypatch):
-    """What starts a function in a process of its own, forked from one that has everything loaded."""
-    # Where the server finds `warmed` and conftest.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:2])))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warmed"])
-
-    def start(function, *arguments):
-        process = context.Process(target=function, args=arguments)
-        process.start()
-        return process
-
-    return start
-
-
 def child(backbone, data, out, config):
     """A training in a process of its own."""
     torch.set_num_threads(2)
@@ -334,53 +316,3 @@ def test_twenty_kills_at_random_moments_change_nothing(small_backbone, class_fol
         assert process.exitcode == 0
     assert_same(run, tmp_path / "quiet")
     assert not list((run / "checkpoints").iterdir())
-
-
-def plain(backbone):
-    return Classifier.create(backbone, classes=["bright", "dark"], drop_path=0.3, **SSP_SMALL)
-
-
-def one_of(rank, processes, port, out, data, settings):
-    """One of several gloo processes, as torchrun starts them; what it could not decode goes into a file."""
-    os.environ |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "1"}
-    run = train(plain("videomamba_small_test"), data, TrainConfig(**settings), out=out)
-    out.with_name(f"failures{rank}").write_text(json.dumps(run.failures))
-
-
-def test_two_processes_train_evaluate_and_fail_like_one(small_backbone, class_folder, tmp_path, monkeypatch):
-    """15 training videos in steps of 4, one of them no video: the second process has a batch less."""
-    fork = forks(monkeypatch)
-    data = tmp_path / "data"
-    shutil.copytree(class_folder / "train", data)
-    (data / "dark" / "broken.mp4").write_bytes(b"no video")
-    settings = {"epochs": 2, "lr": 1e-2, "seed": 3, "val_fraction": 0.15, "mixup": 0.5, "num_sample": 2}
-    settings |= {"batch_size": 2, "on_error": "skip"}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = [fork(one_of, rank, 2, port, tmp_path / "two", data, settings) for rank in range(2)]
-    torch.set_num_threads(1)
-    one = TrainConfig(**settings, grad_accum_steps=2)
-    failures = train(plain(small_backbone), data, one, out=tmp_path / "one").failures
-    for process in ranks:
-        process.join(180)
-        assert process.exitcode == 0
-    (weights, own, rows), (expected, metrics, history) = outcome(tmp_path / "two"), outcome(tmp_path / "one")
-    assert own.keys() == metrics.keys() and len(rows) == len(history) == 2
-    for row, wanted in zip(rows, history, strict=True):
-        assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
-        assert row["val_loss"] == pytest.approx(wanted["val_loss"], rel=1e-4)
-        assert row["val_top1"] == wanted["val_top1"]
-    for name, x in expected.items():
-        torch.testing.assert_close(weights[name], x, rtol=1e-3, atol=1e-4)
-    assert "dark/broken.mp4" in (tmp_path / "two" / "report.html").read_text()
-    assert list(failures) == ["dark/broken.mp4"]
-    assert all(json.loads((tmp_path / f"failures{rank}").read_text()) == failures for rank in range(2))
-
-
-def test_processes_that_do_not_stand_together_are_refused(small_backbone, class_folder, monkeypatch):
-    """As where one of them does not see the run folder, and would start from the beginning."""
-    monkeypatch.setattr(ProcessGroup, "from_all", lambda self, own: [own, {**own, "step": 4}])
-    with pytest.raises(ValueError, match="process 1 differs from process 0 in step: each must see the same"):
-        train(make(small_backbone), class_folder, CONFIG)

@@ -36,10 +36,11 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     )
 
     def run(args: "Namespace") -> int:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import PartialState
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if several:
+            from videossp.training.distributed import join_processes, leave_processes
 
-            PartialState()  # joins the processes of torchrun, among which the videos are divided
+            join_processes()  # the videos are divided among them
         classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
         trained = classifier.metrics.get("precision", args.precision)
         if trained != args.precision:
@@ -102,6 +103,8 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                 {classifier.method: result},
                 classifier.clip_format,
             )
+        if several:
+            leave_processes()
         return 0
 
     return run

@@ -17,6 +17,7 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     from videossp.classifier import Classifier
     from videossp.methods import METHODS
     from videossp.training.config import TrainConfig
+    from videossp.training.distributed import leave_processes
     from videossp.training.plan import make_plan
     from videossp.training.recipe import expected_samples, surprises
     from videossp.training.summaries import plan_lines, plan_summary, run_summary
@@ -74,6 +75,7 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                 best = f", the best adapter so far is {out / 'adapter'}" if (out / "adapter").exists() else ""
                 say(f"interrupted; videossp train --resume {out} goes on{best}")
                 return INTERRUPTED
+        leave_processes()
         facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         if result.data_wait > 0.2 and not config.workers:
             say(f"{100 * result.data_wait:.0f} % of the time went into decoding; --workers 1 decodes ahead")

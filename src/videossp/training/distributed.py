@@ -1,12 +1,42 @@
-"""`ProcessGroup`: what the processes of a training tell each other."""
+"""Several processes that train or evaluate together: joining them, and `ProcessGroup` for their exchanges."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as distributed
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
+
+
+def join_processes() -> bool:
+    """Join the processes that torchrun or `accelerate launch` started, if any.
+
+    Returns:
+        Whether they compute on a CPU: accelerate needs to be told, else each process believes it is alone.
+
+    Raises:
+        RuntimeError: several processes were started, but this one cannot join them.
+    """
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    joined = PartialState(cpu=cpu).num_processes
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if distributed.is_available() and distributed.is_initialized():
+        started = max(started, distributed.get_world_size())
+    if joined != started:
+        raise RuntimeError(
+            f"{started} processes were started, but accelerate is set up for {joined}; start them with "
+            "torchrun, and create no Accelerator before, or one with cpu=True"
+        )
+    return cpu
+
+
+def leave_processes() -> None:
+    """Leave the other processes, at the end of a program; a library that is used again must not."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 class ProcessGroup:

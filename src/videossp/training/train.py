@@ -12,6 +12,8 @@ from videossp.data.datasets import VideoDataset, read_data
 from videossp.system.progress import Messages
 from videossp.training.checkpoints import load_state, remove_states, save_state
 from videossp.training.config import TrainConfig
+from videossp.training.distributed import join_processes
+from videossp.training.faults import lost_told
 from videossp.training.loop import Loop
 from videossp.training.plan import make_plan
 from videossp.training.run import Run
@@ -66,7 +68,9 @@ def train(
     samples = data if isinstance(data, VideoDataset) else read_data(data)
     folder = None if out is None else Path(out)
     accelerator = Accelerator(
-        log_with=list(config.trackers) or None, project_dir=None if folder is None else str(folder)
+        cpu=join_processes(),
+        log_with=list(config.trackers) or None,
+        project_dir=None if folder is None else str(folder),
     )
     plan = make_plan(samples, classifier.classes, config, accelerator.num_processes)
     messages = Messages(progress and accelerator.is_main_process)
@@ -117,11 +121,14 @@ def train(
             accelerator.init_trackers(folder.name if folder else "videossp", settings)
         loop.run(save)
         assert state.best is not None and state.kept is not None  # epochs >= 1
-        accelerator.end_training()
+        for tracker in accelerator.trackers:
+            tracker.finish()  # not end_training(), which also ends the process group
         load_trainable(classifier, state.best_weights)
         classifier.eval()
         run = Run(state.history, state.best, state.kept, state.failures)
         if folder and accelerator.is_main_process:
             write_results(folder, classifier, run)
             remove_states(folder / CHECKPOINTS)
-        return run
+    with lost_told():
+        accelerator.wait_for_everyone()  # in every process the run folder is complete now
+    return run
