@@ -201,8 +201,15 @@ def in_validation(monkeypatch, act):
         (workers_that, lambda: time.sleep(60), "a process that decodes does not answer"),
         (in_step_5, kill_workers, "a process that decodes died"),
         (in_validation, lambda: os.kill(os.getpid(), signal.SIGKILL), "a process that decodes died"),
+        (in_validation, lambda: time.sleep(60), "a process that decodes does not answer"),
     ],
-    ids=["dies", "hangs", "dies while another thing is computed", "dies in validation"],
+    ids=[
+        "dies",
+        "hangs",
+        "dies while another thing is computed",
+        "dies in validation",
+        "hangs in validation",
+    ],
 )
 def test_a_worker_that_is_lost_is_one_line_and_the_run_goes_on(
     small_backbone, class_folder, tmp_path, monkeypatch, where, act, words
@@ -215,6 +222,18 @@ def test_a_worker_that_is_lost_is_one_line_and_the_run_goes_on(
             train(make(small_backbone), class_folder, config, out=tmp_path / "run")
     result = train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=True)
     assert len(result.history) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_worker_that_hangs_while_features_are_computed_is_noticed(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+    monkeypatch.setattr(clips_module.TrainClips, "__getitem__", lambda self, index: time.sleep(60))
+    classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
+    caching = {"workers": 1, "timeout": 2, "fixed_augmentations": 1, "features": str(tmp_path)}
+    with pytest.raises(WorkerLostError, match="^a process that decodes does not answer"):
+        train(classifier, class_folder, TrainConfig(**CONFIG.__dict__ | caching))
 
 
 @pytest.mark.parametrize(

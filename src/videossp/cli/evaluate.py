@@ -58,6 +58,7 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             segments=args.segments,
             crops=args.crops,
             workers=args.workers,
+            timeout=args.timeout,
             on_error=args.on_error,
             progress=True,
         )

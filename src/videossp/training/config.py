@@ -52,7 +52,9 @@ class TrainConfig:
         trackers: names of accelerate's trackers (tensorboard, wandb, ...), besides metrics.jsonl.
         on_error: at a video that cannot be decoded: stop with an error, or skip it and list it.
         workers: processes that decode ahead; 0 decodes in this one.
-        timeout: seconds that a batch of theirs may take.
+        timeout: seconds that a worker process may take for a training batch, or for a video in validation
+            and feature caching; 0: no limit. Without workers nothing can interrupt a decoder, so no limit
+            applies.
         seed: of everything random.
     """
 

@@ -39,6 +39,7 @@ class FeatureCache:
         classifier: its backbone makes the features.
         folder: grows by 4 * d_model bytes a clip, or ("tokens") a token.
         workers: processes that decode ahead.
+        timeout: seconds that a worker process may take for a video; 0: no limit.
         wait: returns when all processes have come to it.
     """
 
@@ -49,12 +50,13 @@ class FeatureCache:
         messages: Messages,
         *,
         workers: int = 0,
+        timeout: float = 0.0,
         wait: Callable[[], None] = lambda: None,
     ) -> None:
         if classifier.tuner.depends_on == "blocks" or classifier.backbone.drop_path:
             raise ValueError(f"{classifier.method}: features change in training, they cannot be kept")
         self.classifier, self.folder, self.messages = classifier, folder, messages
-        self.workers, self.wait = workers, wait
+        self.workers, self.timeout, self.wait = workers, timeout, wait
         self.kind = f"{classifier.sha256} {classifier.precision} {classifier.tuner.depends_on} {versions()}"
 
     def of(self, clips: Clips, rank: int = 0, processes: int = 1) -> "Features":
@@ -69,7 +71,12 @@ class FeatureCache:
         # Divided before anyone looks: others may be making files meanwhile.
         missing = [i for i in range(rank, len(files), processes) if not files[i].is_file()]
         if missing:
-            loader = DataLoader(Subset(clips, missing), batch_size=None, num_workers=self.workers)
+            loader = DataLoader(
+                Subset(clips, missing),
+                batch_size=None,
+                num_workers=self.workers,
+                timeout=self.timeout if self.workers else 0,
+            )
             self.classifier.eval()
             if self.workers:
                 give_back_memory()

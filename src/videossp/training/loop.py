@@ -73,7 +73,9 @@ class Loop:
             if config.mixup or config.cutmix:
                 raise ValueError("draws keeps features, but mixup and cutmix mix pixels: leave one out")
             wait = accelerator.wait_for_everyone
-            self.cache = FeatureCache(classifier, folder, messages, workers=config.workers, wait=wait)
+            self.cache = FeatureCache(
+                classifier, folder, messages, workers=config.workers, timeout=config.timeout, wait=wait
+            )
         self.state = TrainState(classifier, self.optimizer, bool(config.ema_decay))
         self.settings = settings_of(classifier, plan, config)
         self._saved_at = time.monotonic()
@@ -279,6 +281,7 @@ class Loop:
                     segments=1,
                     crops=1,
                     workers=config.workers,
+                    timeout=config.timeout,
                     on_error=config.on_error,
                     progress=self.messages.on,
                     **({"through": self.cache.of} if self.cache else {}),
