@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import sys
 from pathlib import Path
 
@@ -69,6 +70,32 @@ def test_the_same_seed_gives_the_same_numbers(small_backbone, class_folder):
     (losses, weights), (again, same), (other, _) = run(), run(), run(seed=4)
     assert losses == again and losses != other
     assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+def test_training_leaves_the_generators_of_the_caller_as_they_were(small_backbone, class_folder):
+    """Also where it fails; and what was drawn before does not change what it computes."""
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    def seed(number):
+        random.seed(number), np.random.seed(number), torch.manual_seed(number)
+
+    losses = []
+    for number in (5, 6):
+        seed(number)
+        expected = draw()
+        seed(number)
+        losses.append([row["loss"] for row in train(make(small_backbone), class_folder, QUICK).history])
+        assert draw() == expected
+    assert losses[0] == losses[1]
+    seed(7)
+    expected = draw()
+    seed(7)
+    with pytest.raises(DataError):
+        lost = [Sample("/nowhere.mp4", "lost", i % 2) for i in range(8)]
+        train(make(small_backbone), VideoDataset(("bright", "dark"), {"train": lost, "val": lost}), QUICK)
+    assert draw() == expected
 
 
 def test_the_best_epoch_on_validation_is_kept(small_backbone, class_folder, monkeypatch, tmp_path):

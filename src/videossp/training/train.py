@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 
 from videossp.classifier import Classifier, load_trainable
 from videossp.data.datasets import VideoDataset, read_data
@@ -26,6 +25,7 @@ from videossp.training.run_folder import (
     write_results,
     write_setup,
 )
+from videossp.training.seeding import seeded
 from videossp.training.settings import check_settings
 from videossp.training.summaries import plan_lines, some
 
@@ -80,7 +80,7 @@ def train(
                 make_run_folder(folder)
             held.enter_context(claim_run(folder))
         accelerator.wait_for_everyone()
-        set_seed(config.seed)
+        held.enter_context(seeded(config.seed))
         classifier.backbone.grad_checkpoint = config.grad_checkpoint
         classifier.to(accelerator.device).to_precision(config.precision)
 
