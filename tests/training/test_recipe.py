@@ -1,4 +1,4 @@
-"""recipes/ plan the published runs, and what differs from them is said."""
+"""recipes/ plan the published runs; differences from them are reported."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_there_is_a_recipe_for_each_published_data_set():
     assert [path.stem for path in RECIPES] == sorted(PUBLISHED)
 
 
-def test_what_differs_from_the_recipe_is_said(small_backbone, class_folder, tmp_path, capsys):
+def test_differences_from_the_recipe_are_reported(small_backbone, class_folder, tmp_path, capsys):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("expect: {classes: 51, train: 16, backbone: best.pth}\nmethod: linear\n")
     arguments = ["--config", str(recipe), "--backbone", small_backbone, "--dry-run"]
@@ -45,7 +45,9 @@ def test_what_differs_from_the_recipe_is_said(small_backbone, class_folder, tmp_
     assert "train" not in err
     recipe.write_text("expect: {classes: 51, train: 160}\nmethod: linear\n")
     assert main(["train", *arguments]) == 0
-    assert "109 videos to train, 51 to validate" in capsys.readouterr().out  # one of each class is held out
+    assert (
+        "109 training videos, 51 validation videos" in capsys.readouterr().out
+    )  # one of each class is held out
     recipe.write_text("expect: {clases: 51}")
     assert main(["train", *arguments, "--data", str(class_folder)]) == 2
     assert main(["train", *arguments]) == 2

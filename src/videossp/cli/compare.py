@@ -34,9 +34,9 @@ def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     )
     parser.add_argument(
         "--lr",
-        type=list[float] | float | str,
-        default=TrainConfig.lr,
-        help="peak learning rate of AdamW; of several, separated by commas, each method takes the one that "
+        type=list[float] | float | str | None,
+        help="peak learning rate of AdamW (default: that of each method); of several, separated by commas, "
+        "each method takes the one that "
         "has the least loss on validation with the first seed",
     )
     parser.add_class_arguments(TrainConfig, skip={"lr", "seed"})
@@ -47,10 +47,10 @@ def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             raise ValueError(f"--seeds must be whole numbers, at least 0, got {', '.join(seeds)}")
         options = options_of(parser, args, methods)
         try:
-            lrs = [float(lr) for lr in listed(args.lr)]
+            lrs = [] if args.lr is None else [float(lr) for lr in listed(args.lr)]
         except ValueError:
             lrs = []
-        if not lrs:
+        if not lrs and args.lr is not None:
             raise ValueError(f"--lr must be numbers, separated by commas, got {args.lr!r}")
         config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__.keys() - {"lr", "seed"}))
         samples = data_of(args)

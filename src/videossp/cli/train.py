@@ -18,7 +18,7 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
     from videossp.methods import METHODS
     from videossp.training.config import TrainConfig
     from videossp.training.distributed import leave_processes
-    from videossp.training.plan import make_plan
+    from videossp.training.plan import make_plan, resolve_lr
     from videossp.training.recipe import expected_samples, surprises
     from videossp.training.summaries import plan_lines, plan_summary, run_summary
     from videossp.training.train import train as run_training
@@ -65,8 +65,10 @@ def train(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         for note in [*classifier.notes, *([] if bare else surprises(args.expect, samples, classifier))]:
             say(note)
         if args.dry_run:
+            config = resolve_lr(config, classifier)
             plan = make_plan(samples, classifier.classes, config)
-            return show(args, plan_summary(classifier, plan, config), plan_lines(classifier, plan, config))
+            lines = [*plan_lines(classifier, plan, config), *(f"warning: {x}" for x in plan.warnings)]
+            return show(args, plan_summary(classifier, plan, config), lines)
         with out_folder(args.out, f"{Path(samples.origin['data']).name}-{args.method}") as out:
             try:
                 resume = args.resume is not None

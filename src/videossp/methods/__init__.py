@@ -62,3 +62,21 @@ def make_tuner(method: str, config: VideoMambaConfig, options: Mapping[str, Any]
     if odd := [name for name in options if name not in known]:
         raise ValueError(f"{method} has no option {', '.join(odd)}; it has {', '.join(known) or 'none'}")
     return METHODS[method](config, **options)
+
+
+def default_lr(method: str, config: VideoMambaConfig) -> float:
+    """The peak learning rate of a method on a backbone, where none is given."""
+    return 1e-3
+
+
+def published_options(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a method: the given ones, and the published values of the others."""
+
+    def complete(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        signature = list(inspect.signature(METHODS[name]).parameters.values())[1:]
+        return {x.name: x.default for x in signature} | dict(given)
+
+    names = method.split("+")
+    if len(names) == 1:
+        return complete(method, options)
+    return {x: complete(x, options.get(x, {})) for x in names}

@@ -1,4 +1,4 @@
-"""What a recipe was published with: to plan without the data, and to say in what this training differs."""
+"""The data and backbone that a recipe was published with: plan without the data, report differences."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,12 +6,22 @@ from pathlib import Path
 from videossp.classifier import Classifier
 from videossp.data.datasets import Sample, VideoDataset
 
+KEYS = ("classes", "train", "val", "test", "backbone")
+
 
 def expected_samples(expect: Mapping[str, int | str]) -> VideoDataset:
-    """Videos without files, as many as a recipe expects, to plan without the data."""
-    missing = [name for name in ("classes", "train") if name not in expect]
-    if missing:
-        raise ValueError(f"no data, and no number of {', '.join(missing)} in expect: name the data set")
+    """A data set without files, as large as a recipe expects, to plan without the data.
+
+    Args:
+        expect: numbers of classes and of videos by split; the file name of the backbone.
+
+    Raises:
+        ValueError: the number of classes or of training videos is missing.
+    """
+    if missing := [name for name in ("classes", "train") if name not in expect]:
+        raise ValueError(
+            f"name the data set: without it a plan needs {' and '.join(missing)} in expect, as in recipes/"
+        )
     count = int(expect["classes"])
     splits = {
         split: [Sample("", f"{split}/{i}", i % count) for i in range(int(expect[split]))]
@@ -22,15 +32,14 @@ def expected_samples(expect: Mapping[str, int | str]) -> VideoDataset:
 
 
 def surprises(expect: Mapping[str, int | str], samples: VideoDataset, classifier: Classifier) -> list[str]:
-    """In what the data and the backbone differ from what a recipe was published with."""
-    found: dict[str, int | str] = {split: len(members) for split, members in samples.splits.items()}
-    found["classes"] = len(samples.classes)
-    found["backbone"] = Path(classifier.source.weights or classifier.source.name).name
-    unknown = [name for name in expect if name not in ("classes", "train", "val", "test", "backbone")]
-    if unknown:
-        raise ValueError(f"expect: {unknown[0]!r} is none of classes, train, val, test, backbone")
+    """Where the data and the backbone differ from those that a recipe was published with."""
+    if unknown := [name for name in expect if name not in KEYS]:
+        raise ValueError(f"expect: {unknown[0]!r} is none of {', '.join(KEYS)}")
+    actual: dict[str, int | str] = {split: len(members) for split, members in samples.splits.items()}
+    actual["classes"] = len(samples.classes)
+    actual["backbone"] = Path(classifier.source.weights or classifier.source.name).name
     return [
-        f"the recipe expects {name} {wanted}, this is {found.get(name, 'none')}"
+        f"the recipe expects {name} {wanted}, this is {actual.get(name, 'none')}"
         for name, wanted in expect.items()
-        if found.get(name) != wanted
+        if actual.get(name) != wanted
     ]
