@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from videossp.training.checkpoints import found_states
+from videossp.training.checkpoints import list_states
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from make_clips import make_clips
@@ -78,7 +78,7 @@ def epochs_done(run):
 
 def newest(run):
     """(step, time of writing) of the newest checkpoint."""
-    for step, path in found_states(run / "checkpoints"):
+    for step, path in list_states(run / "checkpoints"):
         try:
             return step, path.stat().st_mtime_ns
         except FileNotFoundError:  # removed by the training just then
@@ -135,7 +135,7 @@ def strike(process, fault):
 
 def damage(run, fault):
     """Spoil the newest checkpoint: a bit of it, or its end."""
-    path = found_states(run / "checkpoints")[0][1]
+    path = list_states(run / "checkpoints")[0][1]
     data = bytearray(path.read_bytes())
     if fault.endswith("damaged"):
         data[len(data) // 3] ^= 4
@@ -157,7 +157,7 @@ def faulty_run(data, run, steps, faults, seconds, rng):
         except subprocess.TimeoutExpired:
             strike(process, fault)
         _, said = process.communicate(timeout=120)
-        if process.returncode == 0 or not found_states(run / "checkpoints"):
+        if process.returncode == 0 or not list_states(run / "checkpoints"):
             return met, odd  # it came to its end before
         if process.returncode != ENDS[fault] or "Traceback" in said:
             odd.append(f"{fault}: exit code {process.returncode}: {said.strip().splitlines()[-1:]}")

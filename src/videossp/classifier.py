@@ -54,7 +54,8 @@ class Classifier(nn.Module):
         self.precision: Precision = "float32"
         self.merged = False
         self.metrics: dict[str, Any] = {}
-        self.notes: tuple[str, ...] = ()  # what of the checkpoint was resized, left out or made fresh
+        self.notes: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self.sha256 = fingerprint(backbone)
         backbone.requires_grad_(False)
         for pattern in tuner.thaw:

@@ -263,11 +263,11 @@ def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, i
         (
             ["linear"],
             {"config": more},
-            "linear-lr0.01-seed0 was run with other settings: training.epochs: 1 there, 3",
+            "linear-lr0.01-seed0 was run with other settings: training.epochs: 1 before, 3",
         ),
-        (["affix"], {"config": more}, "training.epochs: 1 there, 3 here"),  # they would share a table
-        (["linear"], {"frames": 2}, "classifier.frames: 4 there, 2 here"),
-        (["vpt"], {"options": {"vpt": {"length": 2}}}, "vpt.length: 4 there, 2 here"),
+        (["affix"], {"config": more}, "training.epochs: 1 before, 3 now"),  # they would share a table
+        (["linear"], {"frames": 2}, "classifier.frames: 4 before, 2 now"),
+        (["vpt"], {"options": {"vpt": {"length": 2}}}, "vpt.length: 4 before, 2 now"),
     ]:
         with pytest.raises(ValueError, match=words):
             run(methods, **change)
@@ -275,7 +275,7 @@ def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, i
     for name, level in (("bright", 220), ("dark", 40)):
         for i in range(2):
             write_video(other / name / f"{i}.mp4", np.full((5, 32, 32, 3), level, np.uint8))
-    with pytest.raises(ValueError, match=r"data: .* there, .*videos.train: 16 there, 4 here"):
+    with pytest.raises(ValueError, match=r"data: .* before, .*videos.train: 16 before, 4 now"):
         run(["linear"], data=other)
     # The same file name, other weights in it.
     content = Path(weights).read_bytes()
@@ -318,8 +318,8 @@ def test_the_table_says_that_the_test_split_chose_the_epoch(weights, class_folde
 def test_differences_are_found_at_any_depth():
     assert differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
     assert differences({"a": {"b": 1}}, {"a": {"b": 2, "d": 3}}) == [
-        "a.b: 1 there, 2 here",
-        "a.d: null there, 3 here",
+        "a.b: 1 before, 2 now",
+        "a.d: null before, 3 now",
     ]
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_resume import forks
+from forking import forks
 
 from conftest import SSP_SMALL, write_video
 from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.data import clips as clips_module
 from videossp.data.datasets import VideoDataset, read_data
-from videossp.errors import DataError, DivergedError, WorkerLostError
-from videossp.training.checkpoints import found_states
+from videossp.errors import DataError, DivergedError, VideoSSPWarning, WorkerLostError
+from videossp.training.checkpoints import list_states
 from videossp.training.config import TrainConfig
-from videossp.training.faults import first_not_finite, lost_told
+from videossp.training.faults import explain_lost_processes, first_not_finite
 from videossp.training.feature_cache import FeatureCache
 from videossp.training.loop import Loop
 from videossp.training.signals import GracefulStop
@@ -44,12 +44,13 @@ def spoil(monkeypatch, *steps):
     monkeypatch.setattr(Loop, "loss", loss)
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_said(small_backbone, class_folder, monkeypatch, capsys):
+def test_a_step_that_is_not_finite_is_skipped_with_a_warning(small_backbone, class_folder, monkeypatch):
     spoil(monkeypatch, 1)
-    run = train(make(small_backbone), class_folder, CONFIG, progress=True)
-    said = capsys.readouterr().err.replace("\n", " ")
-    assert "step 2 (epoch 1): not finite: the loss, with train/" in said and "(1 of at most 5)" in said
+    words = r"^step 2 \(epoch 1\): not finite: the loss, with train/.* skipped \(1 of at most 5\)$"
+    with pytest.warns(VideoSSPWarning, match=words):
+        run = train(make(small_backbone), class_folder, CONFIG)
     assert [row["skipped_steps"] for row in run.history] == [1, 1]
+    assert "skipped because loss or gradient was not finite: 1 steps" in run.warnings
 
 
 def test_an_odd_step_of_an_earlier_epoch_is_not_blamed_for_unreadable_videos(
@@ -89,7 +90,7 @@ def test_too_many_skipped_steps_end_the_run_with_its_state_saved(
     config = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 1})
     with pytest.raises(DivergedError, match=r"step 3 .*2 steps were not finite"):
         train(make(small_backbone), class_folder, config, out=tmp_path / "run")
-    assert found_states(tmp_path / "run" / "checkpoints")[0][0] == 2
+    assert list_states(tmp_path / "run" / "checkpoints")[0][0] == 2
     more = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 2})
     run = train(make(small_backbone), class_folder, more, out=tmp_path / "run", resume=True)
     assert [row["skipped_steps"] for row in run.history] == [2, 2]  # the step that ended it counts once
@@ -107,21 +108,19 @@ def test_weights_that_the_last_step_spoils_are_not_what_a_run_ends_with(
 ):
     """Each loss is finite; what comes of the only step is not, and only the validation can tell."""
     config = TrainConfig(epochs=1, batch_size=16, lr=1e20, warmup_epochs=0)
-    with pytest.raises(
-        DivergedError, match="epoch 1: validation has scores that are not finite: .*; a smaller --lr"
-    ):
+    with pytest.raises(DivergedError, match="epoch 1, validation: .*not finite.*; a smaller --lr"):
         train(make(small_backbone), class_folder, config, out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapter").exists()
 
 
-def test_a_gradient_that_is_not_finite_is_named(small_backbone, class_folder, monkeypatch, capsys):
+def test_a_gradient_that_is_not_finite_is_named(small_backbone, class_folder, monkeypatch):
     classifier = make(small_backbone)
     weight = classifier.head.linear.weight
     weight.register_hook(lambda x: x * (np.inf if loops[0].state.step == 0 else 1))
     loops, real = [], Loop.run
     monkeypatch.setattr(Loop, "run", lambda self, save: (loops.append(self), real(self, save))[1])
-    train(classifier, class_folder, CONFIG, progress=True)
-    assert "not finite: the gradient of head.linear.weight" in capsys.readouterr().err.replace("\n", " ")
+    with pytest.warns(VideoSSPWarning, match="not finite: the gradient of head.linear.weight"):
+        train(classifier, class_folder, CONFIG)
 
 
 def test_the_first_tensor_that_is_not_finite_is_named(small_backbone):
@@ -151,7 +150,7 @@ def test_an_unreadable_video_in_the_middle_of_an_epoch_leaves_a_checkpoint(
     config = TrainConfig(epochs=1, batch_size=2, seed=3, save_minutes=0)
     with pytest.raises(DataError, match=f"{bad.name}: not a readable video"):
         train(make(small_backbone), samples, config, out=run)
-    (step, _), *_ = found_states(run / "checkpoints")
+    (step, _), *_ = list_states(run / "checkpoints")
     assert 0 < step < 8
     bad.write_bytes(good)  # mended: the run goes on
     assert len(train(make(small_backbone), samples, config, out=run, resume=True).history) == 1
@@ -197,12 +196,19 @@ def in_validation(monkeypatch, act):
 @pytest.mark.parametrize(
     ("where", "act", "words"),
     [
-        (workers_that, lambda: os.kill(os.getpid(), signal.SIGKILL), "a process that decodes died"),
-        (workers_that, lambda: time.sleep(60), "a process that decodes does not answer"),
-        (in_step_5, kill_workers, "a process that decodes died"),
-        (in_validation, lambda: os.kill(os.getpid(), signal.SIGKILL), "a process that decodes died"),
+        (workers_that, lambda: os.kill(os.getpid(), signal.SIGKILL), "a worker process died"),
+        (workers_that, lambda: time.sleep(60), "a worker process did not answer"),
+        (in_step_5, kill_workers, "a worker process died"),
+        (in_validation, lambda: os.kill(os.getpid(), signal.SIGKILL), "a worker process died"),
+        (in_validation, lambda: time.sleep(60), "a worker process did not answer"),
     ],
-    ids=["dies", "hangs", "dies while another thing is computed", "dies in validation"],
+    ids=[
+        "dies",
+        "hangs",
+        "dies while another thing is computed",
+        "dies in validation",
+        "hangs in validation",
+    ],
 )
 def test_a_worker_that_is_lost_is_one_line_and_the_run_goes_on(
     small_backbone, class_folder, tmp_path, monkeypatch, where, act, words
@@ -211,10 +217,22 @@ def test_a_worker_that_is_lost_is_one_line_and_the_run_goes_on(
     config = TrainConfig(**CONFIG.__dict__ | {"workers": 1, "timeout": 2})
     with monkeypatch.context() as patch:
         where(patch, act)
-        with pytest.raises(WorkerLostError, match=f"^{words}.*--resume goes on$"):
+        with pytest.raises(WorkerLostError, match=f"^{words}.*continue the run with --resume$"):
             train(make(small_backbone), class_folder, config, out=tmp_path / "run")
     result = train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=True)
     assert len(result.history) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_worker_that_hangs_while_features_are_computed_is_noticed(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+    monkeypatch.setattr(clips_module.TrainClips, "__getitem__", lambda self, index: time.sleep(60))
+    classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
+    caching = {"workers": 1, "timeout": 2, "fixed_augmentations": 1, "features": str(tmp_path)}
+    with pytest.raises(WorkerLostError, match="^a worker process did not answer"):
+        train(classifier, class_folder, TrainConfig(**CONFIG.__dict__ | caching))
 
 
 @pytest.mark.parametrize(
@@ -228,10 +246,13 @@ def test_a_worker_that_is_lost_is_one_line_and_the_run_goes_on(
         ),
     ],
 )
-def test_what_torch_says_of_others_is_told_in_words_of_this_program(text, words):
-    with pytest.raises(WorkerLostError, match=f"{words}.*--resume goes on$"), lost_told():
+def test_torch_errors_about_lost_processes_become_one_line(text, words):
+    with (
+        pytest.raises(WorkerLostError, match=f"{words}.*continue the run with --resume$"),
+        explain_lost_processes(),
+    ):
         raise RuntimeError(text)
-    with pytest.raises(RuntimeError, match="^size mismatch$"), lost_told():
+    with pytest.raises(RuntimeError, match="^size mismatch$"), explain_lost_processes():
         raise RuntimeError("size mismatch")
 
 
@@ -249,7 +270,7 @@ def test_a_signal_to_a_whole_group_is_an_interruption_not_a_lost_worker(
     config = TrainConfig(**CONFIG.__dict__ | {"workers": 1})
     with pytest.raises(KeyboardInterrupt):
         train(make(small_backbone), class_folder, config, out=tmp_path / "run")
-    assert found_states(tmp_path / "run" / "checkpoints")[0][0] == 4
+    assert list_states(tmp_path / "run" / "checkpoints")[0][0] == 4
 
 
 def test_what_ended_the_run_is_told_where_the_state_cannot_be_saved(
@@ -263,7 +284,7 @@ def test_what_ended_the_run_is_told_where_the_state_cannot_be_saved(
     config = TrainConfig(**CONFIG.__dict__ | {"max_skipped": 0, "save_minutes": 1000})
     with pytest.raises(DivergedError):
         train(make(small_backbone), class_folder, config, out=tmp_path / "run", progress=True)
-    assert "the state cannot be saved: MemoryError" in capsys.readouterr().err
+    assert "the checkpoint cannot be written: MemoryError" in capsys.readouterr().err
 
 
 def limited(kind, arguments, said):
@@ -301,7 +322,7 @@ def test_a_full_disk_and_too_little_memory_are_one_line_and_leave_a_checkpoint(
     assert child.exitcode == 1 and words in said and "Traceback" not in said, said
     if kind == "memory":
         assert "smaller --batch-size (now 4) or --frames, or --grad-checkpoint true, need less" in said
-    assert found_states(run / "checkpoints")
+    assert list_states(run / "checkpoints")
     assert main(["train", "--resume", str(run)]) == 0
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
 
@@ -323,7 +344,7 @@ def test_a_signal_ends_the_run_after_the_step_and_it_goes_on(
         patch.setattr(Loop, "loss", loss)
         arguments = ["train", str(class_folder), *flags, "--batch-size", "4", "--epochs", "2"]
         assert main([*arguments, "--out", str(run)]) == 130
-    assert found_states(run / "checkpoints")[0][0] == 2
+    assert list_states(run / "checkpoints")[0][0] == 2
     assert main(["train", "--resume", str(run), "--lr", "1"]) == 2
     assert main(["train", "--resume", str(run), "--workers", "1"]) == 0
     assert main(["train", "--resume", str(run)]) == 2  # finished

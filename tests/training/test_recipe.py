@@ -69,7 +69,9 @@ def test_deviations_from_the_recipe_are_reported(small_backbone, class_folder, t
     assert "train" not in err
     recipe.write_text("expect: {classes: 51, train: 160}\nmethod: linear\n")
     assert main(["train", *arguments]) == 0
-    assert "109 videos to train, 51 to validate" in capsys.readouterr().out  # one of each class is held out
+    assert (
+        "109 training videos, 51 validation videos" in capsys.readouterr().out
+    )  # one of each class is held out
     recipe.write_text("expect: {clases: 51}")
     assert main(["train", *arguments, "--data", str(class_folder)]) == 2
     assert main(["train", *arguments]) == 2

@@ -2,7 +2,9 @@
 
 import json
 import math
+import random
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import videossp
 from conftest import SSP_SMALL, write_video
 from videossp.classifier import Classifier
 from videossp.data.datasets import Sample, VideoDataset, read_data
-from videossp.errors import DataError
+from videossp.errors import DataError, VideoSSPWarning
 from videossp.training.batches import epoch_order
 from videossp.training.config import TrainConfig
 from videossp.training.train import train
@@ -71,6 +73,32 @@ def test_the_same_seed_gives_the_same_numbers(small_backbone, class_folder):
     assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
+def test_training_leaves_the_generators_of_the_caller_as_they_were(small_backbone, class_folder):
+    """Also where it fails; and what was drawn before does not change what it computes."""
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    def seed(number):
+        random.seed(number), np.random.seed(number), torch.manual_seed(number)
+
+    losses = []
+    for number in (5, 6):
+        seed(number)
+        expected = draw()
+        seed(number)
+        losses.append([row["loss"] for row in train(make(small_backbone), class_folder, QUICK).history])
+        assert draw() == expected
+    assert losses[0] == losses[1]
+    seed(7)
+    expected = draw()
+    seed(7)
+    with pytest.raises(DataError):
+        lost = [Sample("/nowhere.mp4", "lost", i % 2) for i in range(8)]
+        train(make(small_backbone), VideoDataset(("bright", "dark"), {"train": lost, "val": lost}), QUICK)
+    assert draw() == expected
+
+
 def test_the_best_epoch_on_validation_is_kept(small_backbone, class_folder, monkeypatch, tmp_path):
     """Validation figures that peak at the second epoch: its weights are what comes back."""
     module = sys.modules["videossp.training.loop"]
@@ -113,6 +141,68 @@ def test_a_broken_video_stops_the_run_or_is_listed(small_backbone, folder_with_a
     config = TrainConfig(epochs=1, batch_size=2, on_error="skip")
     run = train(make(small_backbone), folder_with_a_broken_video, config)
     assert list(run.failures) == ["dark/broken.mp4"] and math.isfinite(run.history[0]["loss"])
+
+
+def issued(record):
+    """The texts of the warnings of this package."""
+    return [str(x.message) for x in record if x.category is VideoSSPWarning]
+
+
+def test_an_epoch_selected_on_the_test_split_is_a_warning(small_backbone, class_folder, tmp_path):
+    config = TrainConfig(epochs=2, select_on="test")
+    with pytest.warns(VideoSSPWarning, match="selected on the TEST split") as record:
+        run = train(make(small_backbone), class_folder, config, out=tmp_path / "run")
+    assert sum("TEST" in text for text in issued(record)) == 1
+    assert sum("TEST" in text for text in run.warnings) == 1
+    assert "TEST split" in (tmp_path / "run" / "report.html").read_text()
+    assert {Path(x.filename).name for x in record if "TEST" in str(x.message)} == {Path(__file__).name}
+
+
+def test_validation_videos_that_are_test_videos_are_a_warning(small_backbone, class_folder):
+    data = read_data(class_folder)
+    shared = VideoDataset(data.classes, data.splits | {"val": data.splits["test"][:3]})
+    with pytest.warns(VideoSSPWarning, match="3 of 3 validation videos are also test videos"):
+        run = train(make(small_backbone), shared, TrainConfig(epochs=2))
+    assert any("3 of 3 validation videos" in text for text in run.warnings)
+
+
+def test_a_warm_up_as_long_as_the_run_is_a_warning(small_backbone, class_folder):
+    with pytest.warns(VideoSSPWarning, match="never decays"):
+        run = train(make(small_backbone), class_folder, TrainConfig(epochs=1))
+    assert any("never decays" in text for text in run.warnings)
+
+
+def test_skipped_videos_are_warnings_in_training_and_in_validation(
+    small_backbone, folder_with_a_broken_video
+):
+    data = read_data(folder_with_a_broken_video)
+    members = data.splits["train"]
+    broken = [x for x in members if "broken" in x.name]
+    config = TrainConfig(epochs=2, batch_size=2, on_error="skip")
+    for splits in ({"train": members, "val": members[:2]}, {"train": members[:4], "val": members}):
+        with pytest.warns(VideoSSPWarning, match=r"broken\.mp4: not a readable video") as record:
+            run = train(make(small_backbone), VideoDataset(data.classes, splits), config)
+        assert sum("broken" in text for text in issued(record)) == 1  # once, not in each epoch
+        expected = f"skipped because they cannot be decoded: 1 videos ({broken[0].name})"
+        assert [text for text in run.warnings if "broken" in text] == [expected]
+
+
+def test_missing_videos_and_warnings_of_the_classifier_are_those_of_the_run(small_backbone, class_folder):
+    data = read_data(class_folder)
+    lost = VideoDataset(data.classes, data.splits, missing=("bright/77.mp4",))
+    classifier = make(small_backbone)
+    classifier.warnings = ("its weights are random",)
+    with pytest.warns(VideoSSPWarning, match=r"left out: 1 videos \(bright/77.mp4\)"):
+        run = train(classifier, lost, TrainConfig(epochs=2))
+    assert run.warnings == ("its weights are random", "not on disk and left out: 1 videos (bright/77.mp4)")
+
+
+def test_a_run_without_cause_for_warnings_has_none(small_backbone, class_folder):
+    classifier = make(small_backbone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = train(classifier, class_folder, TrainConfig(epochs=2))
+    assert run.warnings == classifier.warnings
 
 
 def test_a_run_of_which_no_video_could_be_read_goes_on_when_they_are_mended(

@@ -40,10 +40,9 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     add_option(
         group_of(parser, "optimisation"),
         "lr",
-        list[float] | float | str,
+        list[float] | float | str | None,
         "peak learning rate; of several, separated by commas, each method takes the one with the lowest "
         "validation loss for the first seed",
-        default=TrainConfig.lr,
     )
     parser.epilog = (
         "Defaults are in brackets. Options of methods: videossp compare --methods ssp,lora --help.\n"
@@ -56,10 +55,10 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
             raise ValueError(f"--seeds must be whole numbers, at least 0, got {', '.join(seeds)}")
         options = options_of(args, methods)
         try:
-            lrs = [float(lr) for lr in listed(args.lr)]
+            lrs = [] if args.lr is None else [float(lr) for lr in listed(args.lr)]
         except ValueError:
             lrs = []
-        if not lrs:
+        if not lrs and args.lr is not None:
             raise ValueError(f"--lr must be numbers, separated by commas, got {args.lr!r}")
         names = {x.name for x in fields(TrainConfig)} - {"lr", "seed"}
         config = TrainConfig(**chosen(args, names))

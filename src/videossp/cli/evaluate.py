@@ -35,10 +35,11 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     add_option(group, "report", str, "write figures, pictures and predictions to this .html file")
 
     def run(args: "Namespace") -> int:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import PartialState
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if several:
+            from videossp.training.distributed import join_processes, leave_processes
 
-            PartialState()  # joins the processes of torchrun, among which the videos are divided
+            join_processes()  # the videos are divided among them
         classifier = load_adapter(args)
         segments, crops = views_of(args, classifier)
         data = data_of(args)
@@ -98,6 +99,8 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
                 {classifier.method: result},
                 classifier.clip_format,
             )
+        if several:
+            leave_processes()
         return 0
 
     return run

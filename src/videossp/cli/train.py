@@ -20,7 +20,8 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     from videossp.classifier import Classifier
     from videossp.methods import method_names
     from videossp.training.config import TrainConfig
-    from videossp.training.plan import make_plan
+    from videossp.training.distributed import leave_processes
+    from videossp.training.plan import make_plan, resolve_lr
     from videossp.training.recipe import deviations, expected_samples
     from videossp.training.summaries import plan_lines, plan_summary, run_summary
     from videossp.training.train import train as run_training
@@ -68,8 +69,10 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
         for note in [*classifier.notes, *([] if bare else deviations(args.expect, samples, classifier))]:
             say(note)
         if args.dry_run:
+            config = resolve_lr(config, classifier)
             plan = make_plan(samples, classifier.classes, config)
-            return show(args, plan_summary(classifier, plan, config), plan_lines(classifier, plan, config))
+            lines = [*plan_lines(classifier, plan, config), *(f"warning: {x}" for x in plan.warnings)]
+            return show(args, plan_summary(classifier, plan, config), lines)
         with out_folder(args.out, f"{Path(samples.origin['data']).name}-{args.method}") as out:
             try:
                 resume = args.resume is not None
@@ -78,6 +81,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 best = f", the best adapter so far is {out / 'adapter'}" if (out / "adapter").exists() else ""
                 say(f"interrupted; videossp train --resume {out} goes on{best}")
                 return INTERRUPTED
+        leave_processes()
         facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         if result.data_wait > 0.2 and not config.workers:
             say(f"{100 * result.data_wait:.0f} % of the time went into decoding; --workers 1 decodes ahead")

@@ -16,7 +16,7 @@ from videossp.classifier import Classifier
 from videossp.comparison.results import RESULTS, Comparison, write
 from videossp.comparison.worker import ERROR, RESULT, run_child
 from videossp.data.datasets import VideoDataset, read_data
-from videossp.methods import resolve_options
+from videossp.methods import default_lr, resolve_options
 from videossp.system.files import exclusive_lock
 from videossp.system.process import give_back_memory
 from videossp.training.config import TrainConfig
@@ -53,7 +53,7 @@ def compare(
         methods: names of methods, or several names joined by +.
         seeds: of the classifier and of the training.
         config: how to train; its seed does not matter.
-        lrs: learning rates to choose from; none: that of config, for all methods.
+        lrs: learning rates to choose from; none: that of config, else the default of each method.
         out: folder for METHOD-lrX-seedN, a run folder each, results.json, results.csv and accuracy.png, all
             written anew after every run. What is finished in it is not run again.
         backbone: see `Classifier.create`.
@@ -67,11 +67,13 @@ def compare(
         WeightsError: the weights of the backbone cannot be.
     """
     config = config or TrainConfig()
-    lrs = list(lrs) or [config.lr]
+    lrs = list(lrs) or ([] if config.lr is None else [config.lr])
     samples = data if isinstance(data, VideoDataset) else read_data(data)
-    jobs, notes = plan(samples, methods, seeds, lrs, config, backbone, options or {}, create)
+    jobs, notes, usual = plan(samples, methods, seeds, lrs, config, backbone, options or {}, create)
+    rates = {method: lrs or [usual[method]] for method in methods}
     settings = jobs[methods[0]]["settings"]
-    keys = [(method, lr, seed) for seed, lr, method in itertools.product(seeds, lrs, methods)]
+    tries = range(len(lrs) or 1)
+    keys = [(method, rates[method][i], seed) for seed in seeds for i in tries for method in methods]
 
     def say(line: str) -> None:
         if progress:
@@ -91,12 +93,12 @@ def compare(
 
         def order() -> Iterator[Key]:
             # By rate and seed first: a comparison that is stopped has something to say of every method.
-            yield from ((method, lr, seeds[0]) for lr, method in itertools.product(lrs, methods))
+            yield from ((method, rates[method][i], seeds[0]) for i in tries for method in methods)
             for seed, method in itertools.product(seeds[1:], methods):
-                yield method, so_far().lr_of(method) or lrs[0], seed
+                yield method, so_far().lr_of(method) or rates[method][0], seed
 
         write(folder, so_far())
-        count = len(methods) * (len(lrs) + len(seeds) - 1)
+        count = len(methods) * (len(tries) + len(seeds) - 1)
         for number, key in enumerate(order(), 1):
             method, lr, seed = key
             title = f"run {number}/{count}, {method}, lr {lr:g}, seed {seed}"
@@ -120,24 +122,25 @@ def plan(
     backbone: str,
     options: Mapping[str, Mapping[str, Any]],
     create: Mapping[str, Any],
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """By method, the settings and options of its runs; and notes on the backbone.
+) -> tuple[dict[str, dict[str, Any]], list[str], dict[str, float]]:
+    """By method, the settings and options of its runs; notes on the backbone; default learning rates.
 
     Every classifier is made once, so that what cannot be is said before anything runs.
     """
-    for name, values in (("methods", methods), ("seeds", seeds), ("learning rates", lrs)):
+    for name, values in (("methods", methods), ("seeds", seeds), ("learning rates", lrs or [0.0])):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name}: at least one is needed, and each once, got {list(values)}")
     if odd := [name for name in options if name not in methods]:
         raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
     notes: list[str] = []
-    for seed, lr in itertools.product(seeds, lrs):
-        notes = list(make_plan(samples, samples.classes, replace(config, seed=seed, lr=lr)).warnings)
-    jobs = {}
+    jobs, usual = {}, {}
     for method in methods:
         given = options.get(method, {})
         classifier = Classifier.create(backbone, classes=samples.classes, method=method, **create, **given)
-        backbone_config = classifier.backbone.config
+        usual[method] = default_lr(method, classifier.backbone.config)
+        for seed, lr in itertools.product(seeds, lrs or [usual[method]]):
+            planned = make_plan(samples, samples.classes, replace(config, seed=seed, lr=lr))
+            notes = [*planned.warnings, *planned.notes]
         settings = {
             "data": dict(samples.origin),
             "videos": {split: len(members) for split, members in samples.splits.items()},
@@ -151,13 +154,13 @@ def plan(
         job = {
             "settings": settings,
             "method": method,
-            "options": resolve_options(method, backbone_config, given),
+            "options": resolve_options(method, classifier.backbone.config, given),
         }
         jobs[method] = json.loads(json.dumps(job))  # tuples become lists, as when they are read again
     notes += classifier.notes
     del classifier
     give_back_memory()
-    return jobs, notes
+    return jobs, notes, usual
 
 
 @contextmanager

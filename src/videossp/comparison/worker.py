@@ -87,6 +87,7 @@ def run_alone(
                 classifier,
                 samples.splits["test"],
                 workers=config.workers,
+                timeout=config.timeout,
                 on_error=config.on_error,
                 progress=progress,
             )

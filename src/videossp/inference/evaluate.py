@@ -160,6 +160,7 @@ def evaluate(
     segments: int | None = None,
     crops: int | None = None,
     workers: int = 0,
+    timeout: float = 300.0,
     on_error: OnError = "error",
     progress: bool = False,
     through: Callable[[EvalViews], Dataset[Any]] = lambda views: views,
@@ -172,6 +173,8 @@ def evaluate(
         segments, crops: views per video, whose probabilities are averaged; default: those that the
             classifier was made with.
         workers: processes that decode ahead; 0 decodes in this one.
+        timeout: seconds that a worker process may take for a video; 0: no limit. It does not apply
+            without workers.
         on_error: "error" stops at the first video that cannot be decoded; "skip" lists it and
             counts it as wrong.
         progress: show a bar on stderr if that is a terminal.
@@ -192,7 +195,9 @@ def evaluate(
     together = 1 if alone else TOGETHER // count
     own = [i for i in range(len(samples)) if i // together % processes == rank]
     data = through(EvalViews([samples[i] for i in own], classifier.clip_format, *views))
-    loader: Iterable[tuple[Tensor | None, str]] = DataLoader(data, batch_size=None, num_workers=workers)
+    loader: Iterable[tuple[Tensor | None, str]] = DataLoader(
+        data, batch_size=None, num_workers=workers, timeout=timeout if workers else 0
+    )
     console = Console(stderr=True)
     if progress and console.is_terminal and rank == 0:
         loader = track(loader, "evaluating", total=len(own), console=console, transient=True)
