@@ -1,17 +1,22 @@
 """The trained set, saving and loading, and what a prediction may depend on."""
 
 import json
+import os
 import re
+import stat
 import warnings
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import videossp
-from conftest import SMALL, SSP_SMALL, golden, switch_on
+from conftest import SMALL, SSP_SMALL, golden, published, switch_on
+from videossp.adapter_folder import digest
 from videossp.classifier import Classifier
-from videossp.errors import WeightsError
+from videossp.errors import VideoSSPWarning, WeightsError
 from videossp.methods import METHODS
 from videossp.model.hooks import Tuner
 
@@ -109,8 +114,6 @@ def test_another_backbone_is_refused_with_both_hashes(small_classifier, tmp_path
 
 
 def test_a_backbone_file_may_have_moved(tmp_path):
-    from conftest import published
-
     save_file(published(), tmp_path / "weights.safetensors")
     classifier = Classifier.create(str(tmp_path / "weights.safetensors"), classes=["a", "b"], **SSP_SMALL)
     classifier.save(tmp_path / "adapter")
@@ -125,7 +128,10 @@ def test_a_backbone_file_may_have_moved(tmp_path):
     ("file", "content"),
     [
         ("adapter_config.json", b"{"),
-        ("adapter_config.json", b'{"spec": {}}'),
+        ("adapter_config.json", {"spec": {}}),
+        ("adapter_config.json", {"metrics": None}),
+        ("adapter_config.json", {"precision": "fp8"}),
+        ("adapter_config.json", {"dropout": "x"}),
         ("adapter_config.json", b"[]"),
         ("adapter_config.json", {"options": None}),
         ("adapter_config.json", {"classes": None}),
@@ -151,22 +157,139 @@ def test_an_adapter_that_lacks_a_tensor_is_refused(small_classifier, tmp_path):
     tensors = load_file(path)
     del tensors["tuner.gain"]
     save_file(tensors, path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"tensors_sha256": digest(tensors)}))
     with pytest.raises(WeightsError, match="tuner.gain"):
         videossp.load(tmp_path)
 
 
-def test_a_full_disk_leaves_the_old_adapter(small_classifier, tmp_path, monkeypatch):
+def test_tensors_that_were_changed_after_saving_are_refused(small_classifier, tmp_path):
+    small_classifier.save(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # one bit of the last weight
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"adapter_model.safetensors: damaged"):
+        videossp.load(tmp_path)
+
+
+def test_an_adapter_of_a_newer_version_is_refused(small_classifier, tmp_path):
+    small_classifier.save(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["format"] == 2 and not {"peft_type", "task_type"} & set(config)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"format": 3}))
+    with pytest.raises(WeightsError, match="format 3; this version of videossp reads up to 2"):
+        videossp.load(tmp_path)
+
+
+@pytest.mark.parametrize("file", [0, 1, 2])
+def test_a_full_disk_leaves_the_old_adapter(small_classifier, tmp_path, monkeypatch, file):
     small_classifier.save(tmp_path)
     before = {x.name: x.read_bytes() for x in tmp_path.iterdir()}
     switch_on(small_classifier, seed=5)
+    synced = []
 
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+    def fsync(number):
+        if len(synced) == file:
+            raise OSError(28, "No space left on device")
+        synced.append(number)
 
-    monkeypatch.setattr("videossp.adapter_folder.save_file", full)
+    monkeypatch.setattr("os.fsync", fsync)
     with pytest.raises(OSError, match="No space"):
         small_classifier.save(tmp_path)
     assert {x.name: x.read_bytes() for x in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("replaced", [0, 1, 2, 3])
+@pytest.mark.parametrize("first_format", [False, True])
+def test_a_writer_that_is_killed_between_two_files_leaves_one_whole_adapter(
+    small_classifier, small_backbone, clips, tmp_path, replaced, first_format
+):
+    other = Classifier.create(small_backbone, classes=["c", "b", "a"], method="linear")
+    switch_on(other, seed=5)
+    small_classifier.save(tmp_path)
+    if first_format:  # as versions wrote it that recorded no hash
+        path = tmp_path / "adapter_model.safetensors"
+        save_file(load_file(path), path)
+        config = json.loads((tmp_path / "adapter_config.json").read_text())
+        config = {key: x for key, x in config.items() if key not in ("format", "tensors_sha256")}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    real, done = Path.replace, []
+
+    def replace(self, target):
+        if len(done) == replaced:
+            raise KeyboardInterrupt
+        done.append(target)
+        return real(self, target)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(Path, "replace", replace)
+        other.save(tmp_path)
+    expected = other if replaced else small_classifier
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", VideoSSPWarning)
+        loaded = videossp.load(tmp_path)
+    assert any("whose writer was interrupted" in str(x.message) for x in caught) == (replaced == 1)
+    assert loaded.method == expected.method and loaded.classes == expected.classes
+    with torch.no_grad():
+        assert torch.equal(loaded(clips), expected(clips))
+
+
+def test_saved_files_honour_the_umask(small_classifier, tmp_path):
+    before = os.umask(0o077)
+    try:
+        small_classifier.save(tmp_path / "private")
+        os.umask(0o002)
+        small_classifier.save(tmp_path / "shared")
+    finally:
+        os.umask(before)
+    for folder, mode in (("private", 0o600), ("shared", 0o664)):
+        assert {stat.S_IMODE(x.stat().st_mode) for x in (tmp_path / folder).iterdir()} == {mode}
+
+
+def test_dropout_drop_path_and_precision_are_restored(small_backbone, tmp_path):
+    classifier = Classifier.create(small_backbone, num_classes=3, dropout=0.3, drop_path=0.2, **SSP_SMALL)
+    classifier.to_precision("bf16").save(tmp_path)
+    loaded = videossp.load(tmp_path)
+    assert loaded.head.dropout.p == 0.3 and loaded.backbone.drop_path == 0.2
+    rates = [[block.drop_path for block in x.backbone.layers] for x in (classifier, loaded)]
+    assert rates[0] == rates[1] and any(rates[0])
+    assert loaded.precision == "bf16"
+    # An adapter of the first format: neither was recorded, the precision among the metrics only.
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    for name in ("dropout", "drop_path", "precision", "format"):
+        del config[name]
+    config["metrics"] = {"precision": "bf16"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    old = videossp.load(tmp_path)
+    assert (old.head.dropout.p, old.backbone.drop_path, old.precision) == (0.0, 0.0, "bf16")
+
+
+def test_a_loaded_adapter_computes_in_the_precision_of_its_training(classifier, clips, tmp_path):
+    exact = logits_of(classifier, clips)
+    classifier.metrics = {"precision": "bf16"}
+    classifier.save(tmp_path)
+    loaded = videossp.load(tmp_path)
+    assert torch.equal(logits_of(loaded, clips), logits_of(classifier.to_precision("bf16"), clips))
+    assert loaded.backbone.layers[0].mixer.in_proj.weight.dtype == torch.float32  # nothing is rounded yet
+    assert torch.equal(logits_of(loaded.to_precision("float32"), clips), exact)
+
+
+def logits_of(classifier, clips):
+    with torch.no_grad():
+        return classifier.eval()(clips)
+
+
+def test_a_relative_path_of_the_backbone_is_recorded_as_absolute(tmp_path, monkeypatch):
+    save_file(published(), tmp_path / "weights.safetensors")
+    classifier = Classifier.create(str(tmp_path / "weights.safetensors"), classes=["a", "b"], method="linear")
+    classifier.save(tmp_path / "first")
+    (tmp_path / "weights.safetensors").rename(tmp_path / "moved.safetensors")
+    monkeypatch.chdir(tmp_path)
+    videossp.load("first", backbone="moved.safetensors").save("second")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert videossp.load(tmp_path / "second").sha256 == classifier.sha256
 
 
 def test_unknown_names_list_the_known_ones(small_backbone):
@@ -218,8 +341,6 @@ def test_a_classifier_of_a_published_checkpoint_is_saved_and_loaded(tmp_path):
 
 
 def test_weights_are_found_from_another_folder(tmp_path, monkeypatch):
-    from conftest import published
-
     save_file(published(), tmp_path / "weights.safetensors")
     monkeypatch.chdir(tmp_path)
     Classifier.create("weights.safetensors", num_classes=2, method="linear").save("adapter")

@@ -1,5 +1,6 @@
 """`Classifier` = backbone + tuner + head: the trained set, save, load."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from videossp.adapter_folder import find_adapter, read_adapter, write_adapter
 from videossp.data.clips import read_views
 from videossp.data.sampling import ClipFormat, Sampling
-from videossp.errors import WeightsError
+from videossp.errors import VideoSSPWarning, WeightsError
 from videossp.methods import make_tuner
 from videossp.model.backbones import Source, absolute, build_backbone, fingerprint
 from videossp.model.config import BACKBONES, VideoMambaConfig
@@ -51,9 +52,10 @@ class Classifier(nn.Module):
         self.classes, self.clip_format, self.source = tuple(classes), clip_format, source
         self.method, self.options = method, dict(options)
         self.precision: Precision = "float32"
-        self.merged = False
+        self.rounded = self.merged = False
         self.metrics: dict[str, Any] = {}
-        self.notes: tuple[str, ...] = ()  # what of the checkpoint was resized, left out or made fresh
+        self.notes: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self.sha256 = fingerprint(backbone)
         backbone.requires_grad_(False)
         for pattern in tuner.thaw:
@@ -105,6 +107,11 @@ class Classifier(nn.Module):
             ValueError: unknown method or option; the message lists what there is.
             WeightsError: weights not found, unreadable, or not fitting.
         """
+        if weights is not None and backbone not in BACKBONES:
+            raise ValueError(
+                f"weights are those of a named backbone ({', '.join(BACKBONES)}); "
+                "give the checkpoint as backbone instead"
+            )
         source = Source(absolute(backbone), weights and absolute(weights), seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -133,6 +140,9 @@ class Classifier(nn.Module):
             source=source,
         )
         made.notes = source.notes + (tuple(published.notes) if published else ())
+        made.warnings = source.warnings + (tuple(published.warnings) if published else ())
+        for text in made.warnings:
+            warnings.warn(text, VideoSSPWarning, stacklevel=2)
         return made
 
     def to_precision(self, precision: Precision) -> "Classifier":
@@ -143,11 +153,12 @@ class Classifier(nn.Module):
         """
         if precision not in get_args(Precision):
             raise ValueError(f"precision is {' or '.join(get_args(Precision))}, got {precision!r}")
-        if precision == "float32" and self.precision == "bf16":
+        if precision == "float32" and self.rounded:
             raise ValueError("the weights are rounded to bf16 already; load the classifier again")
         self.precision = precision
         if precision == "bf16":
             round_frozen(self.backbone)
+            self.rounded = True
         return self
 
     def merge(self) -> str:
@@ -230,8 +241,6 @@ class Classifier(nn.Module):
         if self.merged:
             raise ValueError("a merged classifier cannot be saved; save it before merge()")
         config = {
-            "peft_type": self.method.upper(),
-            "task_type": "VIDEO_CLASSIFICATION",
             "base_model_name_or_path": self.source.name,
             "base_model_weights": self.source.weights,
             "base_model_seed": self.source.seed if self.source.random else None,
@@ -241,6 +250,9 @@ class Classifier(nn.Module):
             "options": self.options,
             "classes": self.classes,
             "clip": asdict(self.clip_format),
+            "precision": self.metrics.get("precision", self.precision),
+            "drop_path": self.backbone.drop_path,
+            "dropout": self.head.dropout.p,
             "metrics": self.metrics,
             "versions": versions(),
         }
@@ -249,38 +261,45 @@ class Classifier(nn.Module):
 
 
 def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
-    """The classifier of an adapter folder (or of a run folder that holds one).
+    """Load the classifier of an adapter folder, or of a run folder, which contains one.
+
+    It computes in the precision that it was trained in; `to_precision` changes it.
 
     Args:
-        folder: what `Classifier.save` wrote.
-        backbone: path or hub id of the backbone's weights, if they lie elsewhere than in training.
+        folder: written by `Classifier.save`.
+        backbone: path or hub id of the backbone's weights, if they have moved since the training.
 
     Raises:
-        WeightsError: files missing or damaged, or a backbone other than the one trained on.
+        WeightsError: files are missing or damaged, or the backbone is not the one of the training.
     """
     folder = find_adapter(folder)
     config, tensors = read_adapter(folder)
     try:
-        spec = VideoMambaConfig(**config["spec"])
-        source = Source(
+        sizes = VideoMambaConfig(**config["spec"])
+        recorded = Source(
             config["base_model_name_or_path"], config["base_model_weights"], config["base_model_seed"] or 0
         )
         clip_format, classes, method = ClipFormat(**config["clip"]), config["classes"], config["method"]
-        options, sha256, metrics = config["options"], config["base_model_sha256"], config["metrics"]
-    except (ValueError, KeyError, TypeError) as error:
+        options, sha256, metrics = config["options"], config["base_model_sha256"], dict(config["metrics"])
+        # An adapter of the first format has its precision among its metrics, and neither of the other two.
+        precision = config.get("precision") or metrics.get("precision", "float32")
+        drop_path, dropout = config.get("drop_path", 0.0), config.get("dropout", 0.0)
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision {precision!r}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder}: its config is damaged or not of this program: {error!r}") from error
-    if backbone is not None:
-        source = (
-            replace(source, weights=backbone) if source.name in BACKBONES else replace(source, name=backbone)
-        )
+    source = recorded if backbone is None else _elsewhere(recorded, absolute(backbone))
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
-            network, _ = build_backbone(source, spec.frames, spec.size)
+            # A recorded path is absolute, so what reads as a hub id is one.
+            network, _ = build_backbone(
+                source, sizes.frames, sizes.size, drop_path, prefer_hub=source is recorded
+            )
             classifier = Classifier(
                 network,
                 make_tuner(method, network.config, options),
-                Head(spec.d_model, len(classes)),
+                Head(network.config.d_model, len(classes), dropout),
                 classes=classes,
                 method=method,
                 options=options,
@@ -296,18 +315,30 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
             f"{folder}: trained on the backbone with sha256 {sha256}, but {source.weights or source.name} "
             f"has {classifier.sha256}; give the right one (--backbone)"
         )
-    classifier.metrics = metrics
+    classifier.notes, classifier.warnings = source.notes, source.warnings
+    classifier.metrics, classifier.precision = metrics, precision
     load_trainable(classifier, tensors)
     return classifier
 
 
+def _elsewhere(source: Source, file: str) -> Source:
+    """The source whose weights are now in another file."""
+    if source.name in BACKBONES:
+        return replace(source, weights=file)
+    return replace(source, name=file, weights=None)
+
+
 def load_trainable(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Copy saved tensors into the tuned set; both must have the same names and shapes."""
-    tuned = classifier.trainable()
-    odd = set(tuned) ^ set(tensors)
-    odd |= {name for name in set(tuned) & set(tensors) if tuned[name].shape != tensors[name].shape}
-    if odd:
-        raise WeightsError(f"the adapter does not fit its own config: {', '.join(sorted(odd)[:8])}")
+    """Copy saved tensors into the trainable parameters.
+
+    Raises:
+        WeightsError: their names or shapes differ.
+    """
+    parameters = classifier.trainable()
+    misfits = set(parameters) ^ set(tensors)
+    misfits |= {x for x in set(parameters) & set(tensors) if parameters[x].shape != tensors[x].shape}
+    if misfits:
+        raise WeightsError(f"the tensors do not fit the adapter's config: {', '.join(sorted(misfits)[:8])}")
     with torch.no_grad():
         for name, value in tensors.items():
-            tuned[name].copy_(value)
+            parameters[name].copy_(value)
