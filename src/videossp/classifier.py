@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,8 +16,17 @@ from videossp.adapter_folder import find_adapter, read_adapter, write_adapter
 from videossp.data.clips import read_views
 from videossp.data.sampling import ClipFormat, Sampling
 from videossp.errors import VideoSSPWarning, WeightsError
-from videossp.methods import make_tuner
-from videossp.model.backbones import Source, absolute, build_backbone, fingerprint
+from videossp.methods import find_method, make_tuner, method_names, published_options, resolve_options
+from videossp.model.backbones import (
+    CONFIG,
+    MODULE,
+    NOT_REBUILDABLE,
+    RANDOM,
+    Source,
+    absolute,
+    build_backbone,
+    fingerprint,
+)
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.head import Head, fill_head
 from videossp.model.hooks import Tuner
@@ -42,7 +52,7 @@ class Classifier(nn.Module):
         head: Head,
         *,
         classes: Sequence[str],
-        method: str,
+        method: str | type[Tuner],
         options: Mapping[str, Any],
         clip_format: ClipFormat,
         source: Source,
@@ -50,7 +60,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone, self.tuner, self.head = backbone, tuner, head
         self.classes, self.clip_format, self.source = tuple(classes), clip_format, source
-        self.method, self.options = method, dict(options)
+        self.method = method if isinstance(method, str) else method.__name__
+        self.unregistered = None if isinstance(method, str) else method
+        self.options = _with_tuples(options)
         self.precision: Precision = "float32"
         self.rounded = self.merged = False
         self.metrics: dict[str, Any] = {}
@@ -69,11 +81,11 @@ class Classifier(nn.Module):
     @classmethod
     def create(
         cls,
-        backbone: str = "videomamba_nano",
+        backbone: str | VideoMambaConfig | VideoMamba = "videomamba_nano",
         *,
         num_classes: int | None = None,
         classes: Sequence[str] | None = None,
-        method: str = "ssp",
+        method: str | type[Tuner] = "ssp",
         weights: str | None = None,
         frames: int | None = None,
         size: int | tuple[int, int] | None = None,
@@ -85,43 +97,62 @@ class Classifier(nn.Module):
         seed: int = 0,
         **options: Any,
     ) -> "Classifier":
-        """A classifier that is ready to be trained.
+        """Make a classifier to be trained.
+
+        What may make results mislead and was not asked for, such as random weights, is a `VideoSSPWarning`,
+        and listed in `warnings`; remarks on what was asked for are in `notes`.
 
         Args:
-            backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint.
-            num_classes: number of classes; default: of `classes`, else of the checkpoint's head.
-            classes: their names, in the order of the labels.
-            method: a name of `methods.METHODS`, or several joined by "+", which speak one after the other.
-            weights: of a named backbone: a path, a hub id or "random". Without it those that come with the
-                package (videomamba_nano), else random ones.
-            frames: of a clip; default: the backbone's. Position embeddings are resized to it.
-            size: of a clip in pixels, (height, width) or one number for both; default: the backbone's.
-            sampling, stride: which frames of a video, see `clips.ClipFormat`.
-            views: (segments, crops) of its tests.
-            drop_path: stochastic depth of the backbone while training.
-            dropout: before the linear head, while training.
-            seed: of everything that starts at random.
-            **options: of the method, see its class; of a chain by name, lora={"rank": 8}.
+            backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint. Also
+                sizes, for a backbone with random weights, or a module, of which the classifier takes a copy:
+                the given one stays as it is, whatever the method does to the copy.
+            num_classes: number of classes; default: that of `classes`, else of the checkpoint's head.
+            classes: class names, in the order of the labels.
+            method: a name of `methods.method_names()`; several names joined by "+", which edit one after the
+                other; or a class. A classifier with a class that is not registered cannot be saved.
+            weights: of a named backbone: a path, a hub id or "random". Default: the bundled weights
+                (videomamba_nano), else random ones.
+            frames: frames of a clip; default: the backbone's. Position embeddings are resized to it.
+            size: pixels of a clip, (height, width) or one number for both; default: the backbone's.
+            sampling, stride: which frames of a video a clip has, see `ClipFormat`.
+            views: (segments, crops) of a video in evaluation and prediction.
+            drop_path: stochastic depth of the backbone while training; 0 leaves that of a given module.
+            dropout: dropout before the linear head while training.
+            seed: seed of everything that starts at random.
+            **options: of the method, see its class; of a chain nested by name, lora={"rank": 8}.
 
         Raises:
-            ValueError: unknown method or option; the message lists what there is.
-            WeightsError: weights not found, unreadable, or not fitting.
+            ValueError: an unknown method or option; the message lists the known ones.
+            WeightsError: weights cannot be found or read, or do not fit.
         """
-        if weights is not None and backbone not in BACKBONES:
-            raise ValueError(
-                f"weights are those of a named backbone ({', '.join(BACKBONES)}); "
-                "give the checkpoint as backbone instead"
-            )
-        source = Source(absolute(backbone), weights and absolute(weights), seed)
+        given = None if isinstance(backbone, str) else backbone
+        if isinstance(backbone, str):
+            if weights is not None and backbone not in BACKBONES:
+                raise ValueError(
+                    f"weights are those of a named backbone ({', '.join(BACKBONES)}); "
+                    "give the checkpoint as backbone instead"
+                )
+            source = Source(absolute(backbone), weights and absolute(weights), seed)
+        else:
+            source = _source_of(backbone, seed)
+            if weights not in (None, source.weights):
+                raise ValueError(
+                    f"weights cannot be given with a {source.name}; give the checkpoint as backbone"
+                )
+        if isinstance(method, type):
+            method = _registered_name(method) or method
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network, published = build_backbone(source, frames, size, drop_path)
+            rate = given.drop_path if isinstance(given, VideoMamba) and not drop_path else drop_path
+            network, published = build_backbone(source, frames, size, rate, given=given)
             tuner = make_tuner(method, network.config, options)
             count = num_classes or len(classes or ())
             if not count and published and published.head:
                 count = published.head["bias"].shape[0]
             if not count:
-                raise ValueError("give num_classes or classes: the backbone brings no head of its own")
+                raise ValueError(
+                    "give num_classes or classes: the backbone has no head that tells the number"
+                )
             names = tuple(classes or (str(i) for i in range(count)))
             if len(names) != count or len(set(names)) != count:
                 raise ValueError(f"{count} different class names are needed, got {list(names)}")
@@ -135,12 +166,17 @@ class Classifier(nn.Module):
             head,
             classes=names,
             method=method,
-            options=options,
+            options=resolve_options(method, network.config, options),
             clip_format=clip_format,
             source=source,
         )
-        made.notes = source.notes + (tuple(published.notes) if published else ())
-        made.warnings = source.warnings + (tuple(published.warnings) if published else ())
+        if isinstance(given, VideoMambaConfig) and weights is None:
+            made.warnings = (f"{CONFIG}: RANDOM weights, because only sizes were given; for trials only",)
+        else:
+            made.notes, made.warnings = source.notes, source.warnings
+        if published:
+            made.notes += tuple(published.notes)
+            made.warnings += tuple(published.warnings)
         for text in made.warnings:
             warnings.warn(text, VideoSSPWarning, stacklevel=2)
         return made
@@ -236,10 +272,29 @@ class Classifier(nn.Module):
         """What trains and what is saved, by name."""
         return {name: x for name, x in self.named_parameters() if x.requires_grad}
 
-    def save(self, folder: str | Path) -> None:
-        """Write the adapter folder: the tuned tensors, the config and a model card; no frozen tensor."""
+    def check_saving(self) -> None:
+        """Raise a ValueError if `save` would refuse, to learn it before a training and not after.
+
+        A class that was registered since `create` is now known by its name.
+        """
         if self.merged:
             raise ValueError("a merged classifier cannot be saved; save it before merge()")
+        if self.unregistered is not None:
+            name = _registered_name(self.unregistered)
+            if name is None:
+                raise ValueError(
+                    f"{self.method} is not registered, so its adapter could not be loaded again: "
+                    f"call videossp.register_method(NAME, {self.method}) first"
+                )
+            self.method, self.unregistered = name, None
+
+    def save(self, folder: str | Path) -> None:
+        """Write the adapter folder: the trained tensors, the config and a model card; no frozen tensor.
+
+        Raises:
+            ValueError: the classifier is merged, or its method is not registered.
+        """
+        self.check_saving()
         config = {
             "base_model_name_or_path": self.source.name,
             "base_model_weights": self.source.weights,
@@ -260,17 +315,20 @@ class Classifier(nn.Module):
         write_adapter(Path(folder), config, tensors)
 
 
-def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
+def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | None = None) -> Classifier:
     """Load the classifier of an adapter folder, or of a run folder, which contains one.
 
     It computes in the precision that it was trained in; `to_precision` changes it.
 
     Args:
         folder: written by `Classifier.save`.
-        backbone: path or hub id of the backbone's weights, if they have moved since the training.
+        backbone: path or hub id of the backbone's weights, if they have moved since the training. Also a
+            module, of which the classifier takes a copy, or sizes, as in `Classifier.create`. An adapter that
+            was trained on a module or a state dict needs it.
 
     Raises:
-        WeightsError: files are missing or damaged, or the backbone is not the one of the training.
+        WeightsError: files are missing or damaged, the backbone is not the one of the training, or the
+            method is not known here.
     """
     folder = find_adapter(folder)
     config, tensors = read_adapter(folder)
@@ -288,13 +346,32 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
             raise ValueError(f"precision {precision!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder}: its config is damaged or not of this program: {error!r}") from error
-    source = recorded if backbone is None else _elsewhere(recorded, absolute(backbone))
+    source, given = recorded, None
+    if isinstance(backbone, str):
+        source = _elsewhere(recorded, absolute(backbone))
+    elif backbone is not None:
+        source, given = _source_of(backbone, recorded.seed), backbone
+    elif recorded.name == CONFIG:
+        given = sizes
+    elif recorded.name in NOT_REBUILDABLE:
+        raise WeightsError(
+            f"{folder}: trained on {NOT_REBUILDABLE[recorded.name]}, from which the backbone cannot be built "
+            "again: give it, load(folder, backbone=...): its checkpoint or the VideoMamba"
+        )
     try:
+        unknown = [name for name in method.split("+") if name not in method_names()]
+        if unknown:
+            raise WeightsError(
+                f"{folder}: its method {unknown[0]!r} is not known here: install its package, or call "
+                f"videossp.register_method first; there are {', '.join(method_names())}"
+            )
+        if "format" not in config:
+            options = published_options(method, options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
-            # A recorded path is absolute, so what reads as a hub id is one.
+            # A recorded path is absolute, so a recorded name that reads as a hub id is one.
             network, _ = build_backbone(
-                source, sizes.frames, sizes.size, drop_path, prefer_hub=source is recorded
+                source, sizes.frames, sizes.size, drop_path, given=given, prefer_hub=source is recorded
             )
             classifier = Classifier(
                 network,
@@ -302,7 +379,7 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
                 Head(network.config.d_model, len(classes), dropout),
                 classes=classes,
                 method=method,
-                options=options,
+                options=resolve_options(method, network.config, options),
                 clip_format=clip_format,
                 source=source,
             )
@@ -312,13 +389,41 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
         raise WeightsError(f"{folder}: its config is damaged or not of this program: {error}") from error
     if classifier.sha256 != sha256:
         raise WeightsError(
-            f"{folder}: trained on the backbone with sha256 {sha256}, but {source.weights or source.name} "
-            f"has {classifier.sha256}; give the right one (--backbone)"
+            f"{folder}: trained on the backbone with sha256 {sha256}, but "
+            f"{source.name if source.random else source.weights or source.name} has {classifier.sha256}; "
+            "give the right one (backbone=..., --backbone)"
         )
     classifier.notes, classifier.warnings = source.notes, source.warnings
     classifier.metrics, classifier.precision = metrics, precision
     load_trainable(classifier, tensors)
     return classifier
+
+
+def _source_of(backbone: VideoMambaConfig | VideoMamba, seed: int) -> Source:
+    """The source of a backbone that is given as an object."""
+    if isinstance(backbone, VideoMambaConfig):
+        return Source(CONFIG, RANDOM, seed)
+    if isinstance(backbone, VideoMamba):
+        return Source(MODULE)
+    raise TypeError(
+        f"backbone must be a str, a VideoMambaConfig or a VideoMamba, got {type(backbone).__name__}"
+    )
+
+
+def _registered_name(method: type[Tuner]) -> str | None:
+    """The name of a method's class, if it has one."""
+    for name in method_names():
+        with suppress(ValueError):  # one of another distribution that cannot be imported
+            if find_method(name) is method:
+                return name
+    return None
+
+
+def _with_tuples(options: Any) -> Any:
+    """Options with tuples for lists, so that they compare equal to those that were saved as JSON."""
+    if isinstance(options, Mapping):
+        return {name: _with_tuples(value) for name, value in options.items()}
+    return tuple(map(_with_tuples, options)) if isinstance(options, list | tuple) else options
 
 
 def _elsewhere(source: Source, file: str) -> Source:

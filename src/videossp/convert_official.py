@@ -9,7 +9,7 @@ from torch import Tensor
 from videossp.classifier import Classifier
 from videossp.data.sampling import ClipFormat
 from videossp.errors import VideoSSPWarning, WeightsError
-from videossp.methods import make_tuner
+from videossp.methods import make_tuner, resolve_options
 from videossp.model.backbones import STATE_DICT, Source
 from videossp.model.head import Head, fill_head
 from videossp.model.published import config_of, sort_published, ssp_options, to_published, unwrap
@@ -53,7 +53,7 @@ def from_official(
         head,
         classes=names,
         method=method,
-        options=options,
+        options=resolve_options(method, spec, options),
         clip_format=clip_format,
         source=Source(STATE_DICT),
     )

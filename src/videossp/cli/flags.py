@@ -26,7 +26,13 @@ def add_training(parser: "ArgumentParser", *, out: str) -> None:
     add_data(parser)
     parser.add_argument("--out", type=str, help=out)
     parser.add_method_arguments(
-        Classifier, "create", skip={"num_classes", "classes", "method", "seed", "options"}
+        Classifier, "create", skip={"backbone", "num_classes", "classes", "method", "seed", "options"}
+    )
+    parser.add_argument(
+        "--backbone",
+        type=str,
+        default="videomamba_nano",
+        help="videomamba_nano|tiny|small|middle|base, or a path or hub id of a checkpoint",
     )
     for name, method in METHODS.items():
         parser.add_class_arguments(method, name, skip={"config"})

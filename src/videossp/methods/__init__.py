@@ -44,11 +44,13 @@ METHODS: dict[str, type[Tuner]] = {
 }
 
 
-def make_tuner(method: str, config: VideoMambaConfig, options: Mapping[str, Any]) -> Tuner:
+def make_tuner(method: str | type[Tuner], config: VideoMambaConfig, options: Mapping[str, Any]) -> Tuner:
     """A method by name, or a chain of several, "ssp+lora", whose options are nested by name.
 
     Unknown names and options are errors that list the known ones.
     """
+    if isinstance(method, type):
+        return method(config, **options)
     names = method.split("+")
     if unknown := [name for name in names if name not in METHODS]:
         raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
@@ -62,3 +64,37 @@ def make_tuner(method: str, config: VideoMambaConfig, options: Mapping[str, Any]
     if odd := [name for name in options if name not in known]:
         raise ValueError(f"{method} has no option {', '.join(odd)}; it has {', '.join(known) or 'none'}")
     return METHODS[method](config, **options)
+
+
+# Stand-ins for the registry of methods, to be replaced by it.
+
+
+def register_method(name: str, cls: type[Tuner], *, lr: float | None = None) -> None:
+    """Make a method available under a name."""
+    METHODS[name] = cls
+
+
+def find_method(name: str) -> type[Tuner]:
+    """The class of a method."""
+    return METHODS[name]
+
+
+def method_names() -> list[str]:
+    """Names of all methods."""
+    return list(METHODS)
+
+
+def resolve_options(
+    method: str | type[Tuner], config: VideoMambaConfig, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All options of a method: those given and the defaults of the others."""
+    if isinstance(method, str) and "+" in method:
+        return {name: resolve_options(name, config, options.get(name, {})) for name in method.split("+")}
+    cls = METHODS[method] if isinstance(method, str) else method
+    parameters = list(inspect.signature(cls).parameters.values())[1:]
+    return {x.name: x.default for x in parameters} | dict(options)
+
+
+def published_options(method: str | type[Tuner], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a method: those given and the published defaults of the others."""
+    return resolve_options(method, VideoMambaConfig(32, 576), options)

@@ -1,5 +1,6 @@
 """Where a backbone comes from: `Source`, how it is built, and its fingerprint."""
 
+import copy
 import hashlib
 import os
 from collections.abc import Iterable
@@ -7,15 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from videossp.bundled import WEIGHTS
 from videossp.errors import WeightsError
-from videossp.model.config import BACKBONES
+from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.published import Published, config_of, first_line, read_checkpoint, sort_published
 from videossp.model.videomamba import VideoMamba
 
 RANDOM = "random"
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-STATE_DICT = "state_dict"  # the `Source.name` of a backbone that came as tensors in memory
+# The `Source.name` of a backbone that was given as an object, and the words for it in errors.
+STATE_DICT, MODULE, CONFIG = "state_dict", "VideoMamba", "VideoMambaConfig"
+NOT_REBUILDABLE = {STATE_DICT: "a state dict", MODULE: "a VideoMamba"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class Source:
     """Where a backbone came from: enough to build it again.
 
     Attributes:
-        name: a name of `BACKBONES`, an absolute path or a hub id; `STATE_DICT` cannot be built again.
+        name: a name of `BACKBONES`, an absolute path or a hub id; or `CONFIG`, whose sizes are elsewhere; or
+            one of `NOT_REBUILDABLE`.
         weights: for a named backbone: an absolute path, a hub id or "random". None: the bundled weights if
             there are some, else random weights.
         seed: seed of random weights.
@@ -78,6 +84,7 @@ def build_backbone(
     size: int | tuple[int, int] | None = None,
     drop_path: float = 0.0,
     *,
+    given: VideoMamba | VideoMambaConfig | None = None,
     prefer_hub: bool = False,
 ) -> tuple[VideoMamba, Published | None]:
     """Build the backbone of a source.
@@ -86,19 +93,34 @@ def build_backbone(
         source: where it comes from.
         frames, size: of its clips; None: those of the source. Position embeddings are resized to them.
         drop_path: stochastic depth while training.
+        given: a module, which is copied, or the sizes of random weights.
         prefer_hub: see `find_weights`.
 
     Returns:
         The backbone, and its checkpoint unless its weights are random.
 
     Raises:
-        WeightsError: the weights cannot be found or read, or do not fit.
+        WeightsError: the weights cannot be found or read, or do not fit; or a given module has other frames
+            or another size.
     """
     wanted: dict[str, Any] = {} if frames is None else {"frames": frames}
     if size is not None:
         wanted["size"] = (size, size) if isinstance(size, int) else tuple(size)
-    if source.random:
-        return VideoMamba(replace(BACKBONES[source.name], **wanted), drop_path), None
+    if isinstance(given, VideoMamba):
+        if replace(given.config, **wanted) != given.config:
+            raise WeightsError(
+                f"the given VideoMamba takes {given.config.frames} frames of {given.config.size}, not "
+                f"{frames or given.config.frames} of {wanted.get('size', given.config.size)}"
+            )
+        backbone = copy.deepcopy(given)
+        with torch.device("meta"):
+            rates = [layer.drop_path for layer in VideoMamba(given.config, drop_path).layers]
+        for layer, rate in zip(backbone.layers, rates, strict=True):
+            layer.drop_path = rate
+        backbone.drop_path = drop_path
+        return backbone, None
+    if given or source.random:
+        return VideoMamba(replace(given or BACKBONES[source.name], **wanted), drop_path), None
     state = read_checkpoint(_file_of(source, prefer_hub))
     config = config_of(state)
     if source.name in BACKBONES:

@@ -62,6 +62,8 @@ def train(
         raise ValueError("a merged classifier cannot be trained; load the adapter again")
     if resume and out is None:
         raise ValueError("resume needs the run folder, out")
+    if out is not None:
+        classifier.check_saving()
     config = config or TrainConfig()
     samples = data if isinstance(data, VideoDataset) else read_data(data)
     folder = None if out is None else Path(out)
