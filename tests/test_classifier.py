@@ -572,3 +572,70 @@ def test_a_bundled_class_is_its_name(small_backbone):
     by_class = Classifier.create(small_backbone, num_classes=3, method=METHODS["lora"], rank=2)
     assert by_class.method == "lora" and by_class.options["rank"] == 2
     by_class.check_saving()
+
+
+FROZEN_METHODS = [name for name in METHODS if name not in ("linear", "full", "partial")]
+
+
+@pytest.mark.parametrize("method", [*FROZEN_METHODS, "ssp+lora"])
+def test_a_disabled_adapter_gives_the_frozen_backbone_with_the_head(small_backbone, clips, method):
+    options = {"ssp": SSP_SMALL, "ssp+lora": {"ssp": SSP_SMALL}, "st_adapter": {"layers": 2}}.get(method, {})
+    classifier = Classifier.create(small_backbone, num_classes=3, method=method, **options).eval()
+    switch_on(classifier)
+    plain = Classifier.create(small_backbone, num_classes=3, method="linear").eval()
+    plain.head.load_state_dict(classifier.head.state_dict())
+    tuned, frozen = logits_of(classifier, clips), logits_of(plain, clips)
+    assert not torch.allclose(tuned, frozen, atol=1e-4)
+    names = set(classifier.trainable())
+    with classifier.disable_adapter():
+        assert torch.equal(logits_of(classifier, clips), frozen)
+        assert torch.equal(classifier(clips), frozen)  # with gradients too
+        assert set(classifier.trainable()) == names
+        with torch.no_grad(), classifier.disable_adapter():
+            assert torch.equal(classifier(clips), frozen)
+        assert torch.equal(logits_of(classifier, clips), frozen)  # still disabled after the inner context
+        with pytest.raises(ValueError, match="within disable_adapter"):
+            classifier.merge()
+    assert torch.equal(logits_of(classifier, clips), tuned)
+
+
+def test_an_error_within_disable_adapter_enables_it_again(small_classifier, clips):
+    before = logits_of(small_classifier, clips)
+    with pytest.raises(KeyError), small_classifier.disable_adapter():
+        raise KeyError
+    assert torch.equal(logits_of(small_classifier, clips), before)
+
+
+def test_a_disabled_adapter_of_features_reads_the_cls_token(small_backbone, clips):
+    classifier = Classifier.create(small_backbone, num_classes=3, method="mean").eval()
+    switch_on(classifier)
+    with classifier.disable_adapter():
+        assert torch.equal(logits_of(classifier, classifier.frozen(clips)), logits_of(classifier, clips))
+
+
+@pytest.mark.parametrize("method", ["full", "partial", "ssp+partial"])
+def test_an_adapter_that_trains_the_backbone_cannot_be_disabled(small_backbone, clips, method):
+    options = {"ssp": SSP_SMALL} if "ssp" in method else {}
+    classifier = Classifier.create(small_backbone, num_classes=3, method=method, **options).eval()
+    before = logits_of(classifier, clips)
+    with pytest.raises(ValueError, match="trains weights of the backbone"), classifier.disable_adapter():
+        pass
+    assert torch.equal(logits_of(classifier, clips), before)
+
+
+def test_a_merge_cannot_be_undone(small_backbone, clips):
+    classifier = Classifier.create(small_backbone, num_classes=3, method="lora")
+    with pytest.raises(ValueError, match="is not merged"):
+        classifier.unmerge()
+    classifier.merge()
+    merged = logits_of(classifier, clips)
+    with pytest.raises(ValueError, match="load the adapter again"):
+        classifier.unmerge()
+    with pytest.raises(ValueError, match="load the adapter again"), classifier.disable_adapter():
+        pass
+    with pytest.raises(ValueError, match="merged already"):
+        classifier.merge()
+    assert torch.equal(logits_of(classifier, clips), merged)
+    rounded = Classifier.create(small_backbone, num_classes=3, method="lora").to_precision("bf16")
+    with pytest.raises(ValueError, match="needs float32"):
+        rounded.merge()

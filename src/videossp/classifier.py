@@ -1,8 +1,8 @@
 """`Classifier` = backbone + tuner + head: the trained set, save, load."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,7 +32,7 @@ from videossp.model.head import Head, fill_head
 from videossp.model.hooks import Tuner
 from videossp.model.precision import Precision, computing, round_frozen
 from videossp.model.tokens import Layout, Tokens
-from videossp.model.videomamba import VideoMamba
+from videossp.model.videomamba import SILENT, VideoMamba
 from videossp.system.versions import versions
 
 TOGETHER = 4  # views that go through the backbone at once when nothing is learned
@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         self.unregistered = None if isinstance(method, str) else method
         self.options = _with_tuples(options)
         self.precision: Precision = "float32"
-        self.rounded = self.merged = False
+        self.rounded = self.merged = self.disabled = False
         self.metrics: dict[str, Any] = {}
         self.notes: tuple[str, ...] = ()
         self.warnings: tuple[str, ...] = ()
@@ -182,10 +182,13 @@ class Classifier(nn.Module):
         return made
 
     def to_precision(self, precision: Precision) -> "Classifier":
-        """From now on compute the backbone's and the method's matrix products in this precision.
+        """Compute the matrix products of backbone and method in this precision from now on.
 
-        With bf16 the frozen weights of the products are rounded for good. What is learned and saved, the
-        residual stream, the state of the scan and the head stay float32.
+        With bf16 the frozen weights of the products are rounded in place. Trained weights, the residual
+        stream, the state of the scan and the head stay float32.
+
+        Raises:
+            ValueError: an unknown precision, or float32 after the weights were rounded.
         """
         if precision not in get_args(Precision):
             raise ValueError(f"precision is {' or '.join(get_args(Precision))}, got {precision!r}")
@@ -197,16 +200,46 @@ class Classifier(nn.Module):
             self.rounded = True
         return self
 
-    def merge(self) -> str:
-        """Fold into frozen weights what the method adds, where that is exact: the same logits, sooner.
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Within this context the logits are those of the frozen backbone with the trained head only.
 
-        The classifier then only predicts: it can neither be trained nor saved.
+        Contexts may be nested.
+
+        Raises:
+            ValueError: the weights of the frozen backbone are gone: the method trained them, or `merge`
+                changed them.
+        """
+        if self.merged:
+            raise ValueError("merge() changed the frozen weights in place: load the adapter again")
+        if self.tuner.thaw:
+            raise ValueError(
+                f"{self.method} trains weights of the backbone, whose frozen ones are not kept: "
+                "make a classifier of the backbone with method 'linear'"
+            )
+        before, self.disabled = self.disabled, True
+        try:
+            yield
+        finally:
+            self.disabled = before
+
+    def merge(self) -> str:
+        """Fold the method's additions into the frozen weights where that is exact: the same logits, sooner.
+
+        The classifier then only predicts: it can be neither trained nor saved.
 
         Returns:
             What was done, and why the rest cannot be.
+
+        Raises:
+            ValueError: it is merged already, computes in bf16, or its adapter is disabled.
         """
-        if self.merged or self.precision != "float32":
-            raise ValueError("merge once, in float32; to_precision comes afterwards")
+        if self.merged:
+            raise ValueError("the classifier is merged already")
+        if self.precision != "float32":
+            raise ValueError("merge() needs float32: call it before to_precision('bf16')")
+        if self.disabled:
+            raise ValueError("merge() cannot be called within disable_adapter()")
         blocks: Any = self.backbone.layers
         self.requires_grad_(False).eval()
         self.tuner, note = self.tuner.merge(lambda layer, op: getattr(blocks[layer].mixer, op).weight)
@@ -214,10 +247,23 @@ class Classifier(nn.Module):
         self.merged = True
         return note
 
-    def frozen(self, clip: Tensor) -> Tensor:
-        """What tuner and head read of the frozen backbone: (batch, 1 or length, d_model), for `forward`.
+    def unmerge(self) -> None:
+        """Refuse: `merge` keeps no copy of the weights that it changes.
 
-        Only where that is what comes out of the last block (`Tuner.depends_on`).
+        Raises:
+            ValueError: always; the message tells what to do.
+        """
+        if not self.merged:
+            raise ValueError("the classifier is not merged")
+        raise ValueError(
+            "merge() changed the frozen weights in place and cannot be undone: load the adapter again"
+        )
+
+    def frozen(self, clip: Tensor) -> Tensor:
+        """The output of the frozen backbone that tuner and head read, (batch, 1 or length, d_model).
+
+        `forward` takes it in place of the clip. Only for a method that works on the output of the last block
+        (`Tuner.depends_on`).
         """
         with computing(self.precision, clip.device):
             tokens = self.backbone.encode(clip)
@@ -227,8 +273,10 @@ class Classifier(nn.Module):
     def _cls(self, clip: Tensor) -> Tensor:
         with computing(self.precision, clip.device):
             if clip.ndim > 3:
-                return self.backbone(clip, self.tuner)
-            layout = Layout(self.backbone.config.frames, self.backbone.config.grid)  # of what `frozen` made
+                return self.backbone(clip, SILENT if self.disabled else self.tuner)
+            if self.disabled:
+                return clip[:, 0]
+            layout = Layout(self.backbone.config.frames, self.backbone.config.grid)
             tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
             return self.tuner.edit_output(self.backbone.config.depth, "cls", tokens, clip[:, 0])
 
