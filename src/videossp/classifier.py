@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.adapter_folder import find_adapter, read_adapter, write_adapter
-from videossp.data.clips import read_views
 from videossp.data.sampling import ClipFormat, Sampling
 from videossp.errors import VideoSSPWarning, WeightsError
+from videossp.inference.predict import OnError, Paths, Prediction, predict
 from videossp.methods import find_method, make_tuner, method_names, published_options, resolve_options
 from videossp.model.backbones import (
     CONFIG,
@@ -307,14 +307,16 @@ class Classifier(nn.Module):
             raise FloatingPointError("scores that are not finite: the weights are damaged, or too large")
         return out
 
-    def predict(self, paths: Sequence[str], *, segments: int = 1, crops: int = 1) -> list[dict[str, float]]:
-        """Probability of each class, most probable first, for each video file or folder of frames."""
-        results = []
-        for path in paths:
-            scores = self.probabilities(read_views(path, self.clip_format, segments, crops)).mean(0)
-            order = scores.argsort(descending=True, stable=True)
-            results.append({self.classes[i]: scores[i].item() for i in order})
-        return results
+    def predict(
+        self,
+        paths: Paths,
+        *,
+        segments: int | None = None,
+        crops: int | None = None,
+        on_error: OnError = "error",
+    ) -> list[Prediction]:
+        """Predict the class of videos; see `videossp.predict`, which is the same."""
+        return predict(self, paths, segments=segments, crops=crops, on_error=on_error)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """What trains and what is saved, by name."""

@@ -27,7 +27,9 @@ def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
         if args.top < 1:
             raise ValueError(f"--top must be at least 1, got {args.top}")
         classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
-        results = run_prediction(classifier, args.paths, segments=args.segments, crops=args.crops)
+        results = run_prediction(
+            classifier, args.paths, segments=args.segments, crops=args.crops, on_error="skip"
+        )
         lines, summary = [], []
         for result in results:
             ranked = list(result.probabilities.items())[: args.top]

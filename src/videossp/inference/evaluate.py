@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -17,9 +17,9 @@ from videossp.classifier import TOGETHER, Classifier
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import Sample
 from videossp.errors import DataError
+from videossp.inference.predict import OnError as OnError
+from videossp.inference.predict import check_on_error
 from videossp.system.process import give_back_memory
-
-OnError = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,7 @@ def evaluate(
     Raises:
         DataError: no samples, or (on_error "error") one that cannot be decoded.
     """
+    check_on_error(on_error)
     if not samples:
         raise DataError("no videos to evaluate")
     usual = classifier.clip_format.views
