@@ -23,7 +23,7 @@ LAYERS = [
     {"reporting"},
     {"inference", "convert_official"},
     {"classifier"},
-    {"adapter_folder", "methods", "data/doctor"},
+    {"adapter_folder", "methods", "data/doctor", "inference/predict"},
     {"data/clips"},
     {"data/augment", "model"},
     {"data/datasets", "data/sampling"},

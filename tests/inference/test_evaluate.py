@@ -1,5 +1,6 @@
 """Figures against arithmetic; broken videos count; equal names do not collide."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -68,6 +69,29 @@ def test_figures_equal_those_of_a_second_way_to_count():
         assert result.top(k) == pytest.approx(np.mean(hits))
     per_class = [np.mean([order[i, 0] == c for i in range(200) if labels[i] == c]) for c in range(7)]
     assert result.mean_class_accuracy == pytest.approx(np.mean(per_class))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("failed", [(), (0, 7, 40)])
+def test_figures_equal_those_of_torchmetrics_bit_for_bit(ties, failed):
+    """With ties, and with classes that no video has or that are never predicted."""
+    accuracy = importlib.import_module("torchmetrics.functional.classification").multiclass_accuracy
+    matrix = importlib.import_module("torchmetrics.functional.classification").multiclass_confusion_matrix
+    generator = torch.Generator().manual_seed(2)
+    for videos, classes in ((1, 2), (50, 3), (301, 7), (120, 60)):
+        scores = torch.rand(videos, classes, generator=generator)
+        scores = (scores * 4).round() / 4 if ties else scores.softmax(1)
+        labels = torch.randint(0, max(1, classes - 2), (videos,), generator=generator)
+        names = {f"{i}": "broken" for i in failed if i < videos - 1}
+        samples = tuple(Sample(f"/{i}", f"{i}", label) for i, label in enumerate(labels.tolist()))
+        result = Evaluation(tuple(map(str, range(classes))), samples, scores[:, None], names, (1, 1))
+        kept = torch.tensor([x.name not in names for x in samples])
+        for k in (1, 2, 5):
+            if k <= classes:
+                expected = accuracy(scores[kept], labels[kept], classes, average="micro", top_k=k).item()
+                assert result.top(k) == expected * int(kept.sum()) / videos
+        assert torch.equal(result.confusion, matrix(scores[kept], labels[kept], classes))
+        assert result.confusion.dtype == torch.long
 
 
 @pytest.fixture

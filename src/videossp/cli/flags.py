@@ -230,7 +230,7 @@ def load_adapter(args: "Namespace") -> "Classifier":
     from videossp.classifier import load
 
     classifier = load(args.adapter, backbone=args.backbone)
-    trained = classifier.metrics.get("precision", "float32")
+    trained = classifier.precision
     if args.precision not in (None, trained):
         say(
             f"trained with --precision {trained}, computed with {args.precision}: results may differ slightly"

@@ -27,7 +27,7 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
             raise ValueError(f"--top must be at least 1, got {args.top}")
         classifier = load_adapter(args)
         segments, crops = views_of(args, classifier)
-        results = run_prediction(classifier, args.paths, segments=segments, crops=crops)
+        results = run_prediction(classifier, args.paths, segments=segments, crops=crops, on_error="skip")
         lines, summary = [], []
         for result in results:
             ranked = list(result.probabilities.items())[: args.top]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -11,15 +11,14 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
 from videossp.classifier import TOGETHER, Classifier
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import Sample
 from videossp.errors import DataError
+from videossp.inference.predict import OnError as OnError
+from videossp.inference.predict import check_on_error
 from videossp.system.process import give_back_memory
-
-OnError = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
@@ -58,19 +57,19 @@ class Evaluation:
     @cached_property
     def confusion(self) -> Tensor:
         """(classes, classes): videos of the row's class that were called the column's; without failures."""
-        if not self._decoded.any():
-            return torch.zeros(len(self.classes), len(self.classes), dtype=torch.long)
         scores, labels = self.scores[self._decoded], self._labels[self._decoded]
-        out: Tensor = multiclass_confusion_matrix(scores, labels, num_classes=len(self.classes))
-        return out
+        count = len(self.classes)
+        return (labels * count + scores.argmax(1)).bincount(minlength=count**2).reshape(count, count)
 
     def top(self, k: int) -> float:
-        """Share of the videos whose class is among the k most probable."""
+        """Fraction of the videos whose class is among the k most probable."""
         if not self._decoded.any():
             return 0.0
         scores, labels = self.scores[self._decoded], self._labels[self._decoded]
-        hits = multiclass_accuracy(scores, labels, len(self.classes), average="micro", top_k=k)
-        return hits.item() * len(labels) / len(self.samples)
+        best = scores.argmax(1, keepdim=True) if k == 1 else scores.topk(k).indices
+        hits = (best == labels[:, None]).any(1)
+        # Divided in float32, as earlier versions did: a resumed run compares this figure with its old ones.
+        return (hits.sum() / len(labels)).item() * len(labels) / len(self.samples)
 
     @property
     def hits(self) -> Tensor:
@@ -183,6 +182,7 @@ def evaluate(
     Raises:
         DataError: no samples, or (on_error "error") one that cannot be decoded.
     """
+    check_on_error(on_error)
     if not samples:
         raise DataError("no videos to evaluate")
     usual = classifier.clip_format.views

@@ -70,6 +70,8 @@ def train(
         raise ValueError("a merged classifier cannot be trained; load the adapter again")
     if resume and out is None:
         raise ValueError("resume needs the run folder, out")
+    if out is not None:
+        classifier.check_saving()
     config = resolve_lr(config or TrainConfig(), classifier)
     samples = data if isinstance(data, VideoDataset) else read_data(data)
     folder = None if out is None else Path(out)
