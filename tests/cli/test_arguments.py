@@ -88,7 +88,7 @@ def test_an_empty_path_is_refused(call, adapter, class_folder, tmp_path, monkeyp
     assert (code, stdout) == (
         2,
         "",
-    ) and stderr == f"videossp: {name} is empty: give a path, or leave it out\n"
+    ) and stderr == f"videossp: {name} is empty: give a value, or leave it out\n"
     assert list(work.iterdir()) == []
 
 

@@ -180,7 +180,7 @@ ERRORS = {
     "no methods": (["compare", "DATA", *NANO], 2, "methods"),
     "empty methods": (["compare", "DATA", *NANO, "--methods="], 2, "methods: at least one is needed"),
     "wrong methods": (["compare", "DATA", *NANO, "--methods", "ssp,sps"], 2, "no method 'sps'; there are"),
-    "a method twice": (["compare", "DATA", *NANO, "--methods", "ssp,ssp"], 2, "and each once"),
+    "a method twice": (["compare", "DATA", *NANO, "--methods", "ssp,ssp"], 2, "without repetitions"),
     "no seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds="], 2, "seeds: at least one"),
     "wrong seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,-2"], 2, "whole numbers"),
     "no such split": (["eval", "RUN", "DATA", "--split", "val"], 3, "no split val; it has"),
@@ -191,13 +191,21 @@ ERRORS = {
         2,
         "--lr must be numbers",
     ),
-    "a rate twice": (["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,1e-1"], 2, "and each once"),
+    "a rate twice": (
+        ["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,1e-1"],
+        2,
+        "without repetitions",
+    ),
     "a rate of 0": (
         ["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,0"],
         2,
-        "lr must be positive",
+        "lr must be above 0",
     ),
-    "a seed twice": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,01"], 2, "and each once"),
+    "a seed twice": (
+        ["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,01"],
+        2,
+        "without repetitions",
+    ),
     "impossible option": (
         ["compare", "DATA", *NANO, "--methods", "linear,ssp", "--ssp.heads", "7"],
         2,

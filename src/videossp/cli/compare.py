@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Train several methods with several seeds on the same data and print one table."""
     from videossp.comparison.compare import compare as run_comparison
-    from videossp.comparison.results import RESULTS
+    from videossp.comparison.folder import RESULTS
     from videossp.methods import method_names
     from videossp.training.config import TrainConfig
 
@@ -36,13 +36,14 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
         list[str] | str,
         f"separated by commas: {', '.join(method_names())}; several joined by + are one method",
     )
-    add_option(group, "seeds", list[int] | int | str, "separated by commas", default="0,1,2")
+    add_option(group, "seeds", list[int] | int | str, "seeds of each method, separated by commas", default="0,1,2")
     add_option(
         group_of(parser, "optimisation"),
         "lr",
         list[float] | float | str | None,
         "peak learning rate; of several, separated by commas, each method takes the one with the lowest "
-        "validation loss for the first seed",
+        "validation loss of the first seed",
+        shown="the default of each method",
     )
     parser.epilog = (
         "Defaults are in brackets. Options of methods: videossp compare --methods ssp,lora --help.\n"
@@ -77,13 +78,14 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                     **chosen(args, CREATING),
                 )
             except KeyboardInterrupt:
-                kept = (out / RESULTS).exists()
+                started = (out / RESULTS).exists()
                 say(
-                    "interrupted; "
-                    + (f"the same command with --out {out} goes on" if kept else "nothing was run")
+                    f"interrupted; the same command with --out {out} resumes"
+                    if started
+                    else "interrupted; nothing was run"
                 )
                 return INTERRUPTED
-        show(args, result.summary(), [*result.table(), f"figures and picture in {out}"])
+        show(args, result.summary(), [*result.table(), f"results.json, results.csv and accuracy.png are in {out}"])
         return 1 if result.failed else 0
 
     return run

@@ -26,10 +26,14 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     add_adapter(parser)
     add_data(parser)
     add_option(group_of(parser, "data"), "split", str, "train, val or test", shown="test, or all if unsplit")
-    own = {"classifier", "samples", "segments", "crops", "progress", "through"}
-    texts = {"workers": "processes that decode ahead", "on_error": "at a video that cannot be decoded"}
-    add_options(group_of(parser, "evaluation"), run_evaluation, texts, skip=own)
-    names = inspect.signature(run_evaluation).parameters.keys() - own
+    handled = {"classifier", "samples", "segments", "crops", "progress", "through"}
+    names = inspect.signature(run_evaluation).parameters.keys() - handled
+    texts = {
+        "workers": "worker processes that decode ahead",
+        "timeout": "seconds a worker process may take for a video",
+        "on_error": "if a video cannot be decoded",
+    }
+    add_options(group_of(parser, "evaluation"), run_evaluation, texts, names=names)
     group = group_of(parser, "output")
     add_option(group, "confusion", str, "write the confusion matrix to this .png file")
     add_option(group, "report", str, "write figures, pictures and predictions to this .html file")
@@ -44,8 +48,8 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
         segments, crops = views_of(args, classifier)
         data = data_of(args)
         split: str = args.split or ("test" if list(data.splits) != ["train"] else "train")
-        picture = to_write("--confusion", args.confusion, ".png")
-        page = to_write("--report", args.report, ".html")
+        picture = output_file("--confusion", args.confusion, ".png")
+        page = output_file("--report", args.report, ".html")
         if split not in data.splits:
             raise DataError(f"{data_path(args)}: no split {split}; it has {', '.join(data.splits)}")
         samples = relabel(data.splits[split], data.classes, classifier.classes)
@@ -58,7 +62,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
             **chosen(args, names),
         )
         if split == "train":
-            say("these are videos of the split train: the adapter may have been trained on them")
+            say("the adapter may have been trained on these videos: they are the split train")
         summary = {
             "split": split,
             **result.summary(),
@@ -82,20 +86,20 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
                 f"{x['base_names']}, as evaluated by {x['processes']} process{'es' * (x['processes'] > 1)}"
                 for x in summary["per_base_name"]
             ]
-        show(args, summary, lines)  # first: what follows may not be writable
+        show(args, summary, lines)  # before the files, which may not be writable
         if picture and first_process():
             draw_confusion(result, picture)
         if page and first_process():
-            facts = {
+            figures = {
                 "adapter": args.adapter,
                 "method": classifier.method,
                 "data": f"{split} of {data.origin['data']}",
+                "result": lines[len(result.failures)],
             }
-            facts["result"] = lines[len(result.failures)]
             write_report(
                 page,
                 f"{classifier.method} on {split}",
-                facts,
+                figures,
                 {classifier.method: result},
                 classifier.clip_format,
             )
@@ -106,8 +110,12 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     return run
 
 
-def to_write(flag: str, name: str | None, suffix: str) -> Path | None:
-    """The file that a flag names, if it does: refused before the work, not after it."""
+def output_file(flag: str, name: str | None, suffix: str) -> Path | None:
+    """The file that a flag names, or None; checked before the evaluation, which may take long.
+
+    Raises:
+        ValueError: it has another suffix, or its folder does not exist.
+    """
     path = Path(name) if name else None
     if path and (path.suffix != suffix or not path.parent.is_dir()):
         raise ValueError(f"{flag} {path}: must be a {suffix} in a folder that exists")

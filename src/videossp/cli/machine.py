@@ -22,14 +22,14 @@ def info(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], i
 
     def run(args: "Namespace") -> int:
         devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
-        facts: dict[str, Any] = {
+        summary: dict[str, Any] = {
             **versions(),
             "threads": torch.get_num_threads(),
             **{f"scan on {x}": scan_kernel(torch.device(x), torch.float32) for x in devices},
             "backbones": ", ".join(BACKBONES),
             "methods": ", ".join(method_names()),
         }
-        return show(args, facts, [f"{name:12} {value}" for name, value in facts.items()])
+        return show(args, summary, [f"{name:12} {value}" for name, value in summary.items()])
 
     return run
 
@@ -39,7 +39,7 @@ def bench(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     import torch
 
     from videossp.bench import show as seconds
-    from videossp.bench import summary
+    from videossp.bench import summary as measure
     from videossp.model.config import BACKBONES
 
     group = group_of(parser, "benchmark")
@@ -49,11 +49,11 @@ def bench(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     def run(args: "Namespace") -> int:
         if args.rounds < 1:
             raise ValueError("--rounds must be at least 1")
-        facts = summary(args.backbone, args.rounds)
-        lines = [f"{args.backbone} + ssp, random weights, {torch.get_num_threads()} threads"]
-        for name, value in facts.items():
-            ratio = " over " in name or "GB" in name
-            lines.append(f"{name:38}{value:9.2f}" if ratio else f"{name:38}{seconds(value):>12}")
-        return show(args, {"backbone": args.backbone, "threads": torch.get_num_threads(), **facts}, lines)
+        figures, threads = measure(args.backbone, args.rounds), torch.get_num_threads()
+        lines = [f"{args.backbone} + ssp, random weights, {threads} threads"]
+        for name, value in figures.items():
+            no_time = " over " in name or "GB" in name
+            lines.append(f"{name:38}{value:9.2f}" if no_time else f"{name:38}{seconds(value):>12}")
+        return show(args, {"backbone": args.backbone, "threads": threads, **figures}, lines)
 
     return run

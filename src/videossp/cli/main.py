@@ -1,4 +1,4 @@
-"""argv -> one call of a verb; errors -> one line and an exit code."""
+"""The entry point: run the verb that argv names; report an error as one line and an exit code."""
 
 import sys
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from videossp.cli.arguments import CONFIG_FLAGS, Arguments, before_separator, re
 from videossp.cli.output import DATA, INTERRUPTED, say
 from videossp.cli.verbs import VERBS
 from videossp.system.process import prepare_process
+from videossp.system.warn import warning_lines
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -24,7 +25,11 @@ PATHS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0 ok, 1 failure, 2 usage, 3 data, 4 weights, 130 interrupted."""
+    """Run one verb.
+
+    Returns:
+        The exit code: 0 success, 1 failure, 2 usage, 3 data, 4 weights, 130 interrupted.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
@@ -38,18 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     prepare_process()
     for stream in (sys.stdout, sys.stderr):
-        # A name that is not UTF-8 must not end what is told of the others.
+        # A file name that is not UTF-8 must not end the output.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return run_verb(verb, read_arguments(verb, rest))
+        with warning_lines(say, others="--debug" in before_separator(rest)):
+            return run_verb(verb, read_arguments(verb, rest))
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
     except Exception as error:
         if "--debug" in before_separator(rest):
             raise
-        # Only a list of misplaced weights takes more than a line.
+        # Only the list of weights that do not fit has more than one line.
         text = str(error) if exit_code(error) == WEIGHTS else " ".join(str(error).split())
         say(text or f"{type(error).__name__}; --debug shows where")
         return exit_code(error)
@@ -104,16 +110,16 @@ def usage(parser: "ArgumentParser") -> str:
 
 
 def refuse_empty_paths(args: "Namespace") -> None:
-    """Refuse "" as a path: most often a shell variable that is not set, and no request for the default."""
+    """Refuse "" as a path: it is most often a shell variable that is not set, not a request for the default."""
     for name in PATHS:
         value = args.get(name)
         if "" in (value if isinstance(value, list) else [value]):
             shown = POSITIONALS.get(name) or f"--{name.replace('_', '-')}"
-            raise ValueError(f"{shown} is empty: give a path, or leave it out")
+            raise ValueError(f"{shown} is empty: give a value, or leave it out")
 
 
 def exit_code(error: Exception) -> int:
-    """The code for an error: what kind of thing the user has to mend."""
+    """The exit code of an error: it tells usage, data and weights apart."""
     from argparse import ArgumentError
 
     from videossp.errors import DataError, WeightsError
@@ -131,6 +137,6 @@ def overview() -> str:
     """The text of `videossp --help`."""
     verbs = "\n".join(f"  {name:8} {build.__doc__}" for name, build in VERBS.items())
     return (
-        "videossp: teach a frozen VideoMamba new classes with a small prompt\n\n"
-        f"usage: videossp VERB ...   (videossp VERB --help lists its flags)\n\n{verbs}\n"
+        "videossp: train a frozen VideoMamba on new classes of videos, with a small prompt\n\n"
+        f"usage: videossp VERB ...   (videossp VERB --help lists the flags of a verb)\n\n{verbs}\n"
     )

@@ -54,11 +54,11 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 raise ValueError("--resume writes to the folder of its run: leave out --out")
             args.out = args.resume
         if args.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("give --out: several processes would each take a folder of their own")
+            raise ValueError("give --out: without it each of the processes would write another folder")
         options = options_of(args, [args.method])[args.method]
         config = TrainConfig(**chosen(args, (x.name for x in fields(TrainConfig))))
-        bare = args.dry_run and not (args.place or args.data)
-        samples = expected_samples(args.expect) if bare else data_of(args)
+        without_data = args.dry_run and not (args.place or args.data)
+        samples = expected_samples(args.expect) if without_data else data_of(args)
         classifier = Classifier.create(
             classes=samples.classes,
             method=args.method,
@@ -66,8 +66,11 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             **chosen(args, CREATING),
             **options,
         )
-        for note in [*classifier.notes, *([] if bare else deviations(args.expect, samples, classifier))]:
+        for note in classifier.notes:
             say(note)
+        if not without_data:
+            for line in deviations(args.expect, samples, classifier):
+                say(line)
         if args.dry_run:
             config = resolve_lr(config, classifier)
             plan = make_plan(samples, classifier.classes, config)
@@ -78,14 +81,14 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 resume = args.resume is not None
                 result = run_training(classifier, samples, config, out=out, resume=resume, progress=True)
             except KeyboardInterrupt:
-                best = f", the best adapter so far is {out / 'adapter'}" if (out / "adapter").exists() else ""
-                say(f"interrupted; videossp train --resume {out} goes on{best}")
+                best = f"; the best adapter so far is {out / 'adapter'}" if (out / "adapter").exists() else ""
+                say(f"interrupted; videossp train --resume {out} resumes{best}")
                 return INTERRUPTED
         leave_processes()
-        facts = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
+        summary = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         if result.data_wait > 0.2 and not config.workers:
-            say(f"{100 * result.data_wait:.0f} % of the time went into decoding; --workers 1 decodes ahead")
+            say(f"{100 * result.data_wait:.0f} % of the time was spent on decoding; --workers 1 decodes ahead")
         table = run_summary(classifier, result) | {"run folder": f"{out}, adapter {out / 'adapter'}"}
-        return show(args, facts, [f"{name:20}{value}" for name, value in table.items()])
+        return show(args, summary, [f"{name:20}{value}" for name, value in table.items()])
 
     return run
