@@ -56,6 +56,7 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             samples,
             segments=args.segments,
             crops=args.crops,
+            batch_size=args.batch_size,
             workers=args.workers,
             on_error=args.on_error,
             progress=True,

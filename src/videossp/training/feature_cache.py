@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from videossp.classifier import TOGETHER, Classifier
+from videossp.classifier import EVAL_BATCH, Classifier
 from videossp.data.clips import EvalViews, TrainClips
 from videossp.system.files import atomic_write
 from videossp.system.process import give_back_memory
@@ -84,7 +84,7 @@ class FeatureCache:
     @torch.no_grad()
     def _made(self, clips: Tensor) -> bytes:
         device = self.classifier.backbone.cls_token.device
-        parts = [self.classifier.frozen(part.to(device)).cpu() for part in clips.split(TOGETHER)]
+        parts = [self.classifier.frozen(part.to(device)).cpu() for part in clips.split(EVAL_BATCH)]
         file = io.BytesIO()
         np.save(file, torch.cat(parts).numpy())
         return file.getvalue()

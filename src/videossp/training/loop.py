@@ -281,7 +281,7 @@ class Loop:
                     workers=config.workers,
                     on_error=config.on_error,
                     progress=self.messages.on,
-                    **({"through": self.cache.of} if self.cache else {}),
+                    through=self.cache.of if self.cache else None,
                 )
         except FloatingPointError as error:
             raise DivergedError(f"epoch {epoch + 1}: validation has {error}; {self._advice()}") from error
