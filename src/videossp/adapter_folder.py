@@ -6,12 +6,12 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from videossp.errors import VideoSSPWarning, WeightsError
@@ -20,36 +20,44 @@ from videossp.model.published import first_line
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 FORMAT = 2  # of the config; one without "format" is the first, whose missing options mean the published ones
 DIGEST = "tensors_sha256"
-EMBEDDED = "videossp"  # key of the config in the metadata of the tensors' file
 
 
 def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write the folder so that a reader gets the old adapter or the new one, never parts of both.
 
     All files are complete on disk before the first of them replaces an old one, so a full disk changes
-    nothing. The file of the tensors goes first. It also holds the config, for a reader that comes before the
-    other files are replaced.
+    nothing. The tensors are replaced first. Until the config follows, `read_adapter` finds it under its
+    temporary name, which has the hash of the tensors in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format": FORMAT, **config, DIGEST: digest(tensors)}
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     contents = {
-        WEIGHTS: save(dict(tensors), metadata={"format": "pt", EMBEDDED: text}),
-        CONFIG: text.encode(),
+        WEIGHTS: save(dict(tensors), metadata={"format": "pt"}),
+        CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(),
         CARD: card(config, sum(x.numel() for x in tensors.values())).encode(),
     }
-    new = {name: folder / f".{name}.{os.getpid()}.{threading.get_ident()}" for name in contents}
+    writer = f"{os.getpid()}.{threading.get_ident()}"
+    new = {name: folder / f".{name}.{writer}" for name in contents}
+    new[CONFIG] = folder / f"{_unfinished(config[DIGEST])}.{writer}"
     try:
         for name, content in contents.items():
             with new[name].open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        for name, path in new.items():
-            path.replace(folder / name)
+        for name in contents:
+            new[name].replace(folder / name)
+            del new[name]
     finally:
+        if WEIGHTS not in new:
+            new.pop(CONFIG, None)  # it belongs to the tensors that are already there
         for path in new.values():
             path.unlink(missing_ok=True)
+
+
+def _unfinished(sha256: str) -> str:
+    """How the name of a config begins that is complete, but has not yet replaced the old one."""
+    return f".{CONFIG}.{sha256[:16]}"
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -79,35 +87,51 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         WeightsError: a file is missing or damaged, or a newer version wrote it; the message names it.
     """
+    config = _read_config(folder / CONFIG)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{folder / CONFIG}: not readable: {error}") from error
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            embedded = json.loads((file.metadata() or {}).get(EMBEDDED, "{}"))
+        tensors = load_file(folder / WEIGHTS)
     except Exception as error:  # safetensors raises its own kinds
         raise WeightsError(f"{folder / WEIGHTS}: missing or damaged: {first_line(error)}") from error
-    if not isinstance(config, dict):
-        raise WeightsError(f"{folder / CONFIG}: its config is damaged: not a JSON object")
-    written = embedded.get(DIGEST), config.get(DIGEST)
-    if any(written) and (actual := digest(tensors)) != written[1]:
-        if actual != written[0]:
+    sha256 = digest(tensors)
+    if config.get(DIGEST) != sha256:
+        # The config of these tensors has not replaced the old one yet, or has since that was read.
+        unfinished = _unfinished_config(folder, sha256)
+        config = unfinished or _read_config(folder / CONFIG)
+        if unfinished:
+            warnings.warn(
+                f"{folder}: {CONFIG} is older than {WEIGHTS}, because the last writer was interrupted or is "
+                "still at work; the adapter is the new one",
+                VideoSSPWarning,
+                stacklevel=3,
+            )
+        elif config.get(DIGEST, sha256) != sha256:
             raise WeightsError(f"{folder / WEIGHTS}: damaged: not the tensors that {CONFIG} describes")
-        warnings.warn(
-            f"{folder}: {CONFIG} is older than {WEIGHTS}, whose writer was interrupted; "
-            "the config inside the latter is used",
-            VideoSSPWarning,
-            stacklevel=3,
-        )
-        config = embedded
     if config.get("format", 1) not in range(1, FORMAT + 1):
         raise WeightsError(
             f"{folder / CONFIG}: format {config['format']!r}; this version of videossp reads up to {FORMAT}: "
             "install a newer one"
         )
     return config, tensors
+
+
+def _unfinished_config(folder: Path, sha256: str) -> dict[str, Any] | None:
+    """The config of the tensors with this hash that has not yet replaced the old one, if there is one."""
+    for path in folder.glob(f"{_unfinished(sha256)}.*"):
+        with suppress(WeightsError):  # it has just replaced the old one
+            config = _read_config(path)
+            if config.get(DIGEST) == sha256:
+                return config
+    return None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not readable: {error}") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path}: damaged: not a JSON object")
+    return config
 
 
 def card(config: Mapping[str, Any], parameters: int) -> str:

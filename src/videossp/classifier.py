@@ -36,7 +36,7 @@ from videossp.model.tokens import Layout, Tokens
 from videossp.model.videomamba import NO_TUNER, VideoMamba
 from videossp.system.versions import versions
 
-TOGETHER = 4  # views that go through the backbone at once when nothing is learned
+EVAL_BATCH = 4  # views per forward pass when nothing trains
 
 
 class Classifier(nn.Module):
@@ -293,17 +293,21 @@ class Classifier(nn.Module):
         return out
 
     @torch.no_grad()
-    def probabilities(self, views: Tensor) -> Tensor:
-        """(views, classes): softmax of each view, (views, 3, frames, height, width).
+    def probabilities(self, views: Tensor, batch_size: int = EVAL_BATCH) -> Tensor:
+        """Probabilities (views, classes), on the CPU, of views (views, 3, frames, height, width).
 
         Leaves the classifier in eval mode.
 
+        Args:
+            views: clips, or their features from `frozen`.
+            batch_size: views in a forward pass.
+
         Raises:
-            FloatingPointError: one is not finite.
+            FloatingPointError: a probability is not finite.
         """
         self.eval()
         device = self.backbone.cls_token.device
-        parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(TOGETHER)]
+        parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(batch_size)]
         out = torch.cat(parts).cpu()
         if not out.isfinite().all():
             raise FloatingPointError("scores that are not finite: the weights are damaged, or too large")

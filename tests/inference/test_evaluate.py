@@ -1,9 +1,10 @@
-"""Figures against arithmetic; broken videos count; equal names do not collide."""
+"""Figures against arithmetic and torchmetrics; broken videos count; equal names do not collide."""
 
 import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,9 +150,34 @@ def test_videos_go_through_together_unless_their_predictions_would_mix(small_bac
             torch.testing.assert_close(scores, alone, atol=1e-6, rtol=0)
 
 
-def test_the_views_of_the_classifier_are_the_default(small_classifier, videos):
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    ("batch_size", "views", "sizes"),
+    [
+        (None, 1, [4, 1]),
+        (1, 1, [1, 1, 1, 1, 1]),
+        (3, 1, [3, 2]),
+        (64, 1, [5]),
+        (5, 2, [4, 4, 2]),  # whole videos
+        (2, 3, [2, 1] * 5),  # one video has more views than a batch
+    ],
+)
+def test_the_batch_size_is_chosen_and_changes_no_score(small_classifier, videos, batch_size, views, sizes):
+    samples = [replace(x, name=f"{i}/{x.name}") for i in range(3) for x in videos[0]][:5]
+    expected = evaluate(small_classifier, samples, segments=views)
+    passed = []
+    hook = small_classifier.backbone.register_forward_pre_hook(
+        lambda module, args: passed.append(len(args[0]))
+    )
+    arguments = {} if batch_size is None else {"batch_size": batch_size}
+    result = evaluate(small_classifier, samples, segments=views, **arguments)
+    hook.remove()
+    assert passed == sizes
+    torch.testing.assert_close(result.view_scores, expected.view_scores, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        evaluate(small_classifier, samples, batch_size=0)
 
+
+def test_the_views_of_the_classifier_are_the_default(small_classifier, videos):
     samples, _ = videos
     small_classifier.clip_format = replace(small_classifier.clip_format, views=(2, 3))
     result = evaluate(small_classifier, samples)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from videossp.classifier import TOGETHER, Classifier
+from videossp.classifier import EVAL_BATCH, Classifier
 from videossp.data.clips import EvalViews, TrainClips, video_identity
 from videossp.system.files import atomic_write
 from videossp.system.process import give_back_memory
@@ -122,7 +122,7 @@ class FeatureCache:
     @torch.no_grad()
     def _compute(self, clips: Tensor) -> bytes:
         device = self.classifier.backbone.cls_token.device
-        parts = [self.classifier.frozen(part.to(device)).cpu() for part in clips.split(TOGETHER)]
+        parts = [self.classifier.frozen(part.to(device)).cpu() for part in clips.split(EVAL_BATCH)]
         file = io.BytesIO()
         np.save(file, torch.cat(parts).numpy())
         return file.getvalue()

@@ -334,7 +334,7 @@ class Loop:
                     timeout=config.timeout,
                     on_error=config.on_error,
                     progress=self.messages.on,
-                    **({"through": self.cache.of} if self.cache else {}),
+                    through=self.cache.of if self.cache else None,
                 )
         except FloatingPointError as error:
             raise DivergedError(f"epoch {epoch + 1}, validation: {error}; {self._advice()}") from error
