@@ -1,6 +1,7 @@
 """Frames -> clip: which frames, which crop, normalised; and data sets of clips for the loops."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,12 +58,35 @@ def read_views(path: str | Video, clip_format: ClipFormat, segments: int = 1, cr
     return torch.stack([to_clip(part, clip_format, k, crops) for part in parts for k in range(crops)])
 
 
-def identity(sample: Sample) -> str:
-    """The video of a sample as it is now: paths, sizes, times of change, and which part of it."""
-    path = Path(sample.path)
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
-    state = [(x.name, x.stat().st_size, x.stat().st_mtime_ns) for x in files]
-    return f"{path.resolve()} {state} {sample.start} {sample.end}"
+def video_identity(sample: Sample) -> str:
+    """The content of a sample's video and which part of it: the same for a copy in another folder."""
+    return f"{content_hash(Path(sample.path))} {sample.start} {sample.end}"
+
+
+def content_hash(path: Path) -> str:
+    """sha256 of a video file, or of the names and contents of the files in a folder of frames.
+
+    A file is read again only if its size or time of change is not what it was.
+    """
+    try:
+        folder = path.is_dir()
+        files = sorted(x for x in path.iterdir() if x.is_file()) if folder else [path]
+        state = [(str(x.absolute()), x.stat().st_size, x.stat().st_mtime_ns) for x in files]
+        key = hashlib.sha256(repr(state).encode()).digest()
+        if key not in _known_hashes:
+            digest = hashlib.sha256()
+            for file in files:
+                digest.update(repr(file.name).encode() if folder else b"")
+                with file.open("rb") as stream:
+                    while block := stream.read(2**20):
+                        digest.update(block)
+            _known_hashes[key] = digest.hexdigest()
+    except OSError as error:  # nothing can be computed of it; the decoder reports why
+        return f"unreadable: {error.strerror}"
+    return _known_hashes[key]
+
+
+_known_hashes: dict[bytes, str] = {}  # by paths, sizes and times of change
 
 
 class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
@@ -113,11 +137,11 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         """What item i gives besides its clips."""
         return self.samples[index].label, self.samples[index].name, ""
 
-    def identity(self, index: int) -> str:
-        """All that the clips of item i depend on."""
+    def identity(self, index: int, video: Callable[[Sample], str] = video_identity) -> str:
+        """Everything that the clips of item i depend on; `video` names the video of a sample."""
         drawn = (self.seed, self.draw, index, self.num_sample)
         how = (self.crop_scale, self.flip, self.rand_augment, self.erasing)
-        return f"{identity(self.samples[index])} {replace(self.clip_format, views=(1, 1))} {drawn} {how}"
+        return f"{video(self.samples[index])} {replace(self.clip_format, views=(1, 1))} {drawn} {how}"
 
     def __getitem__(self, index: int) -> tuple[Tensor | None, int, str, str]:
         sample = self.samples[index]
@@ -155,10 +179,10 @@ class EvalViews(Dataset[tuple[Tensor | None, str]]):
         """What item i gives besides its views."""
         return ("",)
 
-    def identity(self, index: int) -> str:
-        """All that the views of item i depend on."""
+    def identity(self, index: int, video: Callable[[Sample], str] = video_identity) -> str:
+        """Everything that the views of item i depend on; `video` names the video of a sample."""
         clip_format = replace(self.clip_format, views=(self.segments, self.crops))
-        return f"{identity(self.samples[index])} {clip_format}"
+        return f"{video(self.samples[index])} {clip_format}"
 
     def __getitem__(self, index: int) -> tuple[Tensor | None, str]:
         sample = self.samples[index]

@@ -47,6 +47,8 @@ class TrainConfig:
             epoch. If not 0, methods that read only the output of the frozen backbone (linear, mean,
             attentive) compute its features once and cache them on disk.
         features: folder of the feature cache; default: videossp/features in the user's cache folder.
+        features_limit: GB (10**9 bytes) that the cache may take. At the end of a run the files that were not
+            used for longest are removed, but none that was used within a day.
         crop_scale: smallest and largest fraction of a frame's area that a random crop covers.
         flip: mirror half of the clips. auto: unless class names hold a direction; on: the same, but that
             is an error; force: whatever the class names hold.
@@ -90,6 +92,7 @@ class TrainConfig:
     num_sample: int = 1
     fixed_augmentations: int = 0
     features: str | None = None
+    features_limit: float = 5.0
     crop_scale: tuple[float, float] = (0.5, 1.0)
     flip: Literal["auto", "on", "off", "force"] = "auto"
     rand_augment: str = ""
@@ -118,7 +121,15 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "grad_accum_steps", "num_sample"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in (
-            *("min_lr", "warmup_epochs", "weight_decay", "fixed_augmentations", "mixup", "cutmix"),
+            *(
+                "min_lr",
+                "warmup_epochs",
+                "weight_decay",
+                "fixed_augmentations",
+                "features_limit",
+                "mixup",
+                "cutmix",
+            ),
             *("max_grad_norm", "max_skipped", "save_minutes", "workers", "timeout"),
         ):
             self._check(name, getattr(self, name) >= 0, "at least 0")

@@ -129,6 +129,8 @@ class Loop:
                 if stop.asked and isinstance(error, WorkerLostError):
                     raise KeyboardInterrupt from error
                 raise
+        if self.cache and self.accelerator.is_main_process:
+            self.cache.prune(self.config.features_limit)
 
     def save(self) -> None:
         """Write the state, if this is the process that writes."""

@@ -15,7 +15,10 @@ from videossp.training.config import TrainConfig, current_names, has_old_names
 from videossp.training.plan import Plan
 
 # Settings that may change when a run is resumed: they change no number.
-FREE = ("workers", "timeout", "features", "save_minutes", "on_error", "max_skipped", "trackers")
+FREE = (
+    *("workers", "timeout", "features", "features_limit"),
+    *("save_minutes", "on_error", "max_skipped", "trackers"),
+)
 
 
 def settings_of(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict[str, Any]:
