@@ -354,7 +354,7 @@ def test_a_signal_while_features_are_computed_ends_at_once(
     small_backbone, class_folder, tmp_path, monkeypatch
 ):
     """Computing them can take hours, and stopping loses nothing."""
-    made, real = [], FeatureCache._made
+    made, real = [], FeatureCache._compute
 
     def make_features(self, clips):
         if len(made) == 3:
@@ -362,7 +362,7 @@ def test_a_signal_while_features_are_computed_ends_at_once(
         made.append(1)
         return real(self, clips)
 
-    monkeypatch.setattr(FeatureCache, "_made", make_features)
+    monkeypatch.setattr(FeatureCache, "_compute", make_features)
     classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
     config = TrainConfig(epochs=1, fixed_augmentations=1, features=str(tmp_path / "features"))
     with pytest.raises(KeyboardInterrupt):
