@@ -1,4 +1,4 @@
-"""A run that is interrupted, killed or damaged goes on to the same weights and figures as a quiet one."""
+"""A run that is interrupted, killed or damaged resumes to the weights and figures of an uninterrupted one."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def break_at(monkeypatch, step):
     monkeypatch.setattr(Loop, "loss", loss)
 
 
-def test_a_run_broken_twice_ends_like_a_quiet_one(quiet, small_backbone, class_folder, tmp_path, monkeypatch):
+def test_two_interruptions_change_nothing(quiet, small_backbone, class_folder, tmp_path, monkeypatch):
     """In the middle of the first epoch, and at the beginning of the third (three steps each)."""
     run = tmp_path / "run"
     for step in (1, 6):
@@ -115,7 +115,7 @@ def test_workers_and_their_number_change_nothing(quiet, small_backbone, class_fo
     assert_same(tmp_path / "workers", quiet)
 
 
-def test_a_break_does_not_make_the_loop_wait_longer_than_it_took(
+def test_an_interruption_does_not_inflate_the_waiting_time(
     small_backbone, class_folder, tmp_path, monkeypatch
 ):
     """Clips that take a while, and a step that waited for them and was then lost."""
@@ -127,10 +127,11 @@ def test_a_break_does_not_make_the_loop_wait_longer_than_it_took(
             break_at(patch, step)
             train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=step > 0)
     (row,) = train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=True).history
-    assert row["seconds"] > 0.03 * 24 and 0.5 < row["data_wait"] < 1  # 12 clips, 6 of them three times
+    # 12 clips, 6 of them three times
+    assert 0.03 * 24 < row["data_wait"] * row["seconds"] < row["seconds"]
 
 
-def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(
     quiet, small_backbone, class_folder, tmp_path, monkeypatch, capsys
 ):
     run = tmp_path / "run"
@@ -142,14 +143,14 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     train(make(small_backbone), class_folder, CONFIG, out=run, resume=True, progress=True)
-    said = capsys.readouterr().err
-    said = said.replace("\n", "")
-    assert f"{newest.name} is damaged and ignored (its content does not match" in said
-    assert "using the previous one" in said and f"resumed after step {int(before.name.split('-')[1])}" in said
+    printed = capsys.readouterr().err.replace("\n", "")
+    assert f"{newest.name} is damaged and ignored (its content does not match" in printed
+    assert "using the previous one" in printed
+    assert f"resumed after step {int(before.name.split('-')[1])}" in printed
     assert_same(run, quiet)
 
 
-def test_a_run_without_a_whole_checkpoint_is_not_begun_again_over_what_it_has(
+def test_a_run_whose_checkpoints_are_all_damaged_is_left_untouched(
     small_backbone, class_folder, tmp_path, monkeypatch
 ):
     run = tmp_path / "run"
@@ -166,13 +167,13 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_again_over_what_it_has(
     assert {x: x.read_bytes() for x in run.rglob("*") if x.is_file()} == before
 
 
-def test_an_epoch_that_is_tried_again_is_the_newest_though_it_has_fewer_steps(tmp_path):
+def test_checkpoints_are_ordered_by_time_not_by_step(tmp_path):
     for step in (15, 18, 10):
         save_state(tmp_path, step, {"step": torch.tensor(step)}, {"step": step})
     assert [step for step, _ in list_states(tmp_path)] == [10, 18]
 
 
-def test_a_checkpoint_of_another_training_is_refused(small_backbone, class_folder, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_settings_is_refused(small_backbone, class_folder, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Break):
         break_at(patch, 2)
@@ -206,7 +207,7 @@ def test_of_two_checkpoints_of_one_step_the_later_one_is_the_newest(tmp_path):
     assert load_state(tmp_path, pytest.fail)[0]["a"] == 7
 
 
-def test_what_killed_processes_left_half_written_is_removed(tmp_path):
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
     half = tmp_path / ".step-000000003-0123456789abcdef.safetensors.77"
     half.write_bytes(b"half")
     written = save_state(tmp_path, 4, {"a": torch.zeros(1)}, {})

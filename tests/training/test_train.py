@@ -1,4 +1,4 @@
-"""The loop: what it learns, what it leaves, what it never touches."""
+"""Trainings from start to end: what is learned, written, warned of, and left untouched."""
 
 import json
 import math
@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_numbers(small_backbone, class_folder):
 
 
 def test_training_leaves_the_generators_of_the_caller_as_they_were(small_backbone, class_folder):
-    """Also where it fails; and what was drawn before does not change what it computes."""
+    """Also if it fails; and earlier draws do not change its numbers."""
 
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()
@@ -100,7 +100,7 @@ def test_training_leaves_the_generators_of_the_caller_as_they_were(small_backbon
 
 
 def test_the_best_epoch_on_validation_is_kept(small_backbone, class_folder, monkeypatch, tmp_path):
-    """Validation figures that peak at the second epoch: its weights are what comes back."""
+    """Validation figures that peak at the second epoch: its weights are kept."""
     module = sys.modules["videossp.training.loop"]
     real = module.evaluate
     classifier, seen, figures = make(small_backbone), [], iter([0.5, 0.9, 0.7])
@@ -205,12 +205,12 @@ def test_a_run_without_cause_for_warnings_has_none(small_backbone, class_folder)
     assert run.warnings == classifier.warnings
 
 
-def test_a_run_of_which_no_video_could_be_read_goes_on_when_they_are_mended(
+def test_a_run_without_readable_videos_can_be_resumed_when_they_are_repaired(
     small_backbone, class_folder, tmp_path
 ):
     config = TrainConfig(epochs=2, batch_size=8, on_error="skip")
     data = read_data(class_folder)
-    whole = train(make(small_backbone), data, config)
+    expected = train(make(small_backbone), data, config)
     places = [Path(x.path) for x in data.splits["train"]]
     content = [x.read_bytes() for x in places]
     for place in places:
@@ -221,10 +221,10 @@ def test_a_run_of_which_no_video_could_be_read_goes_on_when_they_are_mended(
     for place, video in zip(places, content, strict=True):
         place.write_bytes(video)
     again = train(make(small_backbone), data, config, out=tmp_path / "run", resume=True)
-    assert [x["loss"] for x in again.history] == [x["loss"] for x in whole.history]
+    assert [x["loss"] for x in again.history] == [x["loss"] for x in expected.history]
 
 
-def test_an_epoch_is_never_chosen_on_nothing(small_backbone, class_folder):
+def test_a_run_whose_validation_videos_all_fail_ends(small_backbone, class_folder):
     data = read_data(class_folder)
     lost = [Sample("/nowhere.mp4", "lost", 0)]
     config = TrainConfig(epochs=1, on_error="skip")
@@ -277,14 +277,14 @@ def test_a_video_that_fails_does_not_weaken_the_step(small_backbone, folder_with
 
 
 def test_drop_last_leaves_out_what_does_not_fill_a_step(small_backbone, class_folder, monkeypatch):
-    module, met = sys.modules["videossp.training.loop"], []
+    module, sizes = sys.modules["videossp.training.loop"], []
     real = module.collate
-    monkeypatch.setattr(module, "collate", lambda items: (met.append(len(items)), real(items))[1])
+    monkeypatch.setattr(module, "collate", lambda items: (sizes.append(len(items)), real(items))[1])
     train(make(small_backbone), class_folder, TrainConfig(epochs=1, batch_size=5, drop_last=True))
-    assert met == [5, 5]  # of 12
-    met.clear()
+    assert sizes == [5, 5]  # of 12
+    sizes.clear()
     train(make(small_backbone), class_folder, TrainConfig(epochs=1, batch_size=5))
-    assert met == [5, 5, 2]
+    assert sizes == [5, 5, 2]
 
 
 def test_mixing_trains_and_is_repeatable(small_backbone, class_folder):
@@ -311,12 +311,12 @@ def test_validation_takes_one_central_view_whatever_the_test_views(small_backbon
     assert views == [(1, 1)]
 
 
-def test_the_share_of_time_that_waits_for_data_is_told(small_backbone, class_folder):
+def test_data_wait_is_a_fraction_of_the_time(small_backbone, class_folder):
     (row,) = train(make(small_backbone), class_folder, TrainConfig(epochs=1, batch_size=4)).history
     assert 0 < row["data_wait"] < 1
 
 
-def test_the_moving_average_is_validated_and_the_weights_that_train_stay_what_they_were(
+def test_validating_the_moving_average_leaves_the_trained_weights_unchanged(
     small_backbone, class_folder, monkeypatch
 ):
     """a_0 = w_0, a_k = d a_{k-1} + (1 - d) w_k, in float64 of what is there after each step."""

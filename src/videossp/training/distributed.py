@@ -15,7 +15,7 @@ def join_processes() -> bool:
     """Join the processes that torchrun or `accelerate launch` started, if any.
 
     Returns:
-        Whether they compute on a CPU: accelerate needs to be told, else each process believes it is alone.
+        Whether they compute on a CPU. Unless accelerate knows, each process believes that it is alone.
 
     Raises:
         RuntimeError: several processes were started, but this one cannot join them.

@@ -130,8 +130,8 @@ class FeatureCache:
     def prune(self, limit: float) -> None:
         """Remove the files that were not used for longest, until the others take at most `limit` GB.
 
-        A GB is 10**9 bytes. Files that some process used within a day stay, whatever they take, and so do files that are not the
-        cache's. Several processes may use and prune one folder at the same time.
+        A GB is 10**9 bytes. Files that some process used within a day stay, whatever they take, and so do
+        files that do not belong to the cache. Several processes may use and prune a folder at the same time.
         """
         recent = time.time() - UNUSED
         files, total = [], 0
