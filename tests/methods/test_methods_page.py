@@ -1,4 +1,4 @@
-"""docs/methods.md: its table is current, its example runs."""
+"""docs/methods.md: its tables agree with the code, its example runs."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -37,7 +37,7 @@ def options(method):
 
 
 def parameters(method):
-    """Of a method in VideoMamba-M, those of the backbone that it thaws among them."""
+    """Trained parameters of a method in VideoMamba-M, with those of the backbone that it thaws."""
     with torch.device("meta"):
         tuner, backbone = METHODS[method](MIDDLE), VideoMamba(MIDDLE)
     thawed = [
@@ -53,7 +53,7 @@ def test_the_table_has_every_method_in_order():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("`"))
-def test_a_row_is_what_its_class_says(row):
+def test_a_row_agrees_with_its_class(row):
     method = row[0].strip("`")
     assert row[3] == options(method)
     alone = parameters(method)

@@ -1,5 +1,6 @@
 """Methods by name: registered ones, those of other distributions, default options and learning rates."""
 
+import importlib
 import json
 import os
 import statistics
@@ -34,7 +35,7 @@ MIDDLE, NANO_SIZE = BACKBONES["videomamba_middle"], BACKBONES["videomamba_nano"]
 
 
 class Gain(Tuner):
-    """A method of somebody else."""
+    """A method that is not bundled."""
 
     scaled = {"width": Scaled(30, by="d_state")}
 
@@ -49,11 +50,13 @@ class Gain(Tuner):
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch):
-    """What a test registers is gone after it."""
+    """Registered methods and imported modules do not outlive a test."""
     monkeypatch.setattr(registry, "_registered", {})
     monkeypatch.setattr(registry, "_rates", {})
     yield
     registry._declared.cache_clear()
+    for module in ("outside", "other", "mine"):
+        sys.modules.pop(module, None)
 
 
 # Registered in this process
@@ -103,7 +106,11 @@ def test_a_class_without_readable_options_is_refused():
         def __init__(self, config, *, width):
             super().__init__()
 
+    class Misspelt(Gain):
+        scaled = {"widht": Scaled(3)}
+
     for cls, message in [
+        (Misspelt, "Misspelt.scaled names widht, which is no option"),
         (Plain, "must be a subclass of videossp.Tuner"),
         ("Plain", "must be a subclass of videossp.Tuner"),
         *((x, r"must be __init__\(self, config") for x in (NoConstructor, NoConfig, AnyOption, Required)),
@@ -115,8 +122,13 @@ def test_a_class_without_readable_options_is_refused():
 
 @pytest.mark.parametrize("lr", [0.0, -1e-3, float("nan"), float("inf")])
 def test_a_default_rate_that_cannot_train_is_refused(lr):
-    with pytest.raises(ValueError, match="lr of gain must be positive"):
-        register_method("gain", Gain, lr=lr)
+    class Rated(Gain):
+        pass
+
+    Rated.lr = lr
+    for arguments in ((Gain, lr), (Rated, None)):
+        with pytest.raises(ValueError, match="lr of gain must be positive"):
+            register_method("gain", arguments[0], lr=arguments[1])
     assert "gain" not in method_names()
 
 
@@ -126,6 +138,32 @@ def test_a_class_is_as_good_as_its_name():
     assert isinstance(make_tuner(Gain, SMALL, {"start": 1.0}), Gain)
     with pytest.raises(ValueError, match="Gain has no option stop; it has width, start"):
         make_tuner(Gain, SMALL, {"stop": 1.0})
+
+
+def test_a_registered_method_is_compared_in_processes_of_its_own(class_folder, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    register_method("mine", importlib.import_module("mine").Outside)
+    weights = tmp_path / "small.safetensors"
+    save_file(published(), weights)
+    config = videossp.TrainConfig(epochs=1, batch_size=8, lr=1e-2)
+    out = tmp_path / "out"
+    result = videossp.compare(class_folder, ["mine+linear"], [0], config, out=out, backbone=str(weights))
+    (row,) = result.rows
+    assert (row["seeds"], row["failed"]) == (1, 0), result.runs
+    assert row["method_parameters"] == 32
+
+
+def test_a_registered_class_that_another_process_cannot_import_is_refused(class_folder, tmp_path):
+    class Local(Gain):
+        pass
+
+    register_method("local", Local)
+    with pytest.raises(ValueError, match="'local' must run in another process, which cannot import .*Local"):
+        videossp.compare(
+            class_folder, ["local"], [0], out=tmp_path / "out", backbone="videomamba_nano", size=32, frames=2
+        )
+    assert not (tmp_path / "out").exists()
 
 
 # Of another distribution
@@ -165,9 +203,7 @@ def distribution(tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", path.strip(os.pathsep))
         registry._declared.cache_clear()
 
-    yield install
-    for module in ("outside", "other"):
-        sys.modules.pop(module, None)
+    return install
 
 
 def videossp_process(*arguments):
@@ -218,6 +254,11 @@ BROKEN = {
     "no module": ("outside = nowhere:Outside", OUTSIDE, "ModuleNotFoundError: No module named 'nowhere'"),
     "no class": ("outside = outside:Inside", OUTSIDE, "AttributeError: module 'outside' has no attribute"),
     "no method": ("outside = outside:torch", OUTSIDE, "must be a subclass of videossp.Tuner"),
+    "an error of two lines": (
+        "outside = outside:Outside",
+        "raise RuntimeError('first\\n  second')",
+        "RuntimeError: first second",
+    ),
     "an error on import": ("outside = outside:Outside", "1 / 0", "ZeroDivisionError: division by zero"),
 }
 

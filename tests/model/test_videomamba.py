@@ -1,4 +1,4 @@
-"""The backbone: its layout, its call points, its drop-path, its errors."""
+"""The backbone: layout, hooks, stochastic depth, gradient checkpointing, errors."""
 
 import gc
 
@@ -90,7 +90,7 @@ def test_a_chain_calls_its_members_in_order(backbone, clip):
 
 
 def test_patches_are_laid_out_frame_by_frame_and_row_by_row(backbone):
-    """A patch's token depends on its own pixels only, at the place that the layout says."""
+    """The token of a patch depends on the pixels of that patch only, and has the position of the layout."""
     clip = torch.zeros(1, 3, 4, 32, 32)
     plain = backbone.embed(clip)
     clip[:, :, 2, 16:, :16] = 1.0  # frame 2, second row, first column
@@ -106,7 +106,7 @@ def test_the_first_position_sees_the_whole_clip(backbone, clip):
     assert not torch.allclose(backbone(other), out)
 
 
-def test_clips_do_not_see_their_batch_mates(backbone, clip):
+def test_a_prediction_ignores_its_batch_mates(backbone, clip):
     together = backbone(clip)
     torch.testing.assert_close(together[:1], backbone(clip[:1]), rtol=1e-5, atol=1e-6)
 
@@ -120,10 +120,10 @@ def test_drop_path_skips_branches_only_while_training(clip):
     assert not torch.equal(backbone.train()(clip), backbone.eval()(clip))
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_an_impossible_drop_path_is_refused(share):
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_an_impossible_drop_path_is_refused(rate):
     with pytest.raises(ValueError, match="drop_path"):
-        VideoMamba(SMALL, drop_path=share)
+        VideoMamba(SMALL, drop_path=rate)
 
 
 def test_drop_path_keeps_the_mean(clip):
@@ -184,14 +184,14 @@ def test_tokens_gain_prompts_and_keep_their_patches():
 @pytest.mark.parametrize(
     ("name", "place"), [("cls", "end"), ("patches", "end"), ("own", "end"), ("new", "middle")]
 )
-def test_a_group_of_prompts_has_a_name_and_a_place_of_its_own(name, place):
+def test_a_group_of_prompts_needs_a_new_name_and_a_known_place(name, place):
     layout = Layout(2, (2, 2)).add(Prompts("own", "frame_start", 1))
     with pytest.raises(ValueError, match="positions named|no place 'middle'; there are before_cls"):
         layout.add(Prompts(name, place, 1))
 
 
 def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
-    """It keeps only what stands between blocks, and gives the same gradients to the last bit."""
+    """It keeps only tokens between blocks, and gives bit-identical gradients."""
     clip.requires_grad_()
     backbone.requires_grad_(False)
     grads, kept = [], []
@@ -208,7 +208,7 @@ def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
 
 
 def test_a_frozen_backbone_computes_no_gradient_of_its_weights(backbone, clip, monkeypatch):
-    """Not one of a product, a convolution, a norm or a scan: what would be thrown away is never made."""
+    """None of a product, a convolution, a norm or a scan."""
     from videossp.ops import conv, matmul, norm, scan_cpu
 
     products, wanted, empty = [], [], []
@@ -238,7 +238,7 @@ def test_a_frozen_backbone_computes_no_gradient_of_its_weights(backbone, clip, m
     products.clear()
     out.sum().backward()
     assert prompt.grad is not None
-    # Per block the input gradients of in_proj, 2 x_proj, 2 dt_proj, out_proj; and dt_proj's product again.
+    # Per block: input gradients of in_proj, 2 x_proj, 2 dt_proj, out_proj; and 2 dt_proj recomputed.
     assert len(products) == SMALL.depth * (6 + 2)
     assert wanted == 2 * SMALL.depth * [(True, True, False, True, True, False, False, False)]
     assert len(empty) == 3 * SMALL.depth and all(empty)

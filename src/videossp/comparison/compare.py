@@ -14,6 +14,7 @@ from videossp.comparison.results import Comparison
 from videossp.comparison.worker import run_child
 from videossp.data.datasets import VideoDataset, read_data
 from videossp.methods import default_lr, resolve_options
+from videossp.methods.registry import registrations
 from videossp.system.process import give_back_memory
 from videossp.system.warn import warn
 from videossp.training.config import TrainConfig
@@ -148,7 +149,7 @@ def plan_jobs(
         }
         # Tuples become lists, as in a file.
         settings, complete = json.loads(json.dumps([settings, resolve_options(method, sizes, given)]))
-        jobs[method] = Job(method, complete, settings, rates)
+        jobs[method] = Job(method, complete, settings, rates, registrations(method))
     for text in plan.warnings:
         warn(text)
     notes = [*plan.notes, *classifier.notes]

@@ -33,12 +33,14 @@ class Job:
         options: all options of the method.
         settings: data, backbone and training settings, which all runs of a comparison share.
         lrs: learning rates to select from.
+        registered: what `register_again` needs for methods that this program registered.
     """
 
     method: str
     options: dict[str, Any]
     settings: dict[str, Any]
     lrs: tuple[float, ...]
+    registered: Sequence[Any] = ()
 
 
 @contextmanager

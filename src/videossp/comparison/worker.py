@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -18,6 +18,7 @@ from videossp.comparison.folder import ERROR, RESULT, Job
 from videossp.data.datasets import read_data
 from videossp.errors import VideoSSPWarning
 from videossp.inference.evaluate import evaluate
+from videossp.methods.registry import register_again
 from videossp.system.files import atomic_write
 from videossp.system.process import peak_memory
 from videossp.system.warn import warning_lines
@@ -49,6 +50,7 @@ def run_child(job: Job, lr: float, seed: int, folder: Path, *, progress: bool) -
     """
     run = {"method": job.method, "lr": lr, "seed": seed, "options": job.options}
     arguments = {**run, "settings": job.settings, "folder": str(folder), "progress": progress}
+    arguments["registered"] = job.registered
     command = [sys.executable, "-I", "-c", CHILD, json.dumps([sys.path, arguments])]
     with Popen(command, stdin=PIPE, stdout=2) as child:  # stdout is for the table
         try:
@@ -77,6 +79,7 @@ def run_alone(
     seed: int,
     folder: str,
     progress: bool,
+    registered: Sequence[Any] = (),
 ) -> None:
     """Run a training in this process and write its run folder with result.json, or with error.txt.
 
@@ -89,6 +92,7 @@ def run_alone(
 
     started = time.monotonic()
     try:
+        register_again(registered)
         with warning_lines(show, known=settings["notes"]):  # the parent process has shown these
             figures = run_figures(settings, method, options, lr, seed, folder, progress)
         figures["minutes"] = (time.monotonic() - started) / 60

@@ -241,38 +241,22 @@ if TYPE_CHECKING:
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["attentive"],
-            **given: Unpack[_Attentive],
+            self, backbone: Backbone = ..., *, method: Literal["attentive"], **given: Unpack[_Attentive]
         ) -> Classifier: ...
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["partial"],
-            **given: Unpack[_Partial],
+            self, backbone: Backbone = ..., *, method: Literal["partial"], **given: Unpack[_Partial]
         ) -> Classifier: ...
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["adapter"],
-            **given: Unpack[_Adapter],
+            self, backbone: Backbone = ..., *, method: Literal["adapter"], **given: Unpack[_Adapter]
         ) -> Classifier: ...
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["st_adapter"],
-            **given: Unpack[_STAdapter],
+            self, backbone: Backbone = ..., *, method: Literal["st_adapter"], **given: Unpack[_STAdapter]
         ) -> Classifier: ...
 
         @overload
@@ -311,11 +295,7 @@ if TYPE_CHECKING:
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["state_offset"],
-            **given: Unpack[_StateOffset],
+            self, backbone: Backbone = ..., *, method: Literal["state_offset"], **given: Unpack[_StateOffset]
         ) -> Classifier: ...
 
         @overload
