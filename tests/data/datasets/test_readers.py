@@ -75,6 +75,11 @@ def test_whole_numbers_are_classes_in_their_order_with_gaps(tmp_path):
         ("run\nwalk fast\nsit\n", 1),
         ("1 run\r\n2 walk fast\r\n3 sit\r\n", 2),
         ("9,sit\n5,walk fast\n1,run", 5),
+        ("9 sit\n5 walk fast\n1 run", 5),
+        ("001\trun\n002\twalk fast\n003\tsit", 2),
+        ("1. run\n2. walk fast\n3. sit", 2),
+        ("1) run\n2) walk fast\n3) sit", 2),
+        ("2: sit\n0: run\n1: walk fast", 1),
     ],
 )
 def test_a_file_of_class_names_names_the_numbers(tmp_path, name, names, label):
@@ -252,13 +257,82 @@ def test_a_class_of_another_name_is_an_error_that_gives_the_nearest(tmp_path):
     assert error_of(tmp_path) == expected
 
 
-@pytest.mark.parametrize("names", ["0 a\n0 b", "a\nb\na", "1 a\n2 a"])
-def test_class_names_that_come_twice_are_an_error(tmp_path, names):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["100 metres", "200 metres", "400 metres"],  # each name without its number would come twice
+        ["400 metres", "100 yards", "4 x 100 metres relay"],  # different names, but the labels are 0, 1, 2
+        ["3 pointers", "3 steps", "3 throws"],  # each number comes twice
+        ["1 January", "8 March", "25 December"],
+        ["2024-05-01 parade", "2024-12-24 dinner", "2025-01-01 fireworks"],
+        ["2024 parade", "2025 parade", "2026 parade"],
+        ["1,500 metres", "3,000 metres", "10,000 metres"],
+        ["12:30 lunch", "18:00 dinner", "23:15 snack"],
+        ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"],
+        ["3.5 mile run", "6.2 mile run", "13.1 mile run"],
+        ["Holding something", "2 things colliding", "Pushing something, slowly"],
+    ],
+)
+def test_numbers_that_belong_to_class_names_stay_in_them(tmp_path, names):
+    touch(tmp_path, "1.mp4", "2.mp4", "3.mp4")
+    write(tmp_path / "classes.txt", "\n".join(names))
+    write(tmp_path / "train.txt", "1.mp4 2\n2.mp4 0\n3.mp4 1\n")
+    assert read_data(tmp_path).classes == tuple(names)
+    assert read(tmp_path)["train"] == {"1.mp4": names[2], "2.mp4": names[0], "3.mp4": names[1]}
+    write(tmp_path / "classes.txt", "\n".join(f"{i}\t{name}" for i, name in enumerate(names)))
+    assert read_data(tmp_path).classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ("2 steps\n1 step\n3 jumps", ["1 step", "2 steps", "3 jumps"]),
+        ("2 steps\n1 step\n3 jumps", ["step", "steps", "jumps"]),
+        ("1 step\n2 steps\njump", ["1 step", "2 steps", "jump"]),
+    ],
+)
+def test_text_labels_show_whether_numbers_belong_to_class_names(tmp_path, names, labels):
+    touch(tmp_path, "1.mp4", "2.mp4", "3.mp4")
+    write(tmp_path / "classes.txt", names)
+    write(tmp_path / "train.txt", "".join(f"{i}.mp4,{label}\n" for i, label in enumerate(labels, 1)))
+    assert read(tmp_path)["train"] == {f"{i}.mp4": label for i, label in enumerate(labels, 1)}
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"), [("1 run\n2 walk\n5 sit", [1, 2]), ("0 run\n1 walk\n1 sit", [0, 1])]
+)
+def test_a_class_file_that_can_be_read_both_ways_is_an_error(tmp_path, names, labels):
     touch(tmp_path, "1.mp4", "2.mp4")
     file = write(tmp_path / "classes.txt", names)
+    write(tmp_path / "train.txt", "".join(f"{i}.mp4 {label}\n" for i, label in enumerate(labels, 1)))
+    assert error_of(tmp_path) == (
+        f"{file}: its numbers may be class numbers or the beginnings of names; "
+        "write NUMBER NAME on each line, with the numbers 0 to 2"
+    )
+
+
+@pytest.mark.parametrize("names", ["1 run\n2 walk\nsit", "0 run\n1 walk\n2 jump\nsit", "run\n2 walk\n3 sit"])
+def test_a_class_file_that_lacks_a_number_is_an_error(tmp_path, names):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    file = write(tmp_path / "classes.txt", names)
+    write(tmp_path / "train.txt", "1.mp4 1\n2.mp4 2")
+    line = next(i for i, x in enumerate(names.splitlines(), 1) if not x[0].isdecimal())
+    assert error_of(tmp_path) == f"{file}:{line}: no class number, but most other lines have one"
+
+
+def test_class_names_that_come_twice_are_an_error(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    file = tmp_path / "classes.txt"
     write(tmp_path / "train.txt", "1.mp4 0\n2.mp4 1")
-    last = len(names.splitlines())
-    assert error_of(tmp_path) == f"{file}:{last}: {names.splitlines()[-1]!r} comes twice"
+    write(file, "a\nb\na")
+    assert error_of(tmp_path) == f"{file}:3: class 'a' comes twice"
+    write(file, "0,a\n0,b")
+    assert error_of(tmp_path) == f"{file}:2: class number 0 comes twice: '0,b'"
+    write(file, "1 a\n2 a")
+    assert error_of(tmp_path) == (
+        f"{file}:2: class 'a' comes twice, with the numbers 1 and 2; if these belong to the names, "
+        "write NUMBER NAME on each line, with the numbers 0 to 1"
+    )
 
 
 def test_reading_goes_on_after_complaints_and_tells_them_all(tmp_path):

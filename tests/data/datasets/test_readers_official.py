@@ -143,6 +143,30 @@ def test_what_is_wrong_with_a_list_of_ucf101_is_said(tmp_path, line, words):
     assert error_of(tmp_path) == f"{file}:2: {words}"
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("Bowling", "not NUMBER CLASS: 'Bowling'"),
+        ("13 Diving", "class number 13 comes twice: '13 Diving'"),
+    ],
+)
+def test_a_class_of_ucf101_without_a_number_of_its_own_is_an_error(tmp_path, line, words):
+    ucf101(tmp_path)
+    write(tmp_path / "classInd.txt", f"{CLASSES}{line}\r\n")
+    assert error_of(tmp_path) == f"{tmp_path}/classInd.txt:4: {words}"
+
+
+def test_class_numbers_of_ucf101_are_numbers_whatever_the_names(tmp_path):
+    names = ["100 metres", "metres", "3 steps"]
+    write(
+        tmp_path / "classInd.txt", "".join(f"{i} {name}\n" for i, name in zip((7, 9, 30), names, strict=True))
+    )
+    write(tmp_path / "trainlist01.txt", "".join(f"{name}/{i}.avi\n" for i, name in enumerate(names)))
+    write(tmp_path / "testlist01.txt", "metres/3.avi")
+    touch(tmp_path, *(f"{name}/{i}.avi" for i, name in enumerate(names)), "metres/3.avi")
+    assert read_data(tmp_path).classes == tuple(names)
+
+
 def test_a_video_in_the_folder_of_another_class_is_not_taken(tmp_path):
     ucf101(tmp_path)
     touch(tmp_path, *UCF101_VIDEOS[:2], f"Bowling/{HANDSTAND}")

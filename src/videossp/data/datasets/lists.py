@@ -107,7 +107,7 @@ def read_lists(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     refuse_other_lists(data, [*files, *others])
     lines = [(file, line) for file in files for line in divided(file, data.videos)]
     meaning = meaning_of({line.label for _, line in lines}, data.folder, files)
-    met = SampleBuilder(meaning.classes, meaning.known, complain)
+    met = SampleBuilder(meaning.classes, meaning.source, complain)
     for file, line in lines:
         found = locate(data.videos, line.path)
         name = found[0].name if found else unquoted(line.path)

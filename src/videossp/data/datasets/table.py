@@ -43,7 +43,7 @@ def read_tables(data: Annotation, fold: int, complain: Complain) -> VideoDataset
     names = {str(number): name for name, number in numbers.items()}
     labels = [row.first(NAME) or names.get(row.first(NUMBER)) or row.first(NUMBER) for _, row in rows]
     meaning = meaning_of(set(labels), data.folder, files)
-    classes, known = meaning.classes, meaning.known
+    classes, known = meaning.classes, meaning.source
     if classes is None and numbers:
         classes, known = sorted(numbers, key=lambda x: numbers[x]), "the classes with a number"
     met = SampleBuilder(classes, known, complain)

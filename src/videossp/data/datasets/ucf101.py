@@ -3,7 +3,7 @@
 import re
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.classes import read_classes
+from videossp.data.datasets.classes import read_numbered_classes
 from videossp.data.datasets.sample import Complain, Split, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.text import read_lines
@@ -29,7 +29,7 @@ def read_ucf101(data: Annotation, fold: int, complain: Complain) -> VideoDataset
     home = data.home(*FILES)
     if home is None:
         raise DataError(f"{data.root}: no classInd.txt and trainlist0N.txt, here or one folder down")
-    classes = read_classes(home / "classInd.txt")
+    classes = read_numbered_classes(home / "classInd.txt")
     ordered = [classes[x] for x in sorted(classes)]
     by_alike = {alike(name): name for name in ordered}
     places = VideoIndex(data.videos, ordered)
