@@ -146,26 +146,42 @@ def equalized(channel: Frames) -> Any:
     return np.minimum((darker + step // 2) // step, 255) if step else LEVELS
 
 
-def moved(image: Frames, across: tuple[float, float, float], down: tuple[float, float, float]) -> Frames:
-    """The point x, y goes to across . (x, y, 1), down . (x, y, 1), in pixels from the top left corner.
+def inverse(matrix: Tensor) -> Tensor:
+    """Inverse of a 3 x 3 matrix by cofactors."""
+    a, b, c = matrix.unbind(1)
+    rows = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)])
+    return rows / (a * rows[0]).sum()
 
-    Bicubic; what comes from outside is grey, 128.
+
+def warp(image: Frames, across: tuple[float, float, float], down: tuple[float, float, float]) -> Frames:
+    """Move the point (x, y) to (across . (x, y, 1), down . (x, y, 1)), in pixels from the top left corner.
+
+    Interpolation is bicubic; pixels from outside the image are grey, 128.
+
+    The arithmetic is that of kornia's `warp_affine` (0.9), to the bit: runs of earlier versions, which called
+    it, resume with the same clips. `F.affine_grid` rounds differently, which changes 0.06 % of the pixels of
+    a noise image by one level.
     """
-    from kornia.geometry.transform import warp_affine
-
-    matrix = np.array([across, down])
-    matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5  # kornia counts from the middle of the first pixel
-    # Outside is 0 once 128 is taken away: half the time of kornia's padding_mode="fill".
-    x = torch.from_numpy(image).permute(2, 0, 1)[None].float() - 128
-    x = warp_affine(x, torch.from_numpy(matrix).float()[None], (x.shape[2], x.shape[3]), "bicubic") + 128
-    return x[0].permute(1, 2, 0).round().clamp(0, 255).byte().contiguous().numpy()
+    rows, columns = image.shape[:2]
+    matrix = np.array([across, down, (0, 0, 1)], float)
+    matrix[:2, 2] += matrix[:2, :2].sum(1) / 2 - 0.5  # from corners of pixels to their centres
+    pixels = torch.from_numpy(matrix).float()
+    # Pixel centres 0 to size - 1 become -1 to 1, the coordinates of grid_sample.
+    unit = torch.tensor([[2 / max(columns - 1, 1), 0, -1], [0, 2 / max(rows - 1, 1), -1], [0, 0, 1]])
+    source = inverse(unit @ (pixels @ inverse(unit)))[:2]
+    x, y = torch.linspace(-1, 1, columns), torch.linspace(-1, 1, rows)[:, None]
+    grid = torch.stack([p * x + q * y + r for p, q, r in source], dim=-1)[None]
+    # Minus 128: the zeros that grid_sample puts outside become grey.
+    shifted = torch.from_numpy(image).permute(2, 0, 1)[None].float() - 128
+    warped = F.grid_sample(shifted, grid, mode="bicubic", padding_mode="zeros", align_corners=True) + 128
+    return warped[0].permute(1, 2, 0).round().clamp(0, 255).byte().contiguous().numpy()
 
 
 def rotate(image: Frames, angle: float) -> Frames:
     """About the centre, anticlockwise; in degrees."""
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     y, x = image.shape[0] / 2, image.shape[1] / 2
-    return moved(image, (cosine, sine, x - cosine * x - sine * y), (-sine, cosine, y + sine * x - cosine * y))
+    return warp(image, (cosine, sine, x - cosine * x - sine * y), (-sine, cosine, y + sine * x - cosine * y))
 
 
 # What each does to an image (height, width, 3) at v, a tenth of the level, in [-1, 1]: the "increasing" set,
@@ -182,10 +198,10 @@ OPERATIONS: dict[str, Callable[[Frames, float], Frames]] = {
     "Contrast": lambda x, v: look_up(x, blend(int(grey(x).mean() + 0.5), LEVELS, v)),
     "Brightness": lambda x, v: look_up(x, blend(0, LEVELS, v)),
     "Sharpness": lambda x, v: blend(smooth(x), x, v),
-    "ShearX": lambda x, v: moved(x, (1, -v * 0.3, 0), (0, 1, 0)),
-    "ShearY": lambda x, v: moved(x, (1, 0, 0), (-v * 0.3, 1, 0)),
-    "TranslateX": lambda x, v: moved(x, (1, 0, -v * 0.45 * x.shape[1]), (0, 1, 0)),
-    "TranslateY": lambda x, v: moved(x, (1, 0, 0), (0, 1, -v * 0.45 * x.shape[0])),
+    "ShearX": lambda x, v: warp(x, (1, -v * 0.3, 0), (0, 1, 0)),
+    "ShearY": lambda x, v: warp(x, (1, 0, 0), (-v * 0.3, 1, 0)),
+    "TranslateX": lambda x, v: warp(x, (1, 0, -v * 0.45 * x.shape[1]), (0, 1, 0)),
+    "TranslateY": lambda x, v: warp(x, (1, 0, 0), (0, 1, -v * 0.45 * x.shape[0])),
 }
 
 
