@@ -128,14 +128,14 @@ class Watched:
 @pytest.fixture
 def seen(monkeypatch):
     """What is asked of the decoder: ("seek", time), or (what may be skipped, time) for each packet."""
-    notes, opened = [], decode_module.opened
+    notes, open_stream = [], decode_module.open_stream
 
     @contextmanager
     def watched(*args, **kwargs):
-        with opened(*args, **kwargs) as (container, stream):
+        with open_stream(*args, **kwargs) as (container, stream):
             yield Watched(container, notes), Watched(stream, notes)
 
-    monkeypatch.setattr(decode_module, "opened", watched)
+    monkeypatch.setattr(decode_module, "open_stream", watched)
     return notes
 
 

@@ -22,8 +22,8 @@ from pebble import ProcessExpired, ProcessPool
 from videossp.data.datasets.sample import Sample
 from videossp.data.sampling import ClipFormat, eval_indices
 from videossp.data.video import max_pixels, read_frames, read_video
-from videossp.data.video.container import opened
-from videossp.data.video.index import images_of
+from videossp.data.video.container import open_stream
+from videossp.data.video.files import images_of
 from videossp.errors import DataError, NoVideoError, TruncatedError
 
 AHEAD = 4096  # files handed out before their turn: while one waits for its time limit the others go on
@@ -92,7 +92,7 @@ def size_of(path: Path) -> tuple[int, int] | None:
         with av.open(f"file:{images_of(path)[0]}", format="image2", options=options) as container:
             size = container.streams.video[0].height, container.streams.video[0].width
     else:
-        with opened(path) as (_, stream):
+        with open_stream(path) as (_, stream):
             size = stream.height, stream.width
     return size if all(size) else None
 
