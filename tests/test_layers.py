@@ -26,6 +26,7 @@ LAYERS = [
     {"adapter_folder", "methods", "data/doctor"},
     {"data/clips"},
     {"data/augment", "model"},
+    {"data/crop"},
     {"data/datasets", "data/sampling"},
     {"data/video", "bundled", "ops"},
     {"system"},

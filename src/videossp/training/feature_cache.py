@@ -107,4 +107,4 @@ class Features(Dataset[tuple[Any, ...]]):
             if clips is not None:
                 raise RuntimeError(f"{self.files[index]}: gone from the cache while it was used") from None
             return clips, *rest
-        return x, *self.clips.facts(index)
+        return x, *self.clips.metadata(index)
