@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videossp.classifier import Classifier
-from videossp.data.datasets.video_index import walked
+from videossp.data.datasets.video_index import walk
 from videossp.data.video import is_video
 from videossp.errors import DataError
 
@@ -48,7 +48,7 @@ def find_videos(paths: Sequence[str]) -> list[str]:
 
 def videos_below(folder: Path) -> Iterator[Path]:
     """The videos in a folder as readers of data sets find them: links are followed, hidden names left out."""
-    for place, folders, files in walked(str(folder)):
+    for place, folders, files in walk(str(folder)):
         inside = {x: is_video(Path(place, x)) for x in [*folders, *files]}
         folders[:] = [x for x in folders if not inside[x]]
         yield from (Path(place, name) for name, found in inside.items() if found)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from videossp.data.datasets import Sample, VideoDataset, split_off
+from videossp.data.datasets import Sample, VideoDataset, hold_out
 from videossp.errors import DataError
 from videossp.inference.evaluate import relabel
 from videossp.training.config import TrainConfig
@@ -30,7 +30,7 @@ def choose_splits(
                 "the epoch is chosen on TEST videos, accuracy there is too good"
             )
         return splits["train"], splits["val"], "the val split", warnings
-    training, validation = split_off(splits["train"], config.val_fraction)
+    training, validation = hold_out(splits["train"], config.val_fraction)
     if not validation:
         raise DataError(
             "too few videos to hold some out for validation: at least two of some class are needed"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import numbered_frames, write_video
-from videossp.data.datasets import Sample, read_data, split_off
+from videossp.data.datasets import Sample, hold_out, read_data
 from videossp.errors import DataError
 
 
@@ -236,11 +236,11 @@ def test_formats_of_folders_refuse_a_file(tmp_path):
 def test_a_file_that_is_no_annotation_is_an_error(tmp_path):
     file = write(tmp_path / "notes.txt", "to do")
     formats = "kinetics, csv, list"
-    assert error_of(file) == f"{file}: no known kind of annotation; --format is one of {formats}"
+    assert error_of(file) == f"{file}: no known annotation format; --format is one of {formats}"
 
 
 def test_an_unknown_format_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no format 'avi'; there are auto, ucf101, "):
+    with pytest.raises(ValueError, match="no format 'avi'; the formats are auto, ucf101, "):
         read_data(tmp_path, format="avi")
 
 
@@ -258,21 +258,21 @@ def samples(*counts):
 
 def test_the_split_is_stratified_disjoint_and_repeatable():
     every = samples(10, 5, 2)
-    kept, off = split_off(every, 0.2, seed=3)
+    kept, off = hold_out(every, 0.2, seed=3)
     assert sorted(kept + off, key=lambda x: x.name) == sorted(every, key=lambda x: x.name)
     assert [sum(x.label == k for x in off) for k in range(3)] == [2, 1, 1]
-    assert split_off(every[::-1], 0.2, seed=3)[1] == off[::-1]
-    assert split_off(every, 0.2, seed=4)[1] != off
+    assert hold_out(every[::-1], 0.2, seed=3)[1] == off[::-1]
+    assert hold_out(every, 0.2, seed=4)[1] != off
 
 
 def test_the_split_of_samples_without_groups_is_that_of_earlier_versions():
-    off = split_off(samples(10, 5, 2, 1), 0.3, seed=7)[1]
+    off = hold_out(samples(10, 5, 2, 1), 0.3, seed=7)[1]
     assert [x.name for x in off] == ["0/0", "0/7", "0/8", "1/3", "1/4", "2/1"]
 
 
 def test_parts_of_one_file_are_not_torn_apart():
     every = [Sample(f"/{x}.mp4", f"{x} {i}", 0, start=i, end=i + 1) for x in "abcde" for i in range(8)]
-    kept, off = split_off(every, 0.2)
+    kept, off = hold_out(every, 0.2)
     assert len({x.path for x in off}) == 1 and len(off) == 8 and not {x.path for x in kept} & {off[0].path}
 
 
@@ -281,16 +281,16 @@ def test_parts_of_one_file_are_not_torn_apart():
 def test_a_list_beside_those_that_are_read_is_not_left_out_in_silence(tmp_path, name, text, read_one):
     touch(tmp_path, "a/0.mp4", "b/0.mp4")
     write(tmp_path / "train.csv", read_one)
-    assert len(read_data(tmp_path).every()) == 2
+    assert len(read_data(tmp_path).all_samples()) == 2
     write(tmp_path / name, text)
     with pytest.raises(DataError, match=f"{name}: a list as well, beside train.csv"):
         read_data(tmp_path)
     write(tmp_path / name, "Of 2 classes, in 2026\n")  # plain text
-    assert len(read_data(tmp_path).every()) == 2
+    assert len(read_data(tmp_path).all_samples()) == 2
 
 
 def test_a_class_of_one_video_stays_in_training():
-    kept, off = split_off(samples(1, 4), 0.5, seed=0)
+    kept, off = hold_out(samples(1, 4), 0.5, seed=0)
     assert [x.label for x in off] == [1, 1] and len(kept) == 3
 
 
@@ -306,17 +306,17 @@ def grouped(rng, classes, groups):
 def test_groups_are_not_divided_and_every_class_stays_in_training(seed):
     rng = np.random.default_rng(seed)
     every = grouped(rng, 4, groups=12)
-    kept, off = split_off(every, 0.2, seed)
+    kept, off = hold_out(every, 0.2, seed)
     assert sorted(kept + off, key=lambda x: int(x.name)) == every and off
     assert not {x.group for x in kept} & {x.group for x in off}
     assert {x.label for x in kept} == {x.label for x in every}
-    assert split_off(every[::-1], 0.2, seed)[1] == off[::-1]
+    assert hold_out(every[::-1], 0.2, seed)[1] == off[::-1]
 
 
-def test_no_more_than_the_share_is_split_off_unless_the_smallest_group_is_more():
+def test_no_more_than_the_share_is_hold_out_unless_the_smallest_group_is_more():
     sizes = {"a": 90, "b": 10, "c": 15, "d": 5}
     every = [Sample(f"{g}{i}", f"{g}{i}", 0, group=g) for g, size in sizes.items() for i in range(size)]
-    off = {x.group for x in split_off(every, 0.2, seed=0)[1]}
+    off = {x.group for x in hold_out(every, 0.2, seed=0)[1]}
     assert 0 < sum(sizes[x] for x in off) <= 24
     two = [x for x in every if x.group in "ab"]
-    assert {x.group for x in split_off(two, 0.05, seed=0)[1]} == {"b"}
+    assert {x.group for x in hold_out(two, 0.05, seed=0)[1]} == {"b"}

@@ -142,7 +142,7 @@ def test_fewer_frames_than_the_list_says_are_complained_of(tmp_path):
     frames(tmp_path / "a")
     frames(tmp_path / "b")
     file = write(tmp_path / "train.txt", "a 2 0\nb 3 1\n")
-    message = f"{file}:2: b holds 2 frames, not 3"
+    message = f"{file}:2: b has 2 frames, not 3"
     assert error_of(tmp_path) == message
     assert complaints_of(tmp_path) == ({"train": {"a": "0", "b": "1"}}, [("file.truncated", message, "b")])
 
@@ -199,7 +199,7 @@ def test_which_of_several_lists_is_not_guessed(tmp_path):
         write(tmp_path / name, "1.mp4 0\n2.mp4 1")
     assert error_of(tmp_path) == f"{tmp_path}: several lists of train: train_a.txt, train_b.txt; name one"
     (tmp_path / "train_b.txt").unlink()
-    assert error_of(tmp_path, fold=2) == f"{tmp_path}: the names of the lists tell no fold, as split_2 does"
+    assert error_of(tmp_path, fold=2) == f"{tmp_path}: no fold in the names of the lists, such as split_2"
 
 
 def test_a_list_that_cannot_be_read_is_no_missing_split(tmp_path):
@@ -410,7 +410,7 @@ def test_several_csv_files_are_named_after_splits_or_none_is(tmp_path):
         write(tmp_path / name, f"path,label\n{i}.mp4,{i}\n")
     assert read(tmp_path) == {"train": {"1.mp4": "1"}, "test": {"2.mp4": "2"}}
     (tmp_path / "test.csv").rename(tmp_path / "rest.csv")
-    words = "its name tells no split, as train.csv does, and it has no column split"
+    words = "no split in its name, as in train.csv, nor a column split"
     assert error_of(tmp_path) == f"{tmp_path}/rest.csv: {words}"
     write(tmp_path / "rest.csv", "path,label,split\n2.mp4,2,val")
     assert read(tmp_path) == {"train": {"1.mp4": "1"}, "val": {"2.mp4": "2"}}

@@ -6,7 +6,7 @@ import os
 import pytest
 from test_datasets import complaints_of, error_of, frames, read, touch, write
 
-from videossp.data.datasets import read_data, split_off
+from videossp.data.datasets import hold_out, read_data
 
 # UCF101.
 
@@ -86,7 +86,7 @@ def test_ucf101_has_three_folds(tmp_path, fold):
     assert error_of(tmp_path, fold=4) == f"{tmp_path}: no trainlist04.txt; --fold is 1, 2 or 3"
 
 
-def test_ucf101_clips_of_one_source_stay_together_when_some_are_split_off(tmp_path):
+def test_ucf101_clips_of_one_source_stay_together_when_some_are_hold_out(tmp_path):
     names = [f"{c}/v_{c}_g{g:02}_c{i:02}.avi" for c in ("A", "B") for g in range(5) for i in range(4)]
     write(tmp_path / "classInd.txt", "1 A\n2 B")
     write(tmp_path / "trainlist01.txt", "".join(f"{x} {'AB'.index(x[0]) + 1}\n" for x in names[:-1]))
@@ -94,12 +94,12 @@ def test_ucf101_clips_of_one_source_stay_together_when_some_are_split_off(tmp_pa
     touch(tmp_path, *names)
     training = read_data(tmp_path).splits["train"]
     assert training[6].group == "A/g01"
-    kept, off = split_off(training, 0.25, seed=0)
+    kept, off = hold_out(training, 0.25, seed=0)
     assert not {x.group for x in kept} & {x.group for x in off}
     assert {x.group[0] for x in off} == {"A", "B"}
 
 
-def test_hmdb51_videos_of_one_film_stay_together_when_some_are_split_off(tmp_path):
+def test_hmdb51_videos_of_one_film_stay_together_when_some_are_hold_out(tmp_path):
     names = {
         c: [f"Film_{s}_{c}_u_nm_np1_fr_med_{i}.avi" for s in range(5) for i in range(4)]
         for c in ("run", "sit_up")
@@ -110,7 +110,7 @@ def test_hmdb51_videos_of_one_film_stay_together_when_some_are_split_off(tmp_pat
         touch(tmp_path, *(f"{label}/{x}" for x in own))
     training = read_data(tmp_path).splits["train"]
     assert {x.group for x in training} == {f"{c}/Film_{s}" for c in names for s in range(5)}
-    kept, off = split_off(training, 0.25)
+    kept, off = hold_out(training, 0.25)
     assert off and not {x.group for x in kept} & {x.group for x in off}
 
 
@@ -400,7 +400,7 @@ def test_kinetics_is_found_in_any_class_folder(tmp_path, folder):
         "train": {f"{folder}-_aBc123456_000003_000013.mp4": "riding a bike"},
         "val": {"yodelling/xyz_000120_000130.mkv": "yodelling"},
     }
-    assert [x.group for _, x in read_data(tmp_path).every()] == ["-_aBc123456", "xyz"]
+    assert [x.group for _, x in read_data(tmp_path).all_samples()] == ["-_aBc123456", "xyz"]
 
 
 def test_kinetics_lists_what_is_missing(tmp_path):
@@ -417,7 +417,7 @@ def test_kinetics_lists_what_is_missing(tmp_path):
     assert data.missing == ("c_000000_000010.mp4", "d_000005_000015.mp4")
     assert read(file) == {"train": {"a_000000_000010.mp4": "x", "b_000000_000010.mp4": "y"}}
     write(file, HEADER + "z,d,5,15,train,0")
-    assert error_of(file) == f"{file}: of 1 videos named there, none is in {tmp_path}"
+    assert error_of(file) == f"{file}: none of its 1 videos is in {tmp_path}"
 
 
 def test_kinetics_test_videos_may_have_no_label(tmp_path):
@@ -478,7 +478,7 @@ def test_breakfast_is_split_by_persons_and_keeps_every_camera(tmp_path, inner, f
     assert found["test"] == {name: x for name, x in every.items() if int(name[1:3]) in tested}
     assert found["train"] == {name: x for name, x in every.items() if int(name[1:3]) not in tested}
     data = read_data(tmp_path, fold=fold)
-    assert all(x.group == x.name[:3] for _, x in data.every())
+    assert all(x.group == x.name[:3] for _, x in data.all_samples())
     assert data.ignored == ("P03/cam01/P03_friedegg.avi.labels", "P03/cam01/readme.txt")
 
 
@@ -530,10 +530,10 @@ def test_other_trees_of_breakfast_are_errors(tmp_path):
     breakfast(tmp_path / "a")
     assert error_of(tmp_path, fold=5) == f"{tmp_path}: no fold 5 of Breakfast; --fold: it is 1, 2, 3 or 4"
     write(tmp_path / "part.csv", "file_name,duration,action,class_id\nP03-cam01-P03_tea,56,tea,2")
-    words = "its name tells no split; expected train.csv, val.csv, test.csv"
+    words = "no split in its name; expected train.csv, val.csv, test.csv"
     assert error_of(tmp_path) == f"{tmp_path}/part.csv: {words}"
     breakfast(tmp_path / "b")
-    assert error_of(tmp_path) == f"{tmp_path}: Breakfast lies in several folders: {tmp_path}/a, {tmp_path}/b"
+    assert error_of(tmp_path) == f"{tmp_path}: Breakfast is in several folders: {tmp_path}/a, {tmp_path}/b"
 
 
 def test_classes_named_like_persons_are_no_breakfast(tmp_path):

@@ -93,5 +93,5 @@ def test_any_text_gives_samples_or_a_data_error(format, data):
             except DataError as error:
                 assert str(error).startswith(name)
             else:
-                assert all(0 <= x.label < len(samples.classes) for _, x in samples.every())
+                assert all(0 <= x.label < len(samples.classes) for _, x in samples.all_samples())
         assert all(len(x) == 3 for x in complaints)

@@ -72,7 +72,7 @@ def test_a_clean_tree_has_no_findings(videos, tmp_path, capsys):
         shutil.copy(videos / f"{i}.mp4", tmp_path / f"{name}.mp4")
     diagnosis = examine(tmp_path, workers=1)
     assert diagnosis.findings == () and diagnosis.checks == tuple(CHECKS)
-    assert [x.name for _, x in diagnosis.clean()] == [x.name for _, x in diagnosis.samples.every()]
+    assert [x.name for _, x in diagnosis.clean()] == [x.name for _, x in diagnosis.samples.all_samples()]
     assert main(["doctor", str(tmp_path), "--workers", "1"]) == 0
     out, err = capsys.readouterr()
     line = "0 errors, 0 warnings, 0 info in 6 videos of 2 classes (train 4, test 2), format folder\n"
@@ -209,7 +209,7 @@ def test_val_and_test_of_the_same_videos_are_one_warning(tree):
     diagnosis = examine(table(tree, *rows), workers=1)
     assert found(diagnosis) == [("warning", "split.leak-duplicate", ("2.mp4", "3.mp4"))]
     assert "2 of 2 videos of val" in messages(diagnosis)
-    assert "the epoch would be chosen on the test split" in messages(diagnosis)
+    assert "the epoch would be selected on the test split" in messages(diagnosis)
 
 
 def test_parts_of_a_file_in_two_splits_belong_together_and_leak_where_they_overlap(tree):
@@ -311,7 +311,7 @@ def test_what_is_read_of_a_file_is_what_the_checks_need(broken, monkeypatch):
         return (x for x in [])
 
     monkeypatch.setattr(doctor, "probe_all", probes)
-    monkeypatch.setattr(doctor, "LOOKS", ())
+    monkeypatch.setattr(doctor, "CHECK_FUNCTIONS", ())
     for only in (["clip.too-short"], ["clip.frozen"], ["file.duplicate"], []):
         examine(broken, only=only)
     examine(broken, fast=True)
@@ -321,7 +321,7 @@ def test_what_is_read_of_a_file_is_what_the_checks_need(broken, monkeypatch):
 def test_what_cannot_be_read_at_all_is_an_error_with_the_first_reason(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         examine(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"0 classes.*2 complaints, the first: .*data.csv:2: .*1.mp4"):
+    with pytest.raises(DataError, match=r"0 classes.*2 problems, the first: .*data.csv:2: .*1.mp4"):
         examine(table(tmp_path, "1.mp4,a,train", "2.mp4,b,train"))
 
 
@@ -335,7 +335,8 @@ def test_readers_complain_by_ids_of_checks():
 def facts(samples):
     """Class names, and all of the samples but what they are called."""
     return samples.classes, [
-        (split, os.path.realpath(x.path), x.label, x.start, x.end, x.group) for split, x in samples.every()
+        (split, os.path.realpath(x.path), x.label, x.start, x.end, x.group)
+        for split, x in samples.all_samples()
     ]
 
 
@@ -512,7 +513,7 @@ def test_mistakes_get_one_line_and_a_fitting_code(call, tree, arguments, expecte
 def test_a_list_beside_the_data_is_pointed_out(call, tree):
     table(tree, "0.mp4,a,train", "1.mp4,b,train")
     code, _, err = call("doctor", tree, "--only", "name", "--write-clean-list", tree / "clean.csv")
-    assert code == 0 and f"give {tree / 'clean.csv'} as the data set" in err
+    assert code == 0 and f"use {tree / 'clean.csv'} as the data set" in err
 
 
 def test_data_tells_what_there_is(call, tree):
@@ -531,7 +532,7 @@ def test_data_tells_what_there_is(call, tree):
         "0.00 hours, seconds 0.8 to 2.0, median 0.8",
         "frames 10 to 20, median 10",
         "height x width 32 x 32 (3), 48 x 64 (1)",
-        "1 complaint about the annotation and 1 video that cannot be read: videossp doctor says more",
+        "1 problem in the annotation and 1 video that cannot be read; see videossp doctor",
     ]
     code, out, _ = call("data", data, "--fast", "--json")
     assert code == 0 and json.loads(out) == {

@@ -105,14 +105,14 @@ def test_a_file_that_hangs_crashes_or_raises_is_named_and_the_others_are_read(jo
 def test_files_before_their_turn_are_few(jobs, monkeypatch):
     monkeypatch.setattr(probe_module, "AHEAD", 3)
     handed_out = []
-    hand_out = probe_module.hand_out
-    monkeypatch.setattr(probe_module, "hand_out", lambda *x: handed_out.append(x[2]) or hand_out(*x))
+    hand_out = probe_module.submit
+    monkeypatch.setattr(probe_module, "submit", lambda *x: handed_out.append(x[2]) or hand_out(*x))
     for i, x in enumerate(probe_all(samples(*map(str, range(20))), job=jobs.behave, workers=2)):
         assert x.name == str(i) and len(handed_out) <= i + 3
 
 
 def test_a_pool_that_breaks_is_replaced_and_no_file_is_lost(jobs, monkeypatch):
-    answer_of, calls = probe_module.answer_of, []
+    answer_of, calls = probe_module.result_of, []
 
     def breaks(*arguments):
         calls.append(arguments)
@@ -120,7 +120,7 @@ def test_a_pool_that_breaks_is_replaced_and_no_file_is_lost(jobs, monkeypatch):
             raise BrokenProcessPool("as pebble does")
         return answer_of(*arguments)
 
-    monkeypatch.setattr(probe_module, "answer_of", breaks)
+    monkeypatch.setattr(probe_module, "result_of", breaks)
     assert [x.name for x in probe_all(samples(*"abcd"), job=jobs.behave, workers=1)] == list("abcd")
 
 

@@ -12,7 +12,7 @@ from videossp.errors import DataError
 CLASS_FILES = ("classInd.txt", "classes.txt", "labels.txt", "label_map.txt", "class_names.txt")
 UNLABELLED = ("", "-1")
 INTEGER = re.compile(r"-?\d{1,9}")
-# A line that starts with a number: "1 run", "1,run", "1: run", "1. run", "1) run", and "100 metres", too.
+# A line that starts with a number: "1 run", "1,run", "1: run", "1. run", "1) run", but also "100 metres".
 NUMBERED = re.compile(r"(\d{1,9})([\s,;:]+|[.)]\s+)(.+)")
 
 
@@ -31,40 +31,49 @@ class Meaning(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a class file: `place` is "FILE:LINE"; `number` and `rest` divide `text` if a number leads."""
+    """A line of a class file.
 
-    place: str
+    Attributes:
+        location: "FILE:LINE", for messages.
+        text: the line.
+        number: the number that it starts with, or None.
+        rest: the text after the number.
+        is_field: whether the number is separated by more than a blank, such as a comma or a tab.
+    """
+
+    location: str
     text: str
     number: int | None
     rest: str
-    is_field: bool  # what follows the number separates fields, as a comma does and a blank need not
+    is_field: bool
 
 
 def read_classes(path: Path, labels: Collection[str] = ()) -> dict[int, str]:
     """Class names by number, of a file with a class on each line: NUMBER NAME, or only NAME, counted from 0.
 
-    Names may begin with numbers, too ("100 metres"). Leading numbers are class numbers
+    Names may start with numbers, too ("100 metres"). The numbers at the start of all lines are class numbers
+    in these cases:
 
-    - if they count all lines, 0 to n - 1 or 1 to n, in any order;
-    - else if a separator follows each number ("9,run", "9. run");
-    - else if more of the `labels` fit them than fit whole lines.
+    - They count the lines, 0 to n - 1 or 1 to n, in any order.
+    - A separator follows each of them ("9,run", "9. run").
+    - More of the `labels` are among them than among 0 to n - 1, which would be the numbers otherwise.
 
-    Text labels that only fit whole lines make the lines names in every case.
+    If text labels match only full lines, the lines are names in any case.
 
     Args:
         labels: the labels that the annotation uses.
 
     Raises:
-        DataError: a class or a number comes twice, some lines of a count lack their number, or the file can
-            be read both ways.
+        DataError: a class or a number comes twice, most but not all lines are counted, or the file can be
+            read both ways.
     """
-    lines = [parse(place, text.strip()) for place, text in read_lines(path)]
+    lines = [parse(location, text.strip()) for location, text in read_lines(path)]
     if has_class_numbers(path, lines, set(labels)):
         return numbered_names(lines)
     names: dict[str, int] = {}
     for number, line in enumerate(lines):
         if names.setdefault(line.text, number) != number:
-            raise DataError(f"{line.place}: class {line.text!r} comes twice")
+            raise DataError(f"{line.location}: class {line.text!r} comes twice")
     return {number: name for name, number in names.items()}
 
 
@@ -74,21 +83,21 @@ def read_numbered_classes(path: Path) -> dict[int, str]:
     Raises:
         DataError: a line has no number, or a class or a number comes twice.
     """
-    lines = [parse(place, text.strip()) for place, text in read_lines(path)]
+    lines = [parse(location, text.strip()) for location, text in read_lines(path)]
     if unnumbered := [x for x in lines if x.number is None]:
-        raise DataError(f"{unnumbered[0].place}: not NUMBER CLASS: {unnumbered[0].text!r}")
+        raise DataError(f"{unnumbered[0].location}: not NUMBER CLASS: {unnumbered[0].text!r}")
     return numbered_names(lines)
 
 
-def parse(place: str, text: str) -> Line:
+def parse(location: str, text: str) -> Line:
     """Divide a line after its leading number, if it has one."""
     match = NUMBERED.fullmatch(text)
     if match is None:
-        return Line(place, text, None, text, False)
+        return Line(location, text, None, text, False)
     number, separator, rest = match.groups()
     # "1,500 metres" and "12:30 lunch" are one number, "1, 500 metres" are two.
     one_number = separator in (",", ":") and rest[0].isdecimal()
-    return Line(place, text, int(number), rest, bool(separator.strip(" ")) and not one_number)
+    return Line(location, text, int(number), rest, bool(separator.strip(" ")) and not one_number)
 
 
 def has_class_numbers(path: Path, lines: Sequence[Line], labels: set[str]) -> bool:
@@ -128,7 +137,7 @@ def refuse_partial_count(lines: Sequence[Line]) -> None:
         counts = [x.number == i for i, x in enumerate(lines, first)]
         others = [x for x, counted in zip(lines, counts, strict=True) if not counted]
         if 2 <= sum(counts) > len(others) and all(x.number is None for x in others):
-            raise DataError(f"{others[0].place}: no class number, but most other lines have one")
+            raise DataError(f"{others[0].location}: no class number, but most other lines have one")
 
 
 def numbered_names(lines: Sequence[Line]) -> dict[int, str]:
@@ -139,13 +148,13 @@ def numbered_names(lines: Sequence[Line]) -> dict[int, str]:
     """
     classes: dict[int, str] = {}
     numbers: dict[str, int] = {}
-    for place, text, number, name, _ in lines:
+    for location, text, number, name, _ in lines:
         assert number is not None
         if number in classes:
-            raise DataError(f"{place}: class number {number} comes twice: {text!r}")
+            raise DataError(f"{location}: class number {number} comes twice: {text!r}")
         if name in numbers:
             raise DataError(
-                f"{place}: class {name!r} comes twice, with the numbers {numbers[name]} and {number}; "
+                f"{location}: class {name!r} comes twice, with the numbers {numbers[name]} and {number}; "
                 "if these belong to the names, write NUMBER NAME on each line, "
                 f"with the numbers 0 to {len(lines) - 1}"
             )
