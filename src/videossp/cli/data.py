@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 SHOWN = 5  # findings per check, and frame sizes, that are printed
 TABLE = 30  # classes that are printed
-LIST_SENSITIVE = (
-    "csv",
-    "list",
-    "folder",
-)  # formats that are read differently if the folder has one more list
+LIST_SENSITIVE = ("csv", "list", "folder")  # formats for which one more list in the folder matters
 
 
 def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
@@ -80,10 +76,8 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                 say(f"no list was written: {error}")
                 return DATA
             say(f"{file}: {kept:,} of {counted(len(samples.all_samples()), 'video')}, those without errors")
-            if (
-                file.absolute().parent == Path(place).absolute()
-                and samples.origin["format"] in LIST_SENSITIVE
-            ):
+            beside_data = file.absolute().parent == Path(place).absolute()
+            if beside_data and samples.origin["format"] in LIST_SENSITIVE:
                 say(f"use {file} as the data set: {place} now has one more list and is read differently")
         return DATA if diagnosis.errors else 0
 
