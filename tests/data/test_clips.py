@@ -22,7 +22,7 @@ def samples(tmp_path):
     return [Sample(str(tmp_path / f"{x}.mp4"), f"{x}.mp4", 0) for x in (0, 1, 2, "bad")]
 
 
-def test_an_item_depends_on_seed_epoch_and_index_alone(samples):
+def test_an_item_depends_only_on_seed_epoch_and_index(samples):
     def make(seed, epoch=0):
         clips = TrainClips(samples, UNIFORM, crop_scale=(0.3, 1.0), flip=True, seed=seed)
         clips.epoch = epoch

@@ -52,7 +52,7 @@ def test_random_crops_are_the_same_box_in_every_frame():
 
 
 @pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (1.2, 1.5)])
-def test_random_crops_cover_the_asked_for_share_in_the_asked_for_shape(ratio):
+def test_random_crops_have_the_wanted_area_and_aspect_ratio(ratio):
     position = np.zeros((1, 200, 200, 3), np.uint8)
     position[0, :, :, 0], position[0, :, :, 1] = np.mgrid[:200, :200]
     rng, shares, shapes = seeded(), [], []
@@ -66,13 +66,13 @@ def test_random_crops_cover_the_asked_for_share_in_the_asked_for_shape(ratio):
     assert low * 0.97 < min(shapes) < low * 1.06 and high * 0.94 < max(shapes) < high * 1.03
 
 
-def test_a_frame_of_an_extreme_shape_gets_its_largest_centred_box():
+def test_frame_of_an_extreme_shape_gets_the_largest_centred_box():
     frames = np.zeros((1, 16, 400, 3), np.uint8)
     frames[:, :, 192:208] = 255
     assert random_crop(frames, (32, 32), (1.0, 1.0), seeded()).mean() > 0.95
 
 
-def test_a_random_crop_of_all_is_the_antialiased_frame():
+def test_random_crop_of_the_full_frame_is_antialiased():
     frames = seeded().integers(0, 256, (2, 90, 90, 3), dtype=np.uint8)
     crop = random_crop(frames, (16, 16), (1.0, 1.0), seeded(), (1.0, 1.0))
     for image, frame in zip(crop, frames, strict=True):

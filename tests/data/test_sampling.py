@@ -36,7 +36,7 @@ def test_uniform_segments_are_different_and_in_order():
 
 
 def test_dense_windows_spread_from_end_to_end():
-    """A window is 4 x 3 frames, of which the last two are not shown; start k * room / (K - 1)."""
+    """A window is 4 x 3 frames, of which the last two are not used; start k * room / (K - 1)."""
     assert [eval_indices(30, DENSE, k, 3) for k in range(3)] == [
         [0, 3, 6, 9],
         [9, 12, 15, 18],
@@ -55,8 +55,8 @@ def test_double_takes_the_starts_then_the_middles_of_the_parts():
         ClipFormat(sampling="double", views=(3, 1))
 
 
-def test_sparse_clips_stand_at_equal_steps_inside_rounded_parts():
-    """Parts of (41 - 1) / 4 = 10 frames; clip k of 3 stands int(10 / 4 * (k + 1)) behind their starts."""
+def test_sparse_clips_are_at_equal_steps_inside_rounded_parts():
+    """Parts of (41 - 1) / 4 = 10 frames; clip k of 3 is int(10 / 4 * (k + 1)) after their starts."""
     assert [eval_indices(41, SPARSE, k, 3) for k in range(3)] == [
         [2, 12, 22, 32],
         [5, 15, 25, 35],
@@ -67,7 +67,7 @@ def test_sparse_clips_stand_at_equal_steps_inside_rounded_parts():
     assert eval_indices(3, SPARSE) == [0, 0, 1, 2]
 
 
-def test_sparse_training_draws_from_the_ends_of_a_part_as_well():
+def test_sparse_training_includes_both_ends_of_a_part():
     rng = np.random.default_rng(0)
     draws = np.array([train_indices(41, SPARSE, rng) for _ in range(500)])
     assert [(x.min(), x.max()) for x in draws.T] == [(0, 10), (10, 20), (20, 30), (30, 40)]
@@ -92,6 +92,6 @@ def test_uniform_training_takes_one_frame_of_each_part():
 
 
 @pytest.mark.parametrize("change", [{"sampling": "random"}, {"frames": 0}, {"stride": 0}, {"views": (0, 1)}])
-def test_impossible_formats_are_refused(change):
+def test_impossible_clip_formats_are_refused(change):
     with pytest.raises(ValueError):
         ClipFormat(**change)

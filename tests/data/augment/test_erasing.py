@@ -11,7 +11,7 @@ def seeded(seed=0):
 
 
 def erased_box(clip, result):
-    """(top, left, height, width) of what differs, which must be a full box."""
+    """(top, left, height, width) of the changed pixels, which must fill a box."""
     changed = (clip != result).any(0).any(0)
     rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
     top, left, height, width = int(rows[0]), int(columns[0]), len(rows), len(columns)
@@ -27,11 +27,11 @@ def test_erasing_is_one_box_of_noise_in_all_frames():
     top, left, height, width = erased_box(clip, result)
     noise = result[..., top : top + height, left : left + width]
     assert (noise != 7).all() and int((result != 7).sum()) == noise.numel()  # in every frame and channel
-    assert len(noise.unique()) > 0.99 * noise.numel()  # of its own for each value
+    assert len(noise.unique()) > 0.99 * noise.numel()  # each value has its own noise
     assert abs(noise.mean()) < 5 / noise.numel() ** 0.5 and abs(noise.std() - 1) < 5 / noise.numel() ** 0.5
 
 
-def test_erased_boxes_have_the_shares_and_shapes_of_the_paper():
+def test_erased_boxes_have_the_areas_and_aspect_ratios_of_the_paper():
     clip, rng, shares, shapes, places = torch.full((1, 1, 200, 200), 7.0), seeded(), [], [], []
     for _ in range(400):
         top, left, height, width = erased_box(clip, erase(clip, 1.0, rng))

@@ -47,7 +47,7 @@ ThrowDiscus UnevenBars WallPushups WritingOnBoard YoYo
         (["left2", "x"], "'left2'"),
     ],
 )
-def test_mirror_images_are_off_or_refused_where_classes_have_a_direction(classes, named):
+def test_flip_is_off_or_refused_if_classes_have_a_direction(classes, named):
     assert directed(classes) == named
     assert not mirror("auto", classes) and not mirror("off", classes) and mirror("force", classes)
     with pytest.raises(ValueError) as caught:
@@ -67,6 +67,6 @@ def test_mirror_images_are_off_or_refused_where_classes_have_a_direction(classes
     ],
     ids=["hmdb51", "ucf101", "up and down", "words", "more words"],
 )
-def test_mirror_images_are_on_where_no_class_has_a_direction(classes):
+def test_flip_is_on_if_no_class_has_a_direction(classes):
     assert directed(classes) is None
     assert [mirror(x, classes) for x in ("auto", "on", "off", "force")] == [True, True, False, True]

@@ -13,20 +13,20 @@ def seeded(seed=0):
 
 
 def batch(size=4, height=12, width=16):
-    """Clips, and targets that name the clip: the weights of a mixture can be read off them."""
+    """Clips, and one-hot targets by clip, so that mixed targets are the weights of the clips."""
     clips = torch.randn(size, 3, 2, height, width, generator=torch.Generator().manual_seed(0))
     return clips, torch.eye(size)
 
 
 def own_weight(targets):
-    """The weight of a clip itself, which must be the same in the whole batch; all else is its partner's."""
+    """The weight of a clip in its mixture, the same for all clips; the rest is its partner's."""
     weight = targets[0, 0].item()
     expected = weight * torch.eye(len(targets)) + (1 - weight) * torch.eye(len(targets)).flip(0)
     torch.testing.assert_close(targets, expected)
     return weight
 
 
-def test_mixup_equals_kornias_with_the_same_weight():
+def test_mixup_equals_kornia_with_the_same_weight():
     from kornia.augmentation import RandomMixUpV2
 
     clips, targets = batch()
@@ -43,14 +43,14 @@ def test_mixup_equals_kornias_with_the_same_weight():
             },
         )
         torch.testing.assert_close(mixed, theirs.view_as(mixed))
-        own, partner, share = labels.T  # kornia's labels: each clip's, its partner's, the partner's share
+        label, partner, share = labels.T  # of kornia: the clip's label, its partner's, the partner's share
         torch.testing.assert_close(mixed_targets[range(4), partner.long()], share)
-        torch.testing.assert_close(mixed_targets[range(4), own.long()], 1 - share)
+        torch.testing.assert_close(mixed_targets[range(4), label.long()], 1 - share)
         assert 0 < weight < 1
 
 
 def taken(clips, mixed):
-    """(top, left, bottom, right) of what comes from the partner, the same box in all clips and frames."""
+    """(top, left, bottom, right) of the partner's box, which must be the same in all clips and frames."""
     other = mixed != clips
     assert (other == other[:1, :1, :1]).all() and torch.equal(mixed[other], clips.flip(0)[other])
     rows, columns = other[0, 0, 0].any(1).nonzero().flatten(), other[0, 0, 0].any(0).nonzero().flatten()
@@ -61,7 +61,7 @@ def taken(clips, mixed):
     return box
 
 
-def test_cutmix_equals_kornias_with_the_same_box_and_its_weight_is_the_area_counted_in_pixels():
+def test_cutmix_equals_kornia_with_the_same_box_and_weighs_by_its_pixels():
     from kornia.augmentation import RandomCutMixV2
 
     clips, targets = batch()
@@ -100,7 +100,7 @@ def test_the_weight_of_mixup_is_beta_distributed():
         assert abs(weights.var() / variance - 1) < 0.12
 
 
-def test_boxes_of_cutmix_have_the_share_of_the_weight_around_a_centre_anywhere():
+def test_cutmix_boxes_have_the_area_of_the_weight_and_a_uniform_centre():
     """With alpha 1 the share s^2 of the uncut box is uniform; a side s around a centre that is uniform in
     [0, 1] keeps s - s^2 / 4 on average, so the mean area is E (s - s^2 / 4)^2 = 1/2 - 1/5 + 1/48."""
     clips, targets = batch(2, 60, 90)
@@ -116,7 +116,7 @@ def test_boxes_of_cutmix_have_the_share_of_the_weight_around_a_centre_anywhere()
     assert np.abs(np.mean(middles, axis=0) - 0.5).max() < 0.05 and np.std(middles, axis=0).min() > 0.1
 
 
-def test_both_means_one_of_them_in_half_of_the_batches():
+def test_mixup_and_cutmix_take_half_of_the_batches_each():
     clips, targets = batch()
     rng, boxed = seeded(), 0
     for _ in range(400):
@@ -126,7 +126,7 @@ def test_both_means_one_of_them_in_half_of_the_batches():
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0), (0, 1.0), (0.8, 1.0)])
-def test_mixing_keeps_the_sum_of_targets_and_its_input_and_depends_on_the_generator(mixup, cutmix):
+def test_mixing_keeps_target_sums_and_input_and_depends_on_the_generator(mixup, cutmix):
     clips, _ = batch()
     targets = soft_targets(torch.tensor([0, 4, 2, 2]), 5, 0.1)
     before = clips.clone(), targets.clone()

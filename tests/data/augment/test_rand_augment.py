@@ -23,7 +23,7 @@ def seeded(seed=0):
 
 
 def pictures():
-    """Images (height, width, 3) that are hard in different ways."""
+    """Images (height, width, 3) with extreme histograms, gradients and sizes."""
     rng = seeded(3)
     rows, columns = np.mgrid[:53, :71]
     ramp = np.stack([40 + rows * 2, 30 + columns * 2, (rows + columns) % 200], axis=-1)
@@ -40,7 +40,7 @@ def pictures():
 
 
 def by_pillow(name, image, v):
-    """The operation done by Pillow, with the arguments of the published set-up."""
+    """The operation in Pillow, with the arguments of the published code."""
     x, enhanced = Image.fromarray(image), 1 + v * 0.9
     if name == "Posterize":
         bits = 4 - int(abs(v) * 4)
@@ -57,7 +57,7 @@ def by_pillow(name, image, v):
 
 @pytest.mark.parametrize("picture", pictures())
 @pytest.mark.parametrize("name", COLOUR)
-def test_a_colour_operation_equals_pillows_exactly(name, picture):
+def test_colour_operation_equals_pillow_exactly(name, picture):
     image = pictures()[picture]
     for v in VALUES:
         result = OPERATIONS[name](image, v)
@@ -65,7 +65,7 @@ def test_a_colour_operation_equals_pillows_exactly(name, picture):
 
 
 def by_kornia(name, images, v):
-    """The operation done by kornia, on images (batch, 3, height, width) in [0, 1]."""
+    """The operation in kornia, on images (batch, 3, height, width) in [0, 1]."""
     from kornia import enhance
 
     factor = 1 + v * 0.9
@@ -97,7 +97,7 @@ def by_kornia(name, images, v):
     ],
 )
 @pytest.mark.parametrize("picture", ["noise", "ramp", "dark"])
-def test_a_colour_operation_is_within_two_levels_of_kornias(name, tolerance, picture):
+def test_colour_operation_is_within_two_levels_of_kornia(name, tolerance, picture):
     image = pictures()[picture]
     for v in (-0.72, 0.3, 0.7, 0.93):
         images = torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255
@@ -128,14 +128,14 @@ def moved_by_pillow(name, image, v, resample, fill):
 
 
 def inner(mask, beyond):
-    """Pixels whose neighbours, three each way, are all in the mask; `beyond` the frame is in it or not."""
+    """Pixels with their 7 x 7 neighbourhood in the mask; `beyond` is 1 if it includes the outside."""
     outside = F.pad(1 - torch.from_numpy(mask).float(), (3, 3, 3, 3), value=1 - beyond)
     return F.max_pool2d(outside[None], 7, 1)[0].numpy() == 0
 
 
 @pytest.mark.parametrize("name", GEOMETRIC)
 @pytest.mark.parametrize("v", [-1.0, -0.37, 0.29, 0.7, 1.0])
-def test_a_geometric_operation_moves_as_pillows_does(name, v):
+def test_geometric_operation_is_close_to_pillow(name, v):
     """Both are bicubic, the kernel's parameter being -0.75 in torch and -0.5 in Pillow. At a slope of s
     levels per pixel that makes at most 2 x 0.25 x max t (1 - t) (1 - 2 t) x s = 0.0481 s levels in x, and in
     y as well; the two roundings make one. To be wrong by 0.15 pixels would make 3.6 levels. Within two pixels
@@ -152,7 +152,7 @@ def test_a_geometric_operation_moves_as_pillows_does(name, v):
 
 
 def warped_by_kornia(name, image, v):
-    """The operation done by kornia in float64, with the matrix in pixel centres."""
+    """The operation in kornia, in float64, with the matrix for pixel centres."""
     from kornia.geometry.transform import get_rotation_matrix2d, warp_affine
 
     rows, columns = image.shape[:2]
@@ -174,7 +174,7 @@ def warped_by_kornia(name, image, v):
 
 @pytest.mark.parametrize("name", GEOMETRIC)
 @pytest.mark.parametrize("picture", pictures())
-def test_a_geometric_operation_equals_kornias(name, picture):
+def test_geometric_operation_equals_kornia(name, picture):
     """Both use torch's bicubic kernel, here in float32: half a level by rounding, and less than 0.05 by
     coordinates that are off by 1e-5 pixels, at slopes of a few hundred levels a pixel."""
     image = pictures()[picture]
@@ -184,19 +184,19 @@ def test_a_geometric_operation_equals_kornias(name, picture):
 
 @pytest.mark.parametrize("size", [(1, 9), (9, 1), (1, 1), (2, 3)])
 @pytest.mark.parametrize("name", GEOMETRIC)
-def test_a_geometric_operation_takes_the_smallest_images(name, size):
+def test_geometric_operation_takes_the_smallest_images(name, size):
     image = seeded().integers(0, 256, (*size, 3), dtype=np.uint8)
     assert OPERATIONS[name](image, 0.7).shape == image.shape
     assert np.array_equal(OPERATIONS[name](image, 0.0), image)
 
 
 @pytest.mark.parametrize("name", GEOMETRIC)
-def test_a_geometric_operation_at_level_zero_changes_nothing(name):
+def test_geometric_operation_at_level_zero_changes_nothing(name):
     image = pictures()["noise"]
     assert np.array_equal(OPERATIONS[name](image, 0.0), image)
 
 
-def test_a_shear_by_whole_pixels_and_a_shift_by_whole_pixels_are_exact():
+def test_shift_by_whole_pixels_is_exact():
     image = pictures()["noise"][:, :60]
     shifted = OPERATIONS["TranslateX"](image, 9 / (0.45 * 60))
     assert np.array_equal(shifted[:, :51], image[:, 9:]) and (shifted[:, 51:] == 128).all()
@@ -205,7 +205,7 @@ def test_a_shear_by_whole_pixels_and_a_shift_by_whole_pixels_are_exact():
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_frames_are_augmented_alike_and_with_statistics_of_their_own(name, monkeypatch):
+def test_frames_get_the_same_operations_with_statistics_of_each_frame(name, monkeypatch):
     monkeypatch.setattr(RandAugment, "draw", lambda self, rng: [(name, 0.7)])
     images = pictures()
     still = np.stack([images["dark"]] * 4)
@@ -218,7 +218,7 @@ def test_frames_are_augmented_alike_and_with_statistics_of_their_own(name, monke
         assert np.array_equal(image, OPERATIONS[name](frame, 0.7))
 
 
-def test_a_call_applies_what_is_drawn_in_its_order():
+def test_drawn_operations_are_applied_in_order():
     augment, applied, frames = parse_rand_augment(PUBLISHED), 0, pictures()["noise"][None]
     for seed in range(80):
         drawn = augment.draw(seeded(seed))
@@ -232,7 +232,7 @@ def test_a_call_applies_what_is_drawn_in_its_order():
     assert applied > 5
 
 
-def test_a_clip_depends_on_the_generator_alone():
+def test_augmentation_depends_only_on_its_generator():
     augment, frames = parse_rand_augment(PUBLISHED), np.stack([pictures()["dark"]] * 2)
     first = augment(frames, seeded(1))
     np.random.rand(), torch.rand(1)
@@ -240,7 +240,7 @@ def test_a_clip_depends_on_the_generator_alone():
     assert len({augment(frames, seeded(i)).tobytes() for i in range(12)}) > 8
 
 
-def test_half_of_the_operations_are_applied_all_alike_with_either_sign():
+def test_operations_are_uniform_with_random_sign_and_half_of_them_applied():
     augment, rng = RandAugment(count=4, magnitude=7, spread=0.5), seeded()
     draws = [augment.draw(rng) for _ in range(4000)]
     drawn = [x for draw in draws for x in draw]
@@ -253,7 +253,7 @@ def test_half_of_the_operations_are_applied_all_alike_with_either_sign():
     assert {len(draw) for draw in draws} == {0, 1, 2, 3, 4}
 
 
-def test_levels_are_normal_and_cut_to_the_scale():
+def test_levels_are_normal_and_clipped():
     def levels(**settings):
         rng = seeded()
         return np.array([abs(v) * 10 for _ in range(3000) for _, v in RandAugment(**settings).draw(rng)])
@@ -277,7 +277,7 @@ def test_no_operation_needs_kornia():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_the_name_gives_the_settings():
+def test_name_gives_the_settings():
     assert parse_rand_augment(PUBLISHED) == RandAugment(count=4, magnitude=7, spread=0.5)
     assert parse_rand_augment("rand-inc1-n3-m10") == RandAugment(count=3, magnitude=10, spread=0)
     assert parse_rand_augment("rand-m9-mstd0.5-inc1") == RandAugment(count=2, magnitude=9, spread=0.5)
@@ -299,7 +299,7 @@ def test_the_name_gives_the_settings():
         ("rand-m11-n2-inc1", "m at most 10"),
     ],
 )
-def test_another_name_is_refused_with_its_wrong_part(text, wrong):
+def test_invalid_name_is_refused_with_its_wrong_part(text, wrong):
     with pytest.raises(ValueError) as caught:
         parse_rand_augment(text)
     assert repr(text) in str(caught.value) and wrong in str(caught.value).replace(repr(text), "")
