@@ -28,6 +28,7 @@ LAYERS = [
     {"adapter_folder", "methods", "data/doctor", "inference/predict"},
     {"data/clips"},
     {"data/augment", "model"},
+    {"data/crop"},
     {"data/datasets", "data/sampling"},
     {"data/video", "bundled", "ops"},
     {"system"},

@@ -36,7 +36,9 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
         list[str] | str,
         f"separated by commas: {', '.join(method_names())}; several joined by + are one method",
     )
-    add_option(group, "seeds", list[int] | int | str, "seeds of each method, separated by commas", default="0,1,2")
+    add_option(
+        group, "seeds", list[int] | int | str, "seeds of each method, separated by commas", default="0,1,2"
+    )
     add_option(
         group_of(parser, "optimisation"),
         "lr",
@@ -85,7 +87,11 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                     else "interrupted; nothing was run"
                 )
                 return INTERRUPTED
-        show(args, result.summary(), [*result.table(), f"results.json, results.csv and accuracy.png are in {out}"])
+        show(
+            args,
+            result.summary(),
+            [*result.table(), f"results.json, results.csv and accuracy.png are in {out}"],
+        )
         return 1 if result.failed else 0
 
     return run

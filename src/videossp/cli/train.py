@@ -87,7 +87,9 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
         leave_processes()
         summary = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         if result.data_wait > 0.2 and not config.workers:
-            say(f"{100 * result.data_wait:.0f} % of the time was spent on decoding; --workers 1 decodes ahead")
+            say(
+                f"{100 * result.data_wait:.0f} % of the time was spent on decoding; --workers 1 decodes ahead"
+            )
         table = run_summary(classifier, result) | {"run folder": f"{out}, adapter {out / 'adapter'}"}
         return show(args, summary, [f"{name:20}{value}" for name, value in table.items()])
 

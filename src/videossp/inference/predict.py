@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from videossp.data.clips import read_views
-from videossp.data.datasets.video_index import walked
+from videossp.data.datasets.video_index import walk
 from videossp.data.video import is_video
 from videossp.errors import DataError
 
@@ -115,7 +115,7 @@ def find_videos(paths: Paths) -> list[str]:
 
 def _videos_below(folder: Path) -> Iterator[Path]:
     """The videos in a folder, by the rules of the readers: links are followed, hidden names skipped."""
-    for parent, folders, files in walked(str(folder)):
+    for parent, folders, files in walk(str(folder)):
         inside = {x: is_video(Path(parent, x)) for x in [*folders, *files]}
         folders[:] = [x for x in folders if not inside[x]]  # a folder of frames is one video
         yield from (Path(parent, name) for name, video in inside.items() if video)

@@ -185,4 +185,4 @@ class Features(Dataset[tuple[Any, ...]]):
                     f"{self.files[index]}: removed from the cache during the training; continue with --resume"
                 ) from None
             return clips, *rest
-        return x, *self.clips.facts(index)
+        return x, *self.clips.metadata(index)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from videossp.data.datasets import Sample, VideoDataset, split_off
+from videossp.data.datasets import Sample, VideoDataset, hold_out
 from videossp.errors import DataError
 from videossp.inference.evaluate import relabel
 from videossp.training.config import TrainConfig
@@ -41,7 +41,7 @@ def choose_splits(samples: VideoDataset, classes: Sequence[str], config: TrainCo
             "TEST videos, so the accuracy on them is too good"
         )
         return Splits(training, validation, "the val split", [warning] if shared else [])
-    training, validation = split_off(training, config.val_fraction)
+    training, validation = hold_out(training, config.val_fraction)
     if not validation:
         raise DataError("too few videos to hold some out for validation: one class needs at least two")
     grouped = any(x.group is not None for x in training)
