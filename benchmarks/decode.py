@@ -27,6 +27,7 @@ from videossp import Classifier, TrainConfig, train, video  # noqa: E402
 from videossp.bench import clock, show  # noqa: E402
 from videossp.data.datasets import Sample, VideoDataset  # noqa: E402
 from videossp.data.video.index import _scan  # noqa: E402
+from videossp.methods import published_options  # noqa: E402
 
 FRAMES, RATE = 300, 30
 INDICES = [int((i + 0.5) * FRAMES / 8) for i in range(8)]
@@ -179,8 +180,9 @@ def waiting(backbone, width, paths):
     """Print how long a training waits for these files, of which every second is of one class."""
     samples = [Sample(str(path), path.name, i % 2) for i, path in enumerate(paths)]
     data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})
+    options = published_options("ssp", {})  # of one size, as the recorded figures have it
     for workers in (0, 1):
-        classifier = Classifier.create(backbone, classes=data.classes, size=224)
+        classifier = Classifier.create(backbone, classes=data.classes, size=224, **options)
         config = TrainConfig(epochs=2, batch_size=4, workers=workers)
         row = train(classifier, data, config).history[1]
         print(

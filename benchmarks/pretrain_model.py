@@ -12,7 +12,7 @@ from pretrain_clips import POINTS, SPEC, Clips, stack
 from torch import Tensor, nn
 
 from videossp.model.tokens import Layout, Tokens
-from videossp.model.videomamba import SILENT, VideoMamba
+from videossp.model.videomamba import NO_TUNER, VideoMamba
 
 SMOOTHING = 0.05  # of the labels
 WHITEN = 0.1  # added to the variances of the patches' components, whose mean is about 1
@@ -70,7 +70,7 @@ class Pretrainer(nn.Module):
         hidden = torch.cat([cls, x.flatten(1, 2)], dim=1)
         tokens = Tokens(hidden, torch.zeros_like(hidden), Layout(shown.shape[1], SPEC.grid))
         for layer, block in enumerate(backbone.layers):
-            tokens = block(tokens, layer, SILENT, thrifty=False)
+            tokens = block(tokens, layer, NO_TUNER, save_memory=False)
         final = tokens.residual + tokens.hidden
         return final[:, 0], final[:, 1:].unflatten(1, shown.shape[1:] + (-1,))
 

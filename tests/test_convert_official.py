@@ -1,5 +1,7 @@
 """Parity with the published model: numbers that it gave for seeded weights and inputs, in tests/data."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,6 +85,36 @@ def test_batch_importance_is_the_published_behaviour_and_differs_from_clip():
 def test_what_the_published_code_does_not_have_is_not_exported(small_backbone, options, words):
     classifier = videossp.Classifier.create(small_backbone, num_classes=2, **SSP_SMALL | options)
     with pytest.raises(ValueError, match=f"no option {words}"):
+        videossp.to_official(classifier)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("adapter", {"reads": "norm"}),  # SSP has an option of this name
+        ("adapter", {}),
+        ("lora", {}),
+        ("full", {}),
+        ("ssp+lora", {"ssp": SSP_SMALL}),
+    ],
+)
+@pytest.mark.parametrize("merged", [False, True])
+def test_another_method_is_the_first_reason_not_to_export(small_backbone, method, options, merged):
+    classifier = videossp.Classifier.create(
+        small_backbone, num_classes=2, size=(32, 48), method=method, **options
+    )
+    if merged:
+        classifier.merge()
+    with pytest.raises(ValueError, match=f"only ssp and linear can be exported .*not {re.escape(method)}$"):
+        videossp.to_official(classifier)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_clips_that_are_not_square_are_not_exported(small_backbone, merged):
+    classifier = videossp.Classifier.create(small_backbone, num_classes=2, size=(32, 48), method="linear")
+    if merged:
+        classifier.merge()
+    with pytest.raises(ValueError, match="square clips only"):
         videossp.to_official(classifier)
 
 

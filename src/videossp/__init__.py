@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from videossp.inference.evaluate import Evaluation, evaluate
     from videossp.inference.predict import Prediction, predict
+    from videossp.methods.registry import register_method
     from videossp.model.config import VideoMambaConfig
     from videossp.model.hooks import Tuner
     from videossp.model.videomamba import VideoMamba
@@ -63,6 +64,7 @@ __all__ = [
     "predict",
     "prepare_process",
     "read_data",
+    "register_method",
     "to_official",
     "train",
 ]
@@ -99,6 +101,7 @@ _HOME = {
     "predict": "inference.predict",
     "prepare_process": "system.process",
     "read_data": "data.datasets",
+    "register_method": "methods.registry",
     "to_official": "convert_official",
     "train": "training.train",
 }

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videossp.classifier import Classifier
+from videossp.methods import published_options
 from videossp.model.backbones import RANDOM
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.precision import Precision
@@ -156,7 +157,11 @@ def floor(times: Mapping[str, Time], prefix: str) -> Time:
 def make(backbone: str, frames: int | None = None) -> tuple[Classifier, Tensor]:
     """A classifier with SSP and random weights, and a clip for it."""
     classifier = Classifier.create(
-        backbone, weights=RANDOM if backbone in BACKBONES else None, num_classes=51, frames=frames
+        backbone,
+        weights=RANDOM if backbone in BACKBONES else None,
+        num_classes=51,
+        frames=frames,
+        **published_options("ssp", {}),  # one size on all backbones, as the recorded figures have it
     )
     spec = classifier.backbone.config
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,6 @@
 """Published VideoMamba and SSP training checkpoints as a `Classifier`, and back."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -7,9 +8,9 @@ from torch import Tensor
 
 from videossp.classifier import Classifier
 from videossp.data.sampling import ClipFormat
-from videossp.errors import WeightsError
-from videossp.methods import make_tuner
-from videossp.model.backbones import Source
+from videossp.errors import VideoSSPWarning, WeightsError
+from videossp.methods import make_tuner, resolve_options
+from videossp.model.backbones import STATE_DICT, Source
 from videossp.model.head import Head, fill_head
 from videossp.model.published import config_of, sort_published, ssp_options, to_published, unwrap
 from videossp.model.videomamba import VideoMamba
@@ -46,17 +47,20 @@ def from_official(
     fill_head(head, published)
     names = [str(i) for i in range(len(published.head["bias"]))]
     clip_format = ClipFormat(spec.frames, spec.size)
-    source = Source("state_dict")
-    return Classifier(
+    classifier = Classifier(
         backbone,
         tuner,
         head,
         classes=names,
         method=method,
-        options=options,
+        options=resolve_options(method, spec, options),
         clip_format=clip_format,
-        source=source,
+        source=Source(STATE_DICT),
     )
+    classifier.notes, classifier.warnings = tuple(published.notes), tuple(published.warnings)
+    for text in classifier.warnings:
+        warnings.warn(text, VideoSSPWarning, stacklevel=2)
+    return classifier
 
 
 def to_official(classifier: Classifier) -> dict[str, Tensor]:
@@ -67,18 +71,21 @@ def to_official(classifier: Classifier) -> dict[str, Tensor]:
     Raises:
         ValueError: what it computes is not what the published code would make of its tensors.
     """
+    # The reason that no other choice of the user can mend comes first.
+    if classifier.method not in ("ssp", "linear"):
+        raise ValueError(
+            f"only ssp and linear can be exported to the published code, not {classifier.method}"
+        )
+    for name, published in {"reads": "branch", "token": "last", "gathering": True}.items():
+        value = classifier.options.get(name, published)
+        if value != published:
+            raise ValueError(
+                f"the published code has no option {name}: it computes {name}={published!r}, not {value!r}"
+            )
+    if classifier.clip_format.size[0] != classifier.clip_format.size[1]:
+        raise ValueError(f"the published code reads square clips only, not {classifier.clip_format.size}")
     if classifier.merged:
         raise ValueError("a merged classifier cannot be exported; export it before merge()")
-    published = {"reads": "branch", "token": "last", "gathering": True}
-    odd = [name for name, value in published.items() if classifier.options.get(name, value) != value]
-    if odd:
-        raise ValueError(
-            f"the published code has no option {odd[0]}; only {published[odd[0]]!r} can be exported"
-        )
-    if classifier.method not in ("ssp", "linear"):
-        raise ValueError(f"the published code knows ssp and linear, not {classifier.method}")
-    if classifier.backbone.config.grid[0] != classifier.backbone.config.grid[1]:
-        raise ValueError(f"the published code knows square clips, not {classifier.clip_format.size}")
     return to_published(
         classifier.backbone.state_dict(),
         classifier.head.norm.weight.detach(),

@@ -62,7 +62,7 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
             "lr": config.lr,
             "options": OPTIONS[method],
         }
-    (probabilities,) = classifier.predict([str(unseen[0])])
+    (prediction,) = classifier.predict(unseen[0])
     facts = {
         "backbone": BACKBONE,
         "backbone_sha256": classifier.sha256,
@@ -70,7 +70,11 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         "clips": sizes,
         "doctor": diagnosis.counts,
         "methods": methods,
-        "unseen": {"video": str(unseen[0]), "class": unseen[0].stem, "probabilities": probabilities},
+        "unseen": {
+            "video": prediction.path,
+            "class": unseen[0].stem,
+            "probabilities": prediction.probabilities,
+        },
         "report": str(folder / "report.html"),
         "seconds": time.monotonic() - started,
     }

@@ -1,4 +1,4 @@
-"""What every entry of METHODS must hold, and what is peculiar to each."""
+"""Conformance tests of every method and of chains, and tests of single methods."""
 
 import re
 import threading
@@ -21,7 +21,7 @@ from videossp.model.videomamba import VideoMamba
 from videossp.ops.dispatch import kernels
 from videossp.ops.scan import selective_scan
 
-# For backbones of a few tokens; what is not named keeps its default. Few prompts: cls reads its neighbours
+# For backbones of a few tokens; other options keep their defaults. Few prompts: cls reads its neighbours
 # through the four taps of the convolution, and in a random backbone hardly anything else of the clip.
 OPTIONS = {
     "attentive": {"heads": 4},
@@ -31,13 +31,14 @@ OPTIONS = {
     "vpt": {"length": 2},
     "vfpt": {"length": 2},
     "svp": {"width": 4},
+    "additional_scan": {"states": 6},
     "stop": {"heads": 4, "prompts": 1, "drop": 0.0},
     "ssp": SSP_SMALL,
 }
 CHAINS = {
     "ssp+lora": {"ssp": SSP_SMALL, "lora": {"rank": 2}},
-    "vpt+additional_scan+affix": {"vpt": {"length": 1}},
-    "additional_scan+state_offset": {},
+    "vpt+additional_scan+affix": {"vpt": {"length": 1}, "additional_scan": {"states": 6}},
+    "additional_scan+state_offset": {"additional_scan": {"states": 6}},
 }
 VARIANTS = [
     ("partial", {"parts": ["A", "D", "dt_bias", "conv", "norm", "position"]}),
@@ -51,8 +52,8 @@ VARIANTS = [
     ("vpt", {"length": 2, "accumulate": True}),
     ("vfpt", {"length": 2, "share": 1.0, "dimension": "hidden", "norm": "ortho"}),
     ("svp", {"width": 4, "groups": 2}),
-    ("additional_scan", {"start": "s4d"}),
-    ("additional_scan", {"start": "last", "silent": True}),
+    ("additional_scan", {"states": 6, "start": "s4d"}),
+    ("additional_scan", {"states": 6, "start": "last", "silent": True}),
     ("affix", {"start": "zero"}),
     ("state_offset", {"of": "output"}),
     ("ssp", {**SSP_SMALL, "prompts": 0}),
@@ -67,8 +68,18 @@ SIZES = {
     "small": SMALL,
     "wide": VideoMambaConfig(depth=2, d_model=48, frames=3, size=(32, 48), d_state=6, dt_rank=5),
 }
-# Section "start" of docs/methods.md: with these the first logits are the frozen backbone's.
-SILENT = ["linear", "mean", "full", "partial", "adapter", "st_adapter", "lora", "svp", "state_offset"]
+# Of these the first logits are the frozen backbone's (docs/methods.md has a column for it).
+STARTS_AT_BACKBONE = [
+    "linear",
+    "mean",
+    "full",
+    "partial",
+    "adapter",
+    "st_adapter",
+    "lora",
+    "svp",
+    "state_offset",
+]
 
 
 # Every method on two sizes, its variants on one.
@@ -115,7 +126,7 @@ def clips(spec):
 
 
 def train_steps(classifier, clips, steps, lr=1e-2, enough=0.0):
-    """The sum of every gradient's magnitude by name, and the last loss; one below `enough` ends it."""
+    """Train until the loss is below `enough`: (summed gradient magnitude by parameter, last loss)."""
     labels = torch.arange(len(clips)) % len(classifier.classes)
     optimizer = torch.optim.AdamW(classifier.trainable().values(), lr=lr, weight_decay=0.0)
     seen = dict.fromkeys(dict(classifier.named_parameters()), 0.0)
@@ -145,20 +156,19 @@ def test_a_prediction_ignores_its_batch_mates(classifier, clips):
 
 
 def test_every_tuned_weight_learns_within_two_steps_and_no_other_does(fresh, clips):
-    """From its own start, where many a weight is zero.
+    """From the initial values, many of which are zero.
 
-    One weight of a thawed backbone cannot learn: cls is the first step of the forward scan, and so the last
-        block's
-    forward A never meets a state.
+    One weight of a thawed backbone cannot learn, the forward A of the last block: cls is the first step of
+    that scan, where the state is zero.
     """
     before = {name: x.clone() for name, x in fresh.backbone.state_dict().items()}
     tuned = fresh.trainable()
     seen, _ = train_steps(fresh, clips, 2)
     inert = f"backbone.layers.{len(fresh.backbone.layers) - 1}.mixer.A_log"
     assert {name for name, total in seen.items() if total} == set(tuned) - {inert}
-    # What is tuned: all that the tuner has, the head, and what the tuner thaws.
-    own = {f"{part}.{name}" for part in ("tuner", "head") for name in getattr(fresh, part).state_dict()}
-    assert {name for name in tuned if not name.startswith("backbone.")} == own
+    # Trained are the weights of the tuner and the head, and the weights that the tuner thaws.
+    added = {f"{part}.{name}" for part in ("tuner", "head") for name in getattr(fresh, part).state_dict()}
+    assert {name for name in tuned if not name.startswith("backbone.")} == added
     assert all(x.grad is None for name, x in fresh.named_parameters() if name not in tuned)
     for name, x in fresh.backbone.state_dict().items():
         assert torch.equal(x, before[name]) == (f"backbone.{name}" not in set(tuned) - {inert}), name
@@ -169,8 +179,9 @@ def test_training_starts_at_the_backbones_output(fresh, clips, case, backbone):
     plain.head.load_state_dict(fresh.head.state_dict())
     with torch.no_grad():
         expected, first = plain.eval()(clips), fresh.eval()(clips)
-    silent = case[0] in SILENT or case[1].get("silent") or case[0] == "ssp" and case[1].get("prompts") == 0
-    if silent:
+    name, options = case
+    gathering_alone = name == "ssp" and options.get("prompts") == 0
+    if name in STARTS_AT_BACKBONE or options.get("silent") or gathering_alone:
         torch.testing.assert_close(first, expected, rtol=1e-5, atol=1e-6)
     else:
         assert not torch.allclose(first, expected, rtol=1e-5, atol=1e-6)
@@ -189,11 +200,11 @@ def test_saved_and_loaded_gives_the_same_logits(classifier, clips, tmp_path):
 
 
 def test_two_clips_are_overfitted_in_sixty_steps(fresh, clips, case):
-    lr = 3e-3 if case[0] == "stop" else 1e-2  # its network on the pixels is shaken by larger ones
+    lr = 3e-3 if case[0] == "stop" else 1e-2  # larger ones destabilise its pixel network
     assert train_steps(fresh, clips, 60, lr, enough=0.1)[1] < 0.1
 
 
-def test_merged_gives_the_same_logits_and_says_what_was_done(classifier, clips, tmp_path):
+def test_merging_keeps_the_logits_and_forbids_training_and_saving(classifier, clips, tmp_path):
     with torch.no_grad():
         expected = classifier(clips)
         note = classifier.merge()
@@ -242,7 +253,7 @@ def test_any_two_methods_make_a_chain(first, small_backbone):
     clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
     for second in set(METHODS) - {first}:
         if first == "affix" or (first, second) == ("mean", "attentive"):
-            continue  # it must come last, or first, and says so
+            continue  # the order is refused, see below
         options = {name: OPTIONS.get(name, {}) for name in (first, second)}
         classifier = Classifier.create(small_backbone, num_classes=2, method=f"{first}+{second}", **options)
         switch_on(classifier)
@@ -256,17 +267,17 @@ def test_any_two_methods_make_a_chain(first, small_backbone):
 
 
 def test_swapped_weights_have_their_own_gradients(small_backbone):
-    """`functional_call` has put the module's own weights back when the backward makes things again."""
+    """`functional_call` has restored the module's weights when the backward recomputes."""
     classifier = Classifier.create(small_backbone, num_classes=2, method="full").train()
     clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
-    own = dict(classifier.named_parameters())
-    found = []
+    parameters = dict(classifier.named_parameters())
+    grads = []
     for context in (nullcontext(), kernels("torch")):
-        swapped = {name: (x.detach() * 1.5).requires_grad_(x.requires_grad) for name, x in own.items()}
+        swapped = {name: (x.detach() * 1.5).requires_grad_(x.requires_grad) for name, x in parameters.items()}
         with context:
             loss = torch.func.functional_call(classifier, swapped, (clips,)).square().sum()
-            found.append(torch.autograd.grad(loss, [x for x in swapped.values() if x.requires_grad]))
-    for fast, plain in zip(*found, strict=True):
+            grads.append(torch.autograd.grad(loss, [x for x in swapped.values() if x.requires_grad]))
+    for fast, plain in zip(*grads, strict=True):
         assert (fast - plain).abs().max() <= 1e-3 * plain.abs().max().clamp_min(1e-3)
 
 
@@ -292,13 +303,13 @@ def test_biases_that_are_stacked_by_block_are_not_decayed():
     assert make_tuner("state_offset", SMALL, {}).undecayed == ()
 
 
-def test_a_member_that_would_be_in_vain_is_refused(small_backbone):
-    with pytest.raises(ValueError, match="attentive replaces cls, to which mean adds: name attentive first"):
+def test_a_chain_in_which_an_effect_would_be_lost_is_refused(small_backbone):
+    with pytest.raises(ValueError, match="attentive replaces cls, which mean adds to: put attentive first"):
         Classifier.create(small_backbone, num_classes=2, method="mean+attentive", attentive={"heads": 4})
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_clip_of_one_frame_or_one_column_is_no_exception(name, monkeypatch):
+def test_clips_of_one_frame_or_one_column_are_computed(name, monkeypatch):
     for size, frames in (((32, 48), 1), ((48, 16), 2)):
         spec = VideoMambaConfig(depth=2, d_model=32, frames=frames, size=size, d_state=4)
         monkeypatch.setitem(BACKBONES, "videomamba_odd", spec)
@@ -312,7 +323,7 @@ def test_a_clip_of_one_frame_or_one_column_is_no_exception(name, monkeypatch):
         assert (rounded - exact).norm() <= 5e-2 * exact.norm()
 
 
-def test_each_layer_and_direction_has_a_part_of_its_own_in_a_stacked_weight(small_backbone):
+def test_each_layer_and_direction_learns_its_part_of_a_stacked_weight(small_backbone):
     """Only the forward A of the last block learns nothing: cls is the first step of that scan."""
     clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
     for method, weight in (
@@ -359,7 +370,7 @@ def test_predicting_in_one_thread_does_not_disturb_training_in_another(small_cla
     assert not failures
 
 
-# What is peculiar to each
+# Single methods
 
 
 def tuner_and_tokens(method, spec=SMALL, **options):
@@ -412,10 +423,10 @@ def test_an_unknown_option_lists_the_known_ones(name):
         ("ssp+ssp", {}, "each method once"),
         ("ssp+lora", {"rank": 4}, "has no option rank; give those of a member as ssp="),
         ("ssp+lora", {"lora": {"ranks": 4}}, "lora has no option ranks; it has targets, rank"),
-        ("affix+lora", {}, "affix makes the sequence longer inside the mixer: name it last"),
+        ("affix+lora", {}, "affix makes the sequence longer inside the mixer: put it last"),
     ],
 )
-def test_what_cannot_be_is_one_line_that_lists_what_can(method, options, message):
+def test_invalid_options_give_one_line_that_lists_the_choices(method, options, message):
     with pytest.raises(ValueError, match=message) as error:
         make_tuner(method, SMALL, options)
     assert "\n" not in str(error.value)
@@ -428,15 +439,15 @@ def test_additional_scan_is_the_frozen_output_and_a_second_scan():
     seen = []
 
     class Spy(Tuner):
-        def edit_scan(self, layer, op, scan):
-            more = tuner.edit_scan(layer, op, scan)
+        def edit_scan(self, layer, name, scan):
+            more = tuner.edit_scan(layer, name, scan)
             second = replace(
                 more, A=more.A[:, :3], B=more.B[..., :3], C=more.C[..., :3], D=torch.zeros(scan.u.shape[2])
             )
             expected = selective_scan(scan) + selective_scan(second)
             torch.testing.assert_close(selective_scan(more), expected, rtol=1e-4, atol=1e-5)
             assert not torch.allclose(selective_scan(more), selective_scan(scan), rtol=1e-2)
-            seen.append(op)
+            seen.append(name)
             return scan
 
     with torch.no_grad():
@@ -446,11 +457,11 @@ def test_additional_scan_is_the_frozen_output_and_a_second_scan():
 
 @pytest.mark.parametrize(("start", "expected"), [("first", 0), ("last", -1)])
 def test_additional_states_start_at_a_frozen_column(start, expected):
-    tuner = make_tuner("additional_scan", SMALL, {"start": start})
+    tuner = make_tuner("additional_scan", SMALL, {"start": start, "states": 6})
 
     class Spy(Tuner):
-        def edit_scan(self, layer, op, scan):
-            more = tuner.edit_scan(layer, op, scan)
+        def edit_scan(self, layer, name, scan):
+            more = tuner.edit_scan(layer, name, scan)
             assert torch.equal(more.A[:, :6], scan.A[:, [expected]].expand(-1, 6))
             return scan
 
@@ -471,7 +482,7 @@ def test_fourier_tokens_have_the_symmetry_of_a_real_transform():
 
 
 @pytest.mark.parametrize("method", ["vpt", "vfpt"])
-def test_deep_prompts_do_not_see_what_a_block_wrote_in_their_places(method):
+def test_deep_prompts_do_not_depend_on_what_a_block_wrote_over_them(method):
     tuner, tokens = tuner_and_tokens(method, length=4)
     tokens = tuner.edit_tokens(0, tokens)
     (name,) = (x.name for x in tokens.layout.prompts)
@@ -484,7 +495,7 @@ def test_deep_prompts_do_not_see_what_a_block_wrote_in_their_places(method):
     torch.testing.assert_close(read, values.expand_as(read))
 
 
-def test_accumulated_prompts_run_on():
+def test_accumulated_prompts_keep_their_residual():
     tuner, tokens = tuner_and_tokens("vpt", length=4, accumulate=True)
     tokens = tuner.edit_tokens(0, tokens)
     moved = replace(tokens, residual=tokens.residual + 1)
@@ -504,7 +515,7 @@ def test_accumulated_prompts_run_on():
         ("per_frame", [5, 6, 11, 12, 17, 18, 23, 24]),
     ],
 )
-def test_prompts_stand_where_the_option_says(position, where):
+def test_prompts_lie_where_the_position_puts_them(position, where):
     tuner, tokens = tuner_and_tokens("vpt", length=2, position=position)
     wide = tuner.edit_tokens(0, tokens)
     old = [i for i in range(wide.layout.length) if i not in where]
@@ -525,9 +536,8 @@ def test_stochastic_depth_leaves_prompts_alone():
     read = []
 
     class Spy(Tuner):
-        def edit_output(self, layer, op, x, y):
-            if op == "mixer":
-                read.append(x.residual)
+        def edit_mixer_output(self, layer, tokens, y):
+            read.append(tokens.residual)
             return y
 
     block(wide, 2, Spy())
@@ -556,8 +566,8 @@ def test_ssp_reading_the_residual_gathers_from_what_the_block_reads():
     for x in branch.parameters():
         x.data.normal_()
     residual.load_state_dict(branch.state_dict())
-    whole = replace(tokens, hidden=tokens.hidden + tokens.residual)
-    wanted = branch.edit_tokens(1, whole).hidden - whole.hidden  # the prompt of the sum of both streams
+    summed = replace(tokens, hidden=tokens.hidden + tokens.residual)
+    wanted = branch.edit_tokens(1, summed).hidden - summed.hidden  # the prompt of the sum of both streams
     torch.testing.assert_close(
         residual.edit_tokens(1, tokens).hidden - tokens.hidden, wanted, rtol=1e-4, atol=1e-5
     )
@@ -583,21 +593,20 @@ def test_svp_groups_are_neighbouring_layers():
 
 
 @pytest.mark.parametrize("of", ["state", "output"])
-def test_a_state_offset_is_read_by_every_step(of):
+def test_a_state_offset_is_added_at_every_step(of):
     torch.manual_seed(0)
     tuner = make_tuner("state_offset", SMALL, {"of": of})
     tuner.offset.data.normal_()
     seen = []
 
     class Spy(Tuner):
-        def edit_output(self, layer, op, x, y):
-            if op in ("scan", "scan_b"):
-                offset = tuner.offset[layer, ["scan", "scan_b"].index(op)]
-                for t in (0, x.u.shape[1] - 1):
-                    added = tuner.edit_output(layer, op, x, y)[:, t] - y[:, t]
-                    expected = x.C[:, t] @ offset.T if of == "state" else offset.expand_as(added)
-                    torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
-                seen.append(op)
+        def edit_scan_output(self, layer, name, scan, y):
+            offset = tuner.offset[layer, ["scan", "scan_b"].index(name)]
+            for t in (0, scan.u.shape[1] - 1):
+                added = tuner.edit_scan_output(layer, name, scan, y)[:, t] - y[:, t]
+                expected = scan.C[:, t] @ offset.T if of == "state" else offset.expand_as(added)
+                torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
+            seen.append(name)
             return y
 
     with torch.no_grad():
@@ -605,8 +614,8 @@ def test_a_state_offset_is_read_by_every_step(of):
     assert seen == SMALL.depth * ["scan", "scan_b"]
 
 
-def test_an_affix_is_met_before_the_sequence_by_its_own_direction_only():
-    """The forward affix moves the first forward output; the backward one, the last backward output."""
+def test_an_affix_changes_the_outputs_of_its_direction_only():
+    """The forward affix changes the first forward output, the backward one the last backward output."""
     torch.manual_seed(0)
     backbone, clip = VideoMamba(SMALL), torch.randn(1, 3, 4, 32, 32)
     tuner = make_tuner("affix", SMALL, {"length": 2})
@@ -614,10 +623,13 @@ def test_an_affix_is_met_before_the_sequence_by_its_own_direction_only():
 
     def run(key):
         class Spy(Tuner):
-            def edit_output(self, layer, op, x, y):
-                if layer == 0 and op in ("scan", "scan_b"):
-                    outputs[key, op] = y
-                return tuner.edit_output(layer, op, x, y)
+            def edit_projection(self, layer, name, x, y):
+                return tuner.edit_projection(layer, name, x, y)
+
+            def edit_scan_output(self, layer, name, scan, y):
+                if layer == 0:
+                    outputs[key, name] = y
+                return y
 
         with torch.no_grad():
             assert backbone(clip, Spy()).shape == (1, SMALL.d_model)
@@ -641,7 +653,7 @@ def test_lora_halves_and_parts_touch_their_rows_only():
     for target, rows in (("in_proj.x", slice(0, d)), ("in_proj.z", slice(d, 2 * d))):
         tuner = make_tuner("lora", SMALL, {"targets": (target,), "rank": 2})
         switched(tuner)
-        change = tuner.edit_output(1, "in_proj", x, torch.zeros(2, 5, 2 * d))
+        change = tuner.edit_projection(1, "in_proj", x, torch.zeros(2, 5, 2 * d))
         assert change[..., rows].abs().min() > 0
         change[..., rows] = 0
         assert not change.any()
@@ -656,7 +668,7 @@ def switched(tuner):
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "silent", "note"),
+    ("method", "options", "nothing_remains", "note"),
     [
         (
             "lora",
@@ -677,7 +689,9 @@ def switched(tuner):
         ("adapter", {"width": 8}, False, "nothing to fold"),
     ],
 )
-def test_merging_folds_what_is_exact_and_says_why_not(small_backbone, method, options, silent, note):
+def test_merge_folds_exactly_and_gives_the_reason_for_what_it_leaves(
+    small_backbone, method, options, nothing_remains, note
+):
     classifier = Classifier.create(small_backbone, num_classes=2, method=method, **options)
     clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
     switch_on(classifier)
@@ -685,10 +699,10 @@ def test_merging_folds_what_is_exact_and_says_why_not(small_backbone, method, op
     with torch.no_grad():
         classifier(clips)  # products arranged for the frozen weights before they change
         expected = classifier(clips)
-        said = classifier.merge()
+        returned = classifier.merge()
         torch.testing.assert_close(classifier(clips), expected, rtol=1e-5, atol=1e-5)
-    assert re.search(note, said), said
-    assert (type(classifier.tuner) is Tuner) == silent
+    assert re.search(note, returned), returned
+    assert (type(classifier.tuner) is Tuner) == nothing_remains
 
 
 def test_stop_weighs_frames_within_a_clip_or_as_published_within_the_batch():
@@ -733,17 +747,16 @@ def test_mean_adds_a_map_of_the_normed_patches_whatever_their_order():
     tuner, tokens = tuner_and_tokens("mean")
     tuner.map.weight.data.normal_()
     cls = torch.randn(2, SMALL.d_model)
-    found = tuner.edit_output(SMALL.depth, "cls", tokens, cls)
+    edited = tuner.edit_cls(tokens, cls)
     patches = (tokens.hidden + tokens.residual)[:, 1:]
     normed = patches / (patches.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    torch.testing.assert_close(found, cls + normed.mean(1) @ tuner.map.weight.T)
+    torch.testing.assert_close(edited, cls + normed.mean(1) @ tuner.map.weight.T)
     flipped = replace(
         tokens,
         hidden=torch.cat([tokens.hidden[:, :1], tokens.hidden[:, 1:].flip(1)], 1),
         residual=torch.cat([tokens.residual[:, :1], tokens.residual[:, 1:].flip(1)], 1),
     )
-    torch.testing.assert_close(tuner.edit_output(SMALL.depth, "cls", flipped, cls), found)
-    assert tuner.edit_output(0, "mixer", tokens, cls) is cls
+    torch.testing.assert_close(tuner.edit_cls(flipped, cls), edited)
 
 
 def test_an_attentive_probe_reads_every_token():
@@ -752,9 +765,9 @@ def test_an_attentive_probe_reads_every_token():
     _, tokens = tuner_and_tokens("linear")
     y = torch.zeros(2, SMALL.d_model)
     with torch.no_grad():
-        before = tuner.edit_output(SMALL.depth, "cls", tokens, y)
-        for place in (0, tokens.layout.length - 1):
+        before = tuner.edit_cls(tokens, y)
+        for position in (0, tokens.layout.length - 1):
             changed = tokens.hidden.clone()
-            changed[0, place] += torch.randn(SMALL.d_model)
-            after = tuner.edit_output(SMALL.depth, "cls", replace(tokens, hidden=changed), y)
+            changed[0, position] += torch.randn(SMALL.d_model)
+            after = tuner.edit_cls(replace(tokens, hidden=changed), y)
             assert not torch.allclose(after[0], before[0]) and torch.equal(after[1], before[1])

@@ -1,39 +1,45 @@
-"""docs/methods.md: its table is current, its example runs."""
+"""docs/methods.md: its tables agree with the code, its example runs."""
 
-import inspect
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 import torch
-from test_methods import SILENT, train_steps
+from test_methods import STARTS_AT_BACKBONE, train_steps
 
 import videossp
 from conftest import SMALL
-from videossp.methods import METHODS
+from videossp.methods import METHODS, default_lr, resolve_options
+from videossp.methods.rates import NANO
 from videossp.model.config import BACKBONES
+from videossp.model.hooks import Tuner
 from videossp.model.videomamba import VideoMamba
 
 DOCS = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split(" | ")]
-    for line in DOCS.split("## Table")[1].split("\n## ")[0].splitlines()
-    if line.startswith("| `")
-]
+MIDDLE = BACKBONES["videomamba_middle"]
+
+
+def rows_of(section):
+    """The cells of the rows of the first table of a section."""
+    lines = DOCS.split(f"\n## {section}\n")[1].split("\n## ")[0].splitlines()
+    cells = [[cell.strip() for cell in x.strip("|").split(" | ")] for x in lines if x.startswith("|")]
+    return cells[2:]  # without header and rule
+
+
+ROWS = rows_of("Table")
 HEAD_AND_NORM = 576 * 51 + 51 + 576
 
 
 def options(method):
-    """Of a method, as the table has them."""
-    known = list(inspect.signature(METHODS[method]).parameters.values())[1:]
-    return ", ".join(f"`{x.name}={x.default!r}`" for x in known) or "none"
+    """The options of a method as the table has them, marked if they scale."""
+    scaled, known = METHODS[method].scaled, resolve_options(method, MIDDLE, {})
+    return ", ".join(f"`{x}={value!r}`" + "†" * (x in scaled) for x, value in known.items()) or "none"
 
 
 def parameters(method):
-    """Of a method in VideoMamba-M, those of the backbone that it thaws among them."""
-    spec = BACKBONES["videomamba_middle"]
+    """Trained parameters of a method in VideoMamba-M, with those of the backbone that it thaws."""
     with torch.device("meta"):
-        tuner, backbone = METHODS[method](spec), VideoMamba(spec)
+        tuner, backbone = METHODS[method](MIDDLE), VideoMamba(MIDDLE)
     thawed = [
         x.numel()
         for name, x in backbone.named_parameters()
@@ -47,12 +53,44 @@ def test_the_table_has_every_method_in_order():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("`"))
-def test_a_row_is_what_its_class_says(row):
+def test_a_row_agrees_with_its_class(row):
     method = row[0].strip("`")
     assert row[3] == options(method)
     alone = parameters(method)
     assert row[4:6] == [f"{alone:,}", f"{alone + HEAD_AND_NORM:,}"]
-    assert (row[6] == "yes") == (method in SILENT)
+    assert (row[6] == "yes") == (method in STARTS_AT_BACKBONE)
+
+
+def test_hooks_and_the_methods_that_use_them_are_listed():
+    hooks = [name for name in vars(Tuner) if name.startswith("edit_")]
+    assert [row[0].strip("`") for row in rows_of("Hooks")] == hooks
+    for row in rows_of("Hooks"):
+        hook = row[0].strip("`")
+        users = [name for name, cls in METHODS.items() if getattr(cls, hook) is not getattr(Tuner, hook)]
+        assert row[3] == ", ".join(users), hook
+
+
+def test_the_hooks_are_those_of_the_docstring():
+    lines = [x.strip() for x in Tuner.__doc__.splitlines() if x.strip().startswith("| `edit_")]
+    described = [[cell.strip() for cell in x.strip("|").split(" | ")] for x in lines]
+    assert [x[0] for x in described] == [row[0] for row in rows_of("Hooks")]
+
+
+def test_default_sizes_are_listed():
+    listed = {row[0].strip("`"): row[1:] for row in rows_of("Default sizes")}
+    expected = {}
+    for name, cls in METHODS.items():
+        for option, size in cls.scaled.items():
+            backbones = MIDDLE, BACKBONES["videomamba_nano"]
+            values = [str(resolve_options(name, x, {})[option]) for x in backbones]
+            expected[f"{name}.{option}"] = [size.by, str(size.multiple_of), *values]
+    assert listed == expected
+
+
+def test_default_rates_are_listed():
+    listed = {x: float(row[0]) for row in rows_of("Default learning rates") for x in row[1].split(", ")}
+    assert listed == NANO
+    assert all(default_lr(x, BACKBONES["videomamba_nano"]) == rate for x, rate in listed.items())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The backbone: its layout, its call points, its drop-path, its errors."""
+"""The backbone: layout, hooks, stochastic depth, gradient checkpointing, errors."""
 
 import gc
 
@@ -7,11 +7,10 @@ import torch
 
 from conftest import SMALL
 from videossp.methods.chain import Chain
-from videossp.model.config import BACKBONES, OPS, VideoMambaConfig
+from videossp.model.config import BACKBONES, PROJECTIONS, VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.model.tokens import Layout, Prompts, Tokens
 from videossp.model.videomamba import VideoMamba, drop
-from videossp.ops.scan import Scan
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def clip():
 
 
 class Spy(Tuner):
-    """Records where it was asked, and changes nothing."""
+    """Records the hooks that are called, checks their arguments, and changes nothing."""
 
     def __init__(self):
         super().__init__()
@@ -42,38 +41,56 @@ class Spy(Tuner):
         self.calls.append((layer, "tokens"))
         return tokens
 
-    def edit_scan(self, layer, op, scan):
-        assert scan.reverse == op.endswith("_b")
-        self.calls.append((layer, f"edit {op}"))
+    def edit_projection(self, layer, name, x, y):
+        assert (x.shape[-1], y.shape[-1]) == SMALL.width(name)
+        self.calls.append((layer, name))
+        return y
+
+    def edit_scan(self, layer, name, scan):
+        assert scan.reverse == (name == "scan_b")
+        self.calls.append((layer, f"before {name}"))
         return scan
 
-    def edit_output(self, layer, op, x, y):
-        x = x.u if isinstance(x, Scan) else x.hidden if isinstance(x, Tokens) else x
-        assert op == "cls" or (x.shape[-1], y.shape[-1]) == SMALL.width(op)
-        self.calls.append((layer, op))
+    def edit_scan_output(self, layer, name, scan, y):
+        assert scan.reverse == (name == "scan_b") and scan.u.shape == y.shape
+        self.calls.append((layer, f"after {name}"))
+        return y
+
+    def edit_mixer_output(self, layer, tokens, y):
+        assert tokens.hidden.shape == tokens.residual.shape == y.shape
+        self.calls.append((layer, "mixer"))
+        return y
+
+    def edit_cls(self, tokens, y):
+        expected = (tokens.residual_part("cls") + tokens.part("cls"))[:, 0]
+        assert torch.equal(y, expected)
+        self.calls.append((SMALL.depth, "cls"))
         return y
 
 
-def test_every_call_point_is_passed_in_the_documented_order(backbone, clip):
+def test_every_hook_is_called_in_the_documented_order(backbone, clip):
     spy = Spy()
     with torch.no_grad():
         assert torch.equal(backbone(clip, spy), backbone(clip))
-    forward = ["x_proj", "dt_proj", "edit scan", "scan"]
-    backward = [f"{op}_b" for op in forward]
+    forward = ["x_proj", "dt_proj", "before scan", "after scan"]
+    backward = [f"{name}_b" for name in forward]
     block = ["tokens", "in_proj", *forward, *backward, "out_proj", "mixer"]
-    inside = [(layer, op) for layer in range(SMALL.depth) for op in block]
+    inside = [(layer, name) for layer in range(SMALL.depth) for name in block]
     assert spy.calls == [(-1, "clip"), *inside, (SMALL.depth, "cls")]
-    assert set(OPS) == {op for _, op in inside if not op.startswith(("tokens", "edit"))}
+    assert {name for name in block if name.split("_b")[0].endswith("proj")} == set(PROJECTIONS)
 
 
-def test_a_chain_speaks_in_order(backbone, clip):
-    first, second = Spy(), Spy()
+def test_a_chain_calls_its_members_in_order(backbone, clip):
+    first, second, calls = Spy(), Spy(), []
+    first.calls = second.calls = calls
     backbone(clip, Chain({"first": first, "second": second}))
-    assert first.calls == second.calls and first.calls
+    alone = Spy()
+    backbone(clip, alone)
+    assert calls == [call for call in alone.calls for _ in range(2)]
 
 
 def test_patches_are_laid_out_frame_by_frame_and_row_by_row(backbone):
-    """A patch's token depends on its own pixels only, at the place that the layout says."""
+    """The token of a patch depends on the pixels of that patch only, and has the position of the layout."""
     clip = torch.zeros(1, 3, 4, 32, 32)
     plain = backbone.embed(clip)
     clip[:, :, 2, 16:, :16] = 1.0  # frame 2, second row, first column
@@ -89,7 +106,7 @@ def test_the_first_position_sees_the_whole_clip(backbone, clip):
     assert not torch.allclose(backbone(other), out)
 
 
-def test_clips_do_not_see_their_batch_mates(backbone, clip):
+def test_a_prediction_ignores_its_batch_mates(backbone, clip):
     together = backbone(clip)
     torch.testing.assert_close(together[:1], backbone(clip[:1]), rtol=1e-5, atol=1e-6)
 
@@ -103,10 +120,10 @@ def test_drop_path_skips_branches_only_while_training(clip):
     assert not torch.equal(backbone.train()(clip), backbone.eval()(clip))
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_an_impossible_drop_path_is_refused(share):
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_an_impossible_drop_path_is_refused(rate):
     with pytest.raises(ValueError, match="drop_path"):
-        VideoMamba(SMALL, drop_path=share)
+        VideoMamba(SMALL, drop_path=rate)
 
 
 def test_drop_path_keeps_the_mean(clip):
@@ -128,8 +145,8 @@ def test_impossible_sizes_are_refused(change):
         VideoMambaConfig(**({"depth": 1, "d_model": 16} | change))
 
 
-def test_an_unknown_op_lists_the_known_ones():
-    with pytest.raises(ValueError, match="out_proj, mixer"):
+def test_an_unknown_projection_lists_the_known_ones():
+    with pytest.raises(ValueError, match="no projection 'attention'; there are in_proj, x_proj"):
         SMALL.width("attention")
 
 
@@ -167,14 +184,14 @@ def test_tokens_gain_prompts_and_keep_their_patches():
 @pytest.mark.parametrize(
     ("name", "place"), [("cls", "end"), ("patches", "end"), ("own", "end"), ("new", "middle")]
 )
-def test_a_group_of_prompts_has_a_name_and_a_place_of_its_own(name, place):
+def test_a_group_of_prompts_needs_a_new_name_and_a_known_place(name, place):
     layout = Layout(2, (2, 2)).add(Prompts("own", "frame_start", 1))
     with pytest.raises(ValueError, match="positions named|no place 'middle'; there are before_cls"):
         layout.add(Prompts(name, place, 1))
 
 
 def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
-    """It keeps only what stands between blocks, and gives the same gradients to the last bit."""
+    """It keeps only tokens between blocks, and gives bit-identical gradients."""
     clip.requires_grad_()
     backbone.requires_grad_(False)
     grads, kept = [], []
@@ -191,7 +208,7 @@ def test_gradient_checkpointing_changes_memory_and_not_numbers(backbone, clip):
 
 
 def test_a_frozen_backbone_computes_no_gradient_of_its_weights(backbone, clip, monkeypatch):
-    """Not one of a product, a convolution, a norm or a scan: what would be thrown away is never made."""
+    """None of a product, a convolution, a norm or a scan."""
     from videossp.ops import conv, matmul, norm, scan_cpu
 
     products, wanted, empty = [], [], []
@@ -221,7 +238,7 @@ def test_a_frozen_backbone_computes_no_gradient_of_its_weights(backbone, clip, m
     products.clear()
     out.sum().backward()
     assert prompt.grad is not None
-    # Per block the input gradients of in_proj, 2 x_proj, 2 dt_proj, out_proj; and dt_proj's product again.
+    # Per block: input gradients of in_proj, 2 x_proj, 2 dt_proj, out_proj; and 2 dt_proj recomputed.
     assert len(products) == SMALL.depth * (6 + 2)
     assert wanted == 2 * SMALL.depth * [(True, True, False, True, True, False, False, False)]
     assert len(empty) == 3 * SMALL.depth and all(empty)

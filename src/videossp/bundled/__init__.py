@@ -1,4 +1,4 @@
-"""Bundled with the package: the weights of `videomamba_nano` and the clips of the demo."""
+"""Bundled files: weights of `videomamba_nano`, clips of the demo, recipes of published runs."""
 
 import zipfile
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 WEIGHTS = {"videomamba_nano": FOLDER / "videomamba_nano.safetensors"}
 CLIPS = FOLDER / "tabletop.zip"
+RECIPES = {path.stem: path for path in sorted((FOLDER / "recipes").glob("*.yaml"))}  # `train --config NAME`
 
 
 def unpack_clips(folder: Path) -> tuple[Path, list[Path]]:

@@ -1,64 +1,29 @@
-"""The tuning methods by name, and chains of them."""
+"""The tuning methods, by name.
 
-import inspect
-from collections.abc import Mapping
-from typing import Any
+A file each; `registry` finds and builds them, `rates` has their measured learning rates, `options` their
+typed options, `layers` the modules that several share.
+"""
 
-from videossp.methods.adapter import Adapter
-from videossp.methods.additional_scan import AdditionalScan
-from videossp.methods.affix import Affix
-from videossp.methods.attentive import Attentive
-from videossp.methods.chain import Chain
-from videossp.methods.full import Full
-from videossp.methods.linear_probe import LinearProbe
-from videossp.methods.lora import LoRA
-from videossp.methods.mean import Mean
-from videossp.methods.partial import Partial
-from videossp.methods.ssp import SSP
-from videossp.methods.st_adapter import STAdapter
-from videossp.methods.state_offset import StateOffset
-from videossp.methods.stop import STOP
-from videossp.methods.svp import SVP
-from videossp.methods.vfpt import VFPT
-from videossp.methods.vpt import VPT
-from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.methods.registry import (
+    METHODS,
+    default_lr,
+    find_method,
+    lr_source,
+    make_tuner,
+    method_names,
+    published_options,
+    register_method,
+    resolve_options,
+)
 
-METHODS: dict[str, type[Tuner]] = {
-    "linear": LinearProbe,
-    "mean": Mean,
-    "attentive": Attentive,
-    "full": Full,
-    "partial": Partial,
-    "adapter": Adapter,
-    "st_adapter": STAdapter,
-    "lora": LoRA,
-    "vpt": VPT,
-    "vfpt": VFPT,
-    "svp": SVP,
-    "additional_scan": AdditionalScan,
-    "affix": Affix,
-    "state_offset": StateOffset,
-    "stop": STOP,
-    "ssp": SSP,
-}
-
-
-def make_tuner(method: str, config: VideoMambaConfig, options: Mapping[str, Any]) -> Tuner:
-    """A method by name, or a chain of several, "ssp+lora", whose options are nested by name.
-
-    Unknown names and options are errors that list the known ones.
-    """
-    names = method.split("+")
-    if unknown := [name for name in names if name not in METHODS]:
-        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
-    if len(names) > 1:
-        if len(set(names)) < len(names):
-            raise ValueError(f"{method}: each method once")
-        if odd := [name for name in options if name not in names or not isinstance(options[name], Mapping)]:
-            raise ValueError(f"{method} has no option {odd[0]}; give those of a member as {names[0]}={{...}}")
-        return Chain({name: make_tuner(name, config, options.get(name, {})) for name in names})
-    known = list(inspect.signature(METHODS[method]).parameters)[1:]
-    if odd := [name for name in options if name not in known]:
-        raise ValueError(f"{method} has no option {', '.join(odd)}; it has {', '.join(known) or 'none'}")
-    return METHODS[method](config, **options)
+__all__ = [
+    "METHODS",
+    "default_lr",
+    "find_method",
+    "lr_source",
+    "make_tuner",
+    "method_names",
+    "published_options",
+    "register_method",
+    "resolve_options",
+]

@@ -1,40 +1,42 @@
-"""AdaptFormer: a bottleneck beside the mixer (Chen et al., NeurIPS 2022, arXiv 2205.13535)."""
+"""AdaptFormer: a bottleneck MLP beside the mixer (Chen et al., NeurIPS 2022, arXiv 2205.13535)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
+from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
 
 class Adapter(Tuner):
-    """Adds scale * (ReLU(x down + b) up + b) to the output of every mixer. Starts at zero.
+    """Adds scale * (ReLU(x W_down + b_down) W_up + b_up) to the output of every mixer. Starts at zero.
 
     Args:
         config: sizes of the backbone.
-        width: of the bottleneck.
-        scale: fixed factor; None learns one per block, from 1.
-        reads: the sum of both streams, its norm (what the mixer reads), or the mixer's output (one after the
-            other).
-        drop: inside the bottleneck, while training.
+        width: width of the bottleneck; published: 64 at VideoMamba-M.
+        scale: fixed factor; None: one learned factor per block, 1 at the start.
+        reads: x is the sum of both streams, its norm, which the mixer reads, or the output of the mixer.
+        drop: dropout inside the bottleneck.
     """
 
-    unfolded = "an activation stands between its products"
+    scaled = {"width": Scaled(64, multiple_of=2)}
+    not_merged = "an activation separates its products"
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        width: int = 64,
+        width: int | None = None,
         scale: float | None = 0.1,
         reads: Literal["residual", "norm", "output"] = "residual",
         drop: float = 0.0,
     ) -> None:
         super().__init__()
+        width = self.scaled["width"].resolve(width, config)
         if width < 1 or not 0 <= drop < 1 or reads not in ("residual", "norm", "output"):
             raise ValueError("width must be at least 1, drop in [0, 1), reads residual, norm or output")
         self.reads, self.drop, self.fixed = reads, drop, scale
@@ -51,10 +53,8 @@ class Adapter(Tuner):
         kind, _, rest = name.partition(".")
         return int(rest.split(".")[0]) if kind in ("down", "up") else None
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        if op != "mixer":
-            return y
-        read = {"residual": x.residual, "norm": x.hidden, "output": y}[self.reads]
+    def edit_mixer_output(self, layer: int, tokens: Tokens, y: Tensor) -> Tensor:
+        read = {"residual": tokens.residual, "norm": tokens.hidden, "output": y}[self.reads]
         inner = F.dropout(F.relu(self.down[layer](read)), self.drop, self.training)
         scale = self.scale[layer] if self.fixed is None else self.fixed
         out: Tensor = y + (scale * self.up[layer](inner)).to(y.dtype)

@@ -6,40 +6,43 @@ from typing import Literal
 import torch
 from torch import nn
 
-from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.config import ScanName, VideoMambaConfig
+from videossp.model.hooks import Scaled, Tuner
 from videossp.ops.matmul import Linear
 from videossp.ops.scan import Scan
 
 
 class AdditionalScan(Tuner):
-    """Both scans of every block get more states per channel, with their own A and projections to B and C.
+    """Adds states to every channel of both scans, with trained A and trained projections to B and C.
 
-    What the new states add to the output is a second scan's; the frozen one is unchanged.
+    The output is that of the frozen scan plus that of a second scan over the added states.
 
     Args:
         config: sizes of the backbone.
-        states: more states per channel.
-        start: their A starts from the channel's first or last frozen one, or goes on after those of S4D.
-        silent: their C starts at zero, so that training starts at the backbone's output; else as published.
+        states: states added per channel; published: 6 at VideoMamba-M, which has 16.
+        start: initial A of the added states: that of the channel's first or last frozen state (published:
+            first), or "s4d", which continues the series 1, 2, ... of S4D.
+        silent: C of the added states starts at zero, and with it their output. Published: False.
     """
 
     undecayed = ("A",)
-    unfolded = "its states are in the scan"
+    scaled = {"states": Scaled(6, by="d_state")}
+    not_merged = "it adds states to the scans"
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        states: int = 6,
+        states: int | None = None,
         start: Literal["first", "last", "s4d"] = "first",
         silent: bool = False,
     ) -> None:
         super().__init__()
+        states = self.scaled["states"].resolve(states, config)
         if states < 1 or start not in ("first", "last", "s4d"):
             raise ValueError("states must be at least 1, start first, last or s4d")
         self.start = start
-        # log of A relative to where it starts, (depth, direction, d_inner, states)
+        # log of A relative to its initial value, (depth, direction, d_inner, states)
         self.A = nn.Parameter(torch.zeros(config.depth, 2, config.d_inner, states))
         if start == "s4d":
             self.A.data += torch.log(config.d_state + 1 + torch.arange(states, dtype=torch.float32))
@@ -53,8 +56,8 @@ class AdditionalScan(Tuner):
     def layer_of(self, name: str) -> int | None:
         return int(name.split(".")[1]) // 2 if name.startswith("BC.") else None
 
-    def edit_scan(self, layer: int, op: str, scan: Scan) -> Scan:
-        direction = int(op == "scan_b")
+    def edit_scan(self, layer: int, name: ScanName, scan: Scan) -> Scan:
+        direction = int(name == "scan_b")
         frozen = {"first": scan.A[:, :1], "last": scan.A[:, -1:], "s4d": -torch.ones(())}
         A = frozen[self.start] * torch.exp(self.A[layer, direction])
         B, C = self.BC[2 * layer + direction](scan.u).to(scan.B.dtype).chunk(2, dim=-1)

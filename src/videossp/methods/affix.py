@@ -1,30 +1,30 @@
 """Affix-tuning: learned inputs in front of each scan (MambaPEFT, ICLR 2025, arXiv 2411.03855)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.model.config import VideoMambaConfig
+from videossp.model.config import ProjectionName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 
 
 class Affix(Tuner):
-    """Each direction first runs over `length` learned inputs of its own; their outputs are removed.
+    """Puts `length` learned inputs in front of the sequence of each scan, and removes their outputs.
 
-    They pass the convolution, x_proj, dt_proj and the scan, and so set the state in which it meets the
-    sequence. The published code learns their gate too, which acts on nothing but the outputs removed, and so
-    counts twice as many parameters; here it is zero.
+    The inputs pass the convolution, x_proj, dt_proj and the scan, and so set the state that the scan starts
+    the sequence with. Each direction has its inputs. The published code also learns their gate, which acts
+    only on the outputs that are removed and doubles the parameters; here the gate is zero.
 
     Args:
         config: sizes of the backbone.
-        length: learned inputs of a direction.
-        start: normal as published, or zero.
+        length: learned inputs per direction.
+        start: initial values: normal (published) or zero.
     """
 
     resizes = True
-    unfolded = "its inputs run through the scan"
+    not_merged = "its inputs pass through the scans"
 
     def __init__(
         self, config: VideoMambaConfig, *, length: int = 3, start: Literal["normal", "zero"] = "normal"
@@ -36,12 +36,13 @@ class Affix(Tuner):
         values = torch.randn if start == "normal" else torch.zeros
         self.inputs = nn.Parameter(values(config.depth, 2, length, config.d_inner))
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        if op == "in_proj":
-            # The backward direction starts at the end; neither sees the other's before its own is done.
-            both = F.pad(self.inputs[layer], (0, y.shape[-1] - self.inputs.shape[-1])).to(y.dtype)
-            front, back = (part.expand(len(y), -1, -1) for part in both)
+    def edit_projection(self, layer: int, name: ProjectionName, x: Tensor, y: Tensor) -> Tensor:
+        if name == "in_proj":
+            # The backward scan starts at the end of the sequence. Each scan reaches the inputs of the other
+            # only after the sequence, where they affect no output that is kept.
+            inputs_and_gates = F.pad(self.inputs[layer], (0, y.shape[-1] - self.inputs.shape[-1])).to(y.dtype)
+            front, back = (inputs.expand(len(y), -1, -1) for inputs in inputs_and_gates)
             return torch.cat([front, y, back], dim=1)
-        if op == "out_proj":
+        if name == "out_proj":
             return y[:, self.length : -self.length]
         return y

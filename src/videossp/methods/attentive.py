@@ -1,30 +1,29 @@
-"""Attentive probe: a learned query reads the frozen tokens (V-JEPA, arXiv 2404.08471)."""
-
-from typing import Any
+"""Attentive probe: a learned query attends to the frozen tokens (V-JEPA, arXiv 2404.08471)."""
 
 import torch
 from torch import Tensor, nn
 
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
+from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
 
 class Attentive(Tuner):
-    """In place of cls the head reads what a query gathers from all tokens after the last block.
+    """Replaces cls by the output of a learned query that attends to all tokens after the last block.
 
-    One block of cross-attention and one MLP, as V-JEPA's evaluation has it; started as torch's layers are.
+    One block of cross-attention and an MLP, as in V-JEPA's evaluation, with torch's default initial values.
 
     Args:
         config: sizes of the backbone.
         heads: of the attention; they divide d_model.
-        width: of the MLP, in multiples of d_model.
+        width: width of the MLP, in multiples of d_model.
     """
 
     undecayed = ("query",)
     replaces_cls = True
     depends_on = "tokens"
-    unfolded = "it reads tokens after the last block"
+    not_merged = "it reads tokens after the last block"
 
     def __init__(self, config: VideoMambaConfig, *, heads: int = 8, width: int = 4) -> None:
         super().__init__()
@@ -37,11 +36,9 @@ class Attentive(Tuner):
         wide = width * config.d_model
         self.mlp = nn.Sequential(Linear(config.d_model, wide), nn.GELU(), Linear(wide, config.d_model))
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        if op != "cls":
-            return y
-        tokens = self.norm(x.residual + x.hidden)
-        query = self.query.expand(len(tokens), -1, -1)
-        query = query + self.attention(query, tokens, tokens, need_weights=False)[0]
+    def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
+        read = self.norm(tokens.residual + tokens.hidden)
+        query = self.query.expand(len(read), -1, -1)
+        query = query + self.attention(query, read, read, need_weights=False)[0]
         out: Tensor = query + self.mlp(self.norm_mlp(query))
         return out.squeeze(1).to(y.dtype)

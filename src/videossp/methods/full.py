@@ -5,10 +5,10 @@ from videossp.model.hooks import Tuner
 
 
 class Full(Tuner):
-    """Nothing added, nothing frozen: the upper reference, and the most expensive."""
+    """Adds nothing and freezes nothing: the most expensive reference."""
 
     thaw = ("*",)
-    unfolded = "what it learned are weights of the backbone already"
+    not_merged = "the trained weights are those of the backbone"
 
     def __init__(self, config: VideoMambaConfig) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
-"""Linear probe: nothing but the head and the final norm is trained."""
+"""Linear probe: only the head and the final norm train."""
 
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
 
 
 class LinearProbe(Tuner):
-    """A silent tuner, the floor that every method must beat."""
+    """Edits nothing: the baseline that every method must beat."""
 
     depends_on = "cls"
 

@@ -1,18 +1,17 @@
-"""The head also reads the mean of the frozen patch tokens."""
-
-from typing import Any
+"""Mean: the head also reads the mean of the frozen patch tokens."""
 
 from torch import Tensor, nn
 
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
+from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
 
 class Mean(Tuner):
-    """Adds to cls a linear map of the mean of all patches after the last block; zero at first.
+    """Adds to cls a linear map of the mean of all patches after the last block. Starts at zero.
 
-    cls meets a long clip through the few states of one scan; the mean keeps what every patch knows, and no
+    cls receives a long clip only through the few states of a scan. The mean reads every patch, without their
     order. The head's norm scales the sum of both.
 
     Args:
@@ -20,7 +19,7 @@ class Mean(Tuner):
     """
 
     depends_on = "tokens"
-    unfolded = "it reads tokens after the last block"
+    not_merged = "it reads tokens after the last block"
 
     def __init__(self, config: VideoMambaConfig) -> None:
         super().__init__()
@@ -28,9 +27,7 @@ class Mean(Tuner):
         self.map = Linear(config.d_model, config.d_model, bias=False)
         nn.init.zeros_(self.map.weight)
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        if op != "cls":
-            return y
-        patches = x.part("patches") + x.residual_part("patches")
+    def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
+        patches = tokens.part("patches") + tokens.residual_part("patches")
         out: Tensor = y + self.map(self.norm(patches).mean((1, 2))).to(y.dtype)
         return out

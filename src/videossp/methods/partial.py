@@ -1,6 +1,6 @@
 """Partial fine-tuning: some weights train (BitFit, arXiv 2106.10199; MambaPEFT, arXiv 2411.03855)."""
 
-from videossp.methods.options import names_of
+from videossp.methods.options import check_names
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
 
@@ -16,17 +16,17 @@ PARTS = {
 
 
 class Partial(Tuner):
-    """Nothing added; the named kinds of weights train. With "bias" alone this is BitFit.
+    """Adds nothing; some kinds of the backbone's weights train. With "bias" alone this is BitFit.
 
-    MambaPEFT learns and decays a difference to the frozen weight; here the weight trains and is not decayed.
+    The weights are not decayed. MambaPEFT learns and decays a difference to the frozen weight.
 
     Args:
         config: sizes of the backbone.
-        parts: of bias, A, D, dt_bias, conv (weights), norm, position (with the cls token).
+        parts: the kinds: bias, A, D, dt_bias, conv (weights), norm, position (embeddings and the cls token).
     """
 
-    unfolded = "what it learned are weights of the backbone already"
+    not_merged = "the trained weights are those of the backbone"
 
     def __init__(self, config: VideoMambaConfig, *, parts: tuple[str, ...] = ("bias",)) -> None:
         super().__init__()
-        self.thaw = tuple(pattern for name in names_of("parts", parts, PARTS) for pattern in PARTS[name])
+        self.thaw = tuple(pattern for name in check_names("parts", parts, PARTS) for pattern in PARTS[name])

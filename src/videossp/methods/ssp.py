@@ -10,29 +10,55 @@ from videossp.methods.layers.attention import NarrowAttention
 from videossp.methods.layers.bottleneck import Bottleneck
 from videossp.methods.layers.frame_weights import frame_weights
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
-TOKENS: dict[str, Any] = {"last": slice(-1, None), "first+last": [0, -1], "mean": slice(None)}
+# Option `token`: which patches of a frame, in the order of the scan, are averaged to its token.
+FRAME_TOKENS: dict[str, Any] = {"last": slice(-1, None), "first+last": [0, -1], "mean": slice(None)}
 
 
 class SSP(Tuner):
-    """Before each block, adds a low-rank prompt to every patch and refills prompt slots after each frame.
+    """State Space Prompting (SSP).
+
+    Two modules edit the tokens before each block. All blocks share their weights, except the gains.
+
+    - Gathering, inside a frame, adds to every patch x the low-rank prompt p = W_up conv(W_down x). The
+      parameters of the scan that depend on its input (step size, B, C) then depend on x + p.
+    - Spreading, between frames, writes `prompts` slots after the patches of each frame. Slot j of frame t is
+      a_j(t) * v(t), element by element, with
+
+          s(t)   = token(t) * (1 + gain * w(t))            a patch token of the frame, weighted
+          a_j    = scale_j * up_j(attention_j(down_j(s)))  attention over the frames of the clip
+          v(t)   = W_v sum_n k_n * code_n(t)               summary of the frame: a sum over its patches n
+          code_n = conv(W_down x_n)
+
+      and w(t) of `frame_weights`, from the entropy of the frame's prompts, with sum 1 over the clip. Before
+      the first block there is no spreading.
+
+    Prompt and slots are zero at the start, but slots take up positions: the first logits are close to the
+    backbone's, not equal.
 
     Args:
-        config: sizes of the backbone. Its layers share all modules; only the gains are per layer.
-        prompts: prompt slots after each frame; 0 is gathering alone.
-        gathering: prompt the patches; if not, the spreading reads the patches in place of prompt and code.
-        reads: what is gathered from, the branch that enters a block (published) or the residual with it.
-        gather_width, gather_kernel: of the gathering bottleneck and its convolution; published 1 x 1 x 1.
-        spread_width, heads: width of the temporal attention and its heads, which divide it.
-        token: what of a frame is spread: its last patch, which the forward scan took through all of it
-            (published), its first and last, or the mean of all.
-        importance: entropy relative to the largest of the clip, to the largest there can be ("constant"), or
-            (published) to the largest of all its batch mates.
-        detach: the spreading does not teach the gathering, as published.
+        config: sizes of the backbone.
+        prompts: slots after each frame; 0 for gathering alone.
+        gathering: whether to prompt the patches. Without it, spreading reads the patches in place of prompt
+            and code.
+        reads: the stream that gathering reads: the output of the last mixer (published) or the sum of both
+            streams.
+        gather_width: rank of the prompts; published: 384 at VideoMamba-M.
+        gather_kernel: (time, rows, columns) of the convolution; published: 1 x 1 x 1.
+        spread_width: width of the attention; published: 256 at VideoMamba-M.
+        heads: of the attention; they divide `spread_width`.
+        token: the token that stands for a frame: its last patch, which ends the forward scan of the frame
+            (published), the mean of its first and last, or the mean of all.
+        importance: the entropy that counts as the largest in the weights of frames: that of the clip, the
+            largest possible ("constant"), or that of the batch (published), which makes predictions depend on
+            the other clips of a batch.
+        detach: no gradient flows from the spreading to the gathering (published).
     """
+
+    scaled = {"gather_width": Scaled(384, multiple_of=2), "spread_width": Scaled(256, multiple_of=8)}
 
     def __init__(
         self,
@@ -41,60 +67,91 @@ class SSP(Tuner):
         prompts: int = 3,
         gathering: bool = True,
         reads: Literal["branch", "residual"] = "branch",
-        gather_width: int = 384,
+        gather_width: int | None = None,
         gather_kernel: tuple[int, int, int] = (1, 1, 1),
-        spread_width: int = 256,
+        spread_width: int | None = None,
         heads: int = 8,
         token: Literal["last", "first+last", "mean"] = "last",
         importance: Literal["clip", "constant", "batch"] = "clip",
         detach: bool = True,
     ) -> None:
         super().__init__()
+        gather_width = self.scaled["gather_width"].resolve(gather_width, config)
+        spread_width = self.scaled["spread_width"].resolve(spread_width, config)
         if prompts < 1 - gathering or min(heads, gather_width, spread_width) < 1 or spread_width % heads:
             raise ValueError("prompts, widths or heads are too few, or heads do not divide spread_width")
-        known = importance in ("clip", "constant", "batch") and reads in ("branch", "residual")
-        if not known or token not in TOKENS:
-            raise ValueError(f"token {[*TOKENS]}, importance clip|constant|batch, reads branch|residual")
-        self.prompts, self.importance, self.detach, self.token = prompts, importance, detach, TOKENS[token]
-        self.reads, self.mixes_clips = reads, importance == "batch"
+        if (
+            importance not in ("clip", "constant", "batch")
+            or reads not in ("branch", "residual")
+            or token not in FRAME_TOKENS
+        ):
+            raise ValueError(
+                f"token {[*FRAME_TOKENS]}, importance clip|constant|batch, reads branch|residual"
+            )
+        self.prompts, self.reads, self.detach = prompts, reads, detach
+        self.importance, self.mixes_clips = importance, importance == "batch"
+        self.frame_patches = FRAME_TOKENS[token]
         self.gather = Bottleneck(config.d_model, gather_width, gather_kernel) if gathering else None
-        self.whole: Linear | None = None  # all of it as one product, once merged
+        self.merged: Linear | None = None  # gathering as one product, after `merge`
         if prompts:
-            # A weighted sum of all places of a frame makes its summary; zero at first.
-            width = gather_width if gathering else config.d_model
-            self.places = nn.Conv3d(width, width, (1, *config.grid), groups=width)
-            self.summary = nn.Linear(width, config.d_model)
-            nn.init.xavier_normal_(self.summary.weight)
-            for weight in (*self.places.parameters(), self.summary.bias):
-                weight.data.zero_()
-            made = (NarrowAttention(config.d_model, spread_width, heads) for _ in range(prompts))
-            self.spread = nn.ModuleList(made)
-            self.gain = nn.Parameter(torch.zeros(config.depth - 1))
+            self._add_spreading(config, gather_width if gathering else config.d_model, spread_width, heads)
+
+    def _add_spreading(self, config: VideoMambaConfig, code_width: int, width: int, heads: int) -> None:
+        """Create the weights of the spreading, with the published initial values."""
+        # k_n: a depthwise convolution as large as the frame, without padding. Zero, and with it every slot.
+        self.places = nn.Conv3d(code_width, code_width, (1, *config.grid), groups=code_width)
+        self.summary = nn.Linear(code_width, config.d_model)
+        nn.init.xavier_normal_(self.summary.weight)
+        for weight in (*self.places.parameters(), self.summary.bias):
+            weight.data.zero_()
+        self.spread = nn.ModuleList(
+            NarrowAttention(config.d_model, width, heads) for _ in range(self.prompts)
+        )
+        self.gain = nn.Parameter(torch.zeros(config.depth - 1))  # of all blocks but the first
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         if layer == 0 and self.prompts:
             tokens = tokens.insert("ssp", "frame_end", self.prompts)
-        patches = tokens.part("patches")
-        read: Any = patches if self.reads == "branch" else patches + tokens.residual_part("patches")
-        if self.whole:
-            return tokens.write(patches=patches + self.whole(read))
-        prompt, code = self.gather(read, tokens.layout.grid) if self.gather else (read, read)
-        prompted = patches + prompt if self.gather else patches
+        patches = tokens.part("patches")  # (batch, frames, patches, d_model)
+        read = patches if self.reads == "branch" else patches + tokens.residual_part("patches")
+        if self.merged:
+            return tokens.write(patches=patches + self.merged(read))
+        if self.gather:
+            prompt, code = self.gather(read, tokens.layout.grid)
+            prompted = patches + prompt
+        else:
+            prompt, code, prompted = read, read, patches
         if layer == 0 or not self.prompts:
             return tokens.write(patches=prompted)
-        token = patches[:, :, self.token].mean(2)
-        token = token * (1 + self.gain[layer - 1] * frame_weights(prompt, self.importance)[..., None])
-        code = code.detach() if self.detach else code
-        weighted = code * self.places.weight.flatten(1).T  # a convolution as large as the frame
-        summary = self.summary(weighted.sum(2) + self.places.bias)
-        slots = torch.stack([spread(token) * summary for spread in self.spread], dim=2)
+        frame_token = self._weighted_token(patches, prompt, self.gain[layer - 1])
+        slots = self._slots(frame_token, self._summarise(code))
         return tokens.write(patches=prompted, ssp=slots)
+
+    def _weighted_token(self, patches: Tensor, prompt: Tensor, gain: Tensor) -> Tensor:
+        """s: the token of each frame, before it is prompted, (batch, frames, d_model)."""
+        token = patches[:, :, self.frame_patches].mean(2)
+        weights = frame_weights(prompt, self.importance)
+        return token * (1 + gain * weights[..., None])
+
+    def _summarise(self, code: Tensor) -> Tensor:
+        """v: the summary of each frame, (batch, frames, d_model), of (batch, frames, patches, width)."""
+        code = code.detach() if self.detach else code
+        # The convolution, which has one output per frame, as a product and a sum.
+        bias: Any = self.places.bias
+        weighted = code * self.places.weight.flatten(1).T
+        summary: Tensor = self.summary(weighted.sum(2) + bias)
+        return summary
+
+    def _slots(self, frame_token: Tensor, summary: Tensor) -> Tensor:
+        """The slots of each frame, (batch, frames, prompts, d_model)."""
+        return torch.stack([spread(frame_token) * summary for spread in self.spread], dim=2)
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
         if not self.gather or not self.gather.fold():
             return self, "nothing to fold: the convolution of the gathering mixes patches, or there is none"
         if self.prompts:
             return self, "gathering: convolution folded; its two products stay, spreading reads between them"
-        self.whole = self.gather.one_product()
-        one = "one product" if self.whole else "convolution folded; one product would be larger than its two"
-        return self, f"gathering: {one}"
+        self.merged = self.gather.one_product()
+        if self.merged:
+            return self, "gathering: one product"
+        return self, "gathering: convolution folded; one product would be larger than its two"

@@ -6,32 +6,36 @@ from torch import Tensor, nn
 
 from videossp.methods.layers.bottleneck import Bottleneck
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 
 
 class STAdapter(Tuner):
-    """Before some blocks adds up(conv(down(x))) to every patch; no activation. Starts at zero.
+    """Adds up(conv(down(x))) to every patch before the last blocks, without an activation. Starts at zero.
 
     Args:
         config: sizes of the backbone.
-        width: of the bottleneck.
-        kernel: (time, rows, columns) of the convolution.
-        layers: how many of the last blocks have one; published: the last, of a number the paper does not
-            give.
-        residual: x is the sum of both streams, as in the paper; else the last mixer's output alone.
+        width: width of the bottleneck; published: 384 at VideoMamba-M.
+        kernel: (time, rows, columns) of the depthwise convolution.
+        layers: number of the last blocks that have an adapter. The paper of SSP gives none; 6 of the 32
+            blocks of VideoMamba-M fit its parameter count.
+        residual: x is the sum of both streams, as in the paper; otherwise the last mixer's output alone.
     """
+
+    scaled = {"width": Scaled(384, multiple_of=2), "layers": Scaled(6, by="depth")}
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        width: int = 384,
+        width: int | None = None,
         kernel: tuple[int, int, int] = (3, 1, 1),
-        layers: int = 6,
+        layers: int | None = None,
         residual: bool = True,
     ) -> None:
         super().__init__()
+        width = self.scaled["width"].resolve(width, config)
+        layers = self.scaled["layers"].resolve(layers, config)
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         self.first, self.residual = config.last_layers(layers).start, residual

@@ -13,26 +13,39 @@ from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
+MOST_HEADS = 12  # published
+
 
 class STOP(Tuner):
     """Draws a prompt onto the pixels, stronger where the clip changes, and puts tokens into each frame.
 
-    The published code is for CLIP; this is a port. The cells of its mask are patches (there a 7 x 7 pattern,
-    tiled by a slip), and the network that scores them learns (there a hard comparison keeps it random).
+    - Inside frames: the clip X becomes X + scale * G(X) * (1 + mask). A network of 3-D convolutions draws G;
+      the mask is 1 for the patches of a frame that another convolution over time scores highest.
+    - Between frames: E is self-attention over the patches of all frames. A network turns the patches of each
+      frame of E into `prompts` tokens P, which become scale * P * (1 + w). The weight w of the frame is the
+      mean of (1 + mask) * score(E) over the frame, brought to [0, 1] within the clip. The same tokens are
+      written before every block.
+
+    The published code is for CLIP; this is a port to VideoMamba. Two things differ: the cells of the mask are
+    patches (published: a 7 x 7 pattern that is tiled over the frame by a wrong reshape), and the network that
+    scores them learns (published: a hard comparison lets no gradient through).
 
     Args:
         config: sizes of the backbone.
-        prompts: tokens in each frame, the same before every block.
-        scale: of everything added.
-        share: of the patches that the mask marks.
-        pixel_kernel, token_kernel: odd sides of the convolutions on clip and tokens (patches, channels).
-        position: of the tokens, before or after the patches of a frame.
-        heads: of the attention over all patches; None: the most, up to the published 12, that d_model allows.
-        importance: a frame's weight runs from 0 to 1 within its clip, or (published) its whole batch.
-        drop: in the pixel network, while training.
+        prompts: tokens in each frame.
+        scale: factor of everything that is added.
+        share: fraction of the patches that the mask marks; published: 6 of 49.
+        pixel_kernel: side of the convolutions on the clip, odd.
+        token_kernel: sides of the convolutions on the tokens over (patches, channels), odd.
+        position: of the tokens: before or after the patches of a frame.
+        heads: of the attention over all patches; None: the largest number up to the published 12 that divides
+            d_model.
+        importance: the weights of frames run from 0 to 1 within a clip, or within a batch (published), which
+            makes predictions depend on the other clips of a batch.
+        drop: dropout in the pixel network.
     """
 
-    unfolded = "it makes pixels and tokens from the clip"
+    not_merged = "it computes pixels and tokens from the clip"
 
     def __init__(
         self,
@@ -49,52 +62,96 @@ class STOP(Tuner):
         drop: float = 0.5,
     ) -> None:
         super().__init__()
-        heads = heads or max(x for x in range(1, 13) if config.d_model % x == 0)
+        if heads is None:
+            heads = max(x for x in range(1, MOST_HEADS + 1) if config.d_model % x == 0)
         if prompts < 1 or not 0 < share < 1 or not 0 <= drop < 1 or heads < 1 or config.d_model % heads:
             raise ValueError(f"prompts >= 1, 0 < share < 1, 0 <= drop < 1, heads divide {config.d_model}")
         if not all(side > 0 and side % 2 for side in (pixel_kernel, *token_kernel)):
             raise ValueError(f"sides of kernels are odd and > 0, got {pixel_kernel} and {token_kernel}")
         if position not in ("frame_start", "frame_end") or importance not in ("clip", "batch"):
             raise ValueError("position is frame_start or frame_end, importance is clip or batch")
-        self.count, self.scale, self.place, self.patch = prompts, scale, position, config.patch
-        self.mixes_clips, patches = importance == "batch", math.prod(config.grid)
-        self.dims = (0, 1) if self.mixes_clips else (1,)
+        self.prompts, self.scale, self.position, self.patch = prompts, scale, position, config.patch
+        self.importance, self.mixes_clips = importance, importance == "batch"
+        patches = math.prod(config.grid)
         self.marked = max(1, round(share * patches))
-        conv, act, big, wide = SameConv3d, nn.PReLU, (3, pixel_kernel, pixel_kernel), (3, *token_kernel)
-        first = conv(3, 9, big), conv(9, 9, big), act()
-        self.draw = nn.Sequential(*first, conv(9, 9, big), act(), conv(9, 16, big), nn.Dropout(drop))
-        drops = nn.Dropout(drop), nn.Dropout(drop)  # two in a row, as published
-        self.colour = nn.Sequential(nn.Linear(16, 16), act(), nn.Linear(16, 3), *drops)
-        self.pixel_score, self.frame_score = conv(3, 1, (5, *big[1:])), conv(1, 1, (5, 11, 11))
-        self.attention = nn.MultiheadAttention(config.d_model, heads, batch_first=True)
-        self.between = nn.Sequential(conv(1, 9, wide), act(), conv(9, 1, wide))
+        self._add_pixel_networks(pixel_kernel, drop)
+        self._add_token_networks(config.d_model, patches, prompts, heads, token_kernel)
+
+    def _add_pixel_networks(self, side: int, drop: float) -> None:
+        """`draw` and `colour` make the prompt; `pixel_score` and `frame_score` make mask and weights."""
+        kernel = (3, side, side)
+        self.draw = nn.Sequential(
+            SameConv3d(3, 9, kernel),
+            SameConv3d(9, 9, kernel),
+            nn.PReLU(),
+            SameConv3d(9, 9, kernel),
+            nn.PReLU(),
+            SameConv3d(9, 16, kernel),
+            nn.Dropout(drop),
+        )
+        self.colour = nn.Sequential(
+            nn.Linear(16, 16),
+            nn.PReLU(),
+            nn.Linear(16, 3),
+            nn.Dropout(drop),
+            nn.Dropout(drop),  # two in a row, as published
+        )
+        self.pixel_score = SameConv3d(3, 1, (5, side, side))
+        self.frame_score = SameConv3d(1, 1, (5, 11, 11))
+
+    def _add_token_networks(
+        self, d_model: int, patches: int, prompts: int, heads: int, sides: tuple[int, int]
+    ) -> None:
+        """`attention` over all patches, `between` frames, and `tokens`: from patches to prompts."""
+        kernel = (3, *sides)
+        self.attention = nn.MultiheadAttention(d_model, heads, batch_first=True)
+        self.between = nn.Sequential(SameConv3d(1, 9, kernel), nn.PReLU(), SameConv3d(9, 1, kernel))
         self.tokens = nn.Sequential(Linear(patches, 16), nn.PReLU(), Linear(16, prompts))
 
     def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
-        scores = self.pixel_score(clip).float().squeeze(1)
-        score = F.avg_pool2d(scores, self.patch).flatten(2)
+        mask = self._patch_mask(clip)
+        memory["stop_mask"] = mask
+        rows_columns = [side // self.patch for side in clip.shape[-2:]]
+        pixel_mask = mask.unflatten(2, rows_columns)
+        pixel_mask = pixel_mask.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)
+        drawn = self.colour(self.draw(clip).movedim(1, -1)).movedim(-1, 1)
+        out: Tensor = clip + self.scale * drawn * (1 + pixel_mask[:, None])
+        return out
+
+    def _patch_mask(self, clip: Tensor) -> Tensor:
+        """1 for the patches of each frame with the highest scores, else 0: (batch, frames, patches).
+
+        The gradient is that of sigmoid(score - lowest marked score).
+        """
+        pixel_scores = self.pixel_score(clip).float().squeeze(1)
+        score = F.avg_pool2d(pixel_scores, self.patch).flatten(2)
         best = score.topk(self.marked, dim=-1)
         soft = torch.sigmoid(score - best.values[..., -1:].detach())
-        mask = torch.zeros_like(soft).scatter(-1, best.indices, 1.0)
-        mask = mask + soft - soft.detach()  # hard forward, soft backward
-        memory["stop_mask"] = mask  # (batch, frames, patches)
-        grown = mask.unflatten(2, [side // self.patch for side in clip.shape[-2:]])
-        grown = grown.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[:, None]
-        drawn = self.colour(self.draw(clip).movedim(1, -1)).movedim(-1, 1)
-        return clip + self.scale * drawn * (1 + grown)  # type: ignore[no-any-return]
+        hard = torch.zeros_like(soft).scatter(-1, best.indices, 1.0)
+        return hard + soft - soft.detach()
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         if layer == 0:
-            tokens.memory["stop"] = self.make(tokens.part("patches").float(), tokens.memory["stop_mask"])
-            tokens = tokens.insert("stop", self.place, self.count)
+            patches, mask = tokens.part("patches").float(), tokens.memory["stop_mask"]
+            tokens.memory["stop"] = self._frame_tokens(patches, mask)
+            tokens = tokens.insert("stop", self.position, self.prompts)
         return tokens.restart(stop=tokens.memory["stop"])
 
-    def make(self, patches: Tensor, mask: Tensor) -> Tensor:
+    def _frame_tokens(self, patches: Tensor, mask: Tensor) -> Tensor:
         """Tokens (batch, frames, prompts, d_model) of embedded patches (batch, frames, patches, d_model)."""
-        flat = patches.flatten(1, 2)
-        seen = self.attention(flat, flat, flat, need_weights=False)[0].view_as(patches)
-        weight = ((1 + mask[..., None]) * self.frame_score(seen[:, None]).squeeze(1)).mean((2, 3))
-        weight = weight - weight.amin(self.dims, keepdim=True)
-        weight = weight / weight.amax(self.dims, keepdim=True).clamp_min(1e-10)
-        made = self.tokens(self.between(seen[:, None]).squeeze(1).transpose(2, 3)).transpose(2, 3)
-        return self.scale * made * (1 + weight[..., None, None])  # type: ignore[no-any-return]
+        sequence = patches.flatten(1, 2)
+        attended = self.attention(sequence, sequence, sequence, need_weights=False)[0].view_as(patches)
+        weights = self._frame_weights(attended, mask)
+        mixed = self.between(attended[:, None]).squeeze(1)
+        tokens = self.tokens(mixed.transpose(2, 3)).transpose(2, 3)
+        out: Tensor = self.scale * tokens * (1 + weights[..., None, None])
+        return out
+
+    def _frame_weights(self, attended: Tensor, mask: Tensor) -> Tensor:
+        """Weights (batch, frames) from 0 to 1, larger for frames with high scores under the mask."""
+        score = self.frame_score(attended[:, None]).squeeze(1)
+        weights = ((1 + mask[..., None]) * score).mean((2, 3))
+        over = (0, 1) if self.importance == "batch" else (1,)
+        weights = weights - weights.amin(over, keepdim=True)
+        out: Tensor = weights / weights.amax(over, keepdim=True).clamp_min(1e-10)
+        return out

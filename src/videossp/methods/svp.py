@@ -5,35 +5,36 @@ import torch.nn.functional as F
 from torch import nn
 
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
 
 class SVP(Tuner):
-    """Before each block adds alpha SiLU(up(down(x))) + beta SiLU(cross(x)) to every patch x. Starts at zero.
+    """Adds alpha SiLU(up(down(x))) + beta SiLU(cross(x)) to every patch x before each block. Starts at zero.
 
-    The first prompt is the layer's own, of low rank; the second is of full rank and shared by a group of
-    layers.
+    The first prompt is of low rank, with weights for each block. The second is of full rank, with weights
+    that a group of neighbouring blocks shares.
 
     Args:
         config: sizes of the backbone.
-        width: rank of the layer's own prompt.
-        groups: of neighbouring layers that share a full-rank prompt; published: 2 to 6 of 24 layers. 1 fits
-            SSP's table.
+        width: rank of the first prompt; published: 64 at VideoMamba-M.
+        groups: number of groups; published: 2 to 6 for 24 blocks. 1 fits the parameter count of SSP's table.
     """
 
-    unfolded = "an activation stands behind its products"
+    scaled = {"width": Scaled(64, multiple_of=2)}
+    not_merged = "an activation follows its products"
 
-    def __init__(self, config: VideoMambaConfig, *, width: int = 64, groups: int = 1) -> None:
+    def __init__(self, config: VideoMambaConfig, *, width: int | None = None, groups: int = 1) -> None:
         super().__init__()
+        width = self.scaled["width"].resolve(width, config)
         if width < 1 or not 1 <= groups <= config.depth:
             raise ValueError(f"width must be at least 1, groups between 1 and {config.depth}")
         self.group = [layer * groups // config.depth for layer in range(config.depth)]
         self.down = nn.ModuleList(Linear(config.d_model, width) for _ in range(config.depth))
         self.up = nn.ModuleList(Linear(width, config.d_model) for _ in range(config.depth))
         self.cross = nn.ModuleList(Linear(config.d_model, config.d_model) for _ in range(groups))
-        # One vector each, so that weight decay spares them, as the gains that they are.
+        # A vector for each block and group: weight decay spares parameters of one dimension.
         self.alpha = nn.ParameterList(torch.zeros(config.d_model) for _ in range(config.depth))
         self.beta = nn.ParameterList(torch.zeros(config.d_model) for _ in range(groups))
 
@@ -43,6 +44,6 @@ class SVP(Tuner):
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         x, group = tokens.part("patches"), self.group[layer]
-        own = self.alpha[layer] * F.silu(self.up[layer](self.down[layer](x)))
+        per_layer = self.alpha[layer] * F.silu(self.up[layer](self.down[layer](x)))
         shared = self.beta[group] * F.silu(self.cross[group](x))
-        return tokens.write(patches=x + own + shared)
+        return tokens.write(patches=x + per_layer + shared)

@@ -8,32 +8,38 @@ import torch
 from torch import Tensor
 
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 
 
 class VFPT(Tuner):
-    """Learned tokens after cls, new before every block; of some the real part of their Fourier transform.
+    """Writes learned tokens after cls before every block, the first of them Fourier transformed.
+
+    A transformed token is the real part of the FFT; the transform has no parameters.
 
     Args:
         config: sizes of the backbone.
-        length: tokens.
-        share: of them that are transformed, the first (alpha), rounded down.
-        dimension: transformed over tokens and channels, over channels alone, or over tokens alone.
-        norm: "backward" as published: no factor, so that transformed tokens are some hundred times larger;
-            "ortho" keeps their size.
+        length: number of tokens, 80 at VideoMamba-M.
+        share: fraction of the tokens that is transformed (alpha), rounded down.
+        dimension: the transform is over tokens and channels ("all"), channels ("hidden") or tokens
+            ("sequence").
+        norm: "backward" (published) does not scale the transform, which makes tokens some hundred times
+            larger; "ortho" keeps their size.
     """
+
+    scaled = {"length": Scaled(80)}
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        length: int = 80,
+        length: int | None = None,
         share: float = 0.5,
         dimension: Literal["all", "hidden", "sequence"] = "all",
         norm: Literal["backward", "ortho"] = "backward",
     ) -> None:
         super().__init__()
+        length = self.scaled["length"].resolve(length, config)
         dims = {"all": (-2, -1), "hidden": (-1,), "sequence": (-2,)}
         if length < 1 or not 0 <= share <= 1 or dimension not in dims or norm not in ("backward", "ortho"):
             raise ValueError(
@@ -43,7 +49,7 @@ class VFPT(Tuner):
         self.prompts = config.prompts(config.depth, length)
 
     def tokens(self, prompts: Tensor) -> Tensor:
-        """What stands in the sequence for learned tokens (..., length, d_model), float32."""
+        """Tokens to insert, float32, of learned ones: both (..., length, d_model)."""
         first, rest = prompts.float().split([self.transformed, prompts.shape[-2] - self.transformed], dim=-2)
         if self.transformed:
             first = torch.fft.fftn(first, dim=self.dims, norm=self.norm).real

@@ -3,55 +3,59 @@
 from typing import Literal
 
 from videossp.model.config import VideoMambaConfig
-from videossp.model.hooks import Tuner
+from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Place, Tokens
 
 
 class VPT(Tuner):
-    """Learned tokens; deep: new ones before every block, in place of what the block before made of its own.
+    """Puts learned tokens into the sequence.
 
     Args:
         config: sizes of the backbone.
-        length: tokens; in every frame with position "per_frame" (the same in all frames).
-        deep: new tokens before every block, else one set that runs through all.
-        position: after_cls as published (the backward scan meets them right before cls), prepend (before
-            cls), suffix, prefix_suffix (half and half), per_frame (after its patches).
-        accumulate: tokens of a block are added to the residual of those before, as SSP's own prompts are;
-            else a block reads exactly its tokens.
+        length: number of tokens, 80 at VideoMamba-M; in every frame with position "per_frame" (the same
+            tokens in all frames).
+        deep: write new tokens before every block, over the output of the block before; otherwise one set of
+            tokens passes through all blocks.
+        position: after_cls (published; the backward scan reads them just before cls), prepend (before cls),
+            suffix, prefix_suffix (half and half), per_frame (after the patches of each frame).
+        accumulate: the tokens of a block are added to the residual of those before, as with the slots of SSP;
+            otherwise a block reads exactly its tokens.
     """
 
-    unfolded = "its tokens are in the sequence"
+    scaled = {"length": Scaled(80)}
+    not_merged = "it adds tokens to the sequence"
 
     def __init__(
         self,
         config: VideoMambaConfig,
         *,
-        length: int = 80,
+        length: int | None = None,
         deep: bool = True,
         position: Literal["after_cls", "prepend", "suffix", "prefix_suffix", "per_frame"] = "after_cls",
         accumulate: bool = False,
     ) -> None:
         super().__init__()
-        places: dict[str, dict[Place, int]] = {
+        length = self.scaled["length"].resolve(length, config)
+        counts: dict[str, dict[Place, int]] = {
             "after_cls": {"after_cls": length},
             "prepend": {"before_cls": length},
             "suffix": {"end": length},
             "prefix_suffix": {"before_cls": length // 2, "end": length - length // 2},
             "per_frame": {"frame_end": length},
         }
-        if length < 1 + (position == "prefix_suffix") or position not in places:
-            raise ValueError(f"length must be at least 1 (2 for both ends), position of {', '.join(places)}")
-        self.places, self.deep, self.accumulate = places[position], deep, accumulate
+        if length < 1 + (position == "prefix_suffix") or position not in counts:
+            raise ValueError(f"length must be at least 1 (2 for both ends), position of {', '.join(counts)}")
+        self.counts, self.deep, self.accumulate = counts[position], deep, accumulate
         self.prompts = config.prompts(config.depth if deep else 1, length)
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         if layer == 0:
-            for place, count in self.places.items():
+            for place, count in self.counts.items():
                 tokens = tokens.insert(f"vpt_{place}", place, count)
         elif not self.deep:
             return tokens
-        values = self.prompts[layer].split(list(self.places.values()))
-        parts = {f"vpt_{place}": x for place, x in zip(self.places, values, strict=True)}
+        values = self.prompts[layer].split(list(self.counts.values()))
+        parts = {f"vpt_{place}": x for place, x in zip(self.counts, values, strict=True)}
         if self.accumulate:
             return tokens.write(**{name: x.expand_as(tokens.part(name)) for name, x in parts.items()})
         return tokens.restart(**parts)

@@ -2,26 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
 
-OPS = (
-    "in_proj",
-    "x_proj",
-    "dt_proj",
-    "scan",
-    "x_proj_b",
-    "dt_proj_b",
-    "scan_b",
-    "out_proj",
-    "mixer",
-)
+# Products with a weight in a mixer, and its scans; "_b" marks the backward direction.
+ProjectionName = Literal["in_proj", "x_proj", "x_proj_b", "dt_proj", "dt_proj_b", "out_proj"]
+ScanName = Literal["scan", "scan_b"]
+PROJECTIONS: tuple[ProjectionName, ...] = get_args(ProjectionName)
 
 
 @dataclass(frozen=True)
 class VideoMambaConfig:
-    """The sizes of a VideoMamba, read off a checkpoint or chosen.
+    """The sizes of a VideoMamba.
 
     Attributes:
         depth: blocks.
@@ -65,28 +59,33 @@ class VideoMambaConfig:
         """(rows, columns) of patches in a frame."""
         return self.size[0] // self.patch, self.size[1] // self.patch
 
-    def width(self, op: str) -> tuple[int, int]:
-        """(input, output) width of an op; a ValueError that lists the ops if there is none of this name."""
+    def width(self, projection: str) -> tuple[int, int]:
+        """(input, output) width of a projection.
+
+        Raises:
+            ValueError: no projection has this name; the message lists the names.
+        """
         rank: int = self.dt_rank  # type: ignore[assignment]
         widths = {
             "in_proj": (self.d_model, 2 * self.d_inner),
             "x_proj": (self.d_inner, rank + 2 * self.d_state),
             "dt_proj": (rank, self.d_inner),
-            "scan": (self.d_inner, self.d_inner),
             "out_proj": (self.d_inner, self.d_model),
-            "mixer": (self.d_model, self.d_model),
         }
-        if op not in OPS:
-            raise ValueError(f"no op {op!r}; there are {', '.join(OPS)}")
-        return widths[op.removesuffix("_b")]
+        if projection not in PROJECTIONS:
+            raise ValueError(f"no projection {projection!r}; there are {', '.join(PROJECTIONS)}")
+        return widths[projection.removesuffix("_b")]
 
-    def rows(self, target: str) -> tuple[str, int, int]:
-        """(op, first, last + 1) of the outputs of a projection, or of a named part of them.
+    def rows(self, target: str) -> tuple[ProjectionName, int, int]:
+        """Output features of a projection, or of one named part of it: (projection, first, last + 1).
 
         Parts: in_proj.x and in_proj.z (the gate); x_proj.dt, x_proj.B and x_proj.C.
+
+        Raises:
+            ValueError: no such projection or part.
         """
-        op, _, part = target.partition(".")
-        out, rank = self.width(op)[1], self.width("dt_proj")[0]
+        name, _, part = target.partition(".")
+        out, rank = self.width(name)[1], self.width("dt_proj")[0]
         parts = {
             "in_proj": {"x": (0, self.d_inner), "z": (self.d_inner, out)},
             "x_proj": {
@@ -94,13 +93,18 @@ class VideoMambaConfig:
                 "B": (rank, rank + self.d_state),
                 "C": (rank + self.d_state, out),
             },
-        }.get(op.removesuffix("_b"), {})
+        }.get(name.removesuffix("_b"), {})
         if part and part not in parts:
-            raise ValueError(f"{op} has no part {part!r}; it has {', '.join(parts) or 'none'}")
-        return (op, *(parts[part] if part else (0, out)))
+            raise ValueError(f"{name} has no part {part!r}; it has {', '.join(parts) or 'none'}")
+        first, last = parts[part] if part else (0, out)
+        return cast(ProjectionName, name), first, last
 
     def last_layers(self, layers: int) -> range:
-        """The last `layers` blocks; a ValueError if there are fewer."""
+        """The last `layers` blocks.
+
+        Raises:
+            ValueError: there are fewer.
+        """
         if not 1 <= layers <= self.depth:
             raise ValueError(
                 f"layers must be between 1 and {self.depth}, the blocks of the backbone, got {layers}"
@@ -108,7 +112,7 @@ class VideoMambaConfig:
         return range(self.depth - layers, self.depth)
 
     def prompts(self, *shape: int) -> nn.Parameter:
-        """Learnable tokens (*shape, d_model), uniform as in VPT (Jia et al. 2022), by pixels and width."""
+        """Learnable tokens (*shape, d_model), uniform in +-sqrt(6 / (pixels of a patch + d_model)) (VPT)."""
         bound = math.sqrt(6 / (3 * self.patch**2 + self.d_model))
         return nn.Parameter(torch.empty(*shape, self.d_model).uniform_(-bound, bound))
 

@@ -1,31 +1,79 @@
-"""`Tuner`, the places where a tuning method may speak; `VideoMambaConfig`, what it may know of a backbone."""
+"""`Tuner`: the hooks through which a tuning method changes what the frozen backbone computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from videossp.model.config import BACKBONES, ProjectionName, ScanName, VideoMambaConfig
 from videossp.model.tokens import Tokens
 from videossp.ops.scan import Scan
 
 
-class Tuner(nn.Module):
-    """The places where a tuning method may speak; by default it stays silent.
+@dataclass(frozen=True)
+class Scaled:
+    """Default of a size option that grows with the backbone.
 
-    A method owns its learned weights. What trains is its parameters, the head, and the backbone
-    parameters whose names match a glob pattern of `thaw`; exactly that is saved. The keyword
-    arguments of a method's constructor, after `config`, are its options.
+    The default is `published`, the size for VideoMamba-M, times the ratio of one size of the backbone to that
+    of VideoMamba-M, rounded to the nearest multiple (halves up) and at least one multiple.
 
     Attributes:
-        thaw: patterns of the names of backbone parameters that train as well.
-        undecayed: patterns of the names of its own parameters that weight decay spares. It always spares
-            parameters of one dimension (biases, norms, gains).
-        resizes: the sequence is longer inside the mixer. Such a method comes last in a chain.
-        mixes_clips: what is predicted for a clip depends on the others of its batch.
-        replaces_cls: the head reads what it makes in place of cls, and of what others before it add to that.
-        unfolded: why `merge` has nothing to fold.
-        depends_on: what it and the head need of the backbone: "blocks", it works inside them; else what
-            comes out of the last one, which is frozen: "tokens", all of them, or "cls" alone.
+        published: the default at VideoMamba-M.
+        by: the size of the backbone that the default is proportional to.
+        multiple_of: the default is a multiple of this.
+    """
+
+    published: int
+    by: Literal["d_model", "depth", "d_state"] = "d_model"
+    multiple_of: int = 1
+
+    def resolve(self, given: int | None, config: VideoMambaConfig) -> int:
+        """`given`, or if that is None the default at this backbone."""
+        if given is not None:
+            return given
+        here, there = getattr(config, self.by), getattr(BACKBONES["videomamba_middle"], self.by)
+        step = self.multiple_of * there
+        multiples: int = (2 * self.published * here + step) // (2 * step)
+        return self.multiple_of * max(1, multiples)
+
+
+class Tuner(nn.Module):
+    """Base class of the tuning methods. Its hooks, the `edit_...` methods, change nothing.
+
+    The backbone calls every hook at its point of the forward pass and continues with the returned value. A
+    method overrides the hooks it needs:
+
+    | hook | called | edits |
+    | --- | --- | --- |
+    | `edit_clip` | once, before patch embedding | pixels |
+    | `edit_tokens` | before each block | both token streams, and prompts among the tokens |
+    | `edit_projection` | after each projection of a mixer | its output |
+    | `edit_scan` | before each selective scan | its arguments: u, delta, A, B, C, ... |
+    | `edit_scan_output` | after each selective scan, before the gate | its output |
+    | `edit_mixer_output` | after each mixer | its output |
+    | `edit_cls` | once, after the last block | the feature that the head reads |
+
+    No hook may write into its arguments in place. Layers count from 0.
+
+    Trained and saved are the tuner's parameters, the head, and the backbone parameters that `thaw` names,
+    nothing else. The keyword arguments of the constructor, after `config`, are the method's options.
+
+    Attributes:
+        thaw: glob patterns of names of backbone parameters that train as well.
+        undecayed: glob patterns of names of the tuner's parameters that weight decay spares. Parameters of
+            one dimension (biases, norms, gains) are always spared.
+        resizes: the tuner changes the length of the sequence inside the mixer. It must be the last of a
+            chain.
+        mixes_clips: the prediction for a clip depends on the other clips of its batch.
+        replaces_cls: `edit_cls` ignores its `y`, so that earlier changes to it would be lost.
+        not_merged: the reason that `merge` gives for folding nothing.
+        scaled: by option, the default of those whose constructor argument is None by default and stands for
+            a size that grows with the backbone.
+        lr: learning rate to train with by default; None: see `videossp.methods.default_lr`.
+        depends_on: the part of the backbone's computation that tuner and head read: "blocks", the method
+            works before or inside blocks; "tokens" or "cls", it reads all tokens or only the cls token
+            after the last block, which are those of the frozen backbone and can be cached.
     """
 
     thaw: tuple[str, ...] = ()
@@ -33,46 +81,90 @@ class Tuner(nn.Module):
     resizes: bool = False
     mixes_clips: bool = False
     replaces_cls: bool = False
-    unfolded: str = "it adds nothing to the backbone"
+    not_merged: str = "it adds nothing to the backbone"
+    scaled: Mapping[str, Scaled] = {}
+    lr: float | None = None
     depends_on: Literal["blocks", "tokens", "cls"] = "blocks"
 
     def layer_of(self, name: str) -> int | None:
-        """The block that a parameter of its own belongs to, for layer decay; None: to several, or to none."""
+        """Block that one of the tuner's parameters belongs to.
+
+        Layer-wise learning-rate decay scales the rate of a parameter by the depth of its block.
+
+        Args:
+            name: of the parameter, as in `named_parameters()`.
+
+        Returns:
+            The layer, from 0; None for a parameter that several blocks or none share, whose rate is not
+            scaled.
+        """
         return None
 
     def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
-        """Clip (batch, 3, frames, height, width) that is embedded in place of `clip`.
+        """Edit the pixels before they are embedded.
 
-        What is put into `memory` comes back in `Tokens.memory`.
+        Args:
+            clip: (batch, 3, frames, height, width), normalised.
+            memory: empty; entries written here are in `Tokens.memory` for the rest of the forward pass.
+
+        Returns:
+            The clip to embed, of the same shape.
         """
         return clip
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
-        """Tokens that block `layer` reads in place of `tokens`."""
+        """Edit the tokens before block `layer` reads them.
+
+        `tokens.hidden` is the output of the previous mixer, not yet added to `tokens.residual`.
+        """
         return tokens
 
-    def edit_scan(self, layer: int, op: str, scan: Scan) -> Scan:
-        """Arguments of the scan `op` ("scan" or "scan_b", which has `reverse` set) in place of `scan`."""
+    def edit_projection(self, layer: int, name: ProjectionName, x: Tensor, y: Tensor) -> Tensor:
+        """Edit the output of a frozen projection.
+
+        Args:
+            layer: the block.
+            name: of the projection. That of dt_proj and dt_proj_b is edited before its bias, which is added
+                inside the scan.
+            x: (batch, length, features in), the input of the projection.
+            y: (batch, length, features out), its output.
+        """
+        return y
+
+    def edit_scan(self, layer: int, name: ScanName, scan: Scan) -> Scan:
+        """Edit the arguments of a selective scan; "scan_b" runs from the end (`scan.reverse`)."""
         return scan
 
-    def edit_output(self, layer: int, op: str, x: Any, y: Tensor) -> Tensor:
-        """Output of `op` in place of `y`, which the frozen op made of `x`.
+    def edit_scan_output(self, layer: int, name: ScanName, scan: Scan, y: Tensor) -> Tensor:
+        """Edit the output y, (batch, length, d_inner), of `scan`, before it is gated."""
+        return y
 
-        x is a tensor (batch, length, width); for a scan, a `Scan`; for the mixer, `Tokens` whose residual is
-        the sum of both streams and whose hidden is its norm. dt_proj speaks before its bias, which is added
-        inside the scan. After the last block op "cls" (layer: the depth) may replace what the head reads: x
-        is the same kind of `Tokens`, their hidden the last mixer's output, and y (batch, d_model) their cls.
+    def edit_mixer_output(self, layer: int, tokens: Tokens, y: Tensor) -> Tensor:
+        """Edit the output y, (batch, length, d_model), of a mixer.
+
+        Args:
+            layer: the block.
+            tokens: `residual` is the sum of both streams, `hidden` its norm, which the mixer read.
+            y: the output, which becomes the hidden stream.
+        """
+        return y
+
+    def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
+        """Edit the feature that the head reads.
+
+        Args:
+            tokens: after the last block; `hidden` is the last mixer's output.
+            y: (batch, d_model), the sum of both streams at cls.
         """
         return y
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> "tuple[Tuner, str]":
-        """Fold into frozen weights what can be folded exactly.
+        """Fold into the frozen weights all that can be folded exactly.
 
         Args:
-            weight: (layer, op) -> weight of a projection, (features out, features in), to be changed in
-                place.
+            weight: (layer, projection) -> its weight, (features out, features in), to be changed in place.
 
         Returns:
-            The tuner that remains, and what was done or why nothing can be.
+            The tuner that remains, and a note: the parts folded, or the reason that nothing was.
         """
-        return self, f"nothing to fold: {self.unfolded}"
+        return self, f"nothing to fold: {self.not_merged}"

@@ -1,4 +1,4 @@
-"""`Layout` and `Tokens`: which position of the sequence is cls, patch or prompt."""
+"""`Tokens`, the two streams between blocks, and `Layout`, the order of their positions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,12 +13,12 @@ Place = Literal["before_cls", "after_cls", "frame_start", "frame_end", "end"]
 
 @dataclass(frozen=True)
 class Prompts:
-    """Positions that a method added.
+    """A group of positions that a method added.
 
     Attributes:
-        name: of the group, its owner's.
+        name: of the group, by which the method reads and writes it.
         place: before or after cls; in every frame, before or after its patches; at the end of the sequence.
-        count: positions, in every frame where the place is one of a frame.
+        count: number of positions; with a place inside frames, per frame.
     """
 
     name: str
@@ -28,12 +28,14 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Layout:
-    """Order of the sequence: cls, then frame by frame its patches (row by row), with prompts in between.
+    """Order of the positions in the sequence: cls, then the patches frame by frame and row by row.
+
+    Prompts lie before, between and after them, by their place.
 
     Attributes:
         frames: number of frames.
         grid: (rows, columns) of patches in a frame.
-        prompts: groups of added positions; of several at one place the first comes first.
+        prompts: groups of added positions. Groups with the same place lie in this order.
     """
 
     frames: int
@@ -45,27 +47,31 @@ class Layout:
         """Patches of one frame."""
         return self.grid[0] * self.grid[1]
 
-    def _at(self, place: Place) -> dict[str, int]:
+    def _groups_at(self, place: Place) -> dict[str, int]:
         return {x.name: x.count for x in self.prompts if x.place == place}
 
     @cached_property
     def in_frame(self) -> dict[str, int]:
-        """Positions by name of one frame, in order."""
-        return self._at("frame_start") | {"patches": self.patches} | self._at("frame_end")
+        """Positions of one frame by name, in order."""
+        return self._groups_at("frame_start") | {"patches": self.patches} | self._groups_at("frame_end")
 
     @cached_property
     def outer(self) -> dict[str, int]:
-        """Positions by name of the whole sequence, in order; "frames" is all frames together."""
-        before = self._at("before_cls") | {"cls": 1} | self._at("after_cls")
-        return before | {"frames": self.frames * sum(self.in_frame.values())} | self._at("end")
+        """Positions of the sequence by name, in order; "frames" is all frames together."""
+        before = self._groups_at("before_cls") | {"cls": 1} | self._groups_at("after_cls")
+        return before | {"frames": self.frames * sum(self.in_frame.values())} | self._groups_at("end")
 
     @property
     def length(self) -> int:
-        """Positions in all."""
+        """Length of the sequence."""
         return sum(self.outer.values())
 
     def add(self, group: Prompts) -> "Layout":
-        """The layout with one more group; a ValueError if its name is taken or its place unknown."""
+        """The layout with one more group.
+
+        Raises:
+            ValueError: the name is taken or the place unknown.
+        """
         if group.name in self.in_frame or group.name in self.outer:
             raise ValueError(f"there are positions named {group.name!r} already")
         if group.place not in get_args(Place):
@@ -75,14 +81,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The two streams between blocks, with the layout of their positions. Never written in place.
+    """The two streams between blocks, with the layout of their positions. They are never written in place.
 
     Attributes:
         hidden: (batch, length, d_model), the output of the last mixer, not yet added to the residual
-            (the embedded clip before the first block).
-        residual: (batch, length, d_model) float32, the running sum.
-        layout: what stands where.
-        memory: what a method keeps from one edit to the next, within one forward pass.
+            (before the first block: the embedded clip).
+        residual: (batch, length, d_model) float32, the sum of the outputs before it.
+        layout: the order of the positions.
+        memory: for methods, to pass values from one hook to a later one within a forward pass.
     """
 
     hidden: Tensor
@@ -91,7 +97,7 @@ class Tokens:
     memory: dict[str, Any] = field(default_factory=dict)
 
     def _split(self, x: Tensor) -> dict[str, Tensor]:
-        """Views by name of one split, whose gradients meet in one concatenation."""
+        """Views of a stream by name. They come of one split, whose backward is one concatenation."""
         outer, inner = self.layout.outer, self.layout.in_frame
         parts = dict(zip(outer, x.split(list(outer.values()), dim=1), strict=True))
         frames = parts.pop("frames").unflatten(1, (self.layout.frames, -1))
@@ -106,18 +112,19 @@ class Tokens:
         return self._split(self.residual)
 
     def part(self, name: str) -> Tensor:
-        """Hidden tokens by name, a view: (batch, count, d_model), in frames (batch, frames, count, d_model).
+        """View of the hidden stream at "cls", "patches" or the prompts of a name.
 
-        Names are "cls", "patches" and those of the prompts.
+        Returns:
+            (batch, count, d_model), or inside frames (batch, frames, count, d_model).
         """
         return self._hidden[name]
 
     def residual_part(self, name: str) -> Tensor:
-        """As `part`, of the residual stream."""
+        """The same view of the residual stream."""
         return self._residual[name]
 
     def write(self, **parts: Tensor) -> "Tokens":
-        """The same tokens with other hidden parts, in the shapes of `part`.
+        """The tokens with some parts of the hidden stream replaced, in the shapes of `part`.
 
         Raises:
             ValueError: there is no such part, or it has another shape.
@@ -129,19 +136,18 @@ class Tokens:
         return replace(self, hidden=_join(self.layout, self._hidden | parts, self.hidden.dtype))
 
     def restart(self, **parts: Tensor) -> "Tokens":
-        """The same tokens, but the next block reads exactly these prompts: nothing runs on from blocks
-        before.
+        """The tokens with some prompts replaced in both streams, so that the next block reads exactly these.
 
-        They stand in the residual stream, where stochastic depth does not reach them. Shapes may lack the
-        batch.
+        They are written to the residual stream, where stochastic depth does not drop them; their hidden
+        stream is zero. The batch dimension may be left out.
         """
-        silent = {name: torch.zeros_like(self._hidden[name]) for name in parts}
+        zeros = {name: torch.zeros_like(self._hidden[name]) for name in parts}
         values = {name: x.expand_as(self._residual[name]) for name, x in parts.items()}
         residual = _join(self.layout, self._residual | values, self.residual.dtype)
-        return replace(self.write(**silent), residual=residual)
+        return replace(self.write(**zeros), residual=residual)
 
     def insert(self, name: str, place: Place, count: int) -> "Tokens":
-        """The same tokens with `count` more positions (in every frame, if there), zero in both streams."""
+        """The tokens with a group of prompts added, zero in both streams; see `Prompts`."""
         layout = self.layout.add(Prompts(name, place, count))
 
         def widen(x: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
@@ -158,7 +164,7 @@ class Tokens:
 
 
 def _join(layout: Layout, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
-    """The stream whose parts these are: (batch, length, d_model), in one concatenation."""
+    """The stream (batch, length, d_model) of its parts, in one concatenation."""
     by_frame = [parts[name].to(dtype).unbind(1) for name in layout.in_frame]
     frames = [x for frame in zip(*by_frame, strict=True) for x in frame]
     pieces = [frames if name == "frames" else [parts[name].to(dtype)] for name in layout.outer]

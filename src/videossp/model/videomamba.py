@@ -1,4 +1,4 @@
-"""`Mixer`, `Block`, `VideoMamba`: the frozen backbone, which knows no method."""
+"""`VideoMamba`, its `Block` and `Mixer`: the frozen backbone, which calls the hooks of a `Tuner`."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from videossp.model.config import VideoMambaConfig
+from videossp.model.config import ProjectionName, ScanName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.model.tokens import Layout, Tokens
 from videossp.ops.conv import conv_silu
@@ -21,8 +21,10 @@ from videossp.ops.norm import add_norm
 from videossp.ops.scan import Scan, selective_scan
 from videossp.system.process import give_back_memory
 
-SILENT = Tuner()
-GROUP = 2  # blocks between two checkpoints: what one keeps is a third of what the inside of a block takes
+NO_TUNER = Tuner()  # edits nothing
+# Blocks between two gradient checkpoints. A checkpoint takes a third of the memory that the inside of one
+# block takes, so larger groups would need more memory in all.
+BLOCKS_PER_CHECKPOINT = 2
 
 
 class Mixer(nn.Module):
@@ -52,61 +54,69 @@ class Mixer(nn.Module):
             setattr(self, f"A{q}_log", nn.Parameter(states.log().repeat(config.d_inner, 1)))
             setattr(self, f"D{q}", nn.Parameter(torch.ones(config.d_inner)))
 
-    def forward(self, x: Tensor, layer: int, tuner: Tuner, thrifty: bool = True) -> Tensor:
+    def forward(self, x: Tensor, layer: int, tuner: Tuner, save_memory: bool = True) -> Tensor:
         """(batch, length, d_model) -> (batch, length, d_model).
 
-        With `thrifty` what is large and cheap to compute is made again for the backward: half the memory.
+        Args:
+            x: normalised tokens.
+            layer, tuner: the number of this block, and the hooks to call.
+            save_memory: recompute cheap large tensors in the backward pass in place of keeping them, which
+                halves the memory.
         """
-        x_in, z = tuner.edit_output(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
+        x_in, z = tuner.edit_projection(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
         convs: Any = (self.conv1d, self.conv1d_b)
         weights = [x for conv in convs for x in (conv.weight, conv.bias)]
-        both = dict(enumerate(conv_silu(x_in, *weights)))
+        computed = dict(enumerate(conv_silu(x_in, *weights)))
 
-        def u(direction: int) -> Tensor:
-            """The input of one scan; asked again in the backward, it makes both anew and forgets them."""
-            if direction not in both:
-                both.update(enumerate(conv_silu(x_in, *weights)))
-            return both.pop(direction)
+        def scan_input(direction: int) -> Tensor:
+            """u of one scan, released here; asked for again in the backward, both are recomputed."""
+            if direction not in computed:
+                computed.update(enumerate(conv_silu(x_in, *weights)))
+            return computed.pop(direction)
 
-        y = self._direction("", lambda: u(0), layer, tuner, thrifty)
-        y_b = self._direction("_b", lambda: u(1), layer, tuner, thrifty)
+        y = self._scan_direction(False, lambda: scan_input(0), layer, tuner, save_memory)
+        y_b = self._scan_direction(True, lambda: scan_input(1), layer, tuner, save_memory)
         y = gate(y, y_b, z)
-        return tuner.edit_output(layer, "out_proj", y, self.out_proj(y))
+        return tuner.edit_projection(layer, "out_proj", y, self.out_proj(y))
 
-    def _direction(
-        self, q: str, make_u: Callable[[], Tensor], layer: int, tuner: Tuner, thrifty: bool
+    def _scan_direction(
+        self, reverse: bool, make_u: Callable[[], Tensor], layer: int, tuner: Tuner, save_memory: bool
     ) -> Tensor:
         """The scan of one direction, before the gate: (batch, length, d_inner)."""
+        x_name: ProjectionName = "x_proj_b" if reverse else "x_proj"
+        dt_name: ProjectionName = "dt_proj_b" if reverse else "dt_proj"
+        scan_name: ScanName = "scan_b" if reverse else "scan"
+        A_log: Any = self.A_b_log if reverse else self.A_log
+        D: Any = self.D_b if reverse else self.D
+        x_proj, dt_proj = getattr(self, x_name), getattr(self, dt_name)
+
         u = make_u()
-        x_proj, dt_proj = getattr(self, f"x_proj{q}"), getattr(self, f"dt_proj{q}")
-        steps = tuner.edit_output(layer, f"x_proj{q}", u, x_proj(u))
-        dt, B, C = steps.split([dt_proj.in_features, self.d_state, self.d_state], dim=-1)
-        weight = dt_proj.weight  # bound here: who swaps weights for a call has them back at the backward
+        delta_B_C = tuner.edit_projection(layer, x_name, u, x_proj(u))
+        dt, B, C = delta_B_C.split([dt_proj.in_features, self.d_state, self.d_state], dim=-1)
+        # Bound to a local: `functional_call` puts the module's own weights back before the backward runs.
+        weight = dt_proj.weight
         product = linear(dt, weight)
-        delta = tuner.edit_output(layer, f"dt_proj{q}", dt, product)
+        delta = tuner.edit_projection(layer, dt_name, dt, product)
         scan = Scan(
             u=u,
             delta=delta,
-            A=-torch.exp(getattr(self, f"A{q}_log").float()),
+            A=-torch.exp(A_log.float()),
             B=B,
             C=C,
-            D=getattr(self, f"D{q}"),
+            D=D,
             delta_bias=dt_proj.bias,
-            reverse=q == "_b",
+            reverse=reverse,
         )
-        scan = tuner.edit_scan(layer, f"scan{q}", scan)
+        scan = tuner.edit_scan(layer, scan_name, scan)
         recipes = (u, make_u), (product, lambda: linear(dt, weight))
-        with (
-            recompute_in_backward(*recipes)
-            if thrifty and not torch.compiler.is_compiling()
-            else nullcontext()
-        ):
+        recompute = save_memory and not torch.compiler.is_compiling()
+        with recompute_in_backward(*recipes) if recompute else nullcontext():
             y = selective_scan(scan)
-        return tuner.edit_output(layer, f"scan{q}", scan, y)
+        return tuner.edit_scan_output(layer, scan_name, scan, y)
 
 
 class Block(nn.Module):
-    """Add, norm, mix, on two streams: residual <- residual + hidden; hidden <- mixer(norm(residual))."""
+    """One block on two streams: residual <- residual + hidden; hidden <- mixer(norm(residual))."""
 
     def __init__(self, config: VideoMambaConfig, drop_path: float) -> None:
         super().__init__()
@@ -114,20 +124,23 @@ class Block(nn.Module):
         self.mixer = Mixer(config)
         self.drop_path = drop_path
 
-    def forward(self, tokens: Tokens, layer: int, tuner: Tuner, thrifty: bool = True) -> Tokens:
+    def forward(self, tokens: Tokens, layer: int, tuner: Tuner, save_memory: bool = True) -> Tokens:
         hidden = drop(tokens.hidden, self.drop_path if self.training else 0.0)
         residual, x = add_norm(tokens.residual, hidden, self.norm.weight)
         read = replace(tokens, hidden=x, residual=residual)
-        mixed = self.mixer(x, layer, tuner, thrifty)
-        return replace(read, hidden=tuner.edit_output(layer, "mixer", read, mixed))
+        mixed = self.mixer(x, layer, tuner, save_memory)
+        return replace(read, hidden=tuner.edit_mixer_output(layer, read, mixed))
 
 
-def drop(hidden: Tensor, share: float) -> Tensor:
-    """Stochastic depth: a share of the clips loses its branch, the others make up for it."""
-    if share == 0:
+def drop(hidden: Tensor, rate: float) -> Tensor:
+    """Stochastic depth (Huang et al. 2016): zero the branch of a clip with probability `rate`.
+
+    The branches that are kept are scaled by 1 / (1 - rate), which keeps the mean.
+    """
+    if rate == 0:
         return hidden
-    keep = torch.rand(hidden.shape[0], 1, 1, device=hidden.device) >= share
-    return hidden * keep / (1 - share)
+    keep = torch.rand(hidden.shape[0], 1, 1, device=hidden.device) >= rate
+    return hidden * keep / (1 - rate)
 
 
 class VideoMamba(nn.Module):
@@ -138,8 +151,8 @@ class VideoMamba(nn.Module):
         drop_path: stochastic depth of the last block while training; 0 for a frozen backbone.
 
     Attributes:
-        grad_checkpoint: keep only what stands between every second block for the backward, and compute
-            the rest again: much less memory, one more forward.
+        grad_checkpoint: gradient checkpointing: keep for the backward only the tokens between every second
+            block and recompute the rest, which takes much less memory and one more forward pass.
     """
 
     def __init__(self, config: VideoMambaConfig, drop_path: float = 0.0) -> None:
@@ -172,23 +185,27 @@ class VideoMamba(nn.Module):
         layout = Layout(self.config.frames, self.config.grid)
         return Tokens(hidden, hidden.new_zeros(hidden.shape, dtype=torch.float32), layout)
 
-    def forward(self, clip: Tensor, tuner: Tuner = SILENT) -> Tensor:
-        """What the head reads: the sum of both streams' cls after the last block, (batch, d_model)."""
+    def forward(self, clip: Tensor, tuner: Tuner = NO_TUNER) -> Tensor:
+        """The feature that the head reads, (batch, d_model): cls after the last block, both streams added."""
         tokens = self.encode(clip, tuner)
         cls = (tokens.residual_part("cls") + tokens.part("cls")).squeeze(1)
-        return tuner.edit_output(len(self.layers), "cls", tokens, cls)
+        return tuner.edit_cls(tokens, cls)
 
-    def encode(self, clip: Tensor, tuner: Tuner = SILENT) -> Tokens:
-        """The tokens after the last block."""
+    def encode(self, clip: Tensor, tuner: Tuner = NO_TUNER) -> Tokens:
+        """The tokens after the last block.
+
+        Raises:
+            ValueError: the clip does not have the shape that the config gives.
+        """
         blocks: Any = self.layers
         checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
-        group = GROUP if checkpointed else len(blocks)
+        group = BLOCKS_PER_CHECKPOINT if checkpointed else len(blocks)
 
         def run(first: int, tokens: Tokens) -> Tokens:
             for layer in range(first, min(first + group, len(blocks))):
                 edited = tuner.edit_tokens(layer, tokens)
-                # The hooks of both ways to save memory exclude each other.
-                tokens = blocks[layer](edited, layer, tuner, thrifty=not checkpointed)
+                # Both ways to save memory hook into saved tensors, and only one can.
+                tokens = blocks[layer](edited, layer, tuner, save_memory=not checkpointed)
             return tokens
 
         expected = (3, self.config.frames, *self.config.size)

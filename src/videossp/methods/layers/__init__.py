@@ -1,1 +1,1 @@
-"""Layers that several methods share."""
+"""Modules that methods are built of."""

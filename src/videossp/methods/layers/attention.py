@@ -1,4 +1,4 @@
-"""Self-attention of a few rows, and in a bottleneck."""
+"""Self-attention over short sequences, and in a bottleneck."""
 
 import torch
 import torch.nn.functional as F
@@ -6,11 +6,13 @@ from torch import Tensor, nn
 
 
 def self_attention(x: Tensor, layer: nn.MultiheadAttention) -> Tensor:
-    """What `layer(x, x, x)[0]` is, in half the time for a few rows: without its checks and copies.
+    """`layer(x, x, x)[0]` without the checks and copies of `nn.MultiheadAttention`.
+
+    For short sequences it takes half the time.
 
     Args:
         x: (batch, length, width).
-        layer: with one width, biases, no dropout, batch first.
+        layer: batch first, one width for query, key and value, with biases, without dropout.
     """
     qkv = F.linear(x, layer.in_proj_weight, layer.in_proj_bias)
     q, k, v = qkv.unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -20,12 +22,12 @@ def self_attention(x: Tensor, layer: nn.MultiheadAttention) -> Tensor:
 
 
 class NarrowAttention(nn.Module):
-    """scale * up(attention(down(x))), of rows (batch, length, d_model), such as one token of each frame.
+    """scale * up(attention(down(x))) of a sequence (batch, length, d_model), such as a token of each frame.
 
     Args:
-        d_model: width of the rows.
-        width: of the attention.
-        heads: that divide `width`.
+        d_model: width of the sequence.
+        width: width of the attention.
+        heads: of the attention; they divide `width`.
     """
 
     def __init__(self, d_model: int, width: int, heads: int) -> None:

@@ -1,4 +1,4 @@
-"""`Bottleneck`: down, a depthwise convolution, up; of the gathering of SSP and of ST-Adapter."""
+"""`Bottleneck`: down, a depthwise convolution, up, as in the gathering of SSP and in ST-Adapter."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ class Bottleneck(nn.Module):
 
     Args:
         d_model: width of the tokens.
-        width: between down and up.
+        width: width between down and up.
         kernel: (time, rows, columns) of the convolution.
     """
 
@@ -25,13 +25,17 @@ class Bottleneck(nn.Module):
         self.folded = False
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Tokens (batch, frames, patches, d_model) to the same shape, and the code in between."""
+        """Output and code, conv(down(x)), of tokens (batch, frames, patches, d_model) on a grid.
+
+        Returns:
+            The output, in the shape of x, and the code, (batch, frames, patches, width).
+        """
         code = self.down(x) if self.folded else self.conv(self.down(x), grid)
         return self.up(code), code
 
     @torch.no_grad()
     def fold(self) -> bool:
-        """Fold the convolution into `down`; False, and nothing done, if it takes in more than a token."""
+        """Fold the convolution into `down`, if its kernel is 1 x 1 x 1; whether it is folded now."""
         if self.folded or self.conv.kernel_size != (1, 1, 1):
             return self.folded
         gain = self.conv.weight.flatten()
@@ -42,7 +46,7 @@ class Bottleneck(nn.Module):
 
     @torch.no_grad()
     def one_product(self) -> Linear | None:
-        """`down` and `up` of a folded bottleneck as one layer, if that is less work."""
+        """`down` and `up` of a folded bottleneck as one layer; None if that would be more work."""
         if 2 * self.down.out_features <= self.down.in_features:
             return None
         one = Linear(self.down.in_features, self.up.out_features)

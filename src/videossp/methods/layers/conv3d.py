@@ -1,4 +1,4 @@
-"""`SameConv3d`: convolutions of few channels over frames, rows and columns."""
+"""`SameConv3d`: a convolution of few channels over frames, rows and columns."""
 
 import torch
 import torch.nn.functional as F
@@ -6,23 +6,24 @@ from torch import Tensor, nn
 
 
 class SameConv3d(nn.Module):
-    """A convolution that keeps the size of its volume, for few channels and large kernels.
+    """A 3-D convolution that keeps the size of its volume, for few channels and large kernels.
 
-    The frames that a kernel spans become channels of a convolution in 2-D. torch's own in 3-D takes several
-    times as long on a CPU in the backward, and is wrong in bfloat16 (see `Conv3d`).
+    It is computed as a 2-D convolution whose channels are those of all frames that the kernel spans. The 3-D
+    convolution of torch has a backward several times slower on a CPU, and is wrong in bfloat16 (`Conv3d`).
 
     Args:
-        channels, out: before and after.
+        channels, out: channels of input and output.
         kernel: (time, rows, columns), odd.
 
     Attributes:
-        weight: (out, channels, *kernel), and bias (out,), drawn as torch's layer draws them.
+        weight: (out, channels, *kernel), with the initial values of `nn.Conv3d`.
+        bias: (out,), likewise.
     """
 
     def __init__(self, channels: int, out: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()
-        drawn = nn.Conv3d(channels, out, kernel)
-        self.weight, self.bias = drawn.weight, drawn.bias
+        initial = nn.Conv3d(channels, out, kernel)
+        self.weight, self.bias = initial.weight, initial.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, frames, height, width) to (batch, out, frames, height, width)."""

@@ -1,4 +1,4 @@
-"""`frame_weights`: how much each frame tells, from the entropy of its prompts."""
+"""`frame_weights`: the importance of each frame, from the entropy of its prompts (SSP)."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,18 @@ from videossp.ops.entropy import softmax_entropy
 
 @torch.no_grad()
 def frame_weights(prompt: Tensor, importance: str) -> Tensor:
-    """How telling the prompt (batch, frames, patches, channels) of each frame is: (batch, frames), sum 1.
+    """softmax over frames of the mean over patches n of 1 - entropy(n) / largest.
 
-    By the channel entropy relative to the largest of the clip, the largest there can be ("constant"), or the
-    largest of the batch, see `methods.ssp`.
+    entropy(n) is that of the softmax of a prompt over its channels. Frames whose prompts have low entropy
+    weigh more. No gradient flows.
+
+    Args:
+        prompt: (batch, frames, patches, channels).
+        importance: the largest entropy: that of the clip ("clip") or the batch ("batch", published), or
+            log(channels), the largest possible ("constant").
+
+    Returns:
+        Weights (batch, frames) with sum 1 over the frames of a clip.
     """
     entropy = softmax_entropy(prompt)
     largest = entropy.amax((1, 2), keepdim=True) if importance == "clip" else entropy.amax()

@@ -1,0 +1,34 @@
+"""Learning rates that methods train with by default, as far as they were measured."""
+
+from videossp.model.config import BACKBONES, VideoMambaConfig
+
+UNMEASURED = 1e-3
+
+# By method, on a backbone of the depth and width of videomamba_nano: the median, on the grid of rates that
+# were tried, of the rates that validation chose on the four sets of docs/benchmarks.md (benchmarks/results);
+# between two rates the smaller.
+NANO = {
+    "linear": 1e-2,
+    "mean": 1e-2,
+    "attentive": 1e-3,
+    "full": 3e-4,
+    "partial": 3e-2,
+    "adapter": 1e-2,
+    "st_adapter": 3e-3,
+    "lora": 1e-2,
+    "vpt": 1e-2,
+    "vfpt": 1e-2,
+    "svp": 3e-3,
+    "additional_scan": 3e-3,
+    "affix": 1e-2,
+    "state_offset": 1e-2,
+    "stop": 1e-3,
+    "ssp": 3e-3,
+}
+
+
+def measured_lr(name: str, config: VideoMambaConfig) -> float | None:
+    """The measured rate of a bundled method at this backbone; None: not measured."""
+    nano = BACKBONES["videomamba_nano"]
+    same = (config.depth, config.d_model) == (nano.depth, nano.d_model)
+    return NANO.get(name) if same else None
