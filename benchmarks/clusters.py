@@ -1,10 +1,10 @@
-"""How much wider the intervals are when test clips of one origin count as one, not as independent clips.
+"""How much wider intervals become if test clips of the same origin are not independent.
 
     python benchmarks/clusters.py FOLDER/motion --column take
 
-Of the runs in benchmarks/results, first seed, at the rates that validation chose: the standard error of the
-accuracy of each row, and of its paired difference to the first one, with the origins as units, over that
-with the clips as units. An origin is what a column of FOLDER/test.csv says.
+A column of FOLDER/test.csv names the origin of each clip. For each row of benchmarks/results (first seed, at
+the rate that validation chose) the script prints two ratios of standard errors, with origins as units over
+clips as units: that of the accuracy, and that of the paired difference to the first row.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from videossp import DataError, read_data
 
 
 def widening(values: Sequence[float], origins: Sequence[str]) -> float:
-    """The standard error of a mean by origins, over that by single values (Liang & Zeger 1986)."""
+    """Standard error of a mean with origins as units, over that with single values (Liang & Zeger 1986)."""
     rest = np.asarray(values, float) - np.mean(values)
     sums: dict[str, float] = defaultdict(float)
     for x, origin in zip(rest, origins, strict=True):
@@ -31,10 +31,10 @@ def widening(values: Sequence[float], origins: Sequence[str]) -> float:
 
 
 def main() -> None:
-    """Exit code: 2 if the set cannot be used, or has no runs."""
+    """Exit code: 2 if the set is unusable or has no runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("set", type=Path)
-    parser.add_argument("--column", default="take", help="of test.csv; take")
+    parser.add_argument("--column", default="take", help="column of test.csv (default: take)")
     args = parser.parse_args()
     try:
         test = read_data(args.set).splits.get("test", [])
@@ -44,13 +44,14 @@ def main() -> None:
         known = {x["path"]: x.get(args.column) for x in csv.DictReader(file)}
     origins = [known.get(x.name) or "" for x in test]
     if not all(origins):
-        parser.error(f"{args.set / 'test.csv'}: no column {args.column!r}, or it is empty")
+        parser.error(f"{args.set / 'test.csv'}: no column {args.column!r}, or it has empty cells")
     runs = chosen(args.set.name, list(ROWS), SEEDS[:1]).runs
     hits = {x["method"]: np.array([hit == "1" for hit in x["hits"]], float) for x in runs if not x["error"]}
     if len(hits) < 2 or {len(x) for x in hits.values()} != {len(test)}:
         parser.error(f"{args.set}: benchmarks/results has no runs on these clips")
     first = next(iter(hits))
-    print(f"{len(test)} clips of {len(set(origins))} origins; times as wide: accuracy, difference to {first}")
+    print(f"{len(test)} clips of {len(set(origins))} origins")
+    print(f"ratio of interval widths: accuracy, difference to {first}")
     ways = [
         {x: widening(own, origins) for x, own in hits.items()},
         {x: widening(own - hits[first], origins) for x, own in hits.items() if x != first},

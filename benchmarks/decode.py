@@ -1,12 +1,12 @@
-"""Clips per second: 8 uniform frames out of 10 seconds of video, beside OpenCV and plain PyAV.
+"""Time decoding: clips per second of 8 uniform frames from 10 s of video, against OpenCV and plain PyAV.
 
     python benchmarks/decode.py [--rounds 5] [--clips 12]
 
-It makes its own files: a texture that moves under moving patches and a little noise, 30 frames a second,
-H.264 as x264 makes it (constant quality 23, three B-frames, one slice a frame), with a key frame every 250
-frames, x264's default, and every 30. All are asked for the same frames. OpenCV (extra `bench`) has threads
-that decode several frames at a time; its seek by frame number promises no exact frame, so the right ones are
-counted.
+The script generates its videos: a moving texture under moving patches with a little noise, 30 frames a
+second, H.264 with x264's defaults (constant quality 23, three B-frames, one slice a frame), and a key frame
+every 250 frames (x264's default) or every 30. All decoders return the same frames. OpenCV (extra `bench`)
+decodes several frames at a time in threads. Its seek by frame number is not exact, so the script counts how
+many of its frames are correct.
 """
 
 import argparse
@@ -23,8 +23,9 @@ import av  # noqa: E402
 import numpy as np  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
-from videossp import Classifier, TrainConfig, train, video  # noqa: E402
+from videossp import Classifier, TrainConfig, train  # noqa: E402
 from videossp.bench import clock, show  # noqa: E402
+from videossp.data import video  # noqa: E402
 from videossp.data.datasets import Sample, VideoDataset  # noqa: E402
 from videossp.data.video.index import _scan  # noqa: E402
 from videossp.methods import published_options  # noqa: E402
@@ -48,20 +49,20 @@ def texture(rng, height, width):
 
 
 def pictures(height, width):
-    """Frames (height, width, 3) uint8: a camera that pans, four things that move, noise."""
+    """Frames (height, width, 3) uint8: a panning camera, four moving patches, noise."""
     rng = np.random.default_rng(0)
     back = 120 + texture(rng, height + FRAMES // 2, width + FRAMES)
-    things = [
+    patches = [
         (120 + texture(rng, height // 3, width // 4), rng.random(2), rng.uniform(-4, 4, 2)) for _ in "1234"
     ]
     noise = 4 * rng.standard_normal((8, height, width, 1)).astype(np.float32)
     for i in range(FRAMES):
         image = back[i // 2 : i // 2 + height, i : i + width].copy()
-        for thing, start, speed in things:
-            rows, columns, _ = thing.shape
+        for patch, start, speed in patches:
+            rows, columns, _ = patch.shape
             top = int(start[0] * height + speed[0] * i) % (height - rows)
             left = int(start[1] * width + speed[1] * i) % (width - columns)
-            image[top : top + rows, left : left + columns] = thing
+            image[top : top + rows, left : left + columns] = patch
         yield (image + noise[rng.integers(8)]).clip(0, 255).astype(np.uint8)
 
 
@@ -69,7 +70,7 @@ def encode(path, height, width, gop):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"g": str(gop)})
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        stream.codec_context.thread_type = "FRAME"  # by slices would make a stream of many slices
+        stream.codec_context.thread_type = "FRAME"  # thread_type SLICE would write several slices a frame
         for i, pixels in enumerate(pictures(height, width)):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = i, Fraction(1, RATE)
@@ -78,7 +79,7 @@ def encode(path, height, width, gop):
 
 
 class Clips(Dataset):
-    """What a data loader does: read the video, choose, decode."""
+    """A data set whose items are decoded as in training: index the video, choose frames, decode."""
 
     def __init__(self, paths):
         self.paths = paths
@@ -87,7 +88,7 @@ class Clips(Dataset):
         return len(self.paths)
 
     def __getitem__(self, i):
-        _scan.cache_clear()  # a training comes back to a file after all others
+        _scan.cache_clear()  # in training, all other files are read before a file again
         return video.read_frames(self.paths[i], lambda count: INDICES)
 
 
@@ -98,38 +99,38 @@ def pyav_sequential(path):
 
 
 def pyav_seeking(path):
-    found = []
+    frames = []
     with av.open(path) as container:
         stream = container.streams.video[0]
         for i in INDICES:
             time = round(i / RATE / stream.time_base)
             container.seek(time, stream=stream)
             frame = next(x for x in container.decode(stream) if x.pts >= time)
-            found.append(frame.to_ndarray(format="rgb24"))
-    return np.stack(found)
+            frames.append(frame.to_ndarray(format="rgb24"))
+    return np.stack(frames)
 
 
 def opencv_sequential(path):
     import cv2
 
-    capture, found = cv2.VideoCapture(path), []
+    capture, frames = cv2.VideoCapture(path), []
     for i in range(INDICES[-1] + 1):
         capture.grab()
         if i in INDICES:
-            found.append(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB))
+            frames.append(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB))
     capture.release()
-    return np.stack(found)
+    return np.stack(frames)
 
 
 def opencv_seeking(path):
     import cv2
 
-    capture, found = cv2.VideoCapture(path), []
+    capture, frames = cv2.VideoCapture(path), []
     for i in INDICES:
         capture.set(cv2.CAP_PROP_POS_FRAMES, i)
-        found.append(cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB))
+        frames.append(cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB))
     capture.release()
-    return np.stack(found)
+    return np.stack(frames)
 
 
 PEERS = {
@@ -140,17 +141,17 @@ PEERS = {
 }
 
 
-def right(frames, whole):
-    """How many of the frames are, of all of the video, most like those asked for; colours may be rounded."""
-    whole = whole[:, ::4, ::4].astype(np.int16)
-    likest = [np.abs(whole - x[::4, ::4]).mean((1, 2, 3)).argmin() for x in frames]
-    return sum(a == b for a, b in zip(likest, INDICES, strict=True))
+def count_correct(frames, video_frames):
+    """How many of the frames are most similar to the frame of the video at their index."""
+    video_frames = video_frames[:, ::4, ::4].astype(np.int16)
+    closest = [np.abs(video_frames - x[::4, ::4]).mean((1, 2, 3)).argmin() for x in frames]
+    return sum(a == b for a, b in zip(closest, INDICES, strict=True))
 
 
 def compare(paths, rounds):
     """Print clips per second of each way to decode these files."""
     with av.open(paths[0]) as container:
-        whole = np.stack([x.to_ndarray(format="rgb24") for x in container.decode(video=0)])
+        video_frames = np.stack([x.to_ndarray(format="rgb24") for x in container.decode(video=0)])
     works, frames = {}, {}
     for workers in (0, 1, 2):
         name = f"videossp, {workers} workers"
@@ -162,22 +163,22 @@ def compare(paths, rounds):
         try:
             frames[name] = decode(paths[0])
         except ImportError:
-            print(f"  {name}: left out, not installed (pip install 'videossp[bench]')")
+            print(f"  {name}: skipped, not installed (pip install 'videossp[bench]')")
             continue
         works[name] = lambda decode=decode: [decode(path) for path in paths]
     times = clock(works, rounds)
-    own = times["videossp, 0 workers"]
+    base = times["videossp, 0 workers"]
     for name, took in times.items():
         clip = took.median / len(paths)
         print(
             f"  {name:26}{1 / clip:7.1f} clips/s  {show(clip):>9} a clip"
-            f"  {own.median / took.median:5.2f} x  {right(frames[name], whole)} of 8 right",
+            f"  {base.median / took.median:5.2f} x  {count_correct(frames[name], video_frames)} of 8 correct",
             flush=True,
         )
 
 
 def waiting(backbone, width, paths):
-    """Print how long a training waits for these files, of which every second is of one class."""
+    """Print how long training waits for these files. The two classes alternate."""
     samples = [Sample(str(path), path.name, i % 2) for i, path in enumerate(paths)]
     data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})
     options = published_options("ssp", {})  # of one size, as the recorded figures have it
@@ -197,8 +198,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clips", type=int, default=12, help="clips per round")
     args = parser.parse_args()
-    print(f"8 uniform frames of {FRAMES}, medians of {args.rounds} rounds of {args.clips} clips, in turn;")
-    print("x: clips per second, times those of videossp in the main process")
+    print(
+        f"8 uniform frames of {FRAMES}, medians of {args.rounds} rounds of {args.clips} clips, interleaved;"
+    )
+    print("x: ratio of clips per second to videossp without worker processes")
     with tempfile.TemporaryDirectory() as folder:
         for width, height in ((340, 256), (1280, 720)):
             for gop in (250, 30):
@@ -210,7 +213,7 @@ def main():
                 rate = first.stat().st_size * 8 * RATE / FRAMES / 1e6
                 print(f"\n{width} x {height}, {rate:.1f} Mbit/s, a key frame every {gop} frames")
                 compare(paths, args.rounds)
-        print("\ntraining with SSP at 224 pixels, second epoch: share of the time that waits for clips")
+        print("\ntraining with SSP at 224 pixels, second epoch: share of the time spent waiting for clips")
         for width in (340, 1280):
             paths = sorted(Path(folder).glob(f"{width}_250_*.mp4"))
             for backbone in ("videomamba_tiny", "videomamba_small"):

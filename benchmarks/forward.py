@@ -1,11 +1,14 @@
-"""Time a forward pass of VideoMamba with SSP on one clip beside its matrix products alone.
+"""Time a forward pass of VideoMamba with SSP on one clip, against its matrix products alone.
 
     python benchmarks/forward.py [--rounds 5] [--skip-long] [--skip-videomae]
 
-1. tiny, small and middle at 8 frames, float32 and bfloat16 products; 2. middle at 8, 16, 32 and 64 frames;
-3. what a user might take instead: VideoMAE-base of Hugging Face (extra `bench`), at equal numbers of tokens.
-The products are those of the four projections of every block, of the patch embedding and of SSP's gathering:
-same shapes, same run, by the faster of what the package calls and torch.mm into outputs allocated before.
+1. tiny, small and middle at 8 frames, with float32 and with bfloat16 products.
+2. middle at 8, 16, 32 and 64 frames.
+3. VideoMAE-base of Hugging Face (extra `bench`), an alternative for users, at equal numbers of tokens.
+
+The products are those of the four projections of every block, the patch embedding and SSP's gathering, with
+the same shapes in the same run. Their time is the shorter of two: by the function that the package calls, and
+by torch.mm into preallocated outputs.
 """
 
 import argparse
@@ -25,24 +28,24 @@ def line(name, result):
         f"  {name:26}{result.tokens:6} tokens {show(result.whole.median):>9}"
         f" (minimum {show(result.whole.minimum)})"
         f"   products {show(result.products.median):>9}   ratio {result.ratio:.2f}"
-        f"   (to the backbone's alone {result.whole.median / result.backbone_products.median:.2f})",
+        f"   (to those of the backbone alone {result.whole.median / result.backbone_products.median:.2f})",
         flush=True,
     )
 
 
 def longer_clips(rounds):
-    """A forward pass at 8, 16, 32 and 64 frames, in turn."""
+    """A forward pass at 8, 16, 32 and 64 frames, interleaved."""
     made = {frames: make("videomamba_middle", frames) for frames in (8, 16, 32, 64)}
     with torch.inference_mode():
         works = {frames: partial(classifier.eval(), clip) for frames, (classifier, clip) in made.items()}
         times = clock(works, rounds)
     for frames, time in times.items():
-        growth = f"   {time.median / times[frames // 2].median:.2f} x that of half" if frames > 8 else ""
+        growth = f"   {time.median / times[frames // 2].median:.2f} x half the frames" if frames > 8 else ""
         print(f"  middle + ssp, float32, {frames:2} frames {time}{growth}, {rounds} rounds", flush=True)
 
 
-def beside_videomae(frames, rounds):
-    """A forward pass of VideoMAE-base, which makes one token of two frames, and of VideoMamba-M with SSP."""
+def against_videomae(frames, rounds):
+    """A forward pass of VideoMAE-base, whose tokens cover two frames, and of VideoMamba-M with SSP."""
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
     config = VideoMAEConfig(num_frames=2 * frames, num_labels=51)
@@ -63,8 +66,8 @@ def beside_videomae(frames, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--skip-long", action="store_true", help="leave out the longer clips")
-    parser.add_argument("--skip-videomae", action="store_true", help="leave out VideoMAE")
+    parser.add_argument("--skip-long", action="store_true", help="skip the longer clips")
+    parser.add_argument("--skip-videomae", action="store_true", help="skip VideoMAE")
     args = parser.parse_args()
     print(f"one clip of 224 px, {torch.get_num_threads()} threads, medians of {args.rounds} rounds")
     for size in ("tiny", "small", "middle"):
@@ -77,11 +80,11 @@ def main():
         longer_clips(max(3, args.rounds // 2))
     if not args.skip_videomae:
         try:
-            print("beside VideoMAE-base (random weights, tubes of two frames)")
+            print("against VideoMAE-base (random weights, tubes of two frames)")
             for frames in (8, 32):
-                beside_videomae(frames, max(2, args.rounds * 8 // frames))
+                against_videomae(frames, max(2, args.rounds * 8 // frames))
         except ImportError:
-            print("transformers is not installed (pip install 'videossp[bench]'): left out")
+            print("transformers is not installed (pip install 'videossp[bench]'): skipped")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Write the tables and plots of docs/benchmarks.md and docs/weights.md anew, from benchmarks/results/.
+"""Update the tables and plots of docs/benchmarks.md and docs/weights.md from benchmarks/results/.
 
     python benchmarks/page.py
 
-What stands between `<!-- NAME -->` and `<!-- end -->` in these pages is made here and nowhere else.
+The text between `<!-- NAME -->` and `<!-- end -->` in these pages is generated here: do not edit it there.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import page_ablations as carries
+import page_ablations as ablations
 import page_backbone as backbone
 import page_methods as methods
 from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ from videossp.system.files import atomic_write
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
-# What a block is made by.
+# The function that generates each block.
 BLOCKS: dict[str, Callable[[], str]] = {
     "seeds": methods.seeds,
     "table": methods.main_table,
@@ -32,9 +32,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "control": partial(methods.differences, CONTROL),
     "paper": methods.paper,
     "costs": methods.costs,
-    "ablations": carries.ablations,
-    "inside": carries.inside,
-    "pretrained": carries.pretrained,
+    "ablations": ablations.ablations,
+    "inside": ablations.inside,
+    "pretrained": ablations.pretrained,
     "by rate": methods.by_rate,
     "rules": methods.rules,
     "losses": methods.losses,
@@ -46,28 +46,28 @@ BLOCKS: dict[str, Callable[[], str]] = {
 }
 
 
-def renewed(text: str) -> str:
-    """A page with its blocks made anew."""
+def updated(text: str) -> str:
+    """A page with its blocks generated again."""
     return BLOCK.sub(lambda x: f"<!-- {x[1]} -->\n{BLOCKS[x[1]]()}\n<!-- end -->", text)
 
 
-# The plots of the pages, and the results that they show.
+# The plots of the pages, and the results files that they show.
 PLOTS: dict[str, tuple[Callable[[], Figure], tuple[str, ...]]] = {
     "pretraining.png": (backbone.draw_pretraining, ("pretrain.jsonl", "finish.jsonl")),
     "benchmarks.png": (methods.draw_table, tuple(f"{name}.json" for name in FRAMES)),
 }
-MARK = "Source"  # of a PNG: the sha256 of the results that it was made of
+MARK = "Source"  # PNG text with the sha256 of the results that a plot shows
 
 
 def digest(names: Sequence[str]) -> str:
-    """The sha256 of some files of results, those that are there."""
+    """The sha256 of those of the named results files that exist."""
     files = (RESULTS / name for name in names)
     return hashlib.sha256(b"".join(x.read_bytes() for x in files if x.exists())).hexdigest()
 
 
 def main() -> None:
     for name in ("benchmarks.md", "weights.md"):
-        atomic_write(DOCS / name, renewed((DOCS / name).read_text(encoding="utf-8")))
+        atomic_write(DOCS / name, updated((DOCS / name).read_text(encoding="utf-8")))
     for name, (draw, sources) in PLOTS.items():
         picture = io.BytesIO()
         draw().savefig(picture, format="png", metadata={MARK: digest(sources)})

@@ -1,4 +1,4 @@
-"""What the pages say of what carries the first method: changes, parts switched off, backbones."""
+"""Tables about the first method: ablations, parts switched off after training, other backbone weights."""
 
 import statistics
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from videossp.comparison.intervals import over_videos
 
 
 def ablations() -> str:
-    """Rows with one thing changed, and their paired differences to those rows; bold: `holm`."""
+    """Rows with one thing changed, and their paired differences to the base rows; bold: `holm`."""
     titles = [x for x in ABLATIONS if ABLATIONS[x].backbone == BACKBONE]
     changed = {x: base_of(x) for x in titles}
     known: dict[str, dict[str, dict[str, Any] | None]] = {name: {} for name in ABLATED}
@@ -21,50 +21,53 @@ def ablations() -> str:
         for title in (x for x in [*changed.values(), *titles] if x in rows_of(name)):
             pair = list(dict.fromkeys((changed.get(title, title), title)))
             rows[title] = by_row(name, pair).get(title)
-    sure = {name: holm({x: rows[x] for x in titles if x in rows}) for name, rows in known.items()}
+    significant = {name: holm({x: rows[x] for x in titles if x in rows}) for name, rows in known.items()}
     lines = []
     for title in [*dict.fromkeys(changed.values()), *titles]:
         base, line = changed.get(title, title), []
         for name, rows in known.items():
             row, mark = rows.get(title), star(base, sets=[name])
-            line += [accuracy(row, mark), bold(gap(row, mark=mark), title in sure[name])]
+            line += [accuracy(row, mark), bold(gap(row, mark=mark), title in significant[name])]
         weights = {f"{x[title]['method_parameters']:,}" for x in known.values() if x.get(title)}
         lines.append([title, base if title in changed else "", *line, "".join(weights)])
     header = [cell for name in ABLATED for cell in (name, "difference")]
-    return markdown(["", "change of", *header, "weights of the method"], lines)
+    return markdown(["", "base row", *header, "parameters of the method"], lines)
 
 
-def lost(part: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, float]:
-    """The difference between a run with a part switched off and the same run, over videos."""
+def change(part: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, float]:
+    """Difference of a run with a part switched off to the same run with all parts, over videos."""
     keys = "difference", "difference_low", "difference_high"
-    return dict(zip(keys, over_videos(gaps([part], [whole])), strict=True))
+    return dict(zip(keys, over_videos(gaps([part], [full])), strict=True))
 
 
 def inside() -> str:
-    """Trained runs of the first row: what a part that is switched off changes, and how large its parts are.
+    """Trained runs of the first row: effect of switching a part off, and sizes of the parts.
 
-    The intervals are of the videos alone: it is the same run. Of the sizes that a run has by block, the
-    median; of the unevenness of its weights the largest.
+    The intervals are over videos only, because it is the same run. A size is the median over the blocks, the
+    unevenness of the frame weights is the maximum.
     """
     rows = read(RESULTS / "inside.json")
     parts = list(dict.fromkeys(x["off"] for x in rows))
     lines = []
     for name, lr, seed in dict.fromkeys((x["set"], x["lr"], x["seed"]) for x in rows):
-        own = {x["off"]: x for x in rows if (x["set"], x["lr"], x["seed"]) == (name, lr, seed)}
-        sizes = own["nothing"]["sizes"][1:]  # there are no slots at the first block
-        found = [f"{100 * own['nothing']['top1']:.1f}"]
+        by_part = {x["off"]: x for x in rows if (x["set"], x["lr"], x["seed"]) == (name, lr, seed)}
+        full = by_part["nothing"]
+        sizes = full["sizes"][1:]  # there are no slots at the first block
+        cells = [f"{100 * full['top1']:.1f}"]
         for part in parts[1:]:
-            found.append(gap(lost(own[part], own["nothing"]) if part in own else None))
+            cells.append(gap(change(by_part[part], full) if part in by_part else None))
         keys = "prompt", "slots", "in_clip", "in_all"
         prompt, slots, *alike = (statistics.median(x[key] for x in sizes) for key in keys)
-        found += [f"{prompt:.2f}", f"{slots:.2g}" if slots < 10 else f"{slots:.0f}"]
-        found += [f"{100 * x:.0f} %" for x in (*alike, max(x["weights"] for x in sizes))]
-        lines.append([f"{name}, {lr:g}, {seed}", *found])
-    return markdown(["set, rate, seed", *parts, "prompt", "slots", "in a clip", "in all", "weights"], lines)
+        cells += [f"{prompt:.2f}", f"{slots:.2g}" if slots < 10 else f"{slots:.0f}"]
+        cells += [f"{100 * x:.0f} %" for x in (*alike, max(x["weights"] for x in sizes))]
+        lines.append([f"{name}, {lr:g}, {seed}", *cells])
+    shown = {"nothing": "accuracy", "places": "positions"}
+    header = ["set, rate, seed", *(shown.get(x, x) for x in parts)]
+    return markdown([*header, "prompt", "slots", "in a clip", "in all", "weights"], lines)
 
 
 def pretrained() -> str:
-    """The first row, the head alone and their difference, by the weights of the backbone."""
+    """The first row, the head alone and their difference, by backbone weights."""
     titles: dict[tuple[str, str], str] = {}
     for title, row in (ROWS | ABLATIONS).items():
         if row.method in (FIRST, "linear"):

@@ -1,9 +1,9 @@
-"""What the pages say of the backbone: its pretraining, and linear probes of it."""
+"""Tables and plots about the backbone: its pretraining, and linear probes of it."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from findings import course, markdown, probed
+from findings import markdown, pretraining_log, probed
 from matplotlib.figure import Figure
 from records import RESULTS, read
 from rows import BACKBONE, FRAMES
@@ -12,17 +12,15 @@ MAIN = "tabletop"  # the set whose probes are shown in full
 
 
 def percent(rows: Sequence[dict[str, Any]], key: str) -> str:
-    """One figure of each of some probes."""
+    """One figure of several probes, in per cent."""
     return "; ".join(f"{100 * x[key]:.1f}" for x in rows if key in x)
 
 
 def probes() -> str:
     """Linear probes of one set, by weights and view."""
-    found = [
-        (x["backbone"].split(",")[0], x["view"]) for x in read(RESULTS / "probes.json") if x["set"] == MAIN
-    ]
+    rows = [x for x in read(RESULTS / "probes.json") if x["set"] == MAIN]
     lines = []
-    for backbone, view in dict.fromkeys(found):
+    for backbone, view in dict.fromkeys((x["backbone"].split(",")[0], x["view"]) for x in rows):
         both = [probed(MAIN, backbone, view, features) for features in ("cls", "cls+mean")]
         lines.append([backbone, view, *(percent(x, key) for x in both for key in ("top1", "in_pairs"))])
     return markdown(["weights", "view", "cls", "in pairs", "cls+mean", "in pairs"], lines)
@@ -31,31 +29,32 @@ def probes() -> str:
 def sources() -> str:
     """Probes of cls on whole clips, by weights and set."""
     names = dict.fromkeys(x["backbone"].split(",")[0] for x in read(RESULTS / "probes.json"))
-    found = [[percent(probed(x, name, "clip", "cls"), "top1") for x in FRAMES] for name in names]
-    return markdown(["weights", *FRAMES], ([name, *own] for name, own in zip(names, found, strict=True)))
+    lines = [[name, *(percent(probed(x, name, "clip", "cls"), "top1") for x in FRAMES)] for name in names]
+    return markdown(["weights", *FRAMES], lines)
 
 
 def views() -> str:
-    """How temporal the sets are: probes of cls on the shipped weights, by set and view."""
+    """How much each set depends on time: probes of cls on the bundled weights, by set and view."""
     names = list(dict.fromkeys(x["view"] for x in read(RESULTS / "probes.json")))
     random = [percent(probed(x, "random", "clip", "cls"), "top1") for x in FRAMES]
-    shipped = [[percent(probed(x, BACKBONE, view, "cls"), "top1") for view in names] for x in FRAMES]
-    lines = [[x, *own, other] for x, own, other in zip(FRAMES, shipped, random, strict=True) if any(own)]
+    bundled = [[percent(probed(x, BACKBONE, view, "cls"), "top1") for view in names] for x in FRAMES]
+    lines = [[x, *row, other] for x, row, other in zip(FRAMES, bundled, random, strict=True) if any(row)]
     return markdown(["", *names, "clip, random weights"], lines)
 
 
-HELD_OUT = ("labels", "of robots", "of people", "task", "direction, given the task", "way")
+HELD_OUT = ("labels", "robots", "people", "task", "direction, given the task", "displacement")
 
 
 def held_out(record: dict[str, Any]) -> list[str]:
     """Columns of HELD_OUT, in per cent."""
-    found = record["held_out"]
-    values = (found["label"], *found["sets"], found["task"], found["direction"], found["way"])
-    return [f"{100 * x:.1f}" for x in values]
+    figures = record["held_out"]
+    values = (figures[key] for key in ("label", "task", "direction", "way"))
+    label, *rest = values
+    return [f"{100 * x:.1f}" for x in (label, *figures["sets"], *rest)]
 
 
 def pretraining() -> str:
-    """The moving average on held-out clips, on the way."""
+    """Figures of the moving average on held-out clips, by step."""
     lines = [
         [
             f"{x['step']:,}",
@@ -64,7 +63,7 @@ def pretraining() -> str:
             f"{x['seconds'] / 60:.0f}",
             *held_out(x),
         ]
-        for x in course()
+        for x in pretraining_log()
         if "held_out" in x
     ]
     return markdown(["steps", "clips", "frames shown", "minutes", *HELD_OUT], lines)
@@ -74,7 +73,7 @@ def draw_pretraining() -> Figure:
     """Accuracy on held-out clips and the parts of the loss, by minutes."""
     figure = Figure((9, 3.2), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
-    records = course()
+    records = pretraining_log()
     held = [x for x in records if "held_out" in x]
     names = {"label": "labels", "task": "task", "direction": "direction, given the task"}
     for key, name in names.items():

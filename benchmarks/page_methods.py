@@ -1,4 +1,4 @@
-"""What the pages say of the methods: how they stand to each other, what they cost, their rates."""
+"""Tables and plots about the methods: accuracy, differences, costs, learning rates."""
 
 import math
 import statistics
@@ -13,10 +13,10 @@ from rows import FRAMES, GRID, ROWS, SEEDS, Cell, best_rate
 
 from videossp.comparison.results import merit
 
-FIRST = next(iter(ROWS))  # what the others are compared with
-MAIN = "tabletop"  # the set of the costs
-# What the paper says of the set that each is after: by how many points its SSP is ahead of SVP, the best of
-# the methods that it compares, RIVALS (arXiv 2510.12160, the table of results).
+FIRST = next(iter(ROWS))  # the row that the others are compared with
+MAIN = "tabletop"  # the set of the table of costs
+# By our set: the set of the paper that it is modelled on, and the lead there, in points, of SSP over SVP, the
+# best of the other methods in the paper, RIVALS (arXiv 2510.12160, the table of results).
 PAPER = {
     "tabletop": ("Something-Something V2", 0.26),
     "motion": ("HMDB51", 3.00),
@@ -27,12 +27,12 @@ RIVALS = ("adapter", "st_adapter", "vpt", "vfpt", "svp", "additional_scan", "sto
 
 
 def star(*titles: str, sets: Iterable[str]) -> str:
-    """A star while rates of one of some rows are still to be tried on one of some sets."""
+    """A star if rates of any of the rows remain to be tried on any of the sets."""
     return "*" if any(is_open(x, *titles) for x in sets) else ""
 
 
 def accuracy(row: dict[str, Any] | None, mark: str = "") -> str:
-    """Top-1 in per cent, its 95 % interval, runs if there are several."""
+    """Top-1 in per cent, its 95 % interval, and the number of seeds if there are several."""
     if not row:
         return ""
     top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
@@ -41,21 +41,21 @@ def accuracy(row: dict[str, Any] | None, mark: str = "") -> str:
 
 
 def gap(row: dict[str, Any] | None, sign: int = 1, mark: str = "") -> str:
-    """The paired difference to the first row, in points; with sign -1 that of the first row to it."""
+    """The paired difference to the first row, in points; with sign -1, that of the first row to this one."""
     if not row or row["difference"] is None:
         return ""
     half = (row["difference_high"] - row["difference_low"]) / 2
-    points = round(100 * sign * row["difference"], 1) + 0.0  # which makes -0.0 a 0.0
+    points = round(100 * sign * row["difference"], 1) + 0.0  # turns -0.0 into 0.0
     return f"{points:+.1f} ± {100 * half:.1f}{mark}"
 
 
-def bold(said: str, sure: bool) -> str:
-    """What is said, in bold if it is sure."""
-    return f"**{said}**" if sure else said
+def bold(text: str, significant: bool) -> str:
+    """The text, in bold if the difference that it shows is significant."""
+    return f"**{text}**" if significant else text
 
 
 def seeds() -> str:
-    """How far seeds lie apart."""
+    """Variation of the accuracy over seeds."""
     freedom, variance = seeds_apart()
     return markdown(
         ["degrees of freedom", "standard deviation, points", "19 of 20 runs are within, points"],
@@ -77,7 +77,7 @@ def main_table() -> str:
 
 
 def differences(first: str) -> str:
-    """What the rows whose rates have been tried have over one, by set and over the sets; bold: `holm`."""
+    """Differences to a row, by set and in the mean, of rows whose rates are complete; bold: `holm`."""
     others = [x for x in ROWS if x != first]
     known = {name: by_row(name, [first, *others]) for name in FRAMES if load(name)}
     columns: dict[str, dict[str, dict[str, Any] | None]] = {
@@ -85,85 +85,86 @@ def differences(first: str) -> str:
         for name, rows in known.items()
     }
     columns["all sets"] = {x: over_sets([rows[x] for rows in columns.values()], "difference") for x in others}
-    sure = {name: holm(rows) for name, rows in columns.items()}
+    significant = {name: holm(rows) for name, rows in columns.items()}
     lines = []
     for title in others:
-        said = (bold(gap(rows[title]), title in sure[name]) for name, rows in columns.items())
-        lines.append([title, *said])
+        cells = (bold(gap(rows[title]), title in significant[name]) for name, rows in columns.items())
+        lines.append([title, *cells])
     return markdown(["", *columns], lines)
 
 
 def paper() -> str:
-    """By how much the first row is ahead of SVP, and of the best of RIVALS: there and here."""
+    """The lead of the first row over SVP and over the best of RIVALS, in the paper and here."""
     lines: list[list[str]] = []
     pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
-    for name, (original, there) in PAPER.items():
+    for name, (original, lead) in PAPER.items():
         rows = by_row(name, [FIRST, *RIVALS])
-        whole = all(x in rows for x in RIVALS) and not is_open(name, FIRST, *RIVALS)
-        best = max(RIVALS, key=lambda x: rows[x]["top1"]) if whole else ""
+        complete = all(x in rows for x in RIVALS) and not is_open(name, FIRST, *RIVALS)
+        best = max(RIVALS, key=lambda x: rows[x]["top1"]) if complete else ""
         svp, other = None if is_open(name, FIRST, "svp") else rows.get("svp"), rows.get(best)
         pairs.append((svp, other))
-        lines.append([original, f"{there:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
+        lines.append([original, f"{lead:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
     means = [gap(over_sets(x, "difference"), -1) for x in zip(*pairs, strict=True)]
-    there = statistics.fmean(x for _, x in PAPER.values())
-    lines.append(["all sets", f"{there:+.2f}", "", means[0], "", means[1]])
-    return markdown(["set", "there: to svp", "here", "to svp", "best of the others", "to it"], lines)
+    lead = statistics.fmean(x for _, x in PAPER.values())
+    lines.append(["all sets", f"{lead:+.2f}", "", means[0], "", means[1]])
+    header = ["set of the paper", "lead over svp", "set here", "lead over svp", "best other", "lead over it"]
+    return markdown(header, lines)
 
 
 def costs() -> str:
-    """What a row trains and takes, on one set; times are those of its quickest run."""
+    """Trainable parameters, time and memory of the rows, on one set; times are of the fastest run."""
     known = [x for x in load(MAIN) if not x["error"]]
     lines = []
     for title, row in by_row(MAIN, list(ROWS)).items():
-        own = [x for x in known if Cell(MAIN, title, x["lr"], x["seed"]).of(x)]
+        runs = [x for x in known if Cell(MAIN, title, x["lr"], x["seed"]).of(x)]
         counts = (
             f"{row['method_parameters']:,}",
             f"{row['parameters']:,}",
             f"{row['parameters_percent']:.1f}",
         )
-        clip, minutes = (min(x[key] for x in own) for key in ("seconds_per_clip", "minutes"))
+        clip, minutes = (min(x[key] for x in runs) for key in ("seconds_per_clip", "minutes"))
         sizes = f"{row['memory_gb']:.2f}", f"{row['adapter_mb']:.2f}"
         lines.append([title, *counts, f"{1000 * clip:.0f}", f"{minutes:.1f}", *sizes])
-    weights = "weights of the method", "all that train", "% of all"
-    return markdown(["", *weights, "ms a clip", "minutes", "GB", "MB"], lines)
+    parameters = "method parameters", "trainable", "% of all"
+    return markdown(["", *parameters, "ms a clip", "minutes", "GB", "MB"], lines)
 
 
 def by_rate() -> str:
-    """Accuracy of the first seed by learning rate, a table a set; bold: the rate that validation chose."""
+    """Accuracy of the first seed by learning rate, one table per set; bold: chosen on validation."""
     tables = []
     for name in [x for x in FRAMES if load(x)]:
         lines = []
         for title in ROWS:
-            found = search(name, title)
-            said = {}
+            tried = search(name, title)
+            cells = {}
             for run in load(name):
-                for lr in found:
+                for lr in tried:
                     if Cell(name, title, lr, SEEDS[0]).of(run):
                         tops = (f"{100 * run[x]:.1f}" for x in ("val_top1", "top1") if not run["error"])
-                        said[lr] = " / ".join(tops) or "failed"
-            if found:
-                best = best_rate(found)
-                said[best] = f"**{said[best]}**"
-            lines.append([title, *(said.get(lr, "") for lr in GRID)])
+                        cells[lr] = " / ".join(tops) or "failed"
+            if tried:
+                best = best_rate(tried)
+                cells[best] = f"**{cells[best]}**"
+            lines.append([title, *(cells.get(lr, "") for lr in GRID)])
         tables.append(markdown([name, *(f"{x:g}" for x in GRID)], lines))
     return "\n\n".join(tables) or markdown([""], [])
 
 
 def rules() -> str:
-    """How good the rate by loss and that by accuracy are, of the first seed, beside the best on test itself.
+    """Two rules for choosing a rate, by loss and by accuracy, against the best rate on test; first seed.
 
-    In how many rows either is as good as that, and the mean of by how many points it is short of it.
+    The number of rows in which the chosen rate is as good on test, and its mean gap to the best, in points.
     """
     sets = [x for x in FRAMES if load(x)]
-    lines = [["as good as the best"], ["short of it, mean"]]
+    lines = [["rows with the best rate"], ["mean gap to the best rate, points"]]
     for name in sets:
         short = []
         for title in (x for x in ROWS if not is_open(name, x)):
             cells = [Cell(name, title, lr, SEEDS[0]) for lr in search(name, title)]
-            own = [x for x in load(name) if not x["error"] and any(cell.of(x) for cell in cells)]
-            best = max(x["top1"] for x in own)
-            accurate = max(own, key=lambda x: (x["val_top1"], -x["val_loss"]))
-            short.append((best - max(own, key=merit)["top1"], best - accurate["top1"]))
+            runs = [x for x in load(name) if not x["error"] and any(cell.of(x) for cell in cells)]
+            best = max(x["top1"] for x in runs)
+            accurate = max(runs, key=lambda x: (x["val_top1"], -x["val_loss"]))
+            short.append((best - max(runs, key=merit)["top1"], best - accurate["top1"]))
         ways = list(zip(*short, strict=True)) or [(), ()]
         lines[0].append(" / ".join(f"{way.count(0)}" for way in ways) + f" of {len(short)}")
         lines[1].append(" / ".join(f"{100 * statistics.fmean(way):.1f}" for way in ways if way))
@@ -171,23 +172,23 @@ def rules() -> str:
 
 
 def losses() -> str:
-    """Cross-entropy on test by row and set, and which place of all rows that is."""
+    """Cross-entropy on test by row and set, and its rank among all rows."""
     known = {}
     for name in [x for x in FRAMES if load(x)]:
-        own = good(chosen(name, list(ROWS)))
-        known[name] = {title: statistics.fmean(x["loss"] for x in runs) for title, runs in own.items()}
+        by_title = good(chosen(name, list(ROWS)))
+        known[name] = {title: statistics.fmean(x["loss"] for x in runs) for title, runs in by_title.items()}
     lines = []
     for title in ROWS:
         line = [title]
         for name, rows in known.items():
-            place = sorted(rows, key=rows.__getitem__).index(title) + 1 if title in rows else 0
-            line.append(f"{rows[title]:.3f}{star(title, sets=[name])} ({place})" if place else "")
+            rank = sorted(rows, key=rows.__getitem__).index(title) + 1 if title in rows else 0
+            line.append(f"{rows[title]:.3f}{star(title, sets=[name])} ({rank})" if rank else "")
         lines.append(line)
     return markdown(["", *known], lines)
 
 
 def rising() -> str:
-    """Of how many runs of the table the last epoch was the best on validation, by set."""
+    """The number of runs of the table whose last epoch was the best on validation, by set."""
     known = {name: [*chain(*good(chosen(name, list(ROWS))).values())] for name in FRAMES if load(name)}
     last = [f"{sum(x['best_epoch'] == x['epochs'] for x in runs)}" for runs in known.values()]
     return markdown(
@@ -196,22 +197,22 @@ def rising() -> str:
 
 
 def draw_table() -> Figure:
-    """Test accuracy and its interval by row and set; hollow: `is_open`; a line where the first row is."""
+    """Test accuracy and its interval by row and set; hollow: `is_open`; a line at the first row."""
     known = {name: rows for name in FRAMES if (rows := by_row(name, list(ROWS)))}
     figure = Figure((2.2 + 2.2 * len(known), 0.6 + 0.24 * len(ROWS)), dpi=100, layout="constrained")
     for axes, (name, rows) in zip(
         figure.subplots(1, len(known), sharey=True, squeeze=False)[0], known.items(), strict=True
     ):
-        places = {title: -i for i, title in enumerate(ROWS)}
+        heights = {title: -i for i, title in enumerate(ROWS)}
         for title, row in rows.items():
             top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
             colour = "C1" if title == FIRST else "C0"
-            axes.plot([low, high], 2 * [places[title]], color=colour, linewidth=1.5)
-            inside = "white" if is_open(name, title) else colour
-            axes.plot(top, places[title], "o", color=colour, markersize=4, markerfacecolor=inside)
+            axes.plot([low, high], 2 * [heights[title]], color=colour, linewidth=1.5)
+            fill = "white" if is_open(name, title) else colour
+            axes.plot(top, heights[title], "o", color=colour, markersize=4, markerfacecolor=fill)
         if FIRST in rows:
             axes.axvline(100 * rows[FIRST]["top1"], color="C1", linewidth=0.6, zorder=0)
-        axes.set(title=name, xlabel="test accuracy (%)", yticks=list(places.values()))
-        axes.set_yticklabels(places)
+        axes.set(title=name, xlabel="test accuracy (%)", yticks=list(heights.values()))
+        axes.set_yticklabels(heights)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -1,4 +1,4 @@
-"""The clips that `pretrain.py` learns from: decoded once, cut into patches in other crops and colours."""
+"""The clips of `pretrain.py`: decoded once, then cut into patches with random crops and colours."""
 
 import hashlib
 import json
@@ -18,18 +18,18 @@ from videossp.system.files import atomic_write
 
 SPEC = VideoMambaConfig(depth=8, d_model=192, size=(96, 96), d_state=8)
 FORM = ClipFormat(frames=SPEC.frames, size=SPEC.size)
-CACHE = "decoded"  # folder in that of a set
+CACHE = "decoded"  # subfolder of a set
 POINTS = ("gripper", "object", "goal", "head", "left hand", "right hand", "left foot", "right foot", "hips")
 
 
 class Kind(NamedTuple):
-    """What the clips of a set know.
+    """The targets that the clips of a set have.
 
     Attributes:
-        points: which of the points that a clip knows are followed.
-        first: where they begin among POINTS.
-        middle, unit: of places in metres, so that they are of mean 0 and standard deviation 1, about; the
-            middle is (3,), or one for each point.
+        points: indices of the tracked points among those of a clip.
+        first: index of the first of them in POINTS.
+        middle, unit: mean and standard deviation, about, of the positions in metres; the middle is (3,), or
+            (3,) for each point.
     """
 
     points: tuple[int, ...]
@@ -38,19 +38,19 @@ class Kind(NamedTuple):
     unit: float
 
 
-ROBOT = Kind((0, 1, 3), 0, (0, 0.7, 0.13), 0.1)  # of `minibench/robot.py`
+ROBOT = Kind((0, 1, 3), 0, (0, 0.7, 0.13), 0.1)  # `minibench/robot.py`
 USUAL = ((0, 0, 1.45), (0.2, 0.3, 1.1), (0.2, -0.3, 1.1), (0, 0.16, 0.1), (0, -0.16, 0.1), (0, 0, 0.93))
-PERSON = Kind((0, 1, 2, 3, 4, 5), 3, USUAL, 0.2)  # of `minibench/people.py`
+PERSON = Kind((0, 1, 2, 3, 4, 5), 3, USUAL, 0.2)  # `minibench/people.py`
 
 
 @njit(nogil=True, cache=True, fastmath=True)
 def cut(frames, box, colour, out):
-    """One part of each frame, resized bilinearly and with its colours mixed, patch by patch.
+    """Crop each frame, resize it bilinearly, transform its colours and write it as patches.
 
     Args:
         frames: (T, height, width, 3) uint8.
-        box: (4,) top, left, height and width of the part, in pixels.
-        colour: (3, 4) float32, gives a channel of the clip from (R, G, B, 1) of a pixel.
+        box: (4,) top, left, height and width of the crop, in pixels.
+        colour: (3, 4) float32, maps (R, G, B, 1) of a pixel to the channels of the clip.
         out: (T, rows, columns, 3, side, side) float32, receives the patches.
     """
     _, rows, columns, _, side, _ = out.shape
@@ -82,36 +82,36 @@ def cut(frames, box, colour, out):
 
 
 class Clips:
-    """The clips of some sets, decoded once into files that all processes map into memory.
+    """The clips of several sets, decoded once into files that all processes map into memory.
 
     Attributes:
-        frames: of each set, (clips, frames, height, width, 3) uint8.
-        sets: (clips,), in which of them a clip is, and where.
-        task: (clips,), names in `tasks`.
-        points: (clips, frames, len(POINTS), 2), x and y in pixels; NaN where there is none.
-        room: (clips, frames, len(POINTS), 3), the same in the units of the kind.
-        opening: (clips, frames), of a gripper, 0 to 1.
+        frames: by set, (clips, frames, height, width, 3) uint8.
+        sets: for each clip, the index of its set and its index in it.
+        task: (clips,), indices of `tasks`.
+        points: (clips, frames, len(POINTS), 2), x and y in pixels; NaN if the clip has no such point.
+        room: (clips, frames, len(POINTS), 3), positions in the room, in the units of the kind.
+        opening: (clips, frames), of the gripper, 0 to 1.
         train, held_out: indices of clips.
-        fingerprint: of their names and facts.
+        fingerprint: hash of the file names and targets.
     """
 
     def __init__(self, caches: Sequence[Path]) -> None:
         self.frames = [np.load(x / "frames.npy", mmap_mode="r") for x in caches]
-        self.sets = [(i, place) for i, frames in enumerate(self.frames) for place in range(len(frames))]
+        self.sets = [(i, index) for i, frames in enumerate(self.frames) for index in range(len(frames))]
         files = [x / name for x in caches for name in ("names.json", "facts.npz")]
         self.fingerprint = hashlib.sha256(b"".join(x.read_bytes() for x in files)).hexdigest()
-        facts = [np.load(x / "facts.npz") for x in caches]
-        self.tasks = [name for x in facts for name in x["tasks"].tolist()]
-        before = np.cumsum([0, *(len(x["tasks"]) for x in facts)])
-        self.task = np.concatenate([x["task"] + n for x, n in zip(facts, before, strict=False)])
+        targets = [np.load(x / "facts.npz") for x in caches]
+        self.tasks = [name for x in targets for name in x["tasks"].tolist()]
+        before = np.cumsum([0, *(len(x["tasks"]) for x in targets)])
+        self.task = np.concatenate([x["task"] + n for x, n in zip(targets, before, strict=False)])
         self.points, self.room, self.opening, held_out = (
-            np.concatenate([x[key] for x in facts]) for key in ("points", "room", "opening", "held_out")
+            np.concatenate([x[key] for x in targets]) for key in ("points", "room", "opening", "held_out")
         )
         self.train, self.held_out = (np.flatnonzero(held_out == x) for x in (False, True))
 
     @classmethod
     def of(cls, source: Path) -> "Clips":
-        """Those of one set that are there now; decodes them if there are others than in the cache."""
+        """The clips of one set; decodes them if the cache is missing or of other files."""
         cache, files = source / CACHE, sorted(source.glob("*/*/*.mp4"))
         known = [f"{x.relative_to(source)} {x.stat().st_size} {x.stat().st_mtime_ns}" for x in files]
         names = [f"{POINTS} {ROBOT} {PERSON}", *known]
@@ -124,25 +124,25 @@ class Clips:
 
     def pictures(self, clip: int) -> np.ndarray:
         """(frames, height, width, 3) uint8 of a clip."""
-        which, place = self.sets[clip]
-        return self.frames[which][place]
+        set_index, index = self.sets[clip]
+        return self.frames[set_index][index]
 
     def view(
         self, clip: int, times: np.ndarray, shown: np.ndarray, box: np.ndarray, colour: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """What is known of the frames at `times`, and patches of the `shown` ones of these.
+        """Targets of the frames at `times`, and patches of those at the indices `shown` of `times`.
 
-        Patches are (shown, rows, columns, 3, side, side), points in shares of the box.
+        Patches are (shown, rows, columns, 3, side, side); points are relative to the box.
         """
         patches = np.empty((len(shown), *SPEC.grid, 3, SPEC.patch, SPEC.patch), np.float32)
         cut(self.pictures(clip)[times[shown]], box, colour, patches)
         points = (self.points[clip][times] - box[1::-1]) / box[3:1:-1]
         points[~((points >= 0) & (points < 1)).all(-1)] = np.nan
-        facts = {"room": self.room[clip][times], "opening": self.opening[clip][times]}
-        return {"patches": patches, "shown": shown, "points": points, **facts}
+        targets = {"room": self.room[clip][times], "opening": self.opening[clip][times]}
+        return {"patches": patches, "shown": shown, "points": points, **targets}
 
     def train_view(self, clip: int, frames: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Times, direction of time, crop and colours at random; of the times so many are shown."""
+        """A view with random times, direction of time, crop and colours, that shows `frames` of its times."""
         count, height, width = self.pictures(clip).shape[:3]
         length = count if rng.random() < 0.5 else int(rng.integers(SPEC.frames, count + 1))
         parts = (np.arange(SPEC.frames) + rng.random(SPEC.frames)) * length / SPEC.frames
@@ -156,7 +156,7 @@ class Clips:
         return {"label": 2 * self.task[clip] + back, **view}
 
     def test_view(self, clip: int, back: bool) -> dict[str, np.ndarray]:
-        """The middles of equal parts of time, the whole picture: what `ClipFormat` prescribes for a test."""
+        """The view of `ClipFormat` for a test: the middles of equal parts of time, the full picture."""
         count, height, width = self.pictures(clip).shape[:3]
         times = np.array(eval_indices(count, FORM))[:: -1 if back else 1]
         box = np.array([0.0, 0.0, height, width])
@@ -165,43 +165,43 @@ class Clips:
 
 
 def decode(files: list[Path], cache: Path) -> None:
-    """Write the frames of clips SPLIT/TASK/NAME.mp4, and the facts in the .npz beside each.
+    """Write the frames of the clips SPLIT/TASK/NAME.mp4, and the targets of their .npz files.
 
-    Whoever has mapped the frames of before keeps them.
+    Processes that have mapped the previous frames keep them.
     """
     tasks = sorted({x.parent.name for x in files})
-    form = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *read_frames(files[0]).shape)}
-    facts = []
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *read_frames(files[0]).shape)}
+    targets = []
     with (cache / "frames.part").open("wb") as out:
-        np.lib.format.write_array_header_1_0(out, form)
+        np.lib.format.write_array_header_1_0(out, header)
         for file in files:
             out.write(read_frames(file).tobytes())
-            with np.load(file.with_suffix(".npz")) as known:
-                facts.append(facts_of(known))
+            with np.load(file.with_suffix(".npz")) as arrays:
+                targets.append(targets_of(arrays))
     (cache / "frames.part").replace(cache / "frames.npy")
     np.savez(
         cache / "facts.npz",
         task=np.array([tasks.index(x.parent.name) for x in files]),
         held_out=np.array([x.parents[1].name == "val" for x in files]),
         tasks=np.array(tasks),
-        **{key: np.stack([x[key] for x in facts]) for key in facts[0]},
+        **{key: np.stack([x[key] for x in targets]) for key in targets[0]},
     )
 
 
-def facts_of(known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What a clip knows, in the columns that all clips have: NaN where there is nothing of the kind."""
-    kind = ROBOT if "opening" in known else PERSON
-    count, places = len(known["points"]), list(kind.points)
+def targets_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The targets of a clip in the columns that all clips share; NaN for points that it does not have."""
+    kind = ROBOT if "opening" in arrays else PERSON
+    count, indices = len(arrays["points"]), list(kind.points)
     points, room = (np.full((count, len(POINTS), n), np.nan, np.float32) for n in (2, 3))
-    own = slice(kind.first, kind.first + len(places))
-    points[:, own] = known["points"][:, places]
-    room[:, own] = (known["world"][:, places] - kind.middle) / kind.unit
-    opening = known["opening"] if kind is ROBOT else np.full(count, np.nan, np.float32)
+    columns = slice(kind.first, kind.first + len(indices))
+    points[:, columns] = arrays["points"][:, indices]
+    room[:, columns] = (arrays["world"][:, indices] - kind.middle) / kind.unit
+    opening = arrays["opening"] if kind is ROBOT else np.full(count, np.nan, np.float32)
     return {"points": points, "room": room, "opening": opening}
 
 
 def colours(rng: np.random.Generator | None = None) -> np.ndarray:
-    """(3, 4), see `cut`: the normalisation of `ClipFormat`, after saturation, contrast and tint at random."""
+    """(3, 4), see `cut`: the normalisation of `ClipFormat`, after random saturation, contrast and tint."""
     mix, shift = np.eye(3), np.zeros(3)
     if rng:
         saturation = rng.uniform(0.7, 1.2)
@@ -214,7 +214,7 @@ def colours(rng: np.random.Generator | None = None) -> np.ndarray:
 
 
 def stack(views: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
-    """A batch of the same keys, with the patches as rows: (B, shown, P, 3 side side)."""
+    """Stack views to a batch with the same keys; patches become rows, (B, shown, P, 3 side side)."""
     batch = {key: torch.from_numpy(np.stack([x[key] for x in views])) for key in views[0]}
     batch["patches"] = batch["patches"].flatten(2, 3).flatten(3)
     return {key: x if key in ("label", "shown") else x.float() for key, x in batch.items()}

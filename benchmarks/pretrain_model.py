@@ -1,6 +1,6 @@
-"""What `pretrain.py` trains: a VideoMamba with the heads of pretraining, and its losses.
+"""The model of `pretrain.py`: a VideoMamba with the heads of pretraining, and its losses.
 
-Shapes: B clips, T frames, P patches of a frame, K points that are followed, D = d_model.
+Shapes: B clips, T frames, P patches per frame, K tracked points, D = d_model.
 """
 
 import math
@@ -14,29 +14,29 @@ from torch import Tensor, nn
 from videossp.model.tokens import Layout, Tokens
 from videossp.model.videomamba import NO_TUNER, VideoMamba
 
-SMOOTHING = 0.05  # of the labels
-WHITEN = 0.1  # added to the variances of the patches' components, whose mean is about 1
+SMOOTHING = 0.05  # label smoothing
+WHITEN = 0.1  # added to the variances of the principal components of the patches; their mean is about 1
 
 
 class Pretrainer(nn.Module):
-    """The backbone and the heads that pretraining needs; the final norm is exported, the heads are not."""
+    """The backbone with the heads of pretraining; the final norm is exported, the heads are not."""
 
     def __init__(self, labels: int, points: int) -> None:
         super().__init__()
         width = SPEC.d_model
         self.backbone = VideoMamba(SPEC)
-        self.norm_f = nn.RMSNorm(width, eps=1e-5)  # of cls, what a head of videossp reads
+        self.norm_f = nn.RMSNorm(width, eps=1e-5)  # of cls: a head of videossp reads its output
         self.norm_patches = nn.RMSNorm(width, eps=1e-5)
         self.label, self.label_mean = nn.Linear(width, labels), nn.Linear(width, labels)
         self.course = nn.Linear(width, points * (2 * SPEC.frames + 2 + 9) + 3)
         self.local = nn.Linear(width, 5 * points)
         for head in (self.label, self.label_mean, self.course, self.local):
-            nn.init.zeros_(head.weight)  # random heads only add noise to the first steps
+            nn.init.zeros_(head.weight)  # random heads would add noise to the first steps
         self._start_positions()
 
     @torch.no_grad()
     def _start_positions(self) -> None:
-        """Sines of half the amplitude of a token's entries, in place of noise of 0.02."""
+        """Start position embeddings as sines with half the amplitude of a token, instead of noise of 0.02."""
         rows, columns = SPEC.grid
         y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
         half = SPEC.d_model // 2
@@ -59,8 +59,8 @@ class Pretrainer(nn.Module):
     def forward(self, patches: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Patches (B, shown, P, 3 side side) to cls (B, D) and patch tokens (B, shown, P, D), not normed.
 
-        As `VideoMamba.encode`, but the patches are cut already, they may be those of fewer frames, with the
-        places in time `shown` (B, shown), and nothing is computed twice to save memory.
+        As `VideoMamba.encode`, but the patches are already cut, may be those of fewer frames, whose time
+        indices are `shown` (B, shown), and nothing is recomputed to save memory.
         """
         backbone = self.backbone
         proj = backbone.patch_embed["proj"]
@@ -86,14 +86,14 @@ def fresh(clips: Clips, whiten: bool = True) -> Pretrainer:
 
 
 def sines(position: Tensor, width: int, period: int) -> Tensor:
-    """(n,) to (n, width): sines and cosines of wavelengths from 2 to 4 `period`, by powers."""
+    """(n,) to (n, width): sines and cosines with wavelengths from 2 to 4 `period`, in geometric steps."""
     waves = 2 * (2 * period) ** torch.linspace(0, 1, width // 2)
     angle = 2 * math.pi * position[:, None] / waves
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 def losses(model: Pretrainer, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The parts of the loss, scalars, and what is measured on held-out clips."""
+    """The parts of the loss, scalars, and the outputs that evaluation needs."""
     with torch.autocast("cpu", torch.bfloat16):
         cls, patches = model(batch["patches"], batch["shown"])
     with torch.autocast("cpu", enabled=False):
@@ -117,32 +117,32 @@ def losses(model: Pretrainer, batch: dict[str, Tensor]) -> tuple[dict[str, Tenso
 
 
 def located(out: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses of finding the points among the patches of each frame, and of what is said at the right patch.
+    """Losses of the choice of the patch that contains each point, and of the predictions at that patch.
 
     Args:
-        out: (B, shown, P, 5 K): score, offset within the patch, movement to the next frame that is shown.
-        points: (B, shown, K, 2) in shares of the picture, NaN where unknown.
+        out: (B, shown, P, 5 K): score, offset within the patch, movement to the next shown frame.
+        points: (B, shown, K, 2), relative to the size of the picture, NaN if unknown.
     """
     rows, columns = SPEC.grid
     out = out.unflatten(-1, (-1, 5))
-    place = points * torch.tensor([columns, rows])  # in patches
-    cell = place.nan_to_num(0).floor()
+    position = points * torch.tensor([columns, rows])  # in patches
+    cell = position.nan_to_num(0).floor()
     index = (cell[..., 1] * columns + cell[..., 0]).long()  # (B, shown, K)
-    known = ~place.isnan().any(-1)
+    known = ~position.isnan().any(-1)
     where = -out[..., 0].log_softmax(2).gather(2, index[:, :, None]).squeeze(2)
     at = index[:, :, None, :, None].expand(-1, -1, -1, -1, 4)
-    said = out[..., 1:].gather(2, at).squeeze(2)  # (B, shown, K, 4)
-    movement = F.pad(place.diff(dim=1), (0, 0, 0, 0, 0, 1), value=math.nan)
-    target = torch.cat([2 * (place - cell - 0.5), 2 * movement], dim=-1)
-    sure = ~target.isnan()
-    return where[known].mean(), F.smooth_l1_loss(said[sure], target[sure])
+    predicted = out[..., 1:].gather(2, at).squeeze(2)  # (B, shown, K, 4)
+    movement = F.pad(position.diff(dim=1), (0, 0, 0, 0, 0, 1), value=math.nan)
+    target = torch.cat([2 * (position - cell - 0.5), 2 * movement], dim=-1)
+    valid = ~target.isnan()
+    return where[known].mean(), F.smooth_l1_loss(predicted[valid], target[valid])
 
 
 def course_of(batch: dict[str, Tensor]) -> Tensor:
-    """What cls is to tell, of standard deviation about 1: (B, K (2 T + 11) + 3), NaN where unknown.
+    """Targets for cls, with standard deviation about 1: (B, K (2 T + 11) + 3), NaN if unknown.
 
-    In the picture the points of every frame, and their way from the first frame to the last; in the room
-    their first place, their last and the way; of a gripper's opening the same.
+    In the picture: the points of every frame, and their displacement from the first frame to the last. In the
+    room: their first and last position, and the displacement. The same of the gripper's opening.
     """
     points, room, opening = batch["points"], batch["room"], batch["opening"]
     parts = [

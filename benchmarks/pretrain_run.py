@@ -1,4 +1,4 @@
-"""A run of the pretraining: its recipe, the clips of a step, what is learned of them and kept in a file."""
+"""A run of the pretraining: its settings, the batch of a step, the optimisation and the checkpoints."""
 
 import copy
 import io
@@ -14,19 +14,19 @@ from torch import Tensor
 
 from videossp.system.files import atomic_write
 
-MUON, ADAM = 0.02, 1e-3  # rates: of the matrices in the blocks, of everything else
-DECAY = 0.05  # of weights with two or more dimensions
-PROGRESS = ("step", "first", "finish", "seconds")  # of a run, kept in its checkpoints
+MUON, ADAM = 0.02, 1e-3  # learning rates: matrices in the blocks, everything else
+DECAY = 0.05  # weight decay of weights with two or more dimensions
+PROGRESS = ("step", "first", "finish", "seconds")  # attributes of a run that its checkpoints contain
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a run does; the defaults are what videomamba_nano comes of.
+class Settings:
+    """Settings of a pretraining run; the defaults are those of videomamba_nano.
 
     Attributes:
-        stages: (steps, frames that are shown of a clip, clips of a step over all processes), in order.
-        weights: of the parts of the loss.
-        muon: for the matrices in the blocks; if not, AdamW for everything.
+        stages: in order, (steps, frames that a clip shows, clips per step over all processes).
+        weights: weights of the parts of the loss.
+        muon: use Muon for the matrices in the blocks; otherwise AdamW for everything.
         whiten: start the patch embedding with whitened principal components.
     """
 
@@ -39,57 +39,57 @@ class Recipe:
 
 
 SHORT = ((400, 1, 64), (250, 2, 48), (250, 4, 32), (10**9, 8, 16))
-RECIPES = {
-    "nano": Recipe(),
-    "short": Recipe(SHORT),
-    "eight-frames": Recipe(((10**9, 8, 16),)),
-    "labels": Recipe(SHORT, {"cls": 1.0, "mean": 0.5}),
-    "cls-label": Recipe(SHORT, {"cls": 1.0}),
-    "adamw": Recipe(SHORT, muon=False),
-    "not-whitened": Recipe(SHORT, whiten=False),
+SETTINGS = {
+    "nano": Settings(),
+    "short": Settings(SHORT),
+    "eight-frames": Settings(((10**9, 8, 16),)),
+    "labels": Settings(SHORT, {"cls": 1.0, "mean": 0.5}),
+    "cls-label": Settings(SHORT, {"cls": 1.0}),
+    "adamw": Settings(SHORT, muon=False),
+    "not-whitened": Settings(SHORT, whiten=False),
 }
 
 
 def optimizers(model: Pretrainer, muon: bool) -> list[torch.optim.Optimizer]:
-    """Muon, if wanted, for the projections of the blocks, AdamW for everything else."""
+    """Muon for the projections of the blocks if `muon`, AdamW for everything else."""
     matrices, other, plain = [], [], []
     for name, x in model.named_parameters():
         if muon and name.endswith(("in_proj.weight", "out_proj.weight", "x_proj.weight", "x_proj_b.weight")):
             matrices.append(x)
         else:
-            kept = x.ndim < 2 or "A_log" in name or "A_b_log" in name or "embed" in name
-            (plain if kept else other).append(x)
+            undecayed = x.ndim < 2 or "A_log" in name or "A_b_log" in name or "embed" in name
+            (plain if undecayed else other).append(x)
     adam = [{"params": other, "weight_decay": DECAY}, {"params": plain, "weight_decay": 0.0}]
-    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(adam, lr=ADAM, betas=(0.9, 0.99))]
-    return found + ([torch.optim.Muon(matrices, lr=MUON, weight_decay=DECAY)] if muon else [])
+    adamw: list[torch.optim.Optimizer] = [torch.optim.AdamW(adam, lr=ADAM, betas=(0.9, 0.99))]
+    return adamw + ([torch.optim.Muon(matrices, lr=MUON, weight_decay=DECAY)] if muon else [])
 
 
-def stage(recipe: Recipe, step: int) -> tuple[int, int, int]:
-    """(frames that are shown, clips of the step, clips before it)."""
+def stage(settings: Settings, step: int) -> tuple[int, int, int]:
+    """Of a step: frames that a clip shows, clips in the step, clips before the step."""
     before = 0
-    for steps, frames, batch in recipe.stages:
+    for steps, frames, batch in settings.stages:
         if step < steps:
             return frames, batch, before + step * batch
         before, step = before + steps * batch, step - steps
     raise ValueError("past the last stage")
 
 
-def batch_of(recipe: Recipe, clips: Clips, step: int, rank: int, processes: int) -> dict[str, Tensor]:
-    """The clips of one process at one step: all training clips in a new order, again and again.
+def batch_of(settings: Settings, clips: Clips, step: int, rank: int, processes: int) -> dict[str, Tensor]:
+    """The batch of one process at one step; each pass over the training clips has a new order.
 
-    It depends on the arguments alone, so that a run goes on where it was killed.
+    It depends on the arguments only, so a killed run resumes exactly.
     """
-    frames, batch, before = stage(recipe, step)
+    frames, batch, before = stage(settings, step)
     share, count = batch // processes, len(clips.train)
-    places = range(before + rank * share, before + (rank + 1) * share)
-    orders = {x: np.random.default_rng((1, x)).permutation(count) for x in {i // count for i in places}}
+    positions = range(before + rank * share, before + (rank + 1) * share)
+    orders = {x: np.random.default_rng((1, x)).permutation(count) for x in {i // count for i in positions}}
     rng = np.random.default_rng((2, step, rank))
-    chosen = (clips.train[orders[i // count][i % count]] for i in places)
+    chosen = (clips.train[orders[i // count][i % count]] for i in positions)
     return stack([clips.train_view(i, frames, rng) for i in chosen])
 
 
 def average_gradients(model: Pretrainer) -> None:
-    """Of all processes, in one message."""
+    """Average the gradients over all processes, in one message."""
     grads = [x.grad for x in model.parameters() if x.grad is not None]
     flat = torch.cat([x.flatten() for x in grads])
     dist.all_reduce(flat)
@@ -99,36 +99,42 @@ def average_gradients(model: Pretrainer) -> None:
 
 
 class Run:
-    """All that a run consists of, so that it goes on from a file as if it had not been killed.
+    """The complete state of a run: a run that resumes from its checkpoint equals one that never stopped.
+
+    Args:
+        name: of SETTINGS.
+        clips: the training and held-out clips.
+        processes: number of processes.
 
     Attributes:
         average: the moving average of the model's weights.
-        rates: what the rates of the optimizers' groups are multiples of.
-        step: how many are done.
-        first, finish: the step at which the last stretch begins and how many it has; 0 in the trunk.
-        seconds: that all of it took, pauses left out.
-        settings: what must be the same when it goes on.
+        rates: the full learning rate of each parameter group, by optimizer.
+        step: number of finished steps.
+        first, finish: first step and number of steps of the decay phase; 0 in the trunk.
+        seconds: training time without pauses.
+        identity: must be the same to resume; the checkpoint key "recipe" is the name of the settings.
     """
 
-    def __init__(self, recipe: str, clips: Clips, processes: int = 1) -> None:
-        self.weights = RECIPES[recipe].weights
-        self.settings = {"recipe": recipe, "processes": processes, "clips": clips.fingerprint}
-        self.model = fresh(clips, RECIPES[recipe].whiten)
+    def __init__(self, name: str, clips: Clips, processes: int = 1) -> None:
+        self.weights = SETTINGS[name].weights
+        self.identity = {"recipe": name, "processes": processes, "clips": clips.fingerprint}
+        self.model = fresh(clips, SETTINGS[name].whiten)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizers = optimizers(self.model, RECIPES[recipe].muon)
+        self.optimizers = optimizers(self.model, SETTINGS[name].muon)
         self.rates = [[group["lr"] for group in x.param_groups] for x in self.optimizers]
         self.step, self.first, self.finish, self.seconds = 0, 0, 0, 0.0
 
     def load(self, file: Path) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Raises:
-            ValueError: it is one of other settings.
+            ValueError: the checkpoint has other settings, processes or clips.
         """
         state = torch.load(file, weights_only=True)
-        if odd := [x for x in self.settings if state["settings"][x] != self.settings[x]]:
-            was, now = state["settings"][odd[0]], self.settings[odd[0]]
-            raise ValueError(f"{file}: made with {odd[0]} {was}, not {now}; choose another --run")
+        if differing := [x for x in self.identity if state["settings"][x] != self.identity[x]]:
+            was, now = state["settings"][differing[0]], self.identity[differing[0]]
+            name = {"recipe": "settings"}.get(differing[0], differing[0])
+            raise ValueError(f"{file}: made with {name} {was}, not {now}; choose another --run")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for optimizer, x in zip(self.optimizers, state["optimizers"], strict=True):
@@ -137,8 +143,9 @@ class Run:
             setattr(self, key, state[key])
 
     def save(self, file: Path) -> None:
-        """Write a checkpoint, which is whole whenever it is there."""
-        state = {key: getattr(self, key) for key in ("settings", *PROGRESS)}
+        """Write a checkpoint, atomically."""
+        state: dict[str, object] = {"settings": self.identity}
+        state |= {key: getattr(self, key) for key in PROGRESS}
         state |= {"model": self.model.state_dict(), "average": self.average.state_dict()}
         state["optimizers"] = [x.state_dict() for x in self.optimizers]
         buffer = io.BytesIO()
@@ -146,10 +153,10 @@ class Run:
         atomic_write(file, buffer.getvalue())
 
     def learn(self, batch: dict[str, Tensor], rate: float, memory: float) -> dict[str, float]:
-        """One step at a share of the full rates; the parts of the loss and the accuracy of cls."""
-        parts, said = losses(self.model, batch)
+        """One step with `rate` times the full rates. Returns the parts of the loss and cls's accuracy."""
+        parts, outputs = losses(self.model, batch)
         loss = sum(weight * parts[key] for key, weight in self.weights.items())
-        if not loss.isfinite():  # the checkpoint before stays
+        if not loss.isfinite():  # the last checkpoint remains
             raise ValueError(f"step {self.step + 1}: the loss is {loss.item()}")
         loss.backward()
         average_gradients(self.model)
@@ -161,12 +168,12 @@ class Run:
         self.step += 1
         memory = min(memory, self.step / (self.step + 10))
         with torch.no_grad():
-            for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                kept.lerp_(new, 1 - memory)
-        facts = {key: x.item() for key, x in parts.items()}
-        return facts | {"accuracy": accuracy(said["logits"], batch["label"])}
+            for average, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                average.lerp_(new, 1 - memory)
+        figures = {key: x.item() for key, x in parts.items()}
+        return figures | {"accuracy": accuracy(outputs["logits"], batch["label"])}
 
 
 def accuracy(scores: Tensor, label: Tensor) -> float:
-    """Share of the rows whose highest score is the label's."""
+    """Share of the rows whose highest score is that of the label."""
     return (scores.argmax(1) == label).float().mean().item()

@@ -1,20 +1,21 @@
-"""How temporal is a set, and what does a frozen backbone know of it? Linear probes on views of its clips.
+"""Linear probes of a frozen backbone: how much does the accuracy on a set depend on motion?
 
     python benchmarks/probes.py SET --out FILE.json [--frames N] [--backbones NAME,...] [--views clip]
 
-SET is the folder of a data set with train, val and test. A probe is a logistic regression, fitted to the end
-on one view of each training clip; its weight decay is chosen on val, its accuracy is that on test. What it
-reads is cls, as a head of videossp reads it, or cls beside the mean of the patch tokens. The views:
+SET is the folder of a data set with train, val and test splits. A probe is a logistic regression, fitted to
+convergence on one view of each training clip. Its weight decay is chosen on val, its accuracy is measured on
+test. Its features are cls, as a head of videossp reads it, or cls and the mean of the patch tokens. The
+views:
 
-    clip            the frames of a clip in their order
-    first, last     one frame of them, shown all the time
-    shuffled        the frames of each clip in an order of its own
-    frames          every frame alone, shown all the time, of a longer clip eight; their features are averaged
+    clip            the frames of a clip in order
+    first, last     this one frame, repeated
+    shuffled        the frames of each clip in random order
+    frames          each frame alone, repeated (eight frames of a longer clip); their features are averaged
 
-What a probe on `frames` gets right needs no order; what one on `clip` gets right beyond it needs motion.
-Where the annotation has a column `pair`, the accuracy within pairs is told too: the label's score against
-that of its opposite. FILE is written after each backbone, and what is in it is not computed again.
-NAME is random (three seeds, `clip` alone), videomamba_nano or a checkpoint.
+The accuracy on `frames` needs no order of the frames; the additional accuracy on `clip` needs motion. If the
+annotation has a column `pair`, FILE also has the accuracy within pairs: the label's score against that of its
+opposite. FILE is written after each backbone; rows that it already has are not computed again.
+NAME is random (three seeds, `clip` only), videomamba_nano or a checkpoint.
 """
 
 import argparse
@@ -40,9 +41,9 @@ from videossp.data.clips import read_views  # noqa: E402
 SPLITS = ("train", "val", "test")
 DECAYS = 10.0 ** torch.arange(-5, 2.5, 0.5)
 BATCH = 8  # clips
-RANDOM_SEEDS = (0, 1, 2)  # of random weights
+RANDOM_SEEDS = (0, 1, 2)  # seeds of the random weights
 
-# Of a clip with so many frames, the clips to encode, each as the places of its frames.
+# Number of frames of a clip -> the clips to encode, as indices of frames.
 View = Callable[[int, np.random.Generator], list[np.ndarray]]
 VIEWS: dict[str, View] = {
     "clip": lambda n, rng: [np.arange(n)],
@@ -58,7 +59,7 @@ def features(classifier: Classifier, clips: Tensor, view: View) -> Tensor:
     """cls as a head reads it, and the mean of the patches, of clips (n, 3, T, height, width): (n, 2 D)."""
     rng, out = np.random.default_rng(0), []
     for part in clips.split(BATCH):
-        shown = [clip[:, places] for clip in part for places in view(clip.shape[1], rng)]
+        shown = [clip[:, indices] for clip in part for indices in view(clip.shape[1], rng)]
         tokens = classifier.backbone.encode(torch.stack(shown))
         final = tokens.residual + tokens.hidden
         cls, patches = classifier.head.norm(final[:, 0]), F.rms_norm(final[:, 1:], final.shape[2:])
@@ -84,29 +85,29 @@ def fit(x: Tensor, y: Tensor, decay: Tensor) -> nn.Linear:
 
 
 def probe(x: dict[str, Tensor], y: dict[str, Tensor], opposite: Tensor | None) -> dict[str, object]:
-    """Fit on train with the weight decay that is best on val, by accuracy and then loss; how it does on test.
+    """Fit on train with the weight decay that is best on val, by accuracy and then loss; evaluate on test.
 
     Args:
         x, y: features (n, width) and labels (n,) by split.
-        opposite: (classes, classes), true within a pair.
+        opposite: (classes, classes), true within a pair; None if there are no pairs.
     """
     mean, std = x["train"].mean(0), x["train"].std(0) + 1e-6
     x = {split: (values - mean) / std for split, values in x.items()}
     models = [fit(x["train"], y["train"], decay) for decay in DECAYS]
-    said = [model(x["val"]) for model in models]
-    on_val = [(share(scores, y["val"]), -F.cross_entropy(scores, y["val"]).item()) for scores in said]
+    val_scores = [model(x["val"]) for model in models]
+    on_val = [(accuracy(s, y["val"]), -F.cross_entropy(s, y["val"]).item()) for s in val_scores]
     best = max(range(len(models)), key=on_val.__getitem__)
     scores = models[best](x["test"])
-    found: dict[str, object] = {"top1": share(scores, y["test"]), "val": on_val[best][0]}
-    found["interval"] = wilson(share(scores, y["test"]), len(scores))
-    found["decay"] = float(DECAYS[best])
+    result: dict[str, object] = {"top1": accuracy(scores, y["test"]), "val": on_val[best][0]}
+    result["interval"] = wilson(accuracy(scores, y["test"]), len(scores))
+    result["decay"] = float(DECAYS[best])
     if opposite is not None:
-        found["in_pairs"] = share(scores.masked_fill(~opposite[y["test"]], -math.inf), y["test"])
-    return found
+        result["in_pairs"] = accuracy(scores.masked_fill(~opposite[y["test"]], -math.inf), y["test"])
+    return result
 
 
-def share(scores: Tensor, labels: Tensor) -> float:
-    """Of the rows whose highest score is the label's."""
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Share of the rows whose highest score is that of the label."""
     return (scores.argmax(1) == labels).float().mean().item()
 
 
@@ -123,12 +124,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("set", type=Path)
     parser.add_argument("--backbones", default="random,videomamba_nano")
-    parser.add_argument("--frames", type=int, help="of a clip; those of the backbone")
+    parser.add_argument("--frames", type=int, help="frames per clip (default: those of the backbone)")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--views", default=",".join(VIEWS), help="by name, joined by commas; all")
+    parser.add_argument("--views", default=",".join(VIEWS), help="comma-separated names (default: all)")
     args = parser.parse_args()
-    if odd := [x for x in args.views.split(",") if x not in VIEWS]:
-        parser.error(f"no view {odd[0]!r}; there are {', '.join(VIEWS)}")
+    if unknown := [x for x in args.views.split(",") if x not in VIEWS]:
+        parser.error(f"no view {unknown[0]!r}; the views are {', '.join(VIEWS)}")
     data = read_data(args.set)
     opposite = opposites(args.set, data.classes)
     jobs = []
@@ -159,10 +160,10 @@ def main() -> None:
             for s in SPLITS
         }
         for view in views:
-            found = {s: features(classifier, clips[s], VIEWS[view]) for s in SPLITS}
-            width = found["train"].shape[1] // 2
+            encoded = {s: features(classifier, clips[s], VIEWS[view]) for s in SPLITS}
+            width = encoded["train"].shape[1] // 2
             for read, columns in (("cls", slice(width)), ("cls+mean", slice(None))):
-                x = {s: values[:, columns] for s, values in found.items()}
+                x = {s: values[:, columns] for s, values in encoded.items()}
                 row = key | {"view": view, "features": read} | probe(x, labels, opposite)
                 done.append(row)
                 print(f"{name:20} {view:9} {read:9} {100 * row['top1']:5.1f} %", flush=True)

@@ -1,4 +1,4 @@
-"""The files of benchmarks/results and others like them: lists of rows, a line a row."""
+"""Read and write results files: lists of rows, one row per line, as in benchmarks/results."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The rows of a list (.json) or a log (.jsonl); none if it is not there."""
+    """The rows of a list (.json) or a log (.jsonl); empty if the file does not exist."""
     if not file.exists():
         return []
     text = file.read_text(encoding="utf-8")
@@ -19,10 +19,10 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Replace a list."""
+    """Write a list (.json), atomically."""
     atomic_write(file, "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
 
 
 def load(set_name: str) -> list[dict[str, Any]]:
-    """The runs of a set that are known."""
+    """The recorded runs of a set."""
     return read(RESULTS / f"{set_name}.json")

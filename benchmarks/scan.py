@@ -1,9 +1,10 @@
-"""Time the selective scan beside other implementations, forward and with input gradients.
+"""Time the selective scan against other implementations, forward and with input gradients.
 
     python benchmarks/scan.py [--rounds 7]
 
-The shape is that of VideoMamba-M on 8 frames of 224 px with SSP's prompts: (1, 1593, 1152, 16). mambapy's
-parallel scan (extra `bench`) is the one in plain torch that others install. Then longer and longer clips.
+The shape is that of VideoMamba-M on 8 frames of 224 px with SSP's prompts: (1, 1593, 1152, 16). The peer is
+the parallel scan of mambapy (extra `bench`), a common one in plain torch. Then the scan of videossp runs on
+clips of 8 to 64 frames.
 """
 
 import argparse
@@ -20,7 +21,7 @@ LENGTH, D_INNER, D_STATE = 1593, 1152, 16
 
 
 def mambapy_scan(t):
-    """mambapy's pscan, with the same steps before and after it as in its own Mamba block."""
+    """mambapy's pscan, with the operations around it of mambapy's Mamba block."""
     from mambapy.pscan import pscan
 
     dt = torch.nn.functional.softplus(t["delta"])
@@ -40,10 +41,10 @@ def main():
 
         runs["mambapy pscan"] = mambapy_scan
     except ImportError:
-        print("mambapy is not installed (pip install 'videossp[bench]'): left out")
+        print("mambapy is not installed (pip install 'videossp[bench]'): skipped")
     expected = runs["plain torch, loop over time"]({name: x.double() for name, x in tensors.items()})
     print(f"scan of (batch, length, d_inner, d_state) = (1, {LENGTH}, {D_INNER}, {D_STATE}), float32,")
-    print(f"{torch.get_num_threads()} threads; largest difference from a float64 loop, of the largest output")
+    print(f"{torch.get_num_threads()} threads; error: largest difference to a float64 loop / largest output")
     cells = LENGTH * D_INNER * D_STATE
     for title, prepare in (
         ("forward", lambda run: lambda: run(tensors)),
@@ -53,12 +54,12 @@ def main():
         if title == "forward":
             works = {name: torch.no_grad()(work) for name, work in works.items()}
         times = clock(works, args.rounds)
-        own = times["videossp"]
+        base = times["videossp"]
         print(f"\n{title}")
         for name, took in times.items():
             error = ((runs[name](tensors) - expected).abs().max() / expected.abs().max()).item()
-            print(f"  {name:28}{took}  {took.median / own.median:6.1f} x   error {error:.0e}")
-        print(f"  videossp, per (token, channel, state): {1e9 * own.median / cells:.3f} ns")
+            print(f"  {name:28}{took}  {took.median / base.median:6.1f} x   error {error:.0e}")
+        print(f"  videossp, per (token, channel, state): {1e9 * base.median / cells:.3f} ns")
     print("\nlonger clips, videossp forward")
     for frames in (8, 16, 32, 64):
         length = 1 + 196 * frames

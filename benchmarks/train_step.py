@@ -1,9 +1,10 @@
-"""Time one SSP training step of a frozen VideoMamba-M on one clip, and the memory of its process.
+"""Time one SSP training step of a frozen VideoMamba-M on one clip, and the peak memory of its process.
 
     python benchmarks/train_step.py [--rounds 5]
 
-Beside it, in the same run, the matrix products of the forward pass and of its input gradients alone; then the
-same with `grad_checkpoint`, whose promise is one forward pass more. Each of the two in a process of its own.
+The same run also times the matrix products of the forward pass and its input gradients alone. Then everything
+runs again with `grad_checkpoint`, which should cost one more forward pass. Each of the two has its own
+process.
 """
 
 import argparse
@@ -21,7 +22,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backbone", default="videomamba_middle")
-    parser.add_argument("--only", choices=["plain", "checkpoint"], help="one of the two, in this process")
+    parser.add_argument("--only", choices=["plain", "checkpoint"], help="run one of the two, in this process")
     args = parser.parse_args()
     if args.only:
         print(report_step(args.backbone, args.rounds, grad_checkpoint=args.only == "checkpoint"))

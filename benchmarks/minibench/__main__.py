@@ -1,14 +1,16 @@
-"""Make a set of small labelled videos from a simulator.
+"""Generate a set of small labelled videos.
 
     python benchmarks/minibench SET --out FOLDER [--data PATH] [--seed 0] [--processes 2]
                                 [--train N] [--val N] [--test N]
 
-SET is tabletop, source or people; motion or recipes, for which PATH is a clone of the Bandai-Namco Research
-Motion Dataset (see capture.py); or sprites, for which it is Debian's package of flare-game (apt-get download
-flare-game), or the folder it was unpacked to. N is the clips of a class. Needs the extra `bench` and
-libosmesa6 (apt), or MUJOCO_GL=egl and libegl1. It may be stopped at any time: the same command goes on, and
-a larger N adds to what is there. Beside the clips it leaves train.csv, val.csv, test.csv, a README and a
-contact sheet (sheet.png); then it runs `videossp doctor`.
+SET is one of:
+- tabletop, source, people;
+- motion, recipes: PATH is a clone of the Bandai-Namco Research Motion Dataset (see capture.py);
+- sprites: PATH is Debian's package flare-game (apt-get download flare-game), or the folder with its content.
+
+N is the number of clips per class. The script needs the extra `bench` and libosmesa6 (apt), or MUJOCO_GL=egl
+and libegl1. It may be interrupted at any time: the same command resumes, and a larger N adds clips. It also
+writes train.csv, val.csv, test.csv, a README and a contact sheet (sheet.png); then it runs `videossp doctor`.
 """
 
 import argparse
@@ -27,26 +29,28 @@ SETS = ("motion", "people", "recipes", "source", "sprites", "tabletop")
 
 
 def main() -> int:
-    """Exit code: that of the doctor, 2 if the folder or the data is something else, 130 if stopped."""
+    """Exit code: that of the doctor; 2 if the folder or the data does not fit, 130 if stopped."""
     parser = argparse.ArgumentParser(prog="minibench", description=__doc__.splitlines()[0])
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--out", type=Path, required=True, help="folder of the set")
     parser.add_argument(
-        "--data", type=Path, metavar="PATH", help="what motion, recipes and sprites are made of"
+        "--data", type=Path, metavar="PATH", help="source data of motion, recipes and sprites"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     for split in ("train", "val", "test"):
-        parser.add_argument(f"--{split}", type=int, metavar="N", help="clips of a class (the set's own)")
+        parser.add_argument(f"--{split}", type=int, metavar="N", help="clips per class (default: set by SET)")
     args = parser.parse_args()
     module = importlib.import_module(args.set)
-    asked = {x: getattr(args, x) for x in ("train", "val", "test")}
-    sizes = module.SPLITS | {split: count for split, count in asked.items() if count is not None}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its workers would outlive it
+    counts = {x: getattr(args, x) for x in ("train", "val", "test")}
+    sizes = module.SPLITS | {split: count for split, count in counts.items() if count is not None}
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # otherwise the worker processes would outlive it
     try:
         clips = make_set(args.set, args.out, args.seed, sizes, args.processes, args.data)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; run the same command to resume", file=sys.stderr)
         return 130
     except ValueError as error:
         print(error, file=sys.stderr)

@@ -1,14 +1,16 @@
-"""Where a simulated world is seen from, and how it is drawn fast. Import it before mujoco.
+"""`Camera`, and a fast renderer for MuJoCo on the CPU. Import this module before mujoco.
 
-MuJoCo on the CPU draws 5 to 11 frames a second of 112 pixels at its own settings. Without reflections and
-multisampling, of coarser shapes, at twice the size and averaged down, it is 100 to 200.
+With MuJoCo's defaults it renders 5 to 11 frames a second of 112 px. Without reflections and multisampling,
+with coarser shapes, rendered at twice the size and averaged, it is 100 to 200.
 """
 
 import os
 from dataclasses import dataclass
 
 os.environ.setdefault("MUJOCO_GL", "osmesa")  # read when mujoco is imported
-os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa draws in the calling thread: others use the cores
+os.environ.setdefault(
+    "LP_NUM_THREADS", "0"
+)  # Mesa renders in the calling thread: other processes use the cores
 
 import mujoco
 import numpy as np
@@ -18,7 +20,7 @@ SIDE = 112
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a clip is seen from: degrees, metres."""
+    """Position of the camera of a clip, in degrees and metres."""
 
     azimuth: float
     elevation: float
@@ -30,7 +32,7 @@ class Camera:
         return {x: round(float(getattr(self, x)), 2) for x in ("azimuth", "elevation", "distance")}
 
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Unit vectors of the world that point to the right, up and forward in the picture."""
+        """World vectors of length 1 that point right, up and forward in the picture."""
         azimuth, elevation = np.radians((self.azimuth, self.elevation))
         flat = np.array((np.cos(azimuth), np.sin(azimuth), 0))
         forward = np.cos(elevation) * flat + np.sin(elevation) * np.array((0, 0, 1))
@@ -46,7 +48,7 @@ class Camera:
         return np.stack((SIDE / 2 + focal * x / depth, SIDE / 2 - focal * y / depth), -1)
 
     def eye(self) -> mujoco.MjvCamera:
-        """The same for the renderer."""
+        """The camera for the renderer."""
         eye = mujoco.MjvCamera()
         eye.azimuth, eye.elevation, eye.distance = self.azimuth, self.elevation, self.distance
         eye.lookat[:] = self.look_at
@@ -54,7 +56,7 @@ class Camera:
 
 
 def make_renderer(model: mujoco.MjModel, shadows: bool, shadowsize: int = 256) -> mujoco.Renderer:
-    """A fast renderer, at twice the size. Close it: the next one in this process would draw nothing."""
+    """A fast renderer at twice the size. Close it, or the next one renders nothing."""
     quality = model.vis.quality
     quality.shadowsize, quality.offsamples, quality.numslices, quality.numstacks = shadowsize, 0, 12, 6
     renderer = mujoco.Renderer(model, 2 * SIDE, 2 * SIDE)

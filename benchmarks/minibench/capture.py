@@ -1,7 +1,7 @@
 """`Capture`: the takes of the Bandai-Namco Research Motion Dataset 2, real people in a motion capture studio.
 
-2,902 takes of 10 actions in 7 styles at 30 frames a second. It is read from a clone of its repository, as BVH
-files, or from one .npz of joint positions. The splits share no style, so no take either.
+It has 2,902 takes of 10 actions in 7 styles at 30 frames a second. It is read from a clone of its repository
+(BVH files) or from one .npz with joint positions. The splits share no style, and therefore no take.
 
 Kobayashi, Liao, Inoue, Yojima, Takahashi (Bandai Namco Research Inc.): Motion Capture Dataset for Practical
 Use of AI-based Motion Editing and Stylization, arXiv 2306.08861, 2023. CC BY-NC 4.0: see LICENCE.
@@ -34,7 +34,7 @@ STYLES = {  # of the splits
     "val": ("exhausted",),
     "test": ("elderly", "youthful"),
 }
-UNLABELLED = {  # takes that turn the other way than their name says, or hardly
+UNLABELLED = {  # takes that turn against their name, or hardly at all
     *(f"walk-turn-{x}_masculine_{take}" for x in ("left", "right") for take in ("006", "007")),
     *(f"walk-turn-left_normal_{take}" for take in ("031", "032")),
     *(f"walk-turn-right_normal_{take}" for take in ("032", "033")),
@@ -42,7 +42,7 @@ UNLABELLED = {  # takes that turn the other way than their name says, or hardly
 SIDES = tuple(f"{x}_{side}" for side in "LR" for x in ("Shoulder", "UpperArm", "LowerArm", "Hand"))
 LEGS = tuple(f"{x}_{side}" for side in "LR" for x in ("UpperLeg", "LowerLeg", "Foot", "Toes"))
 JOINTS = ("Hips", "Spine", "Chest", "Neck", "Head", *SIDES, *LEGS)
-AXES = [2, 0, 1]  # forward, left, up of the files' x to the left, y up, z forward
+AXES = [2, 0, 1]  # forward, left, up; in the files x points left, y up, z forward
 METRES = 0.01
 
 
@@ -50,10 +50,10 @@ class Capture:
     """The takes below a path."""
 
     def __init__(self, path: Path | None) -> None:
-        """Look which takes there are.
+        """List the takes.
 
         Raises:
-            ValueError: there are none, or none of an action in a style.
+            ValueError: there are no takes of some action in some style.
         """
         advice = f"--data takes a clone of {REPOSITORY}, unpacked, or a .npz of its joint positions"
         if path is None:
@@ -70,11 +70,11 @@ class Capture:
         for action in ACTIONS:
             for style in (x for styles in STYLES.values() for x in styles):
                 if not self.takes(action, style):
-                    raise ValueError(f"{path}: holds no take of {action}, {style}; {advice}")
+                    raise ValueError(f"{path}: no take of {action}, {style}; {advice}")
 
     @property
     def hash(self) -> str:
-        """Of what is there; of BVH files, by their names and sizes."""
+        """Hash of the archive; for BVH files, of their names and sizes."""
         return hashlib.sha256(self.content).hexdigest()
 
     def takes(self, action: str, style: str) -> list[str]:
@@ -82,7 +82,7 @@ class Capture:
         return [x for x in self.files if x.startswith(f"{action}_{style}_") and x not in UNLABELLED]
 
     def joints(self, take: str) -> np.ndarray:
-        """(frames, len(JOINTS), 3) of a take in metres: x, y, z point forward, to the left and up."""
+        """Joint positions (frames, len(JOINTS), 3) of a take in metres; x, y, z are forward, left, up."""
         if self.archive:
             names, positions = self.archive["_names"].tolist(), self.archive[self.files[take]].astype(float)
         else:
@@ -91,7 +91,7 @@ class Capture:
 
 
 def read_bvh(text: str) -> tuple[list[str], np.ndarray]:
-    """Names of the joints of a BVH file and where they are, (frames, joints, 3), in its units and axes."""
+    """Names and positions (frames, joints, 3) of the joints of a BVH file, in its units and axes."""
     hierarchy, motion = text.split("MOTION")
     names, parents, offsets, channels, open_ = [], [], [], [], []
     for line in hierarchy.splitlines():
@@ -118,14 +118,14 @@ def read_bvh(text: str) -> tuple[list[str], np.ndarray]:
         else:
             turned[:, joint] @= rotations(axis, np.radians(value))
     for joint, parent in enumerate(parents):
-        if parent is not None:  # which comes before: both are the world's from here on
+        if parent is not None:  # the parent comes first: from here on both are in world axes
             moved[:, joint] = moved[:, parent] + (turned[:, parent] @ moved[:, joint, :, None])[..., 0]
             turned[:, joint] = turned[:, parent] @ turned[:, joint]
     return names, moved
 
 
 def rotations(axis: int, angles: np.ndarray) -> np.ndarray:
-    """(angles, 3, 3) that turn about an axis."""
+    """Rotation matrices about an axis, (angles, 3, 3)."""
     i, j = (axis + 1) % 3, (axis + 2) % 3
     matrices = np.tile(np.eye(3), (len(angles), 1, 1))
     matrices[:, i, i] = matrices[:, j, j] = np.cos(angles)
@@ -135,14 +135,14 @@ def rotations(axis: int, angles: np.ndarray) -> np.ndarray:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Of length 1, except those of length 0."""
+    """The vectors scaled to length 1; those of length 0 stay."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def window(
     joints: np.ndarray, rng: np.random.Generator, spans: tuple[int, int]
 ) -> tuple[np.ndarray, int, int]:
-    """A part about the middle of a take, its first frame and how many it spans."""
+    """A random part around the middle of a take, its first frame and its number of frames."""
     span = min(int(rng.integers(spans[0], spans[1] + 1)), len(joints))
     start = round((len(joints) - span) / 2 + rng.uniform(-10, 10))
     start = min(max(start, 0), len(joints) - span)
@@ -150,7 +150,7 @@ def window(
 
 
 def sample(joints: np.ndarray, frames: int) -> np.ndarray:
-    """The middles of so many equal parts of a motion, between its own frames where they fall so."""
+    """A motion resampled to the middles of `frames` equal parts, with linear interpolation."""
     moments = np.clip((np.arange(frames) + 0.5) * len(joints) / frames - 0.5, 0, len(joints) - 1)
     before = np.minimum(moments.astype(int), len(joints) - 2)
     part = (moments - before)[:, None, None]
@@ -158,7 +158,7 @@ def sample(joints: np.ndarray, frames: int) -> np.ndarray:
 
 
 def face_front(joints: np.ndarray) -> np.ndarray:
-    """The same motion from where the hips are over the origin at first, facing x on the average."""
+    """The motion moved and turned: the hips start above the origin, and the body faces x on average."""
     left = (joints[:, JOINTS.index("UpperLeg_L")] - joints[:, JOINTS.index("UpperLeg_R")]).sum(0)
     heading = np.arctan2(-left[0], left[1])
     origin = joints[0, JOINTS.index("Hips")] * (1, 1, 0)

@@ -1,16 +1,16 @@
-"""What all sets share: clips are functions of their place in the set, made by processes, resumable.
+"""Generation of a set: reproducible clips, several processes, resumable.
 
 A set is a module of this folder with
 
-    SPLITS       clips of each class in a split, by default: {"train": 60, "val": 20}
+    SPLITS       default number of clips per class by split: {"train": 60, "val": 20}
     CLASSES      the names of its classes
     Maker        Maker(label).make(split, rng) -> Made, then .close()
-    ABOUT        what note.py writes beside the clips: an About
-    Data         only if it needs recorded data: Data(path) opens what --data names, or raises a ValueError;
-                 it has a `hash` of what is there. Then it is Maker(label, data)
+    ABOUT        an About, for the files that note.py writes
+    Data         only if it needs recorded data: Data(path) opens the path of --data, or raises a ValueError;
+                 it has a `hash` of the data. The maker is then Maker(label, data)
 
-The random stream of a clip comes of the seed, the set, its class, split and number and of nothing else, so
-a clip is the same whichever process makes it, whatever was made before, and however many there are to be.
+The random stream of a clip depends only on the seed, the set, and the clip's class, split and number. So a
+clip is the same whichever process makes it, whatever was made before, and however many clips there are.
 """
 
 import csv
@@ -35,15 +35,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from videossp.system.files import atomic_write, exclusive_lock
 
 RATE = 8  # frames per second
-LINE = 200  # clips between two lines where there is no terminal for a bar
-# Without the last, x264 gives now and then other bytes for the same frames, and other processors others.
+LINE = 200  # clips between two progress lines if there is no terminal
+# Without the last option, x264's bytes for the same frames differ between processors, and sometimes between
+# runs.
 X264 = {"crf": "18", "threads": "1", "x264-params": "cpu-independent=1"}
-BLOCK = 10  # clips that a process makes before it sets another class up
+BLOCK = 10  # clips that a process makes before it sets up another class
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A place in a set. Base names are unique: the published evaluation would merge others."""
+    """Identity of a clip. Base names are unique, because the published evaluation merges equal ones."""
 
     split: str
     label: str
@@ -51,23 +52,23 @@ class Clip:
 
     @property
     def path(self) -> str:
-        """Below the folder of the set."""
+        """Path of the video relative to the folder of the set."""
         return f"{self.split}/{self.label}/{self.split}_{self.label}_{self.number:04}.mp4"
 
     def stream(self, set_name: str, seed: int) -> np.random.Generator:
-        """All that is random in the clip comes from here."""
+        """The random stream of the clip."""
         name = zlib.crc32(f"{set_name}/{self.split}/{self.label}".encode())
         return np.random.default_rng((seed, name, self.number))
 
 
 @dataclass(frozen=True)
 class Made:
-    """A clip.
+    """A generated clip.
 
     Attributes:
         frames: (time, height, width, 3) uint8.
-        row: further columns of the annotation.
-        arrays: written beside the video as .npz, if there are any.
+        row: additional columns of the annotation.
+        arrays: written to a .npz next to the video, if not empty.
     """
 
     frames: np.ndarray
@@ -76,7 +77,7 @@ class Made:
 
 
 def encode(frames: np.ndarray, comment: str) -> bytes:
-    """An MP4 file of H.264; the same bytes for the same frames and comment."""
+    """Encode an H.264 MP4 file; the same frames and comment give the same bytes."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         container.metadata["comment"] = comment
@@ -89,17 +90,17 @@ def encode(frames: np.ndarray, comment: str) -> bytes:
 
 
 def open_data(set_name: str, path: Path | None) -> list:
-    """What the Maker of a set takes besides the label: its recorded data, or nothing."""
+    """The arguments of a Maker after the label: its recorded data, or none."""
     module = importlib.import_module(set_name)
     if not hasattr(module, "Data"):
         if path:
-            raise ValueError(f"{set_name} is made without recorded data: leave --data out")
+            raise ValueError(f"{set_name} needs no recorded data: remove --data")
         return []
     return [module.Data(path)]
 
 
 def make_block(set_name: str, seed: int, folder: Path, clips: list[Clip], data: Path | None = None) -> int:
-    """Make clips of one class, and count them. The video comes last: where one is, its clip is complete."""
+    """Make clips of one class. Returns their number. The video is written last: it marks a complete clip."""
     maker = importlib.import_module(set_name).Maker(clips[0].label, *open_data(set_name, data))
     try:
         for clip in clips:
@@ -117,19 +118,19 @@ def make_block(set_name: str, seed: int, folder: Path, clips: list[Clip], data: 
 
 
 def blocks(clips: list[Clip]) -> Iterator[list[Clip]]:
-    """Up to BLOCK clips of one class and split at a time, so ordered that all classes grow together."""
+    """Group clips to up to BLOCK of one class and split, ordered so that all classes grow together."""
 
-    def place(clip: Clip) -> tuple[int, str, str]:
+    def key(clip: Clip) -> tuple[int, str, str]:
         return clip.number // BLOCK, clip.split, clip.label
 
-    for _, block in itertools.groupby(sorted(clips, key=place), key=place):
+    for _, block in itertools.groupby(sorted(clips, key=key), key=key):
         yield list(block)
 
 
-def be_quiet() -> None:
-    """Ctrl-C is for the process that asked for the clips; this one finishes what it is at."""
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the main process: a worker process finishes its block."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore")  # of the simulators
+    warnings.simplefilter("ignore")  # warnings of the simulators
 
 
 def make_set(
@@ -140,19 +141,19 @@ def make_set(
     processes: int,
     data: Path | None = None,
 ) -> list[Clip]:
-    """Make what is missing of a set, and its annotation.
+    """Make the missing clips of a set, and its annotation. Returns all clips.
 
     Raises:
-        ValueError: the folder holds another set, or the set of another seed or other data, or another process
-            writes there; or there is no such data.
+        ValueError: the folder contains another set, seed or data, another process writes there, or the data
+            is missing.
     """
     module = importlib.import_module(set_name)
-    own: dict[str, object] = {"set": set_name, "seed": seed}
+    identity: dict[str, object] = {"set": set_name, "seed": seed}
     if opened := open_data(set_name, data):
-        own["data"] = opened[0].hash
+        identity["data"] = opened[0].hash
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder / ".lock", f"{folder}: another process writes there"):
-        claim(folder, own)
+        claim(folder, identity)
         clips = [Clip(s, label, i) for s, n in sizes.items() for label in module.CLASSES for i in range(n)]
         missing = [x for x in clips if not (folder / x.path).exists()]
         make_missing(set_name, folder, seed, missing, len(clips), processes, data)
@@ -160,13 +161,13 @@ def make_set(
     return clips
 
 
-def claim(folder: Path, own: dict[str, object]) -> None:
-    """Write down whose clips a folder holds, or compare."""
+def claim(folder: Path, identity: dict[str, object]) -> None:
+    """Record the identity of the set in its folder, or compare with the recorded one."""
     file = folder / "set.json"
     if not file.exists():
-        atomic_write(file, json.dumps(own) + "\n")
-    elif (other := json.loads(file.read_text())) != own:
-        raise ValueError(f"{folder}: holds {other}, not {own}; choose another folder")
+        atomic_write(file, json.dumps(identity) + "\n")
+    elif (other := json.loads(file.read_text())) != identity:
+        raise ValueError(f"{folder}: holds {other}, not {identity}; choose another folder")
 
 
 def make_missing(
@@ -178,26 +179,26 @@ def make_missing(
     processes: int,
     data: Path | None,
 ) -> None:
-    """Make clips in worker processes, with a bar on a terminal and lines elsewhere."""
-    console, had = Console(stderr=True), total - len(missing)
+    """Make clips in worker processes, with a progress bar on a terminal and lines elsewhere."""
+    console, existing = Console(stderr=True), total - len(missing)
     columns = (TextColumn(set_name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=be_quiet)
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=ignore_interrupts)
     with pool, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task, done = bar.add_task(set_name, total=total, completed=had), 0
+        task, done = bar.add_task(set_name, total=total, completed=existing), 0
         futures = [pool.submit(make_block, set_name, seed, folder, x, data) for x in blocks(missing)]
         try:
             for future in as_completed(futures):
                 before, done = done, done + future.result()
-                bar.update(task, completed=had + done)
+                bar.update(task, completed=existing + done)
                 if not console.is_terminal and (done // LINE > before // LINE or done == len(missing)):
-                    console.print(f"{set_name}: {had + done} of {total}", highlight=False)
+                    console.print(f"{set_name}: {existing + done} of {total}", highlight=False)
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # what was begun is finished
+            pool.shutdown(cancel_futures=True)  # running blocks are finished
             raise
 
 
 def write_annotation(folder: Path, clips: list[Clip]) -> None:
-    """One CSV file a split, from what the videos say of themselves; `targets` names the .npz of a clip."""
+    """Write one CSV file per split, from the comments in the videos; `targets` is the .npz of a clip."""
     for split, members in itertools.groupby(clips, key=lambda x: x.split):
         rows = []
         for clip in members:

@@ -1,13 +1,13 @@
-"""The art of FLARE, a role-playing game: creatures and people in clothes, drawn key by key in 8 directions.
+"""The art of FLARE, a role-playing game: creatures and dressed people, drawn as key frames in 8 directions.
 
-It is read from Debian's package `flare-game`, unpacked or not. A text lists the drawings of a sheet:
+It is read from Debian's package `flare-game`, packed or unpacked. A text file lists the drawings of a sheet:
 
     image=images/enemies/zombie.png
     [run]
     frame=0,1,127,285,31,54,14,51
 
-says that key 0 of `run` in direction 1 is the 31 x 54 pixels from (127, 285) on, and (14, 51) of these is
-where the zombie stands.
+means: key frame 0 of `run` in direction 1 is the rectangle of 31 x 54 pixels at (127, 285), and the zombie
+stands on the pixel (14, 51) of it.
 """
 
 import hashlib
@@ -22,17 +22,20 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-MODS = ("fantasycore", "empyrean_campaign")  # where both have a file, that of the first is taken
+MODS = ("fantasycore", "empyrean_campaign")  # if both have a file, the first one counts
 NEEDED = ("animations/", "images/avatar/", "images/enemies/", "images/tilesets/", "tilesetdefs/")
 DIRECTIONS = ("left", "up-left", "up", "up-right", "right", "down-right", "down", "down-left")  # on screen
 TILE = (64, 32)  # pixels of a floor tile, a rhombus
 FLOOR = range(16, 32)  # numbers of the plain floor tiles of any tileset
-REACH = 320  # pixels from where a figure stands to the edges of its picture: more than a clip shows
-BEHIND = {"main": (0, 1, 6, 7), "off": (2, 3, 4)}  # directions in which what a hand holds is behind the body
+REACH = 320  # pixels from the standing point of a figure to the edges of its picture: more than a clip shows
+BEHIND = {
+    "main": (0, 1, 6, 7),
+    "off": (2, 3, 4),
+}  # directions in which the object in this hand is behind the body
 
 
 class Drawing(NamedTuple):
-    """A rectangle of a sheet, and the place in it that is on the ground."""
+    """A rectangle of a sheet, and the pixel in it that is on the ground."""
 
     left: int
     top: int
@@ -43,7 +46,7 @@ class Drawing(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """The drawings of an image by (key, direction), by action."""
+    """An image, and its drawings by action and (key frame, direction)."""
 
     image: str
     actions: dict[str, dict[tuple[int, int], Drawing]]
@@ -65,16 +68,16 @@ def read_sheet(text: str) -> Sheet:
 
 
 def read_files(package: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Mod, path in it and content of each file that is needed."""
+    """Mod, path in the mod and content of each needed file."""
 
-    def place(path: str) -> tuple[str, str] | None:
+    def locate(path: str) -> tuple[str, str] | None:
         mod, _, file = path.rpartition("/mods/")[2].partition("/")
         return (mod, file) if mod in MODS and file.startswith(NEEDED) else None
 
     if package.is_dir():
         for path in package.resolve().rglob("*"):
-            if (found := place(path.as_posix())) and path.is_file():
-                yield *found, path.read_bytes()
+            if (location := locate(path.as_posix())) and path.is_file():
+                yield *location, path.read_bytes()
         return
     command = ("dpkg-deb", "--fsys-tarfile", package)
     with (
@@ -82,22 +85,22 @@ def read_files(package: Path) -> Iterator[tuple[str, str, bytes]]:
         tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive,
     ):
         for member in archive:
-            if (found := place(member.name)) and member.isfile():
-                yield *found, archive.extractfile(member).read()
+            if (location := locate(member.name)) and member.isfile():
+                yield *location, archive.extractfile(member).read()
 
 
 class Flare:
-    """The package, in memory: 60 MB, and up to 290 MB of decoded pictures.
+    """The package in memory: 60 MB, and up to 290 MB of decoded pictures.
 
     Attributes:
-        hash: of what is needed of it.
+        hash: of the needed files.
     """
 
     def __init__(self, package: Path | None) -> None:
-        """Read it.
+        """Read the package.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the path is missing or not that package.
         """
         advice = (
             "--data takes Debian's flare-game_*.deb (`apt-get download flare-game`), "
@@ -113,36 +116,36 @@ class Flare:
         except (OSError, tarfile.TarError) as error:
             raise ValueError(f"{package}: cannot be read ({error}); {advice}") from None
         if not self.files:
-            raise ValueError(f"{package}: holds nothing of FLARE; {advice}")
+            raise ValueError(f"{package}: contains nothing of FLARE; {advice}")
         sums = "".join(f"{x} {hashlib.sha256(self.files[x]).hexdigest()}\n" for x in sorted(self.files))
         self.hash = hashlib.sha256(sums.encode()).hexdigest()
         self.sheets: dict[str, Sheet] = {}
         self.pictures: dict[str, Image.Image] = {}
 
     def read(self, file: str) -> bytes:
-        """A file."""
+        """The content of a file."""
         if file not in self.files:
-            raise ValueError(f"{self.package}: holds no {file}, which flare-game 1.14 has")
+            raise ValueError(f"{self.package}: does not contain {file}, which flare-game 1.14 has")
         return self.files[file]
 
     def has(self, name: str) -> bool:
-        """Whether there is a sheet."""
+        """Whether there is a sheet of this name."""
         return f"animations/{name}.txt" in self.files
 
     def sheet(self, name: str) -> Sheet:
-        """A sheet, as `enemies/zombie`."""
+        """A sheet by name, for example `enemies/zombie`."""
         if name not in self.sheets:
             self.sheets[name] = read_sheet(self.read(f"animations/{name}.txt").decode())
         return self.sheets[name]
 
     def picture(self, file: str) -> Image.Image:
-        """A picture, with transparency."""
+        """A picture with transparency."""
         if file not in self.pictures:
             self.pictures[file] = Image.open(io.BytesIO(self.read(file))).convert("RGBA")
         return self.pictures[file]
 
     def floor(self, tileset: str, side: int, rng: np.random.Generator) -> Image.Image:
-        """A square of floor, of tiles in any order."""
+        """A square of floor, made of tiles in random order."""
         lines = self.read(f"tilesetdefs/tileset_{tileset}.txt").decode().splitlines()
         picture = self.picture(next(x.partition("=")[2] for x in lines if x.startswith("img=")))
         rows = [[int(i) for i in x[5:].split(",")] for x in lines if x.startswith("tile=")]
@@ -158,24 +161,24 @@ class Flare:
 
 @cache
 def open_flare(package: Path | None) -> Flare:
-    """The package, which a process reads once."""
+    """The package; each process reads it once."""
     return Flare(package)
 
 
 class Figure:
-    """A creature, or somebody in clothes: sheets that are drawn over one another."""
+    """A creature or a dressed person: sheets that are drawn on top of each other."""
 
     def __init__(self, flare: Flare, names: dict[str, str]) -> None:
-        """`names` has the sheet of each part, from the lowest: {"feet": "avatar/male/plate_boots", ...}."""
+        """`names` maps each part to its sheet, the lowest first: {"feet": "avatar/male/plate_boots", ...}."""
         self.flare = flare
         self.sheets = {part: flare.sheet(name) for part, name in names.items()}
 
     def keys(self, action: str) -> int:
-        """How many keys an action has."""
+        """Number of key frames of an action."""
         return 1 + max(key for sheet in self.sheets.values() for key, _ in sheet.actions[action])
 
     def bounds(self, action: str, key: int, direction: int) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the body, without what it holds, seen from where it stands."""
+        """Left, top, right, bottom of the body without held objects, relative to its standing point."""
         body = [sheet.actions[action] for part, sheet in self.sheets.items() if part not in BEHIND]
         drawings = [x[key, direction] for x in body if (key, direction) in x]
         return (
@@ -186,7 +189,7 @@ class Figure:
         )
 
     def draw(self, action: str, key: int, direction: int) -> Image.Image:
-        """A square of 2 x REACH pixels, in whose middle the figure stands; colours times opacity."""
+        """A square of 2 x REACH pixels with the standing point in its middle; premultiplied by opacity."""
 
         def depth(part: str) -> int:
             return 1 if part not in BEHIND else 0 if direction in BEHIND[part] else 2
@@ -194,7 +197,7 @@ class Figure:
         square = Image.new("RGBA", (2 * REACH, 2 * REACH))
         for part in sorted(self.sheets, key=depth):
             sheet = self.sheets[part]
-            if x := sheet.actions[action].get((key, direction)):  # else it is out of sight
+            if x := sheet.actions[action].get((key, direction)):  # a missing drawing is invisible
                 cut = self.flare.picture(sheet.image).crop(
                     (x.left, x.top, x.left + x.width, x.top + x.height)
                 )

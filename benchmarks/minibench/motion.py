@@ -1,8 +1,8 @@
-"""`motion`, the HMDB51 of the small world: 10 actions of people, from real motion capture.
+"""`motion`, modelled on HMDB51: 10 actions of people, from real motion capture.
 
-The takes are those of capture.py, the people, the light and the things those of person.py. What a clip shows
-besides the action is drawn without a look at its class. The splits share no style of moving, no take, no hue
-and no camera angle:
+The takes are those of capture.py; people, light and props are those of person.py. Everything except the
+action is drawn independently of the class. The splits share no style of moving, no take, no hue and no camera
+angle:
 
                                       train               val            test
     style                             active, feminine,   exhausted      elderly, youthful
@@ -12,8 +12,8 @@ and no camera angle:
       body on the average, sideways
     elevation                         -22 to -12          -11 to -10     -9 to -4 degrees
 
-A clip spans 60 to 90 frames about the middle of a take (all of it where it is shorter), which are 2 to 3 s:
-a hand that is raised comes up and down again, or is held up; a walker turns by about 80 degrees.
+A clip spans 60 to 90 frames around the middle of a take (or all of a shorter take), which are 2 to 3 s: a
+raised hand moves up and down again, or stays up; a walker turns by about 80 degrees.
 """
 
 from typing import NamedTuple
@@ -26,18 +26,18 @@ from note import About
 from person import FACE, Stage, follow
 
 FRAMES = 16
-SPANS = (60, 90)  # frames of a take that a clip shows
+SPANS = (60, 90)  # range of the frames of a take that a clip shows
 
 
 class Looks(NamedTuple):
-    """The looks of a split, as ranges."""
+    """Ranges of the looks of a split."""
 
     hues: tuple[float, float]
     azimuth: tuple[float, float]
     elevation: tuple[float, float]
 
     def camera(self, rng: np.random.Generator) -> Camera:
-        """From one side or the other of the front."""
+        """A random camera, on either side of the front."""
         return Camera(
             azimuth=FACE + rng.choice((-1, 1)) * rng.uniform(*self.azimuth),
             elevation=rng.uniform(*self.elevation),

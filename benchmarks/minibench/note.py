@@ -1,4 +1,4 @@
-"""What lies beside the clips of a set: a README that says how they were made, and a licence."""
+"""The README and the licence in the folder of a set."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -9,13 +9,13 @@ from videossp.system.files import atomic_write
 
 
 class About(NamedTuple):
-    """What there is to say of a set.
+    """Description of a set for its README.
 
     Attributes:
-        text: what it is, its columns.
-        packages: what made the pictures.
-        licence: of what the pictures show, in full.
-        shown: whose work that is; empty for models and textures of the first package.
+        text: content and columns of the set.
+        packages: packages that made the pictures.
+        licence: full licence of the work that the pictures show.
+        shown: name of that work; empty: models and textures of the first package.
     """
 
     text: str

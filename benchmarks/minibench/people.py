@@ -1,11 +1,11 @@
-"""`people`, the other half of what the nano backbone is pretrained on: people who move as nobody did.
+"""`people`, the other half of the pretraining data of videomamba_nano: people with synthetic motions.
 
-The motions are drawn at random, from no recording: one arm or both go to a place and stay, swing between two
-places, or circle; or the legs and the trunk do something. `arms-in-turn` means each arm in its own way. What
-goes to and fro is faster one way than back, so that time has a direction; only a march has none. Seen from
-all sides, by the renderer of person.py in wider looks than those of `motion`, which have all of its hues and
-angles among them. Beside each clip a .npz holds where the body is. Validation clips come from other random
-streams, in the same looks.
+The motions are drawn at random, without any recording: one or both arms move to a position and stay, swing
+between two positions, or circle; or the legs and the trunk move. In `arms-in-turn` each arm moves
+differently. Oscillations are faster in one direction than in the other, so that time has a direction; only a
+march has none. The camera sees all sides. The renderer is person.py, with wider ranges of looks than in
+`motion`, which include all of its hues and angles. A .npz next to each clip has the positions of the body.
+Validation clips come from other random streams, with the same looks.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ FRAMES = 16
 SPLITS = {"train": 200, "val": 10}
 ARMS = ("left-arm", "right-arm", "both-arms", "arms-in-turn")
 CLASSES = (
-    *(f"{arms}-{what}" for arms in ARMS for what in ("reaches", "swings", "circles")),
+    *(f"{arms}-{movement}" for arms in ARMS for movement in ("reaches", "swings", "circles")),
     *("squat", "kick-left", "kick-right", "march", "stride", "sidestep", "bow", "twist"),
 )
-POINTS = ("Head", "Hand_L", "Hand_R", "Foot_L", "Foot_R", "Hips")  # that a .npz knows
+POINTS = ("Head", "Hand_L", "Hand_R", "Foot_L", "Foot_R", "Hips")  # in the .npz
 TEXT = f"""People of capsules whose motions are drawn at random, {FRAMES} frames each, {len(CLASSES)} classes.
 Columns: `azimuth` (180 is the front), `elevation`, `distance` of the camera, `targets`, which is a .npz:
 `points` ({FRAMES}, {len(POINTS)}, 2) pixels (x, y) of {", ".join(POINTS)}; `inside` ({FRAMES}, {len(POINTS)})
@@ -40,18 +40,18 @@ Curve = Callable[[np.ndarray], np.ndarray]
 
 
 def ease(x: np.ndarray) -> np.ndarray:
-    """From 0 to 1, smoothly, while x does."""
+    """A smooth curve from 0 to 1 for x from 0 to 1."""
     return 0.5 - 0.5 * np.cos(np.pi * np.clip(x, 0, 1))
 
 
-def there(rng: np.random.Generator) -> Curve:
-    """From 0 to 1 within the clip, and it stays there."""
+def rise_and_stay(rng: np.random.Generator) -> Curve:
+    """A curve from 0 to 1 within the clip that then stays at 1."""
     start, length = rng.uniform(0.05, 0.4), rng.uniform(0.2, 0.5)
     return lambda t: ease((t - start) / length)
 
 
 def to_and_fro(rng: np.random.Generator, low: float = 1.0, high: float = 2.5) -> Curve:
-    """Between 0 and 1, again and again, faster one way than back."""
+    """A curve that oscillates between 0 and 1, faster up than down."""
     times, phase, share = rng.uniform(low, high), rng.uniform(0, 1), rng.uniform(0.2, 0.35)
 
     def curve(t: np.ndarray) -> np.ndarray:
@@ -62,13 +62,13 @@ def to_and_fro(rng: np.random.Generator, low: float = 1.0, high: float = 2.5) ->
 
 
 def between(first: Arm, last: Arm, part: np.ndarray) -> Arm:
-    """The arm on its way."""
+    """Interpolate between two postures of an arm."""
     ends = zip((first.lift, first.front, first.bend), (last.lift, last.front, last.bend), strict=True)
     return Arm(*(a + part * (b - a) for a, b in ends), first.inward)
 
 
 def hanging(rng: np.random.Generator) -> Arm:
-    """An arm at rest; now and then one that is held somewhere."""
+    """An arm at rest; sometimes one that is lifted or bent."""
     if rng.random() < 0.2:
         return held(rng)
     return Arm(rng.uniform(0.05, 0.45), rng.uniform(-0.2, 1), rng.uniform(0.05, 0.6), rng.uniform(0, 0.5))
@@ -80,8 +80,8 @@ def held(rng: np.random.Generator) -> Arm:
     return Arm(lift, rng.uniform(-0.3, 1.8), rng.uniform(0, 2.2), rng.uniform(0, 0.8))
 
 
-def elsewhere(arm: Arm, rng: np.random.Generator) -> Arm:
-    """A place that is far from another."""
+def far_from(arm: Arm, rng: np.random.Generator) -> Arm:
+    """A posture of an arm that is far from the given one."""
     while True:
         other = held(rng)
         other.inward = arm.inward
@@ -92,9 +92,9 @@ def elsewhere(arm: Arm, rng: np.random.Generator) -> Arm:
             return other
 
 
-def moving_arm(what: str, rng: np.random.Generator) -> Callable[[np.ndarray], Arm]:
-    """An arm by time, from 0 to 1 within a clip."""
-    if what == "circles":
+def moving_arm(movement: str, rng: np.random.Generator) -> Callable[[np.ndarray], Arm]:
+    """The posture of a moving arm as a function of time, from 0 to 1 within a clip."""
+    if movement == "circles":
         lift, front = rng.uniform(0.7, 2.2), rng.uniform(0.2, 1.5)
         wide, high = rng.uniform(0.3, 0.7, 2)
         times, phase, bend = rng.uniform(0.8, 2), rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.8)
@@ -105,18 +105,18 @@ def moving_arm(what: str, rng: np.random.Generator) -> Callable[[np.ndarray], Ar
             return Arm(lift + high * np.sin(angle), front + wide * np.cos(angle), bend, turned)
 
         return circle
-    first = hanging(rng) if what == "reaches" else held(rng)
-    last = elsewhere(first, rng)
-    curve = there(rng) if what == "reaches" else to_and_fro(rng)
+    first = hanging(rng) if movement == "reaches" else held(rng)
+    last = far_from(first, rng)
+    curve = rise_and_stay(rng) if movement == "reaches" else to_and_fro(rng)
     return lambda t: between(first, last, curve(t))
 
 
-def move_arms(posture: Posture, which: str, what: str, t: np.ndarray, rng: np.random.Generator) -> None:
-    """One arm, both in the same way, or each in its own; the body sways."""
-    move = moving_arm(what, rng)
-    other = moving_arm(what, rng)
-    own = {"left-arm": "L", "right-arm": "R"}.get(which, "LR")
-    for side in own:
+def move_arms(posture: Posture, which: str, movement: str, t: np.ndarray, rng: np.random.Generator) -> None:
+    """Move one arm, both arms alike, or each arm differently; the body sways."""
+    move = moving_arm(movement, rng)
+    other = moving_arm(movement, rng)
+    sides = {"left-arm": "L", "right-arm": "R"}.get(which, "LR")
+    for side in sides:
         posture.arms[side] = (other if which == "arms-in-turn" and side == "R" else move)(t)
     for name, size in (("bow", 0.08), ("lean", 0.06), ("twist", 0.15)):
         setattr(posture, name, rng.uniform(-size, size) + rng.uniform(0, size) * to_and_fro(rng)(t))
@@ -125,24 +125,24 @@ def move_arms(posture: Posture, which: str, what: str, t: np.ndarray, rng: np.ra
         leg.front = leg.bend / 2
 
 
-def move_body(posture: Posture, what: str, t: np.ndarray, rng: np.random.Generator) -> None:
-    """What the legs and the trunk do."""
+def move_body(posture: Posture, movement: str, t: np.ndarray, rng: np.random.Generator) -> None:
+    """Move the legs and the trunk."""
     legs, part = posture.legs, rng.uniform(0.6, 1)
-    match what:
+    match movement:
         case "squat":
-            depth = part * (there(rng) if rng.random() < 0.5 else to_and_fro(rng, 0.8, 1.6))(t)
+            depth = part * (rise_and_stay(rng) if rng.random() < 0.5 else to_and_fro(rng, 0.8, 1.6))(t)
             for leg in legs.values():
                 leg.front, leg.bend, leg.aside = 1.3 * depth, 2.2 * depth, 0.12
             posture.bow = 0.7 * depth
         case "kick-left" | "kick-right":
-            leg = legs["L" if what == "kick-left" else "R"]
+            leg = legs["L" if movement == "kick-left" else "R"]
             rise = to_and_fro(rng, 0.9, 2)(t)
             leg.front, leg.bend = 1.4 * part * rise, rng.uniform(0, 1.2) * (1 - rise) * part + 0.05
             leg.aside = rng.uniform(0, 0.3) * rise
             posture.bow = -0.15 * rise
         case "march" | "stride":
             cycles, phase = rng.uniform(1.5, 4), rng.uniform(0, 2 * np.pi)
-            walk, swing = what == "stride", rng.uniform(0.2, 1)
+            walk, swing = movement == "stride", rng.uniform(0.2, 1)
             for side, turn in (("L", 0), ("R", np.pi)):
                 angle = 2 * np.pi * cycles * t + phase + turn
                 if walk:
@@ -167,13 +167,15 @@ def move_body(posture: Posture, what: str, t: np.ndarray, rng: np.random.Generat
             posture.place = np.stack((0 * t, side * 0.5 * part * cycles * t), -1)
             posture.lean = -side * 0.3 * width
         case "bow":
-            posture.bow = 1.5 * part * (there(rng) if rng.random() < 0.5 else to_and_fro(rng, 0.7, 1.5))(t)
+            posture.bow = (
+                1.5 * part * (rise_and_stay(rng) if rng.random() < 0.5 else to_and_fro(rng, 0.7, 1.5))(t)
+            )
         case "twist":
             posture.twist = 1.2 * part * (2 * to_and_fro(rng, 0.8, 2)(t) - 1)
 
 
 def draw_motion(label: str, rng: np.random.Generator) -> np.ndarray:
-    """(FRAMES, len(JOINTS), 3) of somebody who faces x on the average."""
+    """Joint positions (FRAMES, len(JOINTS), 3) of a person who faces x on average."""
     t = (np.arange(FRAMES) + 0.5) / FRAMES
     posture = Posture(size=rng.uniform(0.92, 1.08), arms={x: hanging(rng) for x in "LR"})
     posture.legs = {x: Leg(0.0, rng.uniform(0.02, 0.12), rng.uniform(0, 0.1)) for x in "LR"}

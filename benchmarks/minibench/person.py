@@ -1,22 +1,22 @@
-"""`Stage`: a person of capsules who moves as somebody once did, dressed otherwise in every clip, by MuJoCo.
+"""`Stage`: renders a person made of capsules with MuJoCo, with random clothes in every clip.
 
-Nothing is simulated: the joints say where each capsule lies. Nose, eyes and hair tell the front from the
-back, and so left from right, as left and right are dressed alike. The camera follows and never turns; nothing
-stands between it and the person.
+Nothing is simulated: the joints define the position of each capsule. Nose, eyes and hair distinguish front
+and back, and so left and right, which are dressed alike. The camera follows and never turns. Nothing is
+between the camera and the person.
 """
 
 import colorsys
 from dataclasses import replace
 
 import numpy as np
-from camera import SIDE, Camera, make_renderer, mujoco, photograph  # mujoco by way of its settings
+from camera import SIDE, Camera, make_renderer, mujoco, photograph  # mujoco after its settings
 from capture import JOINTS, rotations, unit
 
-FACE = 180  # azimuth that looks somebody who faces x in the face
+FACE = 180  # azimuth of a camera in front of a person who faces x
 FOVY = 45
 PROPS = 4
 PATTERNS = {"plain": "flat", "tiles": "checker", "dots": "flat", "shade": "gradient"}
-LIMBS = (  # from, to, radius, paint; where an end lies that is no joint, `body` says
+LIMBS = (  # from, to, radius, paint; `body` computes the ends that are not joints
     ("Hips", "Spine", 0.105, "shirt"),
     ("Spine", "Chest", 0.105, "shirt"),
     ("Chest", "Collar", 0.095, "shirt"),
@@ -48,10 +48,10 @@ PAINTS = {  # saturation, brightness
 
 
 def world() -> str:
-    """The model: a floor, a wall, a lamp, props, and the capsules.
+    """The MuJoCo model: a floor, a wall, a lamp, props and the capsules.
 
-    No shadow falls on what is translucent, as the wall is. Planes without end would lie where the camera of
-    the picture before was.
+    The wall is translucent so that no shadow falls on it. The planes are finite, because MuJoCo would center
+    infinite planes at the camera of the previous picture.
     """
     textures = "".join(
         f'<texture name="{name}" type="2d" builtin="{kind}" width="128" height="128" rgb1="1 1 1"'
@@ -79,7 +79,7 @@ def world() -> str:
 
 
 def body(joints: np.ndarray) -> dict[str, np.ndarray]:
-    """Where the ends of the LIMBS are, (frames, 3) each: the joints and what follows from them."""
+    """Positions (frames, 3) of the ends of the LIMBS: the joints, and points derived from them."""
     ends = {name: joints[:, i] for i, name in enumerate(JOINTS)}
     up, left = unit(ends["Head"] - ends["Neck"]), unit(ends["UpperArm_L"] - ends["UpperArm_R"])
     front = unit(np.cross(left, up))
@@ -94,20 +94,20 @@ def body(joints: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def frames_along(directions: np.ndarray) -> np.ndarray:
-    """(..., 9) rotation matrices whose third axis is a direction; upright for one of length 0."""
+    """Rotation matrices (..., 9) whose third axis is the given direction; upright for length 0."""
     z = np.where((directions == 0).all(-1, keepdims=True), (0, 0, 1), unit(directions))
     x = unit(np.cross(np.where(np.abs(z[..., :1]) < 0.9, (1, 0, 0), (0, 1, 0)), z))
     return np.stack((x, np.cross(z, x), z), -1).reshape(*z.shape[:-1], 9)
 
 
 def follow(joints: np.ndarray) -> np.ndarray:
-    """(frames, 2) for `film`: a parabola through the path of the hips, so that steps and swaying are seen."""
+    """A path (frames, 2) for `film`: a parabola fitted to the hips; steps and swaying stay visible."""
     moments, hips = np.linspace(-1, 1, len(joints)), joints[:, JOINTS.index("Hips"), :2]
     return np.stack([np.polyval(np.polyfit(moments, x, 2), moments) for x in hips.T], -1)
 
 
-def free_place(aside: np.ndarray, deep: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """Somewhere near a path that no sight of it passes. Both go to the right, and away from the camera."""
+def free_position(aside: np.ndarray, deep: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """A random position near a path that hides no part of it; axes: right, and away from the camera."""
     while True:
         near = rng.integers(len(deep))
         x, y = aside[near] + rng.uniform(-2, 2), deep[near] + rng.uniform(-0.8, 1.6)
@@ -116,7 +116,7 @@ def free_place(aside: np.ndarray, deep: np.ndarray, rng: np.random.Generator) ->
 
 
 class Stage:
-    """The world and its renderer. One at a time in a process: call `close`."""
+    """The world and its renderer. A process can have one at a time: call `close`."""
 
     def __init__(self) -> None:
         self.model = mujoco.MjModel.from_xml_string(world())
@@ -126,7 +126,7 @@ class Stage:
         self.renderer = make_renderer(self.model, shadows=True, shadowsize=512)
 
     def close(self) -> None:
-        """Give the graphics context back."""
+        """Free the graphics context."""
         self.renderer.close()
 
     def film(
@@ -141,10 +141,10 @@ class Stage:
 
         Args:
             joints: (frames, len(JOINTS), 3) in metres.
-            path: (frames, 2) of the floor; camera and lamp move along it.
-            camera: as it is while the path is at the origin.
-            hues: (low, high) of all colours, parts of the colour circle.
-            rng: gives clothes, colours, patterns, light, wall and props.
+            path: (frames, 2) on the floor; camera and lamp move along it.
+            camera: the camera when the path is at the origin.
+            hues: (low, high) of all colours, 0 to 1 around the colour circle.
+            rng: for clothes, colours, patterns, light, wall and props.
         """
         ends = body(joints)
         self._dress(hues, rng)
@@ -164,7 +164,7 @@ class Stage:
         return np.stack(pictures)
 
     def _dress(self, hues: tuple[float, float], rng: np.random.Generator) -> None:
-        """Colours and patterns; sleeves and trousers are long or short, the body is broad or slim."""
+        """Draw colours and patterns, long or short sleeves and trousers, and the width of the body."""
         drawn = {
             name: colorsys.hsv_to_rgb(rng.uniform(*hues), rng.uniform(*saturation), rng.uniform(*value))
             for name, (saturation, value) in PAINTS.items()
@@ -186,9 +186,10 @@ class Stage:
         self.model.vis.headlight.diffuse[:] = 0.3 * light
 
     def _furnish(self, path: np.ndarray, camera: Camera, rng: np.random.Generator) -> None:
-        """Put the wall behind all of the path, the props behind or beside it, the lamp on the camera's side.
+        """Put the wall behind the path, the props behind or beside it, the lamp on the camera's side.
 
-        MuJoCo leaves at the origin what the model has there: so places are written to the data.
+        Positions are written to the data, because MuJoCo keeps objects at the origin that are there in the
+        model.
         """
         azimuth = np.radians(camera.azimuth)
         forward = np.array((np.cos(azimuth), np.sin(azimuth)))
@@ -202,7 +203,7 @@ class Stage:
             prop = self.model.geom(f"prop{i}")
             prop.size[:] = size = rng.uniform(0.1, 0.3, 3)
             prop.type[:] = rng.choice((mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER))
-            x, y = free_place(aside, deep, rng)
+            x, y = free_position(aside, deep, rng)
             high = size[2] if prop.type == mujoco.mjtGeom.mjGEOM_BOX else size[1]
             turned = rotations(2, rng.uniform(0, np.pi, 1)).ravel()
             self._place(f"prop{i}", (*(x * right + y * forward), high), turned)

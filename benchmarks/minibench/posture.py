@@ -1,6 +1,6 @@
-"""`Posture`: the angles of a body while it moves, and where its joints are then.
+"""`Posture`: the angles of a moving body, and the positions of its joints.
 
-Nobody was recorded: the lengths below are chosen for somebody of 1.72 m or so.
+The lengths below are chosen for a person of about 1.72 m, not measured.
 """
 
 from dataclasses import dataclass, field
@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from capture import JOINTS, rotations, unit
 
-SPINE, CHEST, NECK, HEAD = 0.1, 0.22, 0.46, 0.56  # above the hips, along the trunk
-SHOULDER, HIP = 0.17, 0.09  # to the side
+SPINE, CHEST, NECK, HEAD = 0.1, 0.22, 0.46, 0.56  # metres above the hips, along the trunk
+SHOULDER, HIP = 0.17, 0.09  # metres to the side
 UPPER_ARM, LOWER_ARM = 0.3, 0.25
 UPPER_LEG, LOWER_LEG, ANKLE, FOOT = 0.42, 0.42, 0.07, 0.14
 
 
 @dataclass
 class Arm:
-    """An arm, in radians, (frames,) or numbers.
+    """Angles of an arm in radians, (frames,) or numbers.
 
     Attributes:
-        lift: of the upper arm, 0 hangs, pi points up.
-        front: where it is lifted to, 0 to the side, pi / 2 to the front, more across the body.
-        bend: of the elbow.
-        inward: the way the lower arm bends, 0 to the front (upwards if the arm points there), more inward.
+        lift: lift of the upper arm: 0 hangs, pi points up.
+        front: direction of the lift: 0 is the side, pi / 2 the front, more is across the body.
+        bend: bend of the elbow.
+        inward: direction of the bend: 0 is the front (up if the arm points forward), more is inward.
     """
 
     lift: np.ndarray | float = 0.15
@@ -33,7 +33,7 @@ class Arm:
 
 @dataclass
 class Leg:
-    """A leg, in radians, (frames,) or numbers: thigh to the front, thigh to the side, bend of the knee."""
+    """Angles of a leg in radians, (frames,) or numbers: thigh forward, thigh sideways, bend of the knee."""
 
     front: np.ndarray | float = 0.0
     aside: np.ndarray | float = 0.03
@@ -42,13 +42,13 @@ class Leg:
 
 @dataclass
 class Posture:
-    """A body while it moves. Angles are radians, (frames,) or numbers; x, y, z point forward, left and up.
+    """A moving body. Angles are in radians, (frames,) or numbers; x, y, z point forward, left and up.
 
     Attributes:
         bow, lean, twist: of the trunk, to the front, to the right, to the left.
-        yaw: of the whole body, to the left.
-        place: (frames, 2) of the hips on the floor, in metres.
-        size: of the body, 1 for the lengths above.
+        yaw: rotation of the body to the left.
+        place: (frames, 2), position of the hips on the floor, in metres.
+        size: scale of the body, 1 for the lengths above.
     """
 
     bow: np.ndarray | float = 0.0
@@ -61,7 +61,7 @@ class Posture:
     legs: dict[str, Leg] = field(default_factory=lambda: {x: Leg() for x in "LR"})
 
     def joints(self, frames: int) -> np.ndarray:
-        """(frames, len(JOINTS), 3) in metres; the lower foot stands on the floor."""
+        """Joint positions (frames, len(JOINTS), 3) in metres; the lower foot is on the floor."""
 
         def turn(axis: int, angle: np.ndarray | float) -> np.ndarray:
             return rotations(axis, np.broadcast_to(angle, frames))
@@ -95,9 +95,9 @@ class Posture:
 
 
 def arm_directions(arm: Arm, left: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """(frames, 3) of the upper and of the lower arm, in the axes of the trunk; `left` is -1 for the right.
+    """Directions (frames, 3) of the upper and the lower arm, in the axes of the trunk; `left` is 1 or -1.
 
-    The way to bend has a pole, to the front and above: a bent arm that passes it flips within a frame.
+    The direction of the bend has a pole in front and above: a bent arm that passes it flips within a frame.
     """
     lift, front, bend = (np.broadcast_to(x, frames) for x in (arm.lift, arm.front, arm.bend))
     upper = np.stack((np.sin(lift) * np.sin(front), left * np.sin(lift) * np.cos(front), -np.cos(lift)), -1)

@@ -1,12 +1,13 @@
-"""`recipes`, the Breakfast of the small world: 8 orders of the same four sub-activities, 32 frames.
+"""`recipes`, modelled on Breakfast: 8 orders of the same four sub-activities, 32 frames.
 
-All clips hold the same four, whole, by one person in one place, joined to one another by the same pose.
-A class is the order of the four and nothing else: the frames of a clip, in another order, are a clip of
-another class, so that a bag of frames is at chance, whatever it knows of each frame.
+Every clip contains the same four sub-activities, complete, by one person at one position, joined by the same
+pose. The class is only their order: the frames of a clip, in another order, are a clip of another class. So a
+bag of frames is at chance, however well it recognises each frame.
 
-The orders have one of PAIRS in the middle and the other around it, all eight ways. So each sub-activity is
-equally often at each place and follows each other one equally often, the last says nothing that the first
-does not (what is left is 1 in 2), and the orders differ even to who takes raising for waving.
+An order has one of PAIRS in the middle and the other around it, in all eight ways. So each sub-activity is
+equally often at each position and follows each other one equally often. The last one adds no information to
+the first (a choice of 1 in 2 remains), and the orders differ even for a model that confuses raising and
+waving.
 
 Styles, looks and camera of the splits are those of `motion`.
 """
@@ -21,7 +22,7 @@ from note import About
 from person import Stage
 
 FRAMES = 32
-PARTS = {  # sub-activities, by their names in the classes
+PARTS = {  # name in the class -> sub-activity
     "left": "raise-up-left-hand",
     "both": "raise-up-both-hands",
     "right": "raise-up-right-hand",
@@ -34,7 +35,7 @@ ORDERS = tuple(
     for first, last in itertools.permutations(around)
     for middle in itertools.permutations(between)
 )
-BLEND = 6  # frames of a take, at 30 a second, on each side of a joint
+BLEND = 6  # frames of a take, at 30 a second, that are blended with the pose at each end
 SPLITS = {"train": 60, "val": 20, "test": 80}
 CLASSES = tuple("-".join(order) for order in ORDERS)
 Data = Capture
@@ -55,7 +56,7 @@ class Maker:
         self.capture, self.stage = capture, Stage()
 
     def make(self, split: str, rng: np.random.Generator) -> Made:
-        """A clip in the styles and looks of a split. The order comes in after all that is random is drawn."""
+        """A clip in the styles and looks of a split. The order is applied after all random draws."""
         style = str(rng.choice(STYLES[split]))
         takes = {x: str(rng.choice(self.capture.takes(action, style))) for x, action in PARTS.items()}
         motions = {x: face_front(trim(self.capture.joints(take), rng)) for x, take in takes.items()}
@@ -76,13 +77,13 @@ class Maker:
 
 
 def trim(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Without up to a twentieth at either end."""
+    """Remove up to a twentieth at each end."""
     first, last = (rng.uniform(0, 0.05, 2) * len(joints)).astype(int)
     return joints[first : len(joints) - last]
 
 
 def from_and_to(rest: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """The motion, blended with a pose at both ends."""
+    """Blend a motion with a pose at both ends."""
     steps = np.arange(len(joints)) + 0.5
-    own = np.clip(np.minimum(steps, steps[::-1]) / BLEND, 0, 1)[:, None, None]
-    return own * joints + (1 - own) * rest
+    weight = np.clip(np.minimum(steps, steps[::-1]) / BLEND, 0, 1)[:, None, None]
+    return weight * joints + (1 - weight) * rest

@@ -1,7 +1,7 @@
-"""`Robot`: episodes of one Meta-World task under its scripted policy, rendered from anywhere in any colours.
+"""`Robot`: episodes of one Meta-World task under its scripted policy, with any camera and colours.
 
-Meta-World (MIT) brings 50 tasks with a policy for each. Drawn as camera.py does it, without shadows, they are
-about 120 frames a second.
+Meta-World (MIT) has 50 tasks with a policy each. camera.py renders about 120 frames a second, without
+shadows.
 """
 
 import colorsys
@@ -12,7 +12,7 @@ from importlib.metadata import distribution
 from camera import SIDE, Camera, make_renderer, photograph  # before mujoco
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # gymnasium's about its own names
+    warnings.simplefilter("ignore")  # gymnasium warns about its own names
     import mujoco
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     from metaworld.policies import ENV_POLICY_MAP
@@ -23,25 +23,25 @@ PACKAGES = ("metaworld", "mujoco")
 LICENCE = distribution("metaworld").read_text("licenses/LICENSE") or "MIT"
 TASKS = tuple(sorted(name.removesuffix("-v3") for name in ALL_V3_ENVIRONMENTS))
 FRAMES = 16
-FACE = 270  # azimuth that looks the robot in the face, and things that open towards it at the back
+FACE = 270  # azimuth of a camera in front of the robot
 POINTS = ("gripper", "object", "second", "goal")
-LONGEST = 250  # steps after which a policy has failed; the median is 40 to 140
+LONGEST = 250  # steps after which an episode has failed; the median is 40 to 140
 SCENERY = ("basic_floor", "table_wood")  # materials
-UNPAINTED = (0.5, 0.5, 0.5, 1)  # MuJoCo's mark of a geom without a colour of its own
+UNPAINTED = (0.5, 0.5, 0.5, 1)  # MuJoCo's colour of a geom that takes the colour of its material
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a clip is coloured.
+    """Colours of a clip.
 
     Attributes:
-        hues: (low, high) of the tints' hues, parts of the colour circle; high may pass 1.
+        hues: (low, high) of the hues of the tints, 0 to 1 around the colour circle; high may exceed 1.
         saturations: (low, high) of the tints, 0 is grey.
-        values: (low, high) of the tints' brightness.
-        bleach: how much of their own colours the things lose before they are tinted; 1 leaves the brightness.
-        plain: whether the things lose their textures; table and floor keep theirs.
+        values: (low, high) of the brightness of the tints.
+        bleach: share of their colour that objects lose before they are tinted; 1 leaves only the brightness.
+        plain: remove the textures of objects; table and floor keep theirs.
         light: brightness of all lamps.
-        seed: of the tint of each material and colour.
+        seed: random seed of the tint of each material and colour.
     """
 
     hues: tuple[float, float]
@@ -53,7 +53,7 @@ class Look:
     seed: int
 
     def tint(self, colours: np.ndarray) -> np.ndarray:
-        """Other colours, each tinted by itself, for those (count, 3) in red, green and blue from 0 to 1."""
+        """Tint each of the colours (count, 3), RGB from 0 to 1, with a random tint."""
         rng = np.random.default_rng(self.seed)
         hsv = (rng.uniform(*x, len(colours)) for x in (self.hues, self.saturations, self.values))
         tints = np.array([colorsys.hsv_to_rgb(h % 1, s, v) for h, s, v in zip(*hsv, strict=True)])
@@ -63,16 +63,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Episode:
-    """A successful episode at the moments of its frames.
+    """A successful episode at the times of its frames.
 
     Attributes:
-        qpos: (FRAMES, joints) what the renderer needs.
-        mocap: (FRAMES, 7) position and quaternion of the body that leads the hand.
-        points: (FRAMES, len(POINTS), 3) in metres; nan where the task has none.
-        opening: (FRAMES,) of the gripper, 0 to 1.
-        steps: of the policy until the last frame.
-        seed: of object and goal.
-        tries: episodes that were run until this one succeeded.
+        qpos: (FRAMES, joints), joint positions for the renderer.
+        mocap: (FRAMES, 7), position and quaternion of the body that leads the hand.
+        points: (FRAMES, len(POINTS), 3) in metres; nan if the task has no such point.
+        opening: (FRAMES,), of the gripper, 0 to 1.
+        steps: steps of the policy until the last frame.
+        seed: random seed of object and goal.
+        tries: number of episodes until this one succeeded.
     """
 
     qpos: np.ndarray
@@ -93,7 +93,9 @@ class Robot:
 
     def __init__(self, task: str) -> None:
         self.env = ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
-        self.env._partially_observable = False  # the policies look at the goal; else it is clipped to 0
+        self.env._partially_observable = (
+            False  # the policies need the goal, which would otherwise be set to 0
+        )
         del self.env.sawyer_observation_space
         self.env._set_task_called, self.env._freeze_rand_vec, self.env.seeded_rand_vec = True, False, True
         self.policy = ENV_POLICY_MAP[f"{task}-v3"]()
@@ -108,10 +110,10 @@ class Robot:
         self.renderer = make_renderer(self.model, shadows=False)
 
     def _find_paints(self) -> None:
-        """Which geoms share a material and a colour. A colour other than UNPAINTED hides its material's."""
+        """Group geoms by material and colour. A colour other than UNPAINTED overrides the material's."""
         model, self.materials = self.model, self.model.geom_matid.copy()
-        own = (self.materials < 0) | (model.geom_rgba != UNPAINTED).any(1)
-        model.geom_rgba[:] = np.where(own[:, None], model.geom_rgba, model.mat_rgba[self.materials])
+        coloured = (self.materials < 0) | (model.geom_rgba != UNPAINTED).any(1)
+        model.geom_rgba[:] = np.where(coloured[:, None], model.geom_rgba, model.mat_rgba[self.materials])
         kinds = np.column_stack((self.materials, model.geom_rgba))
         kinds, self.paint_of = np.unique(kinds, axis=0, return_inverse=True)
         self.paints = kinds[:, 1:4]
@@ -119,17 +121,17 @@ class Robot:
         self.scenery = np.isin(names, SCENERY)
 
     def close(self) -> None:
-        """Give the graphics context back; the next one in this process would draw nothing without."""
+        """Free the graphics context; otherwise the next one in this process would render nothing."""
         self.renderer.close()
         self.env.close()
 
     def run(self, rng: np.random.Generator, noise: float, jitter: tuple[float, float, float]) -> Episode:
-        """The first successful episode of a random stream.
+        """Run episodes of a random stream until one succeeds.
 
         Args:
-            rng: gives object, goal, start of the hand, noise and the moments of the first and last frame.
-            noise: standard deviation of what is added to the actions, which go from -1 to 1.
-            jitter: metres by which the hand may start away from its usual place.
+            rng: for object, goal, start of the hand, noise and the times of the first and last frame.
+            noise: standard deviation of the noise on the actions, which are in [-1, 1].
+            jitter: largest offset of the start of the hand, in metres.
         """
         for tries in range(1, 100):
             seed = int(rng.integers(2**31))
@@ -144,7 +146,7 @@ class Robot:
         raise RuntimeError(f"{self.env.task_name}: 99 episodes failed")
 
     def _trace(self, seed: int, rng: np.random.Generator, noise: float, after: int) -> list:
-        """State at each step until `after` steps past success; empty if there is none."""
+        """States at each step until `after` steps past success; empty without success."""
         self.env.seed(seed)
         observation, _ = self.env.reset()
         trace, end = [self._state(observation)], None
@@ -165,7 +167,7 @@ class Robot:
         return self.data.qpos.copy(), mocap, points, observation[3]
 
     def render(self, episode: Episode, camera: Camera, look: Look) -> np.ndarray:
-        """(FRAMES, SIDE, SIDE, 3) uint8 of the episode that was run last: each puts its things elsewhere."""
+        """(FRAMES, SIDE, SIDE, 3) uint8. Only for the last episode: a new one moves the objects."""
         self._paint(look)
         eye = camera.eye()
         frames = np.empty((FRAMES, SIDE, SIDE, 3), np.uint8)
@@ -186,10 +188,10 @@ class Robot:
         self.model.vis.headlight.diffuse[:] = self.headlight * look.light
 
     def targets(self, episode: Episode, camera: Camera) -> dict[str, np.ndarray]:
-        """What the simulator knows of each frame.
+        """Targets from the simulator for each frame.
 
-        `points` (FRAMES, len(POINTS), 2) float32: pixels, nan where there is none; `inside` (FRAMES,
-        len(POINTS)): whether they lie in the picture, be it behind something; `opening` (FRAMES,) of the
+        `points` (FRAMES, len(POINTS), 2) float32: pixels, nan for missing points; `inside` (FRAMES,
+        len(POINTS)): whether they are inside the picture, possibly hidden; `opening` (FRAMES,) of the
         gripper, 0 to 1; `world` (FRAMES, len(POINTS), 3): metres.
         """
         pixels = camera.project(episode.points, self.model.vis.global_.fovy)

@@ -1,4 +1,4 @@
-"""The contact sheet of a set: a film strip for each class, with its name."""
+"""The contact sheet of a set: a film strip per class, with its name."""
 
 import io
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from videossp.system.files import atomic_write
 
-SHOWN, ACROSS = 6, 2  # frames of a strip, strips beside one another
+SHOWN, ACROSS = 6, 2  # frames per strip, strips per row
 
 
 def strip(video: Path) -> np.ndarray:
@@ -21,7 +21,7 @@ def strip(video: Path) -> np.ndarray:
 
 
 def draw_sheet(file: Path, videos: Sequence[tuple[str, Path]], title: str) -> None:
-    """Write a PNG with a strip of each of the (name, video)."""
+    """Write a PNG with one strip for each (name, video)."""
     down = -(-len(videos) // ACROSS)
     figure = Figure((14, 1.42 * down + 0.5), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11)

@@ -1,9 +1,10 @@
-"""Pick the clips of `videossp demo` out of the set `tabletop`, into the package.
+"""Copy the clips of `videossp demo` from the set `tabletop` into the package.
 
     python benchmarks/minibench/ship.py TABLETOP
 
-Three pairs of opposite actions; the first clips of the splits train and test, and of val one a class that
-nothing is trained or tested on. The same set gives the same archive, byte for byte.
+The clips are of three pairs of opposite actions: the first ones of the splits train and test, and one per
+class of val that is used for neither training nor testing. The same set gives the same archive, byte for
+byte.
 """
 
 import argparse
@@ -21,14 +22,14 @@ DATE = (2026, 11, 24, 0, 0, 0)
 
 
 def rows_of(tabletop: Path, split: str, count: int) -> list[dict[str, str]]:
-    """The first rows of each class of a split."""
+    """The first `count` rows of each class of a split."""
     with (tabletop / f"{split}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row for label in CLASSES for row in [x for x in rows if x["label"] == label][:count]]
 
 
 def ship(tabletop: Path) -> bytes:
-    """The archive: clips/{train,test}.csv with their videos, unseen/CLASS.mp4, the licence."""
+    """The bytes of the archive: clips/{train,test}.csv with their videos, unseen/CLASS.mp4, the licence."""
     entries: dict[str, bytes] = {"LICENSE.txt": (tabletop / "LICENSE.txt").read_bytes()}
     for split, count in COUNTS.items():
         table = io.StringIO()
@@ -41,11 +42,11 @@ def ship(tabletop: Path) -> bytes:
         entries[f"clips/{split}.csv"] = table.getvalue().encode()
     for row in rows_of(tabletop, "val", 1):
         entries[f"unseen/{row['label']}.mp4"] = (tabletop / row["path"]).read_bytes()
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w") as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         for name, data in entries.items():
             archive.writestr(zipfile.ZipInfo(name, DATE), data)
-    return whole.getvalue()
+    return content.getvalue()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""`source`, half of what the nano backbone is pretrained on: the 24 tasks of Meta-World not in `tabletop`.
+"""`source`, half of the pretraining data of videomamba_nano: the 24 tasks of Meta-World not in `tabletop`.
 
-Each clip is stored once, forward; who trains reads some backwards, with labels task x {forward, reversed}.
-Looks are wider than those of `tabletop`. Beside each clip a .npz holds what the simulator knows of its frames
-(`Robot.targets`). Validation clips come from other random streams, in the same looks.
+Each clip is stored once, forward; training reads some clips backward, with the labels task x {forward,
+reversed}. The ranges of the looks are wider than in `tabletop`. A .npz next to each clip has the targets of
+its frames (`Robot.targets`). Validation clips come from other random streams, with the same looks.
 """
 
 import numpy as np

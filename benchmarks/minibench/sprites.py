@@ -1,7 +1,7 @@
-"""`sprites`, the UCF101 of the small world: 8 actions of creatures and of people in clothes.
+"""`sprites`, modelled on UCF101: 8 actions of creatures and of dressed people.
 
-Pasted together from the 3D-rendered drawings of FLARE, each in 8 directions. Floor, light, place, size, tempo
-and the drift of the camera are drawn without a look at the class. The splits share none of
+The clips are composed of the 3D-rendered drawings of FLARE, each in 8 directions. Floor, light, position,
+size, speed and the drift of the camera are drawn independently of the class. The splits share none of
 
                             train                 val              test
     creatures               ants, skeletons,      goblins          zombies, minotaur
@@ -12,9 +12,9 @@ and the drift of the camera are drawn without a look at the class. The splits sh
     size                    0.56 to 0.68          0.53 to 0.55     0.46 to 0.52 of the picture
     place                   -12 to 3              4 to 6           8 to 14 pixels to the right of the middle
 
-nor what hands hold. `get-up` is `die` backwards; at `moonwalk`, who runs forwards moves backwards. FLARE's
-other actions are no classes: stance hardly moves, block and critdie are often the drawings of hit and of die,
-few spawn. The drawings of some creatures for one class are those for another: see `own_actions`.
+and no held objects. `get-up` is `die` reversed; in `moonwalk` a figure runs forward and moves backward.
+FLARE's other actions are not classes: stance hardly moves, block and critdie are often the drawings of hit
+and die, few spawn. Some creatures have the same drawings for two classes: see `own_actions`.
 """
 
 import colorsys
@@ -29,18 +29,18 @@ from PIL import Image
 FRAMES, SIDE = 16, 112
 STRIKES = ("swing", "cast", "shoot")
 ACTIONS = {"run": "run", "moonwalk": "run", **{x: x for x in (*STRIKES, "hit", "die")}, "get-up": "die"}
-CYCLE = 8  # drawings of two steps, whoever runs
-PAUSE = 3  # keys of stance between two times of an action, and at most before the first
-CONTRAST = 0.18  # of a floor: its standard deviation, if its mean is 1
-SPREAD = 320  # pixels of a floor, which are enough for the longest run
-FLATTENED = 0.5  # upwards, in FLARE's view of the ground
+CYCLE = 8  # drawings of two steps, for every running figure
+PAUSE = 3  # key frames of stance between repetitions of an action, and at most before the first
+CONTRAST = 0.18  # standard deviation of a floor with mean 1
+SPREAD = 320  # side of a floor in pixels, enough for the longest run
+FLATTENED = 0.5  # vertical scale of the ground in FLARE's perspective
 
 
 class Look(NamedTuple):
-    """What is in the pictures of a split: names of sheets and tilesets, and ranges."""
+    """Content of the pictures of a split: names of sheets and tilesets, and ranges."""
 
     creatures: tuple[tuple[str, ...], ...]  # by family
-    clothes: dict[str, tuple[str, ...]]  # in the order in which they are drawn
+    clothes: dict[str, tuple[str, ...]]  # in drawing order
     held: dict[str, tuple[str, ...]]
     floors: tuple[str, ...]
     hues: tuple[float, float]
@@ -122,7 +122,7 @@ ABOUT = About(TEXT, ("pillow",), LICENCE, shown="art of FLARE")
 
 
 def own_actions(sheet: Sheet) -> set[str]:
-    """FLARE's actions that a sheet has. Where STRIKES have the same drawings, the first of them has them."""
+    """Actions of a sheet. If several STRIKES have the same drawings, only the first of them counts."""
     return {
         action
         for action, drawings in sheet.actions.items()
@@ -132,13 +132,13 @@ def own_actions(sheet: Sheet) -> set[str]:
 
 
 def describe(sheets: dict[str, str]) -> str:
-    """Such as `zombie`, or `male plate_boots plate_greaves ...`."""
-    places = [x.split("/") for x in sheets.values()]
-    return " ".join([*places[0][1:-1], *(x[-1] for x in places)])
+    """A description such as `zombie`, or `male plate_boots plate_greaves ...`."""
+    paths = [x.split("/") for x in sheets.values()]
+    return " ".join([*paths[0][1:-1], *(x[-1] for x in paths)])
 
 
 def play(label: str, keys: int, stance: int, speed: float, rng: np.random.Generator) -> list[tuple[str, int]]:
-    """FRAMES drawings, as (action, key), of an action of so many keys; `speed` drawings a frame."""
+    """FRAMES drawings (action, key) of an action with `keys` key frames, at `speed` drawings per frame."""
     action, shown = ACTIONS[label], int((FRAMES - 1) * speed) + 1
     if action == "run":
         first = int(rng.integers(keys))
@@ -154,15 +154,15 @@ def play(label: str, keys: int, stance: int, speed: float, rng: np.random.Genera
 
 
 def heading(direction: float) -> np.ndarray:
-    """Where a direction points to on screen, x to the right and y down; 1 long on the ground."""
+    """Screen vector of a direction, x to the right and y down; of length 1 on the ground."""
     angle = np.pi / 4 * direction
     return -np.array((np.cos(angle), FLATTENED * np.sin(angle)))
 
 
 def move(label: str, direction: int, pace: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """How the figure and the floor move in the picture, each (FRAMES, 2), from where they are halfway.
+    """Movement of the figure and of the floor in the picture, each (FRAMES, 2), relative to the middle frame.
 
-    The camera follows who runs at `pace` a bit too slowly, and drifts as much past all others.
+    The camera follows a runner at `pace` slightly too slowly, and drifts as much past all other figures.
     """
     lag = rng.uniform(0.05, 0.3) * pace
     way = {"run": 1, "moonwalk": -1}.get(label)
@@ -172,14 +172,14 @@ def move(label: str, direction: int, pace: float, rng: np.random.Generator) -> t
 
 
 def dye(floor: Image.Image, colour: np.ndarray) -> Image.Image:
-    """A floor in shades of a colour (0 to 255), all floors with the same contrast."""
+    """Recolour a floor in shades of a colour (0 to 255); all floors get the same contrast."""
     grey = np.asarray(floor.convert("L"), float)[..., None]
     shades = 1 + CONTRAST * (grey - grey.mean()) / grey.std()
     return Image.fromarray((shades * colour).clip(0, 255).astype(np.uint8))
 
 
 def view(picture: Image.Image, origin: np.ndarray, zoom: float) -> Image.Image:
-    """SIDE pixels square of a picture that is enlarged by `zoom`; its pixel `origin` is the top left one."""
+    """A square of SIDE pixels of a picture enlarged by `zoom`, with the pixel `origin` at the top left."""
     left, top = origin
     return picture.resize(
         (SIDE, SIDE), Image.Resampling.LANCZOS, (left, top, left + SIDE / zoom, top + SIDE / zoom)
@@ -193,7 +193,7 @@ class Maker:
         self.label, self.flare = label, flare
 
     def creature(self, look: Look, rng: np.random.Generator) -> dict[str, str]:
-        """The sheet of one that has the action, of any family."""
+        """The sheet of a random creature that has the action."""
         action = ACTIONS[self.label]
         families = [
             [x for x in family if action in own_actions(self.flare.sheet(f"enemies/{x}"))]
@@ -203,7 +203,7 @@ class Maker:
         return {"body": f"enemies/{rng.choice(families[rng.integers(len(families))])}"}
 
     def person(self, look: Look, rng: np.random.Generator) -> dict[str, str]:
-        """The sheets of somebody who holds something in one hand, or nothing."""
+        """The sheets of a random person, who may hold an object in one hand."""
         folder, hand = f"avatar/{rng.choice(('female', 'male'))}", rng.choice(("", "main", "off"))
         pieces = look.clothes | ({hand: look.held[hand]} if hand else {})
         fitting = {
@@ -225,7 +225,7 @@ class Maker:
 
         boxes = np.array([figure.bounds("stance", 0, x) for x in range(8)])
         zoom = size * SIDE / (boxes[:, 2:] - boxes[:, :2]).max(1).mean()
-        middle = boxes[direction].reshape(2, 2).mean(0) * zoom  # seen from where it stands
+        middle = boxes[direction].reshape(2, 2).mean(0) * zoom  # relative to its standing point
         stands = SIDE / 2 + np.array((place, rng.uniform(-6, 6))) - middle
         pace = rng.uniform(0.5, 0.9) * size * SIDE * speed / CYCLE  # pixels a frame
         steps, shifts = move(self.label, direction, pace, rng)
@@ -252,4 +252,4 @@ class Maker:
         return Made(np.stack(frames).clip(0, 255).astype(np.uint8), row)
 
     def close(self) -> None:
-        """The package stays open, for the next class."""
+        """Nothing to free: the package stays open for the next class."""

@@ -1,8 +1,8 @@
-"""`tabletop`, the Something-Something V2 of the small world: 13 pairs of opposite actions, 26 classes.
+"""`tabletop`, modelled on Something-Something V2: 13 pairs of opposite actions, 26 classes, from Meta-World.
 
-Rendered from Meta-World. Both actions of a pair are seen from the same places, in the same looks; the
-things lose their textures and colours and get other colours in every clip, since some differ between the two
-actions (the peg, the puck). The splits share no episode, no hue and no camera angle:
+Both actions of a pair have the same camera positions and looks. Objects lose their textures and colours and
+get random colours in every clip, because some differ between the two actions (the peg, the puck). The splits
+share no episode, no hue and no camera angle:
 
                             train        val           test
     hue of all tints        0 to 0.55    0.6 to 0.7    0.75 to 0.95 of the colour circle
@@ -10,7 +10,7 @@ actions (the peg, the puck). The splits share no episode, no hue and no camera a
       pair's own, sideways
     elevation               -42 to -32   -31 to -30    -29 to -24 degrees
 
-The first frame tells much, as in Something-Something V2: a drawer that is to be closed is open.
+The first frame contains much information, as in Something-Something V2: a drawer that will be closed is open.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from robot import FACE, FRAMES, LICENCE, PACKAGES, Camera, Look, Robot
 
 
 class View(NamedTuple):
-    """From where a pair can be seen well: azimuths in degrees, what the camera looks at, how far it is."""
+    """Good views of a pair: azimuths in degrees, the point that the camera looks at, its distance."""
 
     azimuths: tuple[float, ...]
     look_at: tuple[float, float, float]
@@ -47,7 +47,7 @@ PAIRS = {
 
 
 class Looks(NamedTuple):
-    """The looks of a split, as ranges."""
+    """Ranges of the looks of a split."""
 
     hues: tuple[float, float]
     azimuth: tuple[float, float]

@@ -1,4 +1,4 @@
-"""benchmarks/page.py and page_*.py: what the pages say is what the results say."""
+"""benchmarks/page.py and page_*.py: the tables of the pages follow from the results files."""
 
 import math
 from statistics import variance
@@ -35,20 +35,20 @@ def put(page, findings, monkeypatch):
         findings.over_seeds.cache_clear()
         for module in (page.methods, findings):
             monkeypatch.setattr(module, "load", lambda name: runs if name == of else [])
-        for module in (page.carries, findings):
+        for module in (page.ablations, findings):
             monkeypatch.setattr(module, "read", lambda name: [])
 
     return put
 
 
 @pytest.mark.parametrize("name", ["benchmarks.md", "weights.md"])
-def test_the_page_is_what_the_results_say(page, name):
+def test_the_pages_are_up_to_date(page, name):
     text = (page.DOCS / name).read_text(encoding="utf-8")
     assert page.BLOCK.search(text)
-    assert page.renewed(text) == text, "run make bench-table"
+    assert page.updated(text) == text, "run make bench-table"
 
 
-def test_the_plots_are_of_the_results(page):
+def test_the_plots_are_up_to_date(page):
     for name, (_, sources) in page.PLOTS.items():
         with Image.open(page.DOCS / name) as picture:
             assert picture.info[page.MARK] == page.digest(sources), "run make bench-table"
@@ -80,7 +80,7 @@ def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(methods
         run(methods, "ssp", 1e-3, 0, 0.6, "1100"),
         run(methods, "ssp", 3e-3, 0, 0.5, "1111"),  # better on test, worse on validation
         run(methods, "ssp", 1e-3, 1, 0.1, "1110"),
-        run(methods, "ssp", 1e-2, 0, 0.9, "1111", batch_size=1),  # done in another way
+        run(methods, "ssp", 1e-2, 0, 0.9, "1111", batch_size=1),  # with other settings
         run(methods, "linear", 1e-3, 0, 0.4, "1000"),
         run(methods, "vpt", 1e-3, 0, 0.0, "0000", error="RuntimeError: no"),
     ]
@@ -88,7 +88,7 @@ def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(methods
     rows = findings.by_row("motion", ["ssp", "linear", "full", "vpt"])
     assert "linear" in findings.by_row(
         "motion", ["full", "linear"]
-    )  # which stand to nothing, not to the next row
+    )  # without a difference, not with one to the next row
     assert findings.by_row("motion", ["full", "linear"])["linear"]["difference"] is None
     assert {title: x["top1"] for title, x in rows.items()} == {"ssp": 0.625, "linear": 0.25}
     assert rows["linear"]["difference"] == -0.375  # to the mean of both seeds
@@ -104,7 +104,7 @@ def test_a_row_shows_the_rate_that_validation_chose_not_the_best_on_test(methods
     assert "| vpt |  |  | **failed** |  |  |  |" in by_rate
 
 
-def test_of_many_differences_only_those_are_bold_that_outlast_their_number(findings):
+def test_holm_corrects_for_the_number_of_differences(findings):
     def row(low, high):
         return {"difference": (low + high) / 2, "difference_low": low, "difference_high": high}
 
@@ -112,14 +112,14 @@ def test_of_many_differences_only_those_are_bold_that_outlast_their_number(findi
     assert p(row(0.0, 0.2)) == pytest.approx(0.05, abs=1e-4)  # the interval just reaches zero
     assert p(row(-0.1, 0.1)) == 1.0
     assert findings.holm({"a": row(0.001, 0.2)}) == {"a"}
-    assert findings.holm({"a": row(0.001, 0.2), "b": row(-0.1, 0.1)}) == set()  # half of 0.05 is asked for
-    assert findings.holm({"a": row(0.001, 0.2), "b": None}) == set()  # of what is still to come, too
+    assert findings.holm({"a": row(0.001, 0.2), "b": row(-0.1, 0.1)}) == set()  # needs half of 0.05
+    assert findings.holm({"a": row(0.001, 0.2), "b": None}) == set()  # missing rows count too
     many = {"a": row(0.5, 0.6), "b": row(0.001, 0.2), "c": row(0.4, 0.5)}
-    assert findings.holm(many) == {"a", "b", "c"}  # the least of three has to stand alone
+    assert findings.holm(many) == {"a", "b", "c"}  # the least of three needs 0.05 only
     assert findings.holm({**many, "d": row(-0.1, 0.1)}) == {"a", "c"}
 
 
-def test_the_lead_beside_the_paper_is_that_of_the_first_row(methods, put):
+def test_the_lead_in_the_paper_table_is_that_of_the_first_row(methods, put):
     hits = dict.fromkeys(methods.RIVALS, "1000") | {"vpt": "1100", "ssp": "1110"}
     tried = ((3e-4, 0.1), (1e-3, 0.5), (3e-3, 0.1))
     runs = [run(methods, x, lr, 0, val, own) for x, own in hits.items() for lr, val in tried]
@@ -128,10 +128,10 @@ def test_the_lead_beside_the_paper_is_that_of_the_first_row(methods, put):
     put(runs)
     line = next(x for x in methods.paper().splitlines() if "motion" in x)
     assert line.startswith("| HMDB51 | +3.00 | motion | +50.0 ±") and "| vpt | +25.0 ±" in line
-    assert methods.paper().splitlines()[-1] == "| all sets | +2.76 |  |  |  |  |"  # not of one set alone
+    assert methods.paper().splitlines()[-1] == "| all sets | +2.76 |  |  |  |  |"  # no mean of one set
 
 
-def test_a_mean_is_of_all_sets_and_its_interval_that_of_independent_ones(methods, findings):
+def test_a_mean_over_sets_has_the_interval_of_independent_sets(methods, findings):
     rows = [
         {"difference": x, "difference_low": x - 0.02, "difference_high": x + 0.04} for x in (0.1, 0.2, 0.3)
     ]
@@ -144,11 +144,11 @@ def test_a_mean_is_of_all_sets_and_its_interval_that_of_independent_ones(methods
     assert findings.over_sets([*rows, {"difference": None}], "difference") is None
 
 
-def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(methods, put, monkeypatch):
+def test_the_time_of_a_row_is_that_of_its_fastest_run_at_any_rate(methods, put, monkeypatch):
     runs = [
         run(methods, "ssp", 1e-3, 0, 0.6, "11", seconds_per_clip=0.2),
         run(methods, "ssp", 3e-3, 0, 0.5, "11", seconds_per_clip=0.1, minutes=1.5),
-        run(methods, "ssp", 1e-2, 0, 0.4, "11", seconds_per_clip=0.01, batch_size=1),  # done in another way
+        run(methods, "ssp", 1e-2, 0, 0.4, "11", seconds_per_clip=0.01, batch_size=1),  # with other settings
         run(methods, "ssp", 3e-2, 0, 0.4, "11", seconds_per_clip=0.01, error="RuntimeError: no"),
     ]
     monkeypatch.setattr(methods, "MAIN", "motion")
@@ -156,30 +156,30 @@ def test_the_time_of_a_row_is_that_of_its_quickest_run_at_any_rate(methods, put,
     assert methods.costs().splitlines()[-1] == "| ssp | 4 | 10 | 10.0 | 100 | 1.5 | 1.00 | 1.00 |"
 
 
-def test_nothing_is_made_of_nothing(page, put):
+def test_every_block_can_be_generated_without_results(page, put):
     put([])
     assert all(len(block().splitlines()) >= 2 for block in page.BLOCKS.values())
 
 
-def test_the_results_are_of_the_shipped_weights(page, methods, findings):
-    backbone = Classifier.create(page.carries.BACKBONE, num_classes=2, method="linear").sha256
+def test_the_results_are_of_the_bundled_weights(page, methods, findings):
+    backbone = Classifier.create(page.ablations.BACKBONE, num_classes=2, method="linear").sha256
     for name in methods.FRAMES:
-        own = [x for x in methods.load(name) if x["backbone"] == page.carries.BACKBONE]
+        own = [x for x in methods.load(name) if x["backbone"] == page.ablations.BACKBONE]
         assert {x["backbone_sha256"] for x in own} <= {backbone}
-    # Of a run it is that of the weights as they were run: stretched to the frames of its clips.
+    # The weights of a run have positions resized to the frames of its clips.
     run = {
-        name: Classifier.create(page.carries.BACKBONE, num_classes=2, method="linear", frames=frames).sha256
+        name: Classifier.create(page.ablations.BACKBONE, num_classes=2, method="linear", frames=frames).sha256
         for name, frames in methods.FRAMES.items()
     }
     inside = findings.read(findings.RESULTS / "inside.json")
     assert all(x["backbone_sha256"] == run[x["set"]] for x in inside) and len(set(run.values())) == 2
     shipped = [
-        x for x in findings.read(findings.RESULTS / "probes.json") if x["backbone"] == page.carries.BACKBONE
+        x for x in findings.read(findings.RESULTS / "probes.json") if x["backbone"] == page.ablations.BACKBONE
     ]
     assert {x["sha256"] for x in shipped} <= {backbone}
 
 
-def test_what_hangs_on_the_choice_of_the_rate_is_shown(methods, put):
+def test_both_rules_for_the_rate_are_compared(methods, put):
     runs = [
         run(methods, "ssp", 1e-3, 0, 0.6, "1000", val_loss=0.5),  # most accurate
         run(methods, "ssp", 3e-3, 0, 0.5, "1100", val_loss=0.4),  # least loss: the rule takes this
@@ -189,25 +189,25 @@ def test_what_hangs_on_the_choice_of_the_rate_is_shown(methods, put):
     ]
     put(runs)
     assert methods.rules().splitlines()[2:] == [
-        "| as good as the best | 0 / 0 of 0 |",
-        "| short of it, mean |  |",
+        "| rows with the best rate | 0 / 0 of 0 |",
+        "| mean gap to the best rate, points |  |",
     ]
     runs.append(run(methods, "ssp", 1e-2, 0, 0.1, "0000"))  # the last rate of the search
     put(runs)
     assert methods.rules().splitlines()[2:] == [
-        "| as good as the best | 0 / 0 of 1 |",
-        "| short of it, mean | 25.0 / 50.0 |",
+        "| rows with the best rate | 0 / 0 of 1 |",
+        "| mean gap to the best rate, points | 25.0 / 50.0 |",
     ]
     tried = ((3e-4, 0.8), (1e-3, 0.6), (3e-3, 0.7))
     runs += [run(methods, "linear", lr, 0, 0.5, "1100", val_loss=loss) for lr, loss in tried]
     put(runs)
     assert methods.rules().splitlines()[2:] == [
-        "| as good as the best | 1 / 1 of 2 |",
-        "| short of it, mean | 12.5 / 25.0 |",
+        "| rows with the best rate | 1 / 1 of 2 |",
+        "| mean gap to the best rate, points | 12.5 / 25.0 |",
     ]
 
 
-def test_losses_are_of_the_chosen_rate_and_stand_in_order(methods, put):
+def test_losses_are_those_of_the_chosen_rate_with_their_rank(methods, put):
     runs = [
         run(methods, "ssp", 1e-3, 0, 0.6, "1000", loss=1.5),
         run(methods, "ssp", 1e-3, 1, 0.6, "1000", loss=1.7),
@@ -220,15 +220,15 @@ def test_losses_are_of_the_chosen_rate_and_stand_in_order(methods, put):
     assert "| ssp | 1.600* (2) |" in lines and "| linear | 1.200* (1) |" in lines and "| vpt |  |" in lines
 
 
-def test_one_seed_counts_for_as_much_as_seeds_lie_apart_elsewhere(methods, findings, put):
+def test_rows_with_one_seed_use_the_pooled_variance_over_seeds(methods, findings, put):
     base, other = "11" + 4 * "1100" + "00", "1" * 10 + "0" * 10
     runs = [run(methods, "ssp", 1e-3, i, 0.6, x) for i, x in enumerate((base, "1" * 14 + "0" * 6, base))]
     runs += [run(methods, "linear", 1e-3, i, 0.6, other[i:] + "0" * i) for i in range(2)]
     runs.append(run(methods, "linear", 1e-3, 2, 0.6, "1" * 20, error="RuntimeError: no"))
     runs.append(run(methods, "mean", 1e-3, 0, 0.6, other))
     put(runs)
-    # The sum of squares of ssp, 0.5, 0.7, 0.5, with two degrees of freedom, and of linear, 0.5 and 0.45, with
-    # one; without that of single videos, of which a mean of 20 has a twentieth.
+    # The sum of squares of ssp (0.5, 0.7, 0.5; two degrees of freedom) and of linear (0.5, 0.45; one), minus
+    # the variance from single videos, a twentieth of theirs in a mean of 20.
     hits = [[int(x) for x in runs[i]["hits"]] for i in range(5)]
     single = [sum(variance(x) for x in zip(*own, strict=True)) / 20 / 20 for own in (hits[:3], hits[3:])]
     pooled = (0.08 / 3 + 0.0025 / 2 - 2 * single[0] - single[1]) / 3
@@ -245,23 +245,23 @@ def test_one_seed_counts_for_as_much_as_seeds_lie_apart_elsewhere(methods, findi
     for title, own, count in (("mean", [[int(x) for x in other]], 1), ("linear", hits[3:], 2)):
         gaps = [sum(x) / count - y for *x, y in zip(*own, by_video, strict=True)]
         middle, least, most = over_videos(gaps)
-        seeds = half * math.sqrt(1 / count + 1 / 3)  # both rows are of runs that may have gone well or badly
-        found = [rows[title][f"difference{end}"] for end in ("", "_low", "_high")]
+        seeds = half * math.sqrt(1 / count + 1 / 3)  # both rows vary over seeds
+        actual = [rows[title][f"difference{end}"] for end in ("", "_low", "_high")]
         ends = middle - math.hypot(middle - least, seeds), middle + math.hypot(most - middle, seeds)
-        assert found == pytest.approx([middle, *ends])
+        assert actual == pytest.approx([middle, *ends])
     assert rows["ssp"]["difference"] is None
     put([x for x in runs if x["seed"] == 0])
-    assert findings.seeds_apart() == (0, 0.0)  # nothing is known of it
+    assert findings.seeds_apart() == (0, 0.0)  # no row has several seeds
     assert findings.by_row("motion", ["mean"])["mean"]["top1_high"] == pytest.approx(high)
 
 
 def test_a_row_whose_first_seed_is_still_running_is_not_shown(page, methods, put):
     runs = [run(methods, "ssp", 1e-3, seed, 0.6, "1100", name="tabletop") for seed in (0, 1)]
     put([*runs, run(methods, "gathering alone", 1e-3, 1, 0.6, "1110", name="tabletop")], of="tabletop")
-    assert "| gathering alone | ssp |  |  |" in page.carries.ablations()
+    assert "| gathering alone | ssp |  |  |" in page.ablations.ablations()
 
 
-def test_it_is_counted_how_many_runs_end_at_their_best_epoch(benchmarks, methods, put):
+def test_runs_whose_last_epoch_is_the_best_are_counted(benchmarks, methods, put):
     epochs = benchmarks("rows").EPOCHS["motion"]
     runs = [run(methods, "ssp", 1e-3, seed, 0.6, "11", best_epoch=epochs - seed) for seed in (0, 1, 2)]
     runs.append(run(methods, "ssp", 3e-3, 0, 0.5, "11", best_epoch=epochs))  # not the rate of the table
@@ -269,43 +269,43 @@ def test_it_is_counted_how_many_runs_end_at_their_best_epoch(benchmarks, methods
     assert methods.rising().splitlines()[2:] == ["| runs | 3 |", "| last epoch best | 1 |"]
 
 
-def test_the_parts_of_a_trained_run_stand_in_one_line(page, monkeypatch):
+def test_the_parts_of_a_trained_run_are_one_line(page, monkeypatch):
     more = {"in_clip": 0.9, "in_all": 0.8}
     sizes = [{"prompt": 9.0, "slots": 0.0, "weights": 0.9} | more]  # of the first block, which has no slots
     sizes += [{"prompt": x, "slots": 1000 * x, "weights": x} | more for x in (0.1, 0.2, 0.4)]
     run = {"set": "motion", "lr": 0.01, "seed": 0}
     rows = [run | {"off": "nothing", "top1": 0.5, "hits": "1100", "sizes": sizes}]
     rows += [run | {"off": "gathering", "top1": 0.25, "hits": "1000"}, rows[0] | {"seed": 1}]
-    monkeypatch.setattr(page.carries, "read", lambda name: rows)
+    monkeypatch.setattr(page.ablations, "read", lambda name: rows)
     _, low, high = over_videos([0, -1, 0, 0])
-    assert page.carries.inside().splitlines()[2:] == [
+    assert page.ablations.inside().splitlines()[2:] == [
         f"| motion, 0.01, 0 | 50.0 | -25.0 ± {50 * (high - low):.1f} | 0.20 | 200 | 90 % | 80 % | 40 % |",
         "| motion, 0.01, 1 | 50.0 |  | 0.20 | 200 | 90 % | 80 % | 40 % |",
     ]
 
 
-def test_changes_that_outlast_their_number_are_bold(page, methods, findings, put):
+def test_ablations_significant_after_correction_are_bold(page, methods, findings, put):
     hits = {"ssp": "1" * 40, "drop path 0.4": "0" * 40, "8 prompts a frame": "1" * 34 + "0" * 6}
     put([run(methods, x, 1e-3, 0, 0.5, own, name="tabletop") for x, own in hits.items()], of="tabletop")
     rows = findings.by_row("tabletop", list(hits))
     assert findings.p_value(rows["8 prompts a frame"]) < 0.05
-    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in page.carries.ablations().splitlines()}
+    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in page.ablations.ablations().splitlines()}
     assert lines["drop path 0.4"][1] == lines["8 prompts a frame"][1] == "ssp"
     assert lines["drop path 0.4"][3].startswith("**-100.0 ±")
     assert lines["8 prompts a frame"][3].startswith("-15.0")  # sure alone, but not of so many
     assert lines["ssp"][3] == lines["twice the epochs"][3] == ""
 
 
-def test_what_the_first_row_gains_is_told_by_the_weights_of_the_backbone(page, methods, put):
+def test_the_gain_of_the_first_row_by_backbone_weights(page, methods, put):
     def own(row, hits):
         return run(methods, row, 1e-3, 0, 0.5, hits, name="tabletop")
 
     runs = [own("ssp", "11111111"), own("linear", "11110000")]
     runs += [own("random weights", "11000000"), own("linear, random weights", "11100000")]
     put(runs, of="tabletop")
-    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in page.carries.pretrained().splitlines()}
+    lines = {x.split(" | ")[0][2:]: x.split(" | ") for x in page.ablations.pretrained().splitlines()}
     assert lines["weights"][1:4] == ["tabletop, ssp", "tabletop, linear", "tabletop, difference"]
-    shipped, random = (lines[x][1:4] for x in (page.carries.BACKBONE, "random"))
-    assert shipped[0].startswith("100.0") and shipped[1].startswith("50.0") and shipped[2].startswith("+50.0")
+    bundled, random = (lines[x][1:4] for x in (page.ablations.BACKBONE, "random"))
+    assert bundled[0].startswith("100.0") and bundled[1].startswith("50.0") and bundled[2].startswith("+50.0")
     assert random[0].startswith("25.0") and random[1].startswith("37.5") and random[2].startswith("-12.5")
     assert lines["short"][1:4] == ["", "", ""]

@@ -1,4 +1,4 @@
-"""benchmarks/minibench: clips that depend on their place in the set alone, splits that share no look."""
+"""benchmarks/minibench: clips depend only on their identity in the set; splits share no look."""
 
 import csv
 import importlib.util
@@ -57,7 +57,7 @@ def contents(folder):
     return {x.relative_to(folder).as_posix(): x.read_bytes() for x in files}
 
 
-def test_a_set_that_was_interrupted_becomes_the_same_bytes(minibench, tmp_path):
+def test_an_interrupted_set_ends_with_the_same_bytes(minibench, tmp_path):
     make_set = minibench("clipset").make_set
     clips = make_set("plain", tmp_path / "a", 0, {"train": 3, "val": 1}, 2)
     whole = contents(tmp_path / "a")
@@ -68,7 +68,7 @@ def test_a_set_that_was_interrupted_becomes_the_same_bytes(minibench, tmp_path):
     assert contents(tmp_path / "a") == whole
 
 
-def test_a_clip_does_not_depend_on_how_many_there_are_nor_on_the_processes(minibench, tmp_path):
+def test_a_clip_depends_neither_on_the_number_of_clips_nor_of_processes(minibench, tmp_path):
     make_set = minibench("clipset").make_set
     make_set("plain", tmp_path / "few", 0, {"train": 1}, 1)
     make_set("plain", tmp_path / "many", 0, {"train": 3, "val": 1}, 2)
@@ -159,7 +159,7 @@ def test_an_episode_depends_on_its_stream_alone(robot):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_an_episode_that_does_not_succeed_is_not_taken(robot, simulated, monkeypatch):
+def test_a_failed_episode_is_not_used(robot, simulated, monkeypatch):
     episode = robot.run(np.random.default_rng(1), 0, (0, 0, 0))
     puck, goal = episode.points[-1, 1], episode.points[-1, 3]
     assert np.linalg.norm(puck - goal) < 0.07 < np.linalg.norm(episode.points[0, 1] - goal)
@@ -169,7 +169,7 @@ def test_an_episode_that_does_not_succeed_is_not_taken(robot, simulated, monkeyp
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_each_material_has_a_colour_of_its_own_and_goal_markers_are_hidden(robot, simulated):
+def test_each_material_has_a_separate_colour_and_goal_markers_are_hidden(robot, simulated):
     module = simulated("robot")
     look = module.Look((0, 1), (0.2, 0.5), (0.4, 0.9), bleach=0.5, plain=True, light=1, seed=0)
     robot.render(
@@ -182,7 +182,7 @@ def test_each_material_has_a_colour_of_its_own_and_goal_markers_are_hidden(robot
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_points_lie_where_the_renderer_draws_the_thing(robot, simulated):
+def test_points_are_where_the_renderer_draws_the_object(robot, simulated):
     module = simulated("robot")
     episode = robot.run(np.random.default_rng(1), 0, (0, 0, 0))
     camera = module.Camera(215, -35, 0.8, (0, 0.7, 0.1))
@@ -197,6 +197,6 @@ def test_points_lie_where_the_renderer_draws_the_thing(robot, simulated):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_clip_of_the_simulator_is_the_same_bytes_whatever_was_made_before(simulated, made_twice):
+def test_a_simulated_clip_has_the_same_bytes_whatever_was_made_before(simulated, made_twice):
     after, alone = made_twice("tabletop", "test", "handle-press")
     assert after == alone

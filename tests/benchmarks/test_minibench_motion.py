@@ -1,4 +1,4 @@
-"""benchmarks/minibench, motion and recipes: people move as they were captured; the splits share nothing."""
+"""benchmarks/minibench, motion and recipes: people move as captured; the splits share nothing."""
 
 import collections
 import itertools
@@ -52,7 +52,7 @@ Frame Time: 0.0333333
 
 
 def take(action, number):
-    """A motion as the files have it: hands rise and sink again, who walks or runs walks to the left."""
+    """A motion in the axes of the files: hands rise and fall; a walker or runner moves to the left."""
     motion = np.tile(np.array(list(TREE.values()), float), (50 + 20 * number, 1, 1))
     part = np.linspace(0, 1, len(motion))
     for side in "LR":
@@ -82,14 +82,14 @@ def archive(takes, tmp_path):
 
 
 def as_bvh(motion):
-    """All joints on their own below the root, so that a position is that of the world."""
+    """A BVH file with all joints directly below the root, so that positions are in world axes."""
     joints = [f"JOINT {x}\n{{\nOFFSET 9 9 9\nCHANNELS 3 Xposition Yposition Zposition\n}}\n" for x in TREE]
     rows = "\n".join(" ".join(f"{x:.6f}" for x in row) for row in motion.reshape(len(motion), -1))
     head = f"HIERARCHY\nROOT All\n{{\nOFFSET 0 0 0\nCHANNELS 0\n{''.join(joints)}}}\n"
     return f"{head}MOTION\nFrames:\t{len(motion)}\nFrame Time:\t0.0333333\n{rows}\n"
 
 
-def test_a_bvh_file_is_what_its_angles_say(minibench):
+def test_joints_of_a_bvh_file_follow_from_its_angles(minibench):
     names, positions = minibench("capture").read_bvh(BVH)
     assert names == ["Hips", "Spine", "Spine_end"]
     assert np.allclose(positions[0], [(1, 2, 3), (1, 12, 3), (1, 12, 8)])
@@ -127,7 +127,7 @@ def test_the_splits_share_no_style_and_no_take(minibench, archive):
     assert len(set(takes)) == len(takes) == 10 * 7 * 3
 
 
-def test_a_take_that_turns_the_other_way_is_left_out(minibench):
+def test_a_take_that_turns_against_its_name_is_skipped(minibench):
     capture = minibench("capture")
     assert len(capture.UNLABELLED) == 8
     assert {x.split("_")[0] for x in capture.UNLABELLED} == {"walk-turn-left", "walk-turn-right"}
@@ -157,16 +157,16 @@ def test_the_splits_share_no_hue_and_no_angle_and_see_the_front(drawn):
         assert len({np.sign(x.azimuth - face) for x in cameras}) == 2, split
 
 
-def test_nothing_stands_between_the_camera_and_the_path(drawn):
-    free_place, rng = drawn("person").free_place, np.random.default_rng(0)
+def test_nothing_is_between_the_camera_and_the_path(drawn):
+    free_position, rng = drawn("person").free_position, np.random.default_rng(0)
     aside, deep = np.linspace(0, 1, 16), np.linspace(0, -5, 16)
     for _ in range(200):
-        x, y = free_place(aside, deep, rng)
+        x, y = free_position(aside, deep, rng)
         assert all(abs(x - a) > 1 or y > d for a, d in zip(aside, deep, strict=True))
 
 
 @pytest.mark.parametrize(("side", "sign"), [("L", 1), ("R", -1)])
-def test_the_left_hand_is_drawn_to_the_right_of_who_faces_the_camera(drawn, side, sign):
+def test_the_left_hand_of_a_facing_person_is_on_the_right(drawn, side, sign):
     capture, person, camera = drawn("capture"), drawn("person"), drawn("camera")
     still = np.array([TREE[x] for x in capture.JOINTS])[None, :, capture.AXES] * capture.METRES
     raised = still.copy()
@@ -200,7 +200,7 @@ def test_the_orders_of_recipes_are_balanced(drawn):
     assert len({tuple(part.replace("wave", "both") for part in x) for x in orders}) == 8
 
 
-def test_the_frames_of_a_recipe_are_those_of_another_in_another_order(drawn, archive):
+def test_clips_of_two_orders_have_the_same_frames(drawn, archive):
     recipes = drawn("recipes")
     maker = recipes.Maker(recipes.CLASSES[0], recipes.Data(archive))
     made = []
@@ -215,12 +215,12 @@ def test_the_frames_of_a_recipe_are_those_of_another_in_another_order(drawn, arc
 
 
 @pytest.mark.parametrize(("name", "label"), [("motion", "walk"), ("recipes", "wave-left-both-right")])
-def test_a_clip_is_the_same_bytes_whatever_was_made_before(drawn, made_twice, archive, name, label):
+def test_a_clip_has_the_same_bytes_whatever_was_made_before(drawn, made_twice, archive, name, label):
     after, alone = made_twice(name, "test", label, archive)
     assert after == alone
 
 
-def test_clips_of_other_data_are_not_mixed_in(drawn, takes, archive, tmp_path):
+def test_clips_of_other_data_are_not_mixed(drawn, takes, archive, tmp_path):
     make_set, other = drawn("clipset").make_set, tmp_path / "other.npz"
     np.savez(other, _names=list(TREE), **takes)
     make_set("motion", tmp_path / "set", 0, {}, 1, archive)
@@ -239,7 +239,7 @@ def test_data_of_another_kind_is_one_line_and_exit_code_2(drawn, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_data_is_asked_for_and_not_taken_in_vain(drawn, minibench, archive):
+def test_data_is_required_and_unneeded_data_is_an_error(drawn, minibench, archive):
     open_data = minibench("clipset").open_data
     with pytest.raises(ValueError, match="--data"):
         open_data("recipes", None)

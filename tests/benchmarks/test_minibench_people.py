@@ -1,4 +1,4 @@
-"""benchmarks/minibench, people: bodies that no one recorded keep their bones and do what their class says."""
+"""benchmarks/minibench, people: synthetic bodies keep their bone lengths and move as their class."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def way(joints):
     return length(joints[1:], joints[:-1]).sum()
 
 
-def test_bones_keep_their_lengths_and_the_lower_foot_its_place_on_the_floor(drawn, ends):
+def test_bones_keep_their_lengths_and_the_lower_foot_is_on_the_floor(drawn, ends):
     people, posture = drawn("people"), drawn("posture")
     for label in people.CLASSES:
         for seed, joints in enumerate(motions(people, label, 5)):
@@ -62,7 +62,7 @@ def test_an_upright_body_has_its_left_on_the_left_and_hands_below(minibench, end
         (90, -90, (-1, 0, 0)),
     ],
 )
-def test_an_arm_points_where_its_angles_say(minibench, ends, lift, front, where):
+def test_an_arm_points_along_its_angles(minibench, ends, lift, front, where):
     posture = minibench("posture")
     body = posture.Posture()
     for x in "LR":
@@ -83,7 +83,7 @@ def test_an_elbow_bends_the_hand_forward_and_a_knee_the_foot_back(minibench, end
     assert at["Foot_R"][0, 0] < at["LowerLeg_R"][0, 0] - 0.3
 
 
-def test_a_body_turns_bows_and_leans_as_it_says(minibench, ends):
+def test_a_body_turns_bows_and_leans_by_its_angles(minibench, ends):
     posture = minibench("posture")
     bowed, leaned = (ends(posture.Posture(**{x: 0.5}).joints(1)) for x in ("bow", "lean"))
     turned, twisted = (ends(posture.Posture(**{x: np.pi / 2}).joints(1)) for x in ("yaw", "twist"))
@@ -114,14 +114,14 @@ def test_both_arms_do_the_same_and_arms_in_turn_do_not(drawn, ends):
         assert np.mean(list(heights(f"arms-in-turn-{what}"))) > 0.2
 
 
-def test_only_who_strides_or_sidesteps_leaves_the_place(drawn, ends):
+def test_only_stride_and_sidestep_move_the_body(drawn, ends):
     people = drawn("people")
     for label in people.CLASSES:
         gone = [length(at["Hips"][-1, :2], at["Hips"][0, :2]) for at in map(ends, motions(people, label, 10))]
         assert np.min(gone) > 0.15 if label in ("stride", "sidestep") else np.max(gone) < 1e-6, label
 
 
-def test_legs_and_trunks_do_what_their_class_says(drawn, ends):
+def test_legs_and_trunks_move_as_their_class(drawn, ends):
     people = drawn("people")
     at = {x: [ends(m) for m in motions(people, x, 20)] for x in people.CLASSES}
     sunk = {x: np.mean([np.ptp(m["Hips"][:, 2]) for m in own]) for x, own in at.items()}
@@ -148,12 +148,12 @@ def test_a_movement_takes_longer_one_way_than_the_other(drawn):
         rising = np.diff(curve) > 0
         assert rising.mean() < 0.45
     for seed in range(20):
-        curve = people.there(np.random.default_rng(seed))(t)
+        curve = people.rise_and_stay(np.random.default_rng(seed))(t)
         assert curve[0] == 0 and curve[-1] > 0.9 and (np.diff(curve) >= 0).all()
 
 
 def test_targets_are_where_the_body_is_drawn(drawn):
-    """Pixels change where the hand goes that is told, and hardly where it would be with an error of 12."""
+    """Pixels change along the target path of the hand, and hardly along one with an error of 12."""
     people = drawn("people")
     hand, maker, seen = people.POINTS.index("Hand_R"), people.Maker("right-arm-swings"), []
     try:
@@ -173,6 +173,6 @@ def test_targets_are_where_the_body_is_drawn(drawn):
     assert len(seen) > 20 and right > 0.95 and max(wrong) < 0.7, (right, wrong)
 
 
-def test_a_clip_of_people_is_the_same_bytes_whatever_was_made_before(drawn, made_twice):
+def test_a_clip_of_people_has_the_same_bytes_whatever_was_made_before(drawn, made_twice):
     after, alone = made_twice("people", "val", "stride")
     assert after == alone

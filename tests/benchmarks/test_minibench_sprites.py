@@ -1,4 +1,4 @@
-"""`sprites` on a toy package: FLARE's art is read right, splits share nothing, a class is what moves."""
+"""`sprites` on a toy package: the art is read correctly, splits share nothing, classes differ in motion."""
 
 import itertools
 import shutil
@@ -100,7 +100,7 @@ def test_a_hand_is_behind_the_body_or_before_it(minibench, package):
     assert towards == [2, 3, 4, 5]  # the right hand, of who faces up or to the right
 
 
-def test_a_package_is_the_same_packed_or_not(minibench, package):
+def test_a_package_reads_the_same_packed_or_unpacked(minibench, package):
     if shutil.which("dpkg-deb") is None:
         pytest.skip("dpkg-deb is Debian's")
     control = "Package: flare-game\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: toy\n"
@@ -112,7 +112,7 @@ def test_a_package_is_the_same_packed_or_not(minibench, package):
     assert minibench("flare").Flare(packed).hash == unpacked.hash
 
 
-def test_of_the_mods_that_have_a_file_the_first_is_taken(minibench, package):
+def test_the_first_mod_with_a_file_counts(minibench, package):
     other = next(package.rglob("mods")) / "empyrean_campaign/animations/enemies"
     write(other / "zombie.txt", "APPEND")
     write(other / "dragon.txt", "[run]")
@@ -122,7 +122,7 @@ def test_of_the_mods_that_have_a_file_the_first_is_taken(minibench, package):
 
 
 @pytest.mark.parametrize("wrong", ["missing.deb", "text.deb", "empty", None])
-def test_what_is_no_package_is_named_in_one_line(wrong, minibench, tmp_path):
+def test_a_path_that_is_no_package_is_named_in_one_line(wrong, minibench, tmp_path):
     (tmp_path / "text.deb").write_text("no archive")
     (tmp_path / "empty").mkdir()
     path = tmp_path / wrong if wrong else None
@@ -135,7 +135,7 @@ def test_what_is_no_package_is_named_in_one_line(wrong, minibench, tmp_path):
 def test_a_sheet_that_is_missing_is_named(sprites, package):
     next(package.rglob("minotaur.txt")).unlink()
     maker = sprites.Maker("run", sprites.Data(package))
-    with pytest.raises(ValueError, match=r"holds no animations/enemies/minotaur.txt"):
+    with pytest.raises(ValueError, match=r"does not contain animations/enemies/minotaur.txt"):
         maker.creature(sprites.LOOKS["test"], np.random.default_rng(0))
 
 
@@ -158,7 +158,7 @@ def test_the_splits_share_no_hue_no_size_and_no_place(sprites):
         assert all(a[1] < b[0] for a, b in itertools.pairwise(ordered))
 
 
-def test_drawings_of_two_strikes_are_those_of_the_first(minibench, sprites):
+def test_equal_drawings_of_two_strikes_count_for_the_first(minibench, sprites):
     frames = {"a": "frame=0,0,1,2,3,4,5,6", "b": "frame=0,0,9,2,3,4,5,6"}
 
     def own(**kinds):
@@ -171,7 +171,7 @@ def test_drawings_of_two_strikes_are_those_of_the_first(minibench, sprites):
 
 
 @pytest.mark.parametrize("keys", [2, 4, 6, 8])  # which FLARE's actions have
-def test_an_action_is_seen_from_beginning_to_end(keys, sprites):
+def test_a_clip_shows_an_action_completely(keys, sprites):
     for label, seed in itertools.product(sprites.CLASSES, range(20)):
         rng = np.random.default_rng(seed)
         shown = sprites.play(label, keys, 4, rng.uniform(0.5, 1), rng)
@@ -179,13 +179,13 @@ def test_an_action_is_seen_from_beginning_to_end(keys, sprites):
         assert {key for action, key in shown if action != "stance"} == set(range(keys))
 
 
-def test_who_gets_up_does_what_the_dying_do_backwards(sprites):
+def test_get_up_is_die_reversed(sprites):
     die, get_up = (sprites.play(x, 6, 4, 0.7, np.random.default_rng(1)) for x in ("die", "get-up"))
     assert get_up == die[::-1] != die
     assert die[-1] == ("die", 5)
 
 
-def test_who_runs_moves_ahead_on_the_floor_a_moonwalker_backwards_others_not(minibench, sprites):
+def test_a_runner_moves_forward_and_a_moonwalker_backward(minibench, sprites):
     ahead = {"left": (-1, 0), "up": (0, -0.5), "right": (1, 0), "down": (0, 0.5)}
     for label, (name, to) in itertools.product(sprites.CLASSES, ahead.items()):
         direction = minibench("flare").DIRECTIONS.index(name)
@@ -195,13 +195,13 @@ def test_who_runs_moves_ahead_on_the_floor_a_moonwalker_backwards_others_not(min
         assert path == pytest.approx(np.array(to) * pace * (sprites.FRAMES - 1), abs=1e-9)
 
 
-def test_the_picture_drifts_as_much_whatever_the_class(sprites):
+def test_the_drift_does_not_depend_on_the_class(sprites):
     for direction in range(0, 8, 2):
         drifts = [sprites.move(x, direction, 4, np.random.default_rng(3))[0] for x in sprites.CLASSES]
         assert all(np.abs(x).max() < 0.3 * 4 * sprites.FRAMES / 2 for x in drifts)
 
 
-def test_floors_have_one_contrast_and_the_colour_that_is_asked_for(sprites):
+def test_floors_have_one_contrast_and_the_given_colour(sprites):
     rng = np.random.default_rng(0)
     for low, high in ((0, 30), (100, 200)):
         floor = Image.fromarray(rng.integers(low, high, (50, 50, 3), np.uint8))
@@ -210,7 +210,7 @@ def test_floors_have_one_contrast_and_the_colour_that_is_asked_for(sprites):
         assert dyed.std((0, 1)) / dyed.mean((0, 1)) == pytest.approx(sprites.CONTRAST, abs=0.01)
 
 
-def test_a_clip_of_sprites_is_the_same_bytes_whatever_was_made_before(minibench, sprites, package):
+def test_a_clip_of_sprites_has_the_same_bytes_whatever_was_made_before(minibench, sprites, package):
     clips = [minibench("clipset").Clip("test", "get-up", i) for i in range(3)]
     maker, other = (sprites.Maker("get-up", minibench("flare").Flare(package)) for _ in range(2))
     first = [maker.make(x.split, x.stream("sprites", 0)) for x in clips]

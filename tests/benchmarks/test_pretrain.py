@@ -76,12 +76,12 @@ def pretrain(modules):
 def running(modules, monkeypatch):
     module = modules("pretrain_run")
     stages = ((2, 1, 4), (2, 2, 2), (10**9, 8, 2))
-    recipes = {"tiny": module.Recipe(stages), "other": module.Recipe(stages, {"cls": 1.0})}
-    monkeypatch.setattr(module, "RECIPES", recipes)
+    settings = {"tiny": module.Settings(stages), "other": module.Settings(stages, {"cls": 1.0})}
+    monkeypatch.setattr(module, "SETTINGS", settings)
     return module
 
 
-def test_a_point_lies_where_the_picture_shows_it(clips):
+def test_points_are_at_their_position_in_the_picture(clips):
     for seed in range(20):
         view = clips.train_view(seed % 5, 8, np.random.default_rng(seed))
         bright = view["patches"].sum(3)  # (frames, rows, columns, side, side)
@@ -109,7 +109,7 @@ def test_clips_of_two_sets_keep_their_own_points_labels_and_pictures(modules, tw
     assert clips.opening[0, 0] == 0.5 and np.isnan(clips.opening[2:]).all()
 
 
-def test_what_a_clip_does_not_know_is_not_learned(modules, two_sets):
+def test_missing_points_are_no_targets(modules, two_sets):
     module, model = modules("pretrain_clips"), modules("pretrain_model")
     clips = module.Clips.of(two_sets[1])
     batch = module.stack([clips.test_view(0, False)])
@@ -120,14 +120,14 @@ def test_what_a_clip_does_not_know_is_not_learned(modules, two_sets):
     assert not known[:, :3].any() and known[:, 3:].any() and target[-3:].isnan().all()
 
 
-def test_accuracy_is_told_of_each_set(modules, pretrain, two_sets, alone, monkeypatch):
+def test_accuracy_is_reported_for_each_set(modules, pretrain, two_sets, alone, monkeypatch):
     module = modules("pretrain_clips")
     for folder in two_sets:
         module.Clips.of(folder)
     clips = module.Clips([x / module.CACHE for x in two_sets])
 
     def losses(model, batch):
-        """Right of robots, labels 0 and 1, alone."""
+        """Correct for robots, labels 0 and 1, only."""
         label = batch["label"]
         logits = torch.eye(4)[torch.where(label < 2, label, 0)]
         course = torch.zeros(len(label), len(module.POINTS) * 27 + 3)
@@ -137,7 +137,7 @@ def test_accuracy_is_told_of_each_set(modules, pretrain, two_sets, alone, monkey
     assert pretrain.evaluate(None, clips, 0, 1)["sets"] == [1.0, 0.0]
 
 
-def test_a_reversed_clip_has_the_label_and_the_course_of_the_other_direction(clips):
+def test_a_reversed_clip_has_the_label_and_trajectory_of_the_other_direction(clips):
     there, back = (clips.test_view(3, x) for x in (False, True))
     assert (there["label"], back["label"]) == (2, 3)
     # The middles of equal parts of 16 frames are 1, 3, ..., 15 in both directions.
@@ -147,50 +147,51 @@ def test_a_reversed_clip_has_the_label_and_the_course_of_the_other_direction(cli
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_clip_is_seen_once_in_each_pass(running, clips, monkeypatch, processes):
-    recipe, seen = running.Recipe(((10**9, 1, 2),)), []
+    settings, seen = running.Settings(((10**9, 1, 2),)), []
     monkeypatch.setattr(running, "stack", lambda views: views)
     monkeypatch.setattr(clips, "train_view", lambda clip, frames, rng: seen.append(clip))
     for step in range(5):  # 10 clips of 5
         for rank in range(processes):
-            running.batch_of(recipe, clips, step, rank, processes)
+            running.batch_of(settings, clips, step, rank, processes)
     assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
 
 
-def test_a_run_goes_on_as_if_it_had_not_been_killed(running, clips, alone, tmp_path):
-    recipe = running.RECIPES["tiny"]
+def test_a_resumed_run_equals_one_that_was_not_killed(running, clips, alone, tmp_path):
+    settings = running.SETTINGS["tiny"]
 
     def learn(run, steps):
         for _ in range(steps):
-            run.learn(running.batch_of(recipe, clips, run.step, 0, 1), 1.0, 0.9)
+            run.learn(running.batch_of(settings, clips, run.step, 0, 1), 1.0, 0.9)
 
-    whole, first, again = (running.Run("tiny", clips) for _ in range(3))
-    learn(whole, 5)
+    uninterrupted, first, resumed = (running.Run("tiny", clips) for _ in range(3))
+    learn(uninterrupted, 5)
     learn(first, 3)
     first.save(tmp_path / "state.pt")
-    again.load(tmp_path / "state.pt")
-    learn(again, 2)
-    assert again.step == whole.step == 5
-    for one, other in ((whole.model, again.model), (whole.average, again.average)):
+    resumed.load(tmp_path / "state.pt")
+    learn(resumed, 2)
+    assert resumed.step == uninterrupted.step == 5
+    for one, other in ((uninterrupted.model, resumed.model), (uninterrupted.average, resumed.average)):
         for (name, x), y in zip(one.named_parameters(), other.parameters(), strict=True):
             assert torch.equal(x, y), name
     changed = running.Run("tiny", clips).model
     moved = [
-        not torch.equal(x, y) for x, y in zip(whole.model.parameters(), changed.parameters(), strict=True)
+        not torch.equal(x, y)
+        for x, y in zip(uninterrupted.model.parameters(), changed.parameters(), strict=True)
     ]
     assert all(moved)  # every weight has learned
-    with pytest.raises(ValueError, match="made with recipe tiny, not other; choose another --run"):
+    with pytest.raises(ValueError, match="made with settings tiny, not other; choose another --run"):
         running.Run("other", clips).load(tmp_path / "state.pt")
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(running, clips, alone):
     run = running.Run("tiny", clips)
-    batch = running.batch_of(running.RECIPES["tiny"], clips, 0, 0, 1)
+    batch = running.batch_of(running.SETTINGS["tiny"], clips, 0, 0, 1)
     batch["patches"][0] = torch.nan
     with pytest.raises(ValueError, match="step 1: the loss is nan"):
         run.learn(batch, 1.0, 0.9)
 
 
-def test_a_last_stretch_that_is_not_at_its_end_is_not_exported(pretrain, running, clips, tmp_path):
+def test_an_incomplete_decay_phase_is_not_exported(pretrain, running, clips, tmp_path):
     with pytest.raises(ValueError, match="no checkpoint; train first"):
         pretrain.newest(tmp_path)
     run = running.Run("tiny", clips)

@@ -1,4 +1,4 @@
-"""benchmarks/table.py and rows.py: which runs are wanted, and that what is finished is not run again."""
+"""benchmarks/table.py and rows.py: which runs start, and that finished runs do not run again."""
 
 import argparse
 from pathlib import Path
@@ -22,33 +22,33 @@ def rows(benchmarks):
 
 
 @pytest.fixture(autouse=True)
-def ask(rows, table, monkeypatch):
-    """ask(NAME=what): this constant of rows.py is something else, wherever it is used."""
+def set_constants(rows, table, monkeypatch):
+    """set_constants(NAME=value) replaces constants of rows.py wherever they are used."""
 
-    def ask(**asked):
-        for name, what in asked.items():
+    def set_constants(**constants):
+        for name, value in constants.items():
             for module in (rows, table):
-                monkeypatch.setattr(module, name, what, raising=module is rows)
+                monkeypatch.setattr(module, name, value, raising=module is rows)
 
     kernel = {"gather_kernel": (1, 3, 3)}
-    own = dict.fromkeys(("tabletop", "sprites"), ("longer", "shorter"))
-    ask(
+    ablated = dict.fromkeys(("tabletop", "sprites"), ("longer", "shorter"))
+    set_constants(
         ROWS={"ssp": rows.Row("ssp", kernel), "full": rows.Row("full")},
         ABLATIONS={"longer": rows.Row("ssp", times=9)},
-        ABLATED=own | {"motion": ("shorter",)},
+        ABLATED=ablated | {"motion": ("shorter",)},
     )
-    return ask
+    return set_constants
 
 
-def work(**asked):
-    return argparse.Namespace(processes=2, minutes=1, sets=Path("sets"), work=None, backbones=None, **asked)
+def arguments(**more):
+    return argparse.Namespace(processes=2, minutes=1, sets=Path("sets"), work=None, backbones=None, **more)
 
 
 def finished(cell, val):
     return cell.asked | {"error": None, "val_top1": val, "val_loss": 1.0, "top1": val}
 
 
-def test_rates_are_tried_outwards_while_the_best_is_the_outermost(rows):
+def test_the_next_rate_is_tried_while_the_best_is_at_an_end(rows):
     def rates(tried):
         return rows.rates({lr: val and (val, -1.0) for lr, val in tried.items()})
 
@@ -57,25 +57,25 @@ def test_rates_are_tried_outwards_while_the_best_is_the_outermost(rows):
     assert rates({1e-3: 0.4, 3e-3: 0.5}) == [1e-2]
     assert rates({1e-3: 0.4, 3e-3: 0.5, 1e-2: 0.3}) == []
     assert rates({1e-3: 0.6, 3e-3: 0.5}) == [3e-4]
-    assert rates({1e-3: 0.5, 3e-3: 0.5}) == [3e-4]  # of equals the smaller
+    assert rates({1e-3: 0.5, 3e-3: 0.5}) == [3e-4]  # of equal rates the smaller
     assert rates({1e-4: 0.9, 3e-4: 0.6, 1e-3: 0.5, 3e-3: 0.4}) == []  # the end of the grid
 
 
-def test_the_rate_of_the_least_loss_is_best_and_of_equal_ones_the_more_accurate(table, rows):
-    found = {1e-3: (0.9, 0.5), 3e-3: (0.7, 0.4), 1e-2: (0.8, 0.4)}  # accuracy, loss
-    cells = {lr: rows.Cell("motion", "ssp", lr, 0) for lr in found}
-    runs = [finished(cells[lr], val) | {"val_loss": loss} for lr, (val, loss) in found.items()]
+def test_the_best_rate_has_the_lowest_loss_then_the_highest_accuracy(table, rows):
+    figures = {1e-3: (0.9, 0.5), 3e-3: (0.7, 0.4), 1e-2: (0.8, 0.4)}  # accuracy, loss
+    cells = {lr: rows.Cell("motion", "ssp", lr, 0) for lr in figures}
+    runs = [finished(cells[lr], val) | {"val_loss": loss} for lr, (val, loss) in figures.items()]
     tried = rows.tried_of("motion", "ssp", runs, [rows.Cell("motion", "ssp", 3e-2, 0)])
-    assert list(tried) == [*found, 3e-2] and rows.best_rate(tried) == 1e-2
+    assert list(tried) == [*figures, 3e-2] and rows.best_rate(tried) == 1e-2
 
 
-def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):
-    done, asked = {"tabletop": []}, []
+def test_starting_rates_run_first_and_further_seeds_last(table):
+    done, started = {"tabletop": []}, []
     accuracy = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}
-    while free := table.cells(done, []):
-        asked.append(free[0])
-        done["tabletop"].append(finished(free[0], accuracy[free[0].lr]))
-    assert [(x.row, x.lr, x.seed) for x in asked] == [
+    while ready := table.cells(done, []):
+        started.append(ready[0])
+        done["tabletop"].append(finished(ready[0], accuracy[ready[0].lr]))
+    assert [(x.row, x.lr, x.seed) for x in started] == [
         *[("ssp", 1e-3, 0), ("full", 1e-3, 0)],
         *[("ssp", 3e-3, 0), ("full", 3e-3, 0)],
         *[("ssp", 1e-2, 0), ("full", 1e-2, 0)],
@@ -84,13 +84,13 @@ def test_every_row_is_seen_before_any_is_refined_and_seeds_come_last(table):
     ]
 
 
-def test_what_is_under_way_is_not_started_again(table):
+def test_a_running_cell_is_not_started_again(table):
     first = table.cells({"sprites": []}, [])[0]
     assert first not in table.cells({"sprites": []}, [first])
     assert not [x for x in table.cells({"sprites": [finished(first, 0.5)]}, []) if x == first]
 
 
-def test_a_run_with_other_options_or_epochs_is_another(table):
+def test_a_run_with_other_options_or_epochs_is_not_the_cell(table):
     cell = table.cells({"sprites": []}, [])[0]
     run = finished(cell, 0.5)
     assert cell.of(run)
@@ -99,7 +99,7 @@ def test_a_run_with_other_options_or_epochs_is_another(table):
         assert not cell.of(run | other)
 
 
-def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table, rows):
+def test_a_failed_rate_is_the_worst_and_not_tried_again(table, rows):
     def failed(cell):
         return cell.asked | {"error": "DivergedError: no"}
 
@@ -110,11 +110,11 @@ def test_a_rate_that_fails_is_worse_than_any_and_not_tried_again(table, rows):
     assert not [x for x in table.cells(done, []) if x.row == "full"]
 
 
-def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(
-    table, rows, ask, monkeypatch, capsys
+def test_finished_runs_are_stored_and_those_of_other_weights_replaced(
+    table, rows, set_constants, monkeypatch, capsys
 ):
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
-    ask(ABLATED={})
+    set_constants(ABLATED={})
     started = []
 
     def run(cell, stamp, folder, work, backbones):
@@ -124,8 +124,8 @@ def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(
     monkeypatch.setattr(table, "run", run)
     first = rows.Cell("sprites", "ssp", 1e-3, 0)
     table.store("sprites", [finished(first, 0.9) | {"annotation": "a", "backbone_sha256": "old"}])
-    args = work(rows=None)
-    assert table.work_off(args, ["sprites"]) == 2  # one of each row
+    args = arguments(rows=None)
+    assert table.run_all(args, ["sprites"]) == 2  # one of each row
     assert {(x.row, x.lr) for x in started} == {
         (x, lr) for x in ("ssp", "full") for lr in (1e-4, 3e-4, 1e-3, 3e-3)
     }
@@ -134,22 +134,22 @@ def test_what_is_finished_is_stored_and_what_is_of_other_weights_is_replaced(
     ) == 8
     assert capsys.readouterr().out.count(": no\n") == 2
     started.clear()
-    assert table.work_off(args, ["sprites"]) == 0 and not started
+    assert table.run_all(args, ["sprites"]) == 0 and not started
 
 
-def test_ablations_are_run_on_their_sets_at_the_rate_that_was_chosen_for_what_they_change(table, rows):
-    accuracy, asked = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}, {}
+def test_ablations_run_on_their_sets_at_the_rate_of_their_base_row(table, rows):
+    accuracy, runs = {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.4}, {}
     for name in ("tabletop", "motion", "sprites"):
         done = {name: []}
-        while free := table.cells(done, []):
-            done[name].append(finished(free[0], accuracy[free[0].lr]))
-        asked[name] = [(x["lr"], x["seed"], x["epochs"]) for x in done[name] if x["row"] == "longer"]
+        while ready := table.cells(done, []):
+            done[name].append(finished(ready[0], accuracy[ready[0].lr]))
+        runs[name] = [(x["lr"], x["seed"], x["epochs"]) for x in done[name] if x["row"] == "longer"]
     longer = {name: [(3e-3, 0, 9 * rows.EPOCHS[name])] for name in ("tabletop", "sprites")}
-    assert asked == longer | {"motion": []}
+    assert runs == longer | {"motion": []}
     assert {x.row for x in table.cells({"tabletop": []}, [], ["full"])} == {"full"}
 
 
-def test_an_ablation_waits_for_the_rate_of_what_it_changes(table, rows):
+def test_an_ablation_waits_for_the_rate_of_its_base_row(table, rows):
     runs = [finished(rows.Cell("tabletop", "ssp", lr, 0), lr) for lr in rows.GRID[1:5]]
     last = rows.Cell("tabletop", "ssp", rows.GRID[5], 0)
     assert not [x for x in table.cells({"tabletop": runs}, [last]) if x.row == "longer"]
@@ -157,39 +157,39 @@ def test_an_ablation_waits_for_the_rate_of_what_it_changes(table, rows):
     assert [x.lr for x in after if x.row == "longer"] == [1e-2]
 
 
-def test_rows_whose_weights_are_not_there_are_named_and_not_run(
-    table, rows, ask, monkeypatch, capsys, tmp_path
+def test_rows_without_their_weights_are_named_and_skipped(
+    table, rows, set_constants, monkeypatch, capsys, tmp_path
 ):
-    ask(ABLATIONS={"shorter": rows.Row("ssp", backbone="short")})
+    set_constants(ABLATIONS={"shorter": rows.Row("ssp", backbone="short")})
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
     monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(cell, 0.5) | stamp)
-    args = work(rows=None)
-    assert table.work_off(args, ["tabletop"]) == 0
+    args = arguments(rows=None)
+    assert table.run_all(args, ["tabletop"]) == 0
     assert "not in --backbones: shorter" in capsys.readouterr().out
     assert {x["row"] for x in table.load("tabletop")} == {"ssp", "full"}
     args.backbones = tmp_path
     (tmp_path / "short.safetensors").touch()
-    assert table.work_off(args, ["tabletop"]) == 0
+    assert table.run_all(args, ["tabletop"]) == 0
     assert {x["backbone"] for x in table.load("tabletop") if x["row"] == "shorter"} == {"short"}
     assert "tabletop, shorter, rate" in capsys.readouterr().out
 
 
-def test_runs_of_weights_that_are_not_at_hand_are_kept_those_on_other_clips_are_not(
-    table, rows, ask, monkeypatch
+def test_runs_of_unavailable_weights_are_kept_and_those_on_other_clips_dropped(
+    table, rows, set_constants, monkeypatch
 ):
-    ask(ABLATIONS={"shorter": rows.Row("ssp", backbone="short")})
+    set_constants(ABLATIONS={"shorter": rows.Row("ssp", backbone="short")})
     monkeypatch.setattr(table, "stamp_of", lambda folder, weights: STAMP)
     monkeypatch.setattr(table, "run", lambda cell, stamp, *rest: finished(cell, 0.5) | stamp)
     cell = rows.Cell("tabletop", "shorter", 1e-3, 0)
     kept = finished(cell, 0.7) | STAMP | {"backbone_sha256": "short"}
     others = [kept | x for x in ({"annotation": "b"}, {"epochs": 1}, {"row": "longer"})]
     table.store("tabletop", [kept, *others])
-    table.work_off(work(rows="full"), ["tabletop"])
+    table.run_all(arguments(rows="full"), ["tabletop"])
     left = table.load("tabletop")
     assert [x for x in left if x["row"] != "full"] == [kept] and len(left) > 1
 
 
-def test_results_are_kept_a_line_a_run_in_the_order_of_the_table(table, rows):
+def test_results_have_one_line_per_run_in_the_order_of_the_table(table, rows):
     cells = [rows.Cell("tabletop", row, lr, 0) for row in ("full", "ssp") for lr in (3e-3, 1e-3)]
     runs = [finished(x, 0.5) for x in cells]
     table.store("tabletop", runs)

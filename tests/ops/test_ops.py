@@ -1,4 +1,4 @@
-"""The fused CPU operations against plain torch in float64, outputs and each gradient."""
+"""The fused CPU operations against plain torch in float64: outputs and every gradient."""
 
 import copy
 import os
@@ -19,8 +19,9 @@ from videossp.ops import dispatch, simd
 from videossp.ops.conv import conv_silu
 from videossp.ops.entropy import softmax_entropy
 from videossp.ops.gate import gate
-from videossp.ops.matmul import Linear, _packed, linear, recompute_in_backward
+from videossp.ops.matmul import Linear, _packed, linear
 from videossp.ops.norm import add_norm
+from videossp.ops.recompute import recompute_in_backward
 
 
 def draw(*shapes, seed=0):
@@ -72,7 +73,7 @@ def test_fused_equals_plain_torch(nan_filled_empty, name, shape):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_gradient_alone_is_that_of_all(nan_filled_empty, name):
+def test_one_gradient_alone_equals_that_of_all(nan_filled_empty, name):
     function, make = CASES[name]
     inputs = make(2, 9, 20)
     everything = outputs_and_gradients(function, inputs, torch.float32)[-len(inputs) :]
@@ -82,7 +83,7 @@ def test_a_gradient_alone_is_that_of_all(nan_filled_empty, name):
 
 
 @pytest.mark.parametrize("name", ["conv_silu", "gate", "add_norm"])
-def test_bfloat16_is_float32_inside(name):
+def test_bfloat16_is_computed_in_float32(name):
     """Rounding the inputs, computing in float32 and rounding the outputs gives the same numbers."""
     function, make = CASES[name]
     inputs = make(2, 9, 20)
@@ -94,7 +95,7 @@ def test_bfloat16_is_float32_inside(name):
     assert (outputs[-1] if isinstance(outputs, tuple) else outputs).dtype == torch.bfloat16
 
 
-def test_another_width_of_the_convolution_takes_plain_torch():
+def test_other_kernel_widths_use_plain_torch():
     inputs = draw((1, 6, 3), (3, 1, 2), (3,), (3, 1, 2), (3,))
     fast = outputs_and_gradients(conv_silu, inputs, torch.float32)
     for actual, expected in zip(fast, outputs_and_gradients(conv_silu, inputs, torch.float64), strict=True):
@@ -102,7 +103,7 @@ def test_another_width_of_the_convolution_takes_plain_torch():
 
 
 @pytest.mark.parametrize("value", [0.0, 30.0, -1e4])
-def test_entropy_of_a_softmax(value):
+def test_softmax_entropy_equals_that_of_a_categorical_distribution(value):
     (x,) = draw((2, 3, 130))
     x[0, 0] = value
     expected = torch.distributions.Categorical(logits=x.double()).entropy()
@@ -111,7 +112,7 @@ def test_entropy_of_a_softmax(value):
 
 
 @pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 1, 1), (1, 3, 3)], ids=str)
-def test_depthwise_is_the_convolution(kernel):
+def test_depthwise_equals_conv3d(kernel):
     layer = Depthwise(5, kernel)
     for weight in layer.parameters():
         nn.init.normal_(weight)
@@ -123,7 +124,7 @@ def test_depthwise_is_the_convolution(kernel):
 @pytest.mark.parametrize("channels, out", [(3, 9), (9, 1), (1, 2)])
 @pytest.mark.parametrize("kernel", [(3, 5, 5), (5, 1, 3), (1, 3, 7), (5, 15, 25)], ids=str)
 @pytest.mark.parametrize("volume", [(4, 6, 7), (1, 1, 9)], ids=str)
-def test_a_convolution_by_frames_is_the_one_in_3d(channels, out, kernel, volume):
+def test_same_conv3d_equals_conv3d(channels, out, kernel, volume):
     layer = SameConv3d(channels, out, kernel)
     (x,) = draw((2, channels, *volume))
     inputs = x, layer.weight.detach(), layer.bias.detach()
@@ -134,29 +135,29 @@ def test_a_convolution_by_frames_is_the_one_in_3d(channels, out, kernel, volume)
     def in_3d(x, weight, bias):
         return F.conv3d(x, weight, bias, padding="same")
 
-    found = outputs_and_gradients(by_frames, inputs, torch.float32)
-    for actual, expected in zip(found, outputs_and_gradients(in_3d, inputs, torch.float64), strict=True):
+    actuals = outputs_and_gradients(by_frames, inputs, torch.float32)
+    for actual, expected in zip(actuals, outputs_and_gradients(in_3d, inputs, torch.float64), strict=True):
         close(actual, expected)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = layer(x)
     torch.testing.assert_close(rounded.float(), layer(x), rtol=0.02, atol=0.02)
 
 
-def kept(function):
-    """Bytes that autograd keeps of a call, and its result."""
-    sizes = {}
+def saved_by_autograd(function):
+    """Addresses of the tensors that autograd saves for the backward of a call, and its result."""
+    addresses = set()
 
     def pack(x):
-        sizes[x.data_ptr()] = x.untyped_storage().nbytes()
+        addresses.add(x.data_ptr())
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         out = function()
-    return set(sizes), out
+    return addresses, out
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 12), (1, 1, 12)])
-def test_attention_equals_the_layer_whose_weights_it_takes(shape):
+def test_self_attention_equals_torchs_layer(shape):
     layer = nn.MultiheadAttention(12, 3, batch_first=True)
     nn.init.normal_(layer.in_proj_bias)
     (x,) = draw(shape)
@@ -174,7 +175,7 @@ def test_attention_equals_the_layer_whose_weights_it_takes(shape):
 
 
 def test_a_frozen_weight_costs_no_gradient_and_no_memory(monkeypatch):
-    """Two products when the weight learns, one when it is frozen; and the input is not kept."""
+    """Backward: two products if the weight is trainable, one if it is frozen, whose input is not saved."""
     from videossp.ops import matmul as module
 
     calls = []
@@ -184,15 +185,15 @@ def test_a_frozen_weight_costs_no_gradient_and_no_memory(monkeypatch):
     x.requires_grad_()
     for frozen, products in ((True, 1), (False, 2)):
         weight.requires_grad_(not frozen)
-        places, y = kept(lambda: linear(x, weight))
-        assert (x.data_ptr() in places) == (not frozen)
+        saved, y = saved_by_autograd(lambda: linear(x, weight))
+        assert (x.data_ptr() in saved) == (not frozen)
         calls.clear()
         y.sum().backward()
         assert len(calls) == products
     assert weight.grad.shape == weight.shape
 
 
-def test_a_frozen_weight_that_changes_is_arranged_anew():
+def test_a_changed_frozen_weight_is_packed_again():
     (x,) = draw((3, 8))
     layer = Linear(8, 6).requires_grad_(False)
     with torch.no_grad():
@@ -202,10 +203,10 @@ def test_a_frozen_weight_that_changes_is_arranged_anew():
         layer.weight.data = torch.zeros(6, 8)
         torch.testing.assert_close(layer(x), layer.bias.expand(3, 6))
     layer(x.requires_grad_())
-    assert not _packed, "who trains needs the memory"
+    assert not _packed, "training needs the memory"
 
 
-def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():
+def test_recomputed_tensors_are_not_saved_and_gradients_are_equal():
     x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
     product = linear(x, weight)
 
@@ -214,43 +215,43 @@ def test_what_is_made_again_is_not_kept_and_the_gradient_is_the_same():
             return product.sigmoid() * product
 
     expected = torch.autograd.grad((product.sigmoid() * product).sum(), [x, weight], retain_graph=True)
-    places, y = kept(lambda: product * product)
-    assert product.data_ptr() in places
-    places, y = kept(work)
-    assert product.data_ptr() not in places
+    saved, y = saved_by_autograd(lambda: product * product)
+    assert product.data_ptr() in saved
+    saved, y = saved_by_autograd(work)
+    assert product.data_ptr() not in saved
     for actual, wanted in zip(torch.autograd.grad(y.sum(), [x, weight]), expected, strict=True):
         torch.testing.assert_close(actual, wanted)
 
 
-def test_what_is_made_again_is_made_in_the_precision_of_the_forward():
-    """The backward runs outside of autocast: what it makes again would else be float32."""
+def test_recomputation_uses_the_precision_of_the_forward():
+    """The backward runs outside of autocast; without care it would recompute in float32."""
     x, weight = (t.requires_grad_() for t in draw((64, 32), (16, 32)))
     made = []
 
-    def again():
+    def compute():
         made.append(linear(x, weight))
         return made[-1]
 
     with torch.autocast("cpu", torch.bfloat16):
         product = linear(x, weight)
-        with recompute_in_backward((product, again)):
+        with recompute_in_backward((product, compute)):
             y = product * product
     y.sum().backward()
     assert made and all(torch.equal(z, product) for z in made)  # the same numbers, and bfloat16
 
 
-def test_what_has_been_written_to_is_kept_and_not_made_again():
+def test_a_tensor_that_was_written_to_is_saved_not_recomputed():
     x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
     product = linear(x, weight)
     product.add_(1.0)
     with recompute_in_backward((product, lambda: linear(x, weight))):
         y = product.sigmoid() * product
-    (found,) = torch.autograd.grad(y.sum(), x)
+    (actual,) = torch.autograd.grad(y.sum(), x)
     plain = torch.nn.functional.linear(x, weight) + 1
-    torch.testing.assert_close(found, torch.autograd.grad((plain.sigmoid() * plain).sum(), x)[0])
+    torch.testing.assert_close(actual, torch.autograd.grad((plain.sigmoid() * plain).sum(), x)[0])
 
 
-def test_writing_to_what_the_backward_needs_is_an_error():
+def test_writing_to_a_saved_tensor_is_an_error():
     x, weight = (t.requires_grad_() for t in draw((3, 4), (5, 4)))
     (scale,) = draw((3, 5))
     product = linear(x, weight)
@@ -261,7 +262,7 @@ def test_writing_to_what_the_backward_needs_is_an_error():
         y.sum().backward()
 
 
-def test_a_second_derivative_is_refused_not_left_out():
+def test_a_second_derivative_is_an_error():
     y, y_b, z, residual = (x.requires_grad_() for x in draw((1, 4, 8), (1, 4, 8), (1, 4, 8), (1, 4, 8)))
     norm, weight = (x.requires_grad_() for x in draw((8,), (6, 8)))
     taps = [x.requires_grad_() for x in draw((8, 1, 4), (8,), (8, 1, 4), (8,))]
@@ -276,7 +277,7 @@ def test_no_rows_have_no_gradient():
     assert torch.equal(weight.grad, torch.zeros(3, 4))
 
 
-def test_weights_made_in_inference_mode_are_products_too():
+def test_weights_made_in_inference_mode_work():
     with torch.inference_mode():
         layer = Linear(8, 4).requires_grad_(False).bfloat16()
         x = torch.randn(2, 3, 8).bfloat16()
@@ -284,7 +285,7 @@ def test_weights_made_in_inference_mode_are_products_too():
         torch.testing.assert_close(layer(x).float(), expected, rtol=1e-2, atol=1e-2)
 
 
-def test_the_layer_is_torchs():
+def test_linear_equals_torchs_layer():
     torch.manual_seed(0)
     ours = Linear(7, 5)
     theirs = nn.Linear(7, 5)
@@ -293,7 +294,7 @@ def test_the_layer_is_torchs():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_the_switch_turns_every_kernel_off():
+def test_the_torch_choice_turns_every_kernel_off():
     (x,) = draw((1, 2, 3))
     assert dispatch.fused(x) and dispatch.scan_kernel(x.device, x.dtype) == "numba"
     with dispatch.kernels("torch"):
@@ -306,7 +307,7 @@ def test_the_switch_turns_every_kernel_off():
 @pytest.mark.parametrize(
     ("value", "expected"), [("torch", "chunked"), ("fast", "must be one of auto, torch")]
 )
-def test_the_switch_of_a_process(value, expected):
+def test_the_environment_variable_sets_the_choice(value, expected):
     code = "import torch; from videossp.ops.dispatch import *; "
     code += "print(scan_kernel(torch.device('cpu'), torch.float32))"
     done = subprocess.run(
@@ -320,18 +321,18 @@ def test_the_switch_of_a_process(value, expected):
 
 
 @pytest.mark.parametrize("name", ["exp2", "exp2_of_product", "softplus", "sigmoid"])
-def test_the_functions_of_the_kernels_are_those_of_float64(name):
-    """Compiled anew, as vector instructions: the kernels on disk may be of older code."""
+def test_kernel_functions_equal_those_of_float64(name):
+    """Compiled here, as vector instructions: cached kernels may be older than the code."""
     function, two = getattr(simd, name), name == "exp2_of_product"
-    whole_vectors = simd.whole_vectors
+    use_widest_vectors = simd.use_widest_vectors
 
     def of_two(x, y, out):
-        whole_vectors()
+        use_widest_vectors()
         for i in range(x.size):
             out[i] = function(x[i], y[i])
 
     def of_one(x, y, out):
-        whole_vectors()
+        use_widest_vectors()
         for i in range(x.size):
             out[i] = function(x[i])
 
@@ -353,8 +354,8 @@ def test_the_functions_of_the_kernels_are_those_of_float64(name):
     assert (np.abs(out - expected)[normal] <= tolerance * expected[normal]).all()
 
 
-def test_a_product_of_a_slice_has_the_gradients_of_a_whole_one_in_bfloat16():
-    """dt_proj reads a slice of what x_proj gives, whose rows lie apart."""
+def test_bfloat16_gradients_of_a_product_of_a_slice():
+    """dt_proj reads a slice of the output of x_proj, whose rows are not adjacent in memory."""
     wide, weight, dy = draw((2, 40, 24), (16, 8), (2, 40, 16))
     wide, weight = wide.bfloat16().requires_grad_(), weight.bfloat16().requires_grad_()
     for_x, for_weight = torch.autograd.grad(linear(wide[..., :8], weight), (wide, weight), dy.bfloat16())

@@ -1,4 +1,4 @@
-"""The Numba kernels against the reference loop, outputs and each gradient."""
+"""The Numba kernels against the reference loop: outputs and every gradient."""
 
 import multiprocessing
 import sys
@@ -64,8 +64,8 @@ def test_kernel_equals_reference(nan_filled_empty, length, d_inner, d_state, rev
 
 
 @pytest.mark.parametrize("d_state", [scan_cpu.MOST_STATES, scan_cpu.MOST_STATES + 1])
-def test_as_many_states_as_one_likes(d_state):
-    """The kernel holds so many on the stack, also of another thread; more are plain torch's."""
+def test_any_number_of_states(d_state):
+    """The kernel has MOST_STATES on the stack, of any thread; more are computed by plain torch."""
     tensors, results = arguments(1, 3, 100, d_state), []
 
     def run(t, reverse):
@@ -97,14 +97,14 @@ def test_kernel_crosses_blocks_of_channels_and_chunks_of_steps(nan_filled_empty,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_asked_for_gradient_is_computed(name, monkeypatch):
+def test_only_the_wanted_gradient_is_computed(name, monkeypatch):
     tensors = arguments(1, 9, 6, 3)
     tensors[name].requires_grad_()
-    asked = []
+    calls = []
     backward = scan_cpu.scan_backward
 
     def spy(*args, wanted, **kwargs):
-        asked.append(wanted)
+        calls.append(wanted)
         grads = backward(*args, wanted=wanted, **kwargs)
         assert [grad is not None for grad in grads] == list(wanted)
         return grads
@@ -112,7 +112,7 @@ def test_only_the_asked_for_gradient_is_computed(name, monkeypatch):
     monkeypatch.setattr(scan_cpu, "scan_backward", spy)
     y = selective_scan(Scan(**tensors))
     (grad,) = torch.autograd.grad(y.sum(), [tensors[name]])
-    assert [[n for n, want in zip(NAMES, wanted, strict=True) if want] for wanted in asked] == [[name]]
+    assert [[n for n, want in zip(NAMES, wanted, strict=True) if want] for wanted in calls] == [[name]]
     tensors = {n: x.detach().double().requires_grad_() for n, x in tensors.items()}
     (expected,) = torch.autograd.grad(scan_reference(**tensors).sum(), [tensors[name]])
     close(grad.double(), expected, 1e-5)
@@ -122,7 +122,7 @@ def test_only_the_asked_for_gradient_is_computed(name, monkeypatch):
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 100])
 def test_chunked_equals_reference(length, reverse):
     tensors = arguments(2, length, 5, 3)
-    tensors["delta"] *= 20  # decays from one to nothing within a step
+    tensors["delta"] *= 20  # decays from 1 to 0 within a step
     runs = [
         outputs_and_gradients(lambda t, r, run=run: run(**t, reverse=r), tensors, reverse, torch.float64)
         for run in (scan_chunked, scan_reference)
@@ -131,7 +131,7 @@ def test_chunked_equals_reference(length, reverse):
         close(actual, expected, 1e-10)
 
 
-def test_chunked_gradients_are_those_of_finite_differences():
+def test_chunked_gradients_equal_finite_differences():
     tensors = arguments(1, 5, 2, 2, dtype=torch.float64)
     assert torch.autograd.gradcheck(scan_chunked, [x.requires_grad_() for x in tensors.values()])
 
@@ -172,38 +172,6 @@ def test_other_devices_scan_in_plain_torch(monkeypatch, device):
     assert scan_kernel(torch.device(device), torch.float32) == "chunked"
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_the_operator_is_sound_for_torch_compile(keep):
-    """torch's own check of schema, fake implementation, autograd registration and dynamic shapes."""
-    tensors = arguments(1, 70, 6, 3)
-    if keep:
-        tensors = {name: x.requires_grad_() for name, x in tensors.items()}
-    operator = torch.ops.videossp.selective_scan.default
-    torch.library.opcheck(operator, (*tensors.values(), False, keep))
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_the_backward_is_the_operator_that_its_fake_promises(reverse):
-    tensors = arguments(2, 70, 5, 3)
-    args = (*tensors.values(), reverse, True)
-    y, states = torch.ops.videossp.selective_scan.default(*args)
-    *inputs, _ = tensors.values()
-    backward = torch.ops.videossp.selective_scan_backward.default
-    torch.library.opcheck(backward, (torch.randn_like(y), *inputs, states, reverse, [True] * 8))
-
-
-def test_export_sees_one_operator():
-    class Layer(torch.nn.Module):
-        def forward(self, u, delta, A, B, C):
-            return selective_scan(Scan(u, delta, A, B, C))
-
-    inputs = tuple(list(arguments(1, 20, 4, 3).values())[:5])
-    program = torch.export.export(Layer(), inputs)
-    operators = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
-    assert operators.count("videossp.selective_scan.default") == 1
-    torch.testing.assert_close(program.module()(*inputs), selective_scan(Scan(*inputs)))
-
-
 def test_states_are_kept_only_for_a_backward():
     tensors = arguments(1, 100, 6, 3)
     _, states = scan_cpu.scan_forward(*tensors.values(), reverse=False, keep_states=False)
@@ -242,7 +210,7 @@ def test_reverse_is_a_flip():
 
 def test_h0_continues_a_scan():
     tensors = arguments(1, 40, 6, 3)
-    whole = selective_scan(Scan(**tensors))
+    expected = selective_scan(Scan(**tensors))
     parts = {n: x for n, x in tensors.items() if n in ("A", "D", "delta_bias")}
     first, second = (
         {n: tensors[n][:, span] for n in ("u", "delta", "B", "C")} for span in (slice(0, 25), slice(25, 40))
@@ -255,11 +223,11 @@ def test_h0_continues_a_scan():
             + (dt[:, t] * first["u"][:, t])[..., None] * first["B"][:, t, None]
         )
     y = selective_scan(Scan(**parts, **second, h0=h))
-    torch.testing.assert_close(y, whole[:, 25:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y, expected[:, 25:], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("log_step", [-7.0, -5.0, -3.0])
-def test_long_memory_loses_no_more_than_float32_does(log_step):
+def test_long_memory_has_float32_accuracy(log_step):
     """With a slow decay over thousands of steps, errors of the exponential must not add up."""
     tensors = arguments(1, 5000, 16, 4)
     tensors["delta"] = log_step + 0.1 * tensors["delta"]
@@ -276,8 +244,8 @@ def test_extreme_steps(value):
     close(selective_scan(Scan(**tensors)).double(), expected, 1e-5)
 
 
-def test_decays_from_almost_one_to_nothing():
-    """Both ways to compute a decay meet here: as it is, and down to where float32 ends."""
+def test_decays_from_almost_one_to_zero():
+    """Uses both ways to compute a decay: without a clamp, and clamped at the smallest float32."""
     tensors = arguments(1, 60, 100, 16)
     tensors["delta"] = torch.linspace(-5, 40, 60)[None, :, None] + tensors["delta"]
     tensors["A"] = -torch.logspace(-3, 2, 16) * torch.linspace(0.5, 1.5, 100)[:, None]
@@ -289,7 +257,7 @@ def test_decays_from_almost_one_to_nothing():
 
 
 @pytest.mark.parametrize("name", ["u", "delta", "A", "B"])
-def test_a_nan_that_comes_in_comes_out(name):
+def test_a_nan_in_the_input_reaches_the_output(name):
     tensors = arguments(1, 10, 3, 2)
     if name == "A":
         tensors["A"][2] = float("nan")
@@ -301,7 +269,7 @@ def test_a_nan_that_comes_in_comes_out(name):
     assert torch.isfinite(y[:, :4]).all() and torch.isnan(y[:, 4:]).all()
 
 
-def test_reference_gradients_are_those_of_finite_differences():
+def test_reference_gradients_equal_finite_differences():
     tensors = arguments(1, 4, 2, 2, dtype=torch.float64)
     inputs = [x.requires_grad_() for x in tensors.values()]
     for reverse in (False, True):
@@ -326,13 +294,13 @@ def test_bfloat16_keeps_a_float32_state():
     "change",
     [{"B": torch.zeros(1, 6, 3)}, {"D": torch.zeros(4)}, {"u": torch.zeros(1, 0, 3)}, {"z": torch.zeros(1)}],
 )
-def test_shapes_that_disagree_are_named(change):
+def test_an_argument_of_the_wrong_shape_is_named(change):
     with pytest.raises(ValueError, match=rf"^{next(iter(change))} must be"):
         Scan(**(arguments(1, 5, 3, 2) | change))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_no_thread_of_a_kernel_computes_with_denormals_and_the_caller_still_does(threads):
+def test_kernel_threads_flush_denormals_and_the_caller_does_not(threads):
     """On Intel's processors an operation on a denormal takes as long as a hundred others."""
     torch.set_num_threads(threads)
     tensors = arguments(1, 40, 300, 4)
@@ -392,7 +360,7 @@ def test_thread_count_does_not_change_the_numbers():
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_convolution_sees_itself_and_what_came_before(reverse):
+def test_convolution_is_causal(reverse):
     x, weight, bias = torch.randn(2, 9, 3), torch.randn(3, 1, 4), torch.randn(3)
     y = conv_reference(x, weight, bias, reverse)
     for t in range(9):

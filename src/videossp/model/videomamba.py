@@ -14,10 +14,11 @@ from videossp.model.config import ProjectionName, ScanName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.model.tokens import Layout, Tokens
 from videossp.ops.conv import conv_silu
-from videossp.ops.conv3d import Conv3d
+from videossp.ops.float32_conv import Float32Conv3d
 from videossp.ops.gate import gate
-from videossp.ops.matmul import Linear, linear, recompute_in_backward
+from videossp.ops.matmul import Linear, linear
 from videossp.ops.norm import add_norm
+from videossp.ops.recompute import recompute_in_backward
 from videossp.ops.scan import Scan, selective_scan
 from videossp.system.process import give_back_memory
 
@@ -163,7 +164,7 @@ class VideoMamba(nn.Module):
         self.drop_path = drop_path
         self.grad_checkpoint = False
         side = (1, config.patch, config.patch)
-        self.patch_embed = nn.ModuleDict({"proj": Conv3d(3, config.d_model, side, stride=side)})
+        self.patch_embed = nn.ModuleDict({"proj": Float32Conv3d(3, config.d_model, side, stride=side)})
         rows, columns = config.grid
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.d_model))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, config.d_model))

@@ -1,1 +1,1 @@
-"""The selective scan: its definition and its fast kernels."""
+"""Numerical operations: plain torch definitions (`reference.py`) and fast CPU kernels that equal them."""

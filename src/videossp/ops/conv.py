@@ -1,4 +1,4 @@
-"""`conv_silu`: the causal convolution and SiLU of both directions, in one walk over the sequence."""
+"""`conv_silu`: causal convolution and SiLU of both directions, in one pass over the sequence."""
 
 from typing import Any
 
@@ -6,21 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videossp.ops.dispatch import fused, once
+from videossp.ops.dispatch import fused, once_differentiable
 from videossp.ops.reference import conv_reference
-from videossp.ops.simd import kernel, narrow, prefetch, rows, sigmoid, whole_vectors, widen
+from videossp.ops.simd import kernel, kernel_array, narrow, prefetch, sigmoid, use_widest_vectors, widen
 from videossp.ops.threads import run_jobs
 
 BLOCK = 96  # channels of one job
-TAPS = 4  # of the published models; other widths take the reference
-RING, LOW = 8, 7  # rows at hand: 3 before and 3 after the present one; a row's place is its number's low bits
-AHEAD = 2  # rows from asking for a row to reading it
+TAPS = 4  # kernel width of the published models; other widths use the reference
+RING, LOW = 8, 7  # a ring of rows: the current one, 3 before and 3 after; row t is at index t & LOW
+AHEAD = 2  # rows between the prefetch of a row and its use
 
 
 @kernel()
 def _conv_block(job, x, weight, bias, u, u_b):
-    """One clip, one block of channels. weight is (2, TAPS, d_inner), bias (2, d_inner)."""
-    whole_vectors()
+    """Convolve one block of channels of one clip. weight is (2, TAPS, d_inner), bias (2, d_inner)."""
+    use_widest_vectors()
     length, d_inner = x.shape[1], weight.shape[2]
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, first = job // blocks, job % blocks * BLOCK
@@ -31,7 +31,7 @@ def _conv_block(job, x, weight, bias, u, u_b):
     ring = np.zeros((RING, BLOCK), np.float32)
     out = np.zeros((2, BLOCK), np.float32)
     for t in range(1 - TAPS, length):
-        new = t + TAPS - 1  # the furthest row that row t sees
+        new = t + TAPS - 1  # the last row that row t depends on
         if new + AHEAD < length:
             prefetch(x, batch, new + AHEAD, first, width)
         if new < length:
@@ -45,14 +45,14 @@ def _conv_block(job, x, weight, bias, u, u_b):
         if t + AHEAD < length:
             prefetch(u, batch, t + AHEAD, first, width)
             prefetch(u_b, batch, t + AHEAD, first, width)
-        p3, p2, p1, here = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[t & LOW]
+        p3, p2, p1, current = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[t & LOW]
         n1, n2, n3 = ring[(t + 1) & LOW], ring[(t + 2) & LOW], ring[(t + 3) & LOW]
         for c in range(BLOCK):
             v = (
                 w[0, 0, c] * p3[c]
                 + w[0, 1, c] * p2[c]
                 + w[0, 2, c] * p1[c]
-                + w[0, 3, c] * here[c]
+                + w[0, 3, c] * current[c]
                 + shift[0, c]
             )
             out[0, c] = v * sigmoid(v)
@@ -61,7 +61,7 @@ def _conv_block(job, x, weight, bias, u, u_b):
                 w[1, 0, c] * n3[c]
                 + w[1, 1, c] * n2[c]
                 + w[1, 2, c] * n1[c]
-                + w[1, 3, c] * here[c]
+                + w[1, 3, c] * current[c]
                 + shift[1, c]
             )
             out[1, c] = v * sigmoid(v)
@@ -85,9 +85,9 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
 
     dweight is (batch, 2, TAPS, d_inner), dbias (batch, 2, d_inner); an empty array is not wanted.
 
-    At row t the gradients before the activation are made; three rows later all that row t gave is known.
+    Row t yields the gradient before the activation; the gradient of x is complete three rows later.
     """
-    whole_vectors()
+    use_widest_vectors()
     length, d_inner = x.shape[1], weight.shape[2]
     blocks = (d_inner + BLOCK - 1) // BLOCK
     batch, first = job // blocks, job % blocks * BLOCK
@@ -119,13 +119,13 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
             du_t, du_b_t = du[batch, t, first:last], du_b[batch, t, first:last]
             for c in range(width):
                 g[now, c], g_b[now, c] = widen(du_t[c]), widen(du_b_t[c])
-            p3, p2, p1, here = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[now]
+            p3, p2, p1, current = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[now]
             n1, n2, n3 = ring[(t + 1) & LOW], ring[(t + 2) & LOW], ring[(t + 3) & LOW]
             for c in range(BLOCK):
-                v = w[0, 0, c] * p3[c] + w[0, 1, c] * p2[c] + w[0, 2, c] * p1[c] + w[0, 3, c] * here[c]
+                v = w[0, 0, c] * p3[c] + w[0, 1, c] * p2[c] + w[0, 2, c] * p1[c] + w[0, 3, c] * current[c]
                 g[now, c] *= _silu_slope(v + shift[0, c])
             for c in range(BLOCK):
-                v = w[1, 0, c] * n3[c] + w[1, 1, c] * n2[c] + w[1, 2, c] * n1[c] + w[1, 3, c] * here[c]
+                v = w[1, 0, c] * n3[c] + w[1, 1, c] * n2[c] + w[1, 2, c] * n1[c] + w[1, 3, c] * current[c]
                 g_b[now, c] *= _silu_slope(v + shift[1, c])
             if dweight.size > 0:
                 for k in range(TAPS):
@@ -160,8 +160,8 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
         dbias[batch, :, first:last] = gb[:, :width]
 
 
-def _stacked(*tensors: Tensor) -> np.ndarray:
-    """The weights (d_inner, 1, TAPS) or biases of both directions as (2, TAPS, d_inner) or (2, d_inner)."""
+def _stack(*tensors: Tensor) -> np.ndarray:
+    """Stack both directions: weights (d_inner, 1, TAPS) to (2, TAPS, d_inner), biases to (2, d_inner)."""
     return torch.stack([x.detach().float().reshape(x.shape[0], -1).mT for x in tensors]).squeeze(1).numpy()
 
 
@@ -173,12 +173,12 @@ class _ConvSilu(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, weight_b, bias_b)
         u, u_b = x.new_empty(x.shape), x.new_empty(x.shape)
         jobs = x.shape[0] * -(-x.shape[2] // BLOCK)
-        constants = _stacked(weight, weight_b), _stacked(bias, bias_b)
-        run_jobs(_conv_block, jobs, rows(x), *constants, rows(u), rows(u_b))
+        constants = _stack(weight, weight_b), _stack(bias, bias_b)
+        run_jobs(_conv_block, jobs, kernel_array(x), *constants, kernel_array(u), kernel_array(u_b))
         return u, u_b
 
     @staticmethod
-    @once
+    @once_differentiable
     def backward(ctx: Any, du: Tensor, du_b: Tensor) -> Any:
         x, weight, bias, weight_b, bias_b = ctx.saved_tensors
         batch, _, d_inner = x.shape
@@ -187,26 +187,27 @@ class _ConvSilu(torch.autograd.Function):
         dx = x.new_empty(x.shape if for_x else (0, 0, 0))
         dweight = torch.empty(batch if for_weight else 0, 2, TAPS, d_inner, dtype=torch.float32)
         dbias = torch.empty(batch if for_bias else 0, 2, d_inner, dtype=torch.float32)
-        constants = _stacked(weight, weight_b), _stacked(bias, bias_b)
+        constants = _stack(weight, weight_b), _stack(bias, bias_b)
         jobs = batch * -(-d_inner // BLOCK)
-        outputs = rows(dx), dweight.numpy(), dbias.numpy()
-        run_jobs(_conv_block_backward, jobs, rows(du), rows(du_b), rows(x), *constants, *outputs)
+        outputs = kernel_array(dx), dweight.numpy(), dbias.numpy()
+        inputs = (kernel_array(t) for t in (du, du_b, x))
+        run_jobs(_conv_block_backward, jobs, *inputs, *constants, *outputs)
         grads = []
-        for q, (own_weight, own_bias) in enumerate(((weight, bias), (weight_b, bias_b))):
-            grads.append(dweight[:, q].sum(0).mT.reshape(own_weight.shape) if for_parameters[2 * q] else None)
-            grads.append(dbias[:, q].sum(0).reshape(own_bias.shape) if for_parameters[2 * q + 1] else None)
+        for q, (w, b) in enumerate(((weight, bias), (weight_b, bias_b))):
+            grads.append(dweight[:, q].sum(0).mT.reshape(w.shape) if for_parameters[2 * q] else None)
+            grads.append(dbias[:, q].sum(0).reshape(b.shape) if for_parameters[2 * q + 1] else None)
         return dx if for_x else None, *grads
 
 
 def conv_silu(
     x: Tensor, weight: Tensor, bias: Tensor, weight_b: Tensor, bias_b: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Causal depthwise convolution and SiLU, forward and backward in time, as `conv_reference` defines.
+    """Causal depthwise convolution and SiLU, forward and backward in time, as `conv_reference`.
 
     Args:
         x: (batch, length, d_inner).
         weight, bias: (d_inner, 1, d_conv) and (d_inner,), of the forward direction.
-        weight_b, bias_b: of the backward direction.
+        weight_b, bias_b: the same of the backward direction.
 
     Returns:
         Two tensors (batch, length, d_inner), forward and backward.

@@ -1,4 +1,4 @@
-"""Which implementation runs an operation: by device and dtype; `kernels("torch")` asks for plain torch."""
+"""Choice of implementation by device and dtype; `kernels("torch")` selects plain torch everywhere."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,10 +20,17 @@ if _choice not in CHOICES:
 
 @contextmanager
 def kernels(choice: str) -> Iterator[None]:
-    """Within this context "torch" computes everything with plain torch operations, for comparison.
+    """Choose the implementation of every operation within this context.
 
-    "auto", the default, takes the fastest kernel there is. The environment variable VIDEOSSP_KERNELS
-    sets the default of a process. The choice is the process's, not the thread's.
+    The environment variable VIDEOSSP_KERNELS sets the default of a process. The choice holds for all threads
+    of the process.
+
+    Args:
+        choice: "auto", the default, takes the fastest available kernel; "torch" takes plain torch
+            operations, for comparison.
+
+    Raises:
+        ValueError: any other choice.
     """
     global _choice
     if choice not in CHOICES:
@@ -36,7 +43,7 @@ def kernels(choice: str) -> Iterator[None]:
 
 
 def scan_kernel(device: torch.device, dtype: torch.dtype) -> str:
-    """Who scans tensors of this device and dtype: "numba", "mamba_ssm" or "chunked" (plain torch)."""
+    """The scan of this device and dtype: "numba", "mamba_ssm" or "chunked" (plain torch)."""
     if _choice == "auto" and dtype != torch.float64:
         if device.type == "cpu":
             return "numba"
@@ -46,9 +53,9 @@ def scan_kernel(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def fused(*tensors: Tensor | None) -> bool:
-    """Whether the fused CPU kernels take these tensors.
+    """Whether the fused CPU kernels can compute with these tensors.
 
-    While torch.compile or torch.export traces, they do not: the compiler fuses plain torch by itself.
+    False while torch.compile or torch.export traces: the compiler fuses plain torch operations itself.
     """
     return (
         _choice == "auto"
@@ -60,15 +67,15 @@ def fused(*tensors: Tensor | None) -> bool:
     )
 
 
-def once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward that refuses to be differentiated again, lest a part of that gradient be left out."""
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a backward: raise RuntimeError for a second derivative, which would be incomplete."""
 
     @wraps(backward)
-    def refusing(*arguments: Any) -> Any:
-        if torch.is_grad_enabled():  # only where create_graph asks for it
+    def first_derivative(*arguments: Any) -> Any:
+        if torch.is_grad_enabled():  # only with create_graph=True
             raise RuntimeError(
-                "the fused kernels have no second derivative; plain torch has: ops.dispatch.kernels('torch')"
+                "the fused kernels have no second derivative; plain torch has one: set VIDEOSSP_KERNELS=torch"
             )
         return backward(*arguments)
 
-    return refusing
+    return first_derivative

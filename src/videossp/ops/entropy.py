@@ -1,20 +1,23 @@
-"""`softmax_entropy`, in one pass instead of five."""
+"""`softmax_entropy`: one pass over memory; plain torch needs five."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from videossp.ops.dispatch import fused
-from videossp.ops.simd import LINE, LOG2E, exp2, kernel, rows, whole_vectors, widen
+from videossp.ops.simd import LINE, LOG2E, exp2, kernel, kernel_array, use_widest_vectors, widen
 from videossp.ops.threads import run_jobs
 
-ROWS = 128  # of one job
+ROWS = 128  # rows of one job
 
 
 @kernel()
 def _entropy_rows(job, x, out):
-    """ROWS rows of x (1, rows, width); log s - sum(e v) / s with e = exp(v), s = sum(e), v = x - max(x)."""
-    whole_vectors()
+    """Entropies of ROWS rows of x (1, rows, width).
+
+    An entropy is log s - sum(e v) / s with v = x - max(x), e = exp(v), s = sum(e).
+    """
+    use_widest_vectors()
     width = x.shape[2]
     row = np.empty(-(-width // LINE) * LINE, np.float32)
     top = np.empty(LINE, np.float32)
@@ -23,7 +26,7 @@ def _entropy_rows(job, x, out):
         x_t = x[0, t]
         for c in range(width):
             row[c] = widen(x_t[c])
-        # One maximum per lane, then of the lanes: a single one would be a chain of scalar instructions.
+        # A maximum per vector lane, then over the lanes: a single running maximum is not vectorised.
         top[:] = -np.inf
         for first in range(0, row.size, LINE):
             for lane in range(LINE):
@@ -39,15 +42,18 @@ def _entropy_rows(job, x, out):
 
 
 def softmax_entropy(x: Tensor) -> Tensor:
-    """Entropy in nats of softmax(x) over the last dimension, float32. Not differentiable.
+    """Entropy of softmax(x) over the last dimension. Not differentiable.
 
     Args:
         x: (..., width).
+
+    Returns:
+        (...), in nats, float32.
     """
     x = x.detach()
     if not fused(x):
         log_p = x.log_softmax(-1, dtype=torch.float32)
         return -(log_p.exp() * log_p).sum(-1)
     table, out = x.reshape(1, -1, x.shape[-1]).contiguous(), torch.empty(x.shape[:-1], dtype=torch.float32)
-    run_jobs(_entropy_rows, -(-table.shape[1] // ROWS), rows(table), out.view(-1).numpy())
+    run_jobs(_entropy_rows, -(-table.shape[1] // ROWS), kernel_array(table), out.view(-1).numpy())
     return out

@@ -1,4 +1,4 @@
-"""`gate`: the sum of both directions, gated by SiLU(z), in one pass."""
+"""`gate`: the sum of both scan directions, times SiLU(z), in one pass over memory."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videossp.ops.dispatch import fused, once
-from videossp.ops.simd import kernel, narrow, rows, sigmoid, whole_vectors, widen
+from videossp.ops.dispatch import fused, once_differentiable
+from videossp.ops.simd import kernel, kernel_array, narrow, sigmoid, use_widest_vectors, widen
 from videossp.ops.threads import run_jobs
 
-ROWS = 128  # of one job
+ROWS = 128  # rows of one job
 
 
 @kernel()
 def _gate_rows(job, y, y_b, z, total, out, width):
-    """ROWS rows of one clip; total, if not empty, receives y + y_b for the backward."""
-    whole_vectors()
+    """Gate ROWS rows of one clip; total, unless empty, receives y + y_b for the backward."""
+    use_widest_vectors()
     length = y.shape[1]
     jobs = (length + ROWS - 1) // ROWS
     batch, start = job // jobs, job % jobs * ROWS
@@ -34,7 +34,7 @@ def _gate_rows(job, y, y_b, z, total, out, width):
 
 @kernel()
 def _gate_rows_backward(job, dout, total, z, dy, dz, width):
-    whole_vectors()
+    use_widest_vectors()
     length = total.shape[1]
     jobs = (length + ROWS - 1) // ROWS
     batch, start = job // jobs, job % jobs * ROWS
@@ -55,25 +55,33 @@ def _jobs(x: Tensor) -> int:
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, y_b: Tensor, z: Tensor) -> Tensor:
-        keep = any(ctx.needs_input_grad)
-        out, total = y.new_empty(y.shape), y.new_empty(y.shape if keep else (0, 0, 0))
-        arrays = (rows(x) for x in (y, y_b, z, total, out))
+        learning = any(ctx.needs_input_grad)
+        out, total = y.new_empty(y.shape), y.new_empty(y.shape if learning else (0, 0, 0))
+        arrays = (kernel_array(x) for x in (y, y_b, z, total, out))
         run_jobs(_gate_rows, _jobs(y), *arrays, y.shape[2])
         ctx.save_for_backward(total, z)
         return out
 
     @staticmethod
-    @once
+    @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> Any:
         total, z = ctx.saved_tensors
         dy, dz = total.new_empty(total.shape), total.new_empty(total.shape)
-        arrays = (rows(x) for x in (dout, total, z, dy, dz))
+        arrays = (kernel_array(x) for x in (dout, total, z, dy, dz))
         run_jobs(_gate_rows_backward, _jobs(total), *arrays, total.shape[2])
         return dy, dy, dz
 
 
 def gate(y: Tensor, y_b: Tensor, z: Tensor) -> Tensor:
-    """(y + y_b) silu(z), all (batch, length, d_inner)."""
+    """(y + y_b) silu(z).
+
+    Args:
+        y, y_b: (batch, length, d_inner), outputs of the forward and backward scans.
+        z: (batch, length, d_inner).
+
+    Returns:
+        (batch, length, d_inner).
+    """
     if not fused(y, y_b, z):
         return (y + y_b) * F.silu(z)
     out: Tensor = _Gate.apply(y, y_b, z)

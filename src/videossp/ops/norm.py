@@ -1,4 +1,4 @@
-"""`add_norm`: residual + hidden and its RMS norm, in one pass."""
+"""`add_norm`: residual + hidden and its RMS norm, in one pass over memory."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videossp.ops.dispatch import fused, once
-from videossp.ops.simd import kernel, narrow, rows, whole_vectors, widen
+from videossp.ops.dispatch import fused, once_differentiable
+from videossp.ops.simd import kernel, kernel_array, narrow, use_widest_vectors, widen
 from videossp.ops.threads import run_jobs
 
-ROWS = 128  # of one job
+ROWS = 128  # rows of one job
 
 
 @kernel()
 def _norm_rows(job, residual, hidden, weight, eps, total, x, scale):
-    """ROWS rows of one clip; scale (batch, length) receives 1 / sqrt(mean square + eps)."""
-    whole_vectors()
+    """Add and normalise ROWS rows of one clip; scale (batch, length) receives 1 / sqrt(mean square + eps)."""
+    use_widest_vectors()
     (length, width), jobs = total.shape[1:], (total.shape[1] + ROWS - 1) // ROWS
     batch, start = job // jobs, job % jobs * ROWS
     for t in range(start, min(start + ROWS, length)):
@@ -40,8 +40,8 @@ def _norm_rows(job, residual, hidden, weight, eps, total, x, scale):
 
 @kernel()
 def _norm_rows_backward(job, dtotal, dx, total, scale, weight, dsum, dweight):
-    """dtotal may be empty, for zero; dweight is (jobs, width) or empty."""
-    whole_vectors()
+    """Gradient of the sum. dtotal is empty if it is zero, dweight (jobs, width) or empty if not wanted."""
+    use_widest_vectors()
     (length, width), jobs = total.shape[1:], (total.shape[1] + ROWS - 1) // ROWS
     batch, start = job // jobs, job % jobs * ROWS
     for t in range(start, min(start + ROWS, length)):
@@ -72,15 +72,16 @@ class _AddNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         total, x = torch.empty(residual.shape, dtype=torch.float32), hidden.new_empty(hidden.shape)
         scale = torch.empty(residual.shape[:2], dtype=torch.float32)
-        arrays = rows(residual), rows(hidden), weight.detach().contiguous().numpy(), np.float32(eps)
-        run_jobs(_norm_rows, _jobs(total), *arrays, rows(total), rows(x), scale.numpy())
+        inputs = kernel_array(residual), kernel_array(hidden), weight.detach().contiguous().numpy()
+        outputs = kernel_array(total), kernel_array(x), scale.numpy()
+        run_jobs(_norm_rows, _jobs(total), *inputs, np.float32(eps), *outputs)
         ctx.save_for_backward(total, scale, weight)
         ctx.set_materialize_grads(False)
         ctx.hidden_dtype = hidden.dtype
         return total, x
 
     @staticmethod
-    @once
+    @once_differentiable
     def backward(ctx: Any, dtotal: Tensor | None, dx: Tensor | None) -> Any:
         total, scale, weight = ctx.saved_tensors
         if dx is None:
@@ -88,15 +89,15 @@ class _AddNorm(torch.autograd.Function):
         nothing, jobs, width = total.new_empty(0, 0, 0), _jobs(total), total.shape[2]
         dsum = torch.empty_like(total)
         dweight = total.new_zeros(jobs if ctx.needs_input_grad[2] else 0, width)
-        arrays = rows(nothing if dtotal is None else dtotal), rows(dx), rows(total), scale.numpy()
-        constants = weight.detach().contiguous().numpy()
-        run_jobs(_norm_rows_backward, jobs, *arrays, constants, rows(dsum), dweight.numpy())
+        inputs = (kernel_array(t) for t in (nothing if dtotal is None else dtotal, dx, total))
+        constants = scale.numpy(), weight.detach().contiguous().numpy()
+        run_jobs(_norm_rows_backward, jobs, *inputs, *constants, kernel_array(dsum), dweight.numpy())
         for_weight = dweight.sum(0) if ctx.needs_input_grad[2] else None
         return dsum, dsum.to(ctx.hidden_dtype), for_weight, None
 
 
 def add_norm(residual: Tensor, hidden: Tensor, weight: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
-    """The sum of both streams and its RMS norm.
+    """Sum of the two streams of a block and its RMS norm.
 
     Args:
         residual: (batch, length, d_model) float32.
@@ -105,7 +106,7 @@ def add_norm(residual: Tensor, hidden: Tensor, weight: Tensor, eps: float = 1e-5
         eps: added to the mean square.
 
     Returns:
-        residual + hidden, float32, and its norm in the dtype of hidden.
+        residual + hidden in float32, and its norm in the dtype of hidden; both (batch, length, d_model).
     """
     if not fused(residual, hidden, weight) or residual.dtype != torch.float32:
         total = residual + hidden.to(residual.dtype)

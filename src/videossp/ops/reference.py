@@ -1,4 +1,4 @@
-"""The selective scan and the causal convolution as plain torch: the definition every kernel equals."""
+"""Definitions in plain torch of the selective scan and the causal convolution; kernels must equal them."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ def scan_reference(
     *,
     reverse: bool = False,
 ) -> Tensor:
-    """The recurrence as a loop over time: slow, obvious, differentiable, any device and dtype.
+    """The recurrence as a loop over time: slow and obvious, differentiable, any device and dtype.
 
     With dt = softplus(delta + delta_bias):
     h_t = exp(dt_t A) h_(t-1) + dt_t u_t B_t,   y_t = h_t . C_t + D u_t   (Gu & Dao 2023, algorithm 2).
@@ -28,7 +28,7 @@ def scan_reference(
         B, C: (batch, length, d_state).
         D, delta_bias: (d_inner,) or None for zero.
         h0: (batch, d_inner, d_state), the state before the first step, or None for zero.
-        reverse: step from the end of the sequence to its start.
+        reverse: scan from the end of the sequence to its start.
 
     Returns:
         y: (batch, length, d_inner), computed in the widest dtype of the arguments.
@@ -46,13 +46,13 @@ def scan_reference(
 
 
 def conv_reference(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
-    """Causal depthwise convolution followed by SiLU: each step sees itself and the d_conv - 1 before it.
+    """Causal depthwise convolution, then SiLU: a step depends on itself and the d_conv - 1 steps before it.
 
     Args:
         x: (batch, length, d_inner).
-        weight: (d_inner, 1, d_conv); its last tap meets the present step.
+        weight: (d_inner, 1, d_conv); its last tap is multiplied with the current step.
         bias: (d_inner,).
-        reverse: "before" means later in the sequence, as for a scan from the end.
+        reverse: use the d_conv - 1 steps after it instead, as a scan from the end does.
 
     Returns:
         (batch, length, d_inner).

@@ -1,4 +1,4 @@
-"""`Scan`, the arguments of a selective scan; `selective_scan` runs it on the fastest kernel there is."""
+"""`Scan`, the arguments of a selective scan; `selective_scan` runs it on the fastest available kernel."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ from videossp.ops.scan_cuda import scan_mamba
 
 @dataclass(frozen=True)
 class Scan:
-    """What a selective scan reads, channels last as the projections give it; names as in mamba_ssm.
+    """Arguments of a selective scan, channels last as the projections return them; names as in mamba_ssm.
 
     Attributes:
-        u: (batch, length, d_inner), the input.
+        u: (batch, length, d_inner), the input; length is at least 1.
         delta: (batch, length, d_inner), the step size before its bias and softplus.
         A: (d_inner, d_state), negative.
         B, C: (batch, length, d_state).
@@ -27,6 +27,9 @@ class Scan:
         delta_bias: (d_inner,) or None.
         h0: (batch, d_inner, d_state), the state before the first step, or None for zero.
         reverse: scan from the end. The tensors stay in the order of the sequence; nothing is flipped.
+
+    Raises:
+        ValueError: a shape does not fit u; names the argument.
     """
 
     u: Tensor
@@ -75,7 +78,7 @@ def _scan(
     reverse: bool,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The Numba kernel as one operator of torch, also for torch.compile and torch.export: y and states."""
+    """The Numba kernel as a torch operator, one node for torch.compile and torch.export: y and states."""
     return scan_cpu.scan_forward(
         u, delta, A, B, C, D, delta_bias, h0, reverse=reverse, keep_states=keep_states
     )
@@ -94,8 +97,8 @@ def _(
     reverse: bool,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    return y, A.new_empty(scan_cpu.states_shape(u.shape, A.shape[1], keep_states))
+    states = u.new_empty(scan_cpu.states_shape(u.shape, A.shape[1], keep_states), dtype=torch.float32)
+    return torch.empty_like(u, memory_format=torch.contiguous_format), states
 
 
 @torch.library.custom_op("videossp::selective_scan_backward", mutates_args=(), device_types="cpu")
@@ -132,17 +135,18 @@ def _(
     reverse: bool,
     wanted: list[bool],
 ) -> list[Tensor]:
-    batch, _, d_inner = u.shape
-    likes = [u, delta, A, B, C, u.new_empty(d_inner), u.new_empty(d_inner), u.new_empty(batch, *A.shape)]
+    # u and delta may be bfloat16; every other gradient is float32, also that of an absent D, bias or h0.
+    shapes = [u.shape, delta.shape, A.shape, B.shape, C.shape, A.shape[:1], A.shape[:1], (len(u), *A.shape)]
+    dtypes = [u.dtype, delta.dtype] + 6 * [torch.float32]
     return [
-        torch.empty_like(x, memory_format=torch.contiguous_format) if want else u.new_empty(0)
-        for x, want in zip(likes, wanted, strict=True)
+        u.new_empty(shape, dtype=dtype) if want else u.new_empty(0)
+        for shape, dtype, want in zip(shapes, dtypes, wanted, strict=True)
     ]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, _, ctx.reverse, _ = inputs  # h0 is in the first of the states
-    ctx.set_materialize_grads(False)  # the states have no gradient, not even zeros
+    *tensors, _, ctx.reverse, _ = inputs  # the first state is h0
+    ctx.set_materialize_grads(False)  # no zeros for the gradient of the states, which nothing uses
     ctx.save_for_backward(*tensors, output[1])
 
 
@@ -158,9 +162,9 @@ _scan.register_autograd(_differentiate, setup_context=_keep)
 def selective_scan(scan: Scan) -> Tensor:
     """Output of the selective state-space recurrence; `ops/reference.py` is the definition.
 
-    `dispatch.scan_kernel` says who computes it: Numba on a CPU, mamba_ssm on a GPU if it is installed, else
-    plain torch, a chunk of steps at a time. The state and the exponentials are float32 (float64 for
-    float64 input, which takes plain torch).
+    `dispatch.scan_kernel` chooses the implementation: Numba on a CPU, mamba_ssm on a GPU if it is installed,
+    else plain torch, a chunk of steps at a time. State and exponentials are float32; float64 inputs are
+    computed in float64 by plain torch.
 
     Args:
         scan: the arguments, see `Scan`.
@@ -174,7 +178,7 @@ def selective_scan(scan: Scan) -> Tensor:
     wide = torch.float64 if scan.u.dtype == torch.float64 else torch.float32
     sequences: list[Any] = [scan.u, scan.delta]
     if kernel != "numba" or any(x.dtype not in (torch.float32, torch.bfloat16) for x in sequences):
-        sequences = [x.to(wide) for x in sequences]  # Numba reads bfloat16 as it is
+        sequences = [x.to(wide) for x in sequences]  # Numba reads bfloat16 directly
     rest: list[Any] = [scan.A, scan.B, scan.C, scan.D, scan.delta_bias, scan.h0]
     tensors = sequences + [x if x is None else x.to(wide) for x in rest]
     if kernel == "numba":

@@ -1,4 +1,4 @@
-"""The selective scan in plain torch, some steps at a time: any device, any float dtype, autograd."""
+"""The selective scan in plain torch, a chunk of steps at a time: any device, any float dtype, autograd."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CHUNK = 32  # steps computed side by side, in log2(CHUNK) rounds; their states are what it needs of memory
+CHUNK = 32  # steps computed in parallel, in log2(CHUNK) rounds; their states are most of the memory
 
 
 def _steps(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Some steps after the state h, in parallel: their outputs and the last state.
+    """Compute some steps from the state h in parallel. Returns their outputs and the last state.
 
-    Two neighbouring steps (decay, input) make one: (decay1 decay2, decay2 input1 + input2). Doubling the
-    reach of every step (Hillis & Steele 1986) never divides by a decay, so that nothing overflows.
+    Two neighbouring steps (decay, input) combine to one: (decay1 decay2, decay2 input1 + input2). Doubling
+    the reach of every step (Hillis & Steele 1986) divides by no decay, so nothing overflows.
     """
     decay = torch.exp(dt[..., None] * A)  # (batch, steps, d_inner, d_state)
     state = (dt * u)[..., None] * B[:, :, None]
@@ -40,9 +40,9 @@ def scan_chunked(
     *,
     reverse: bool = False,
 ) -> Tensor:
-    """As `scan_reference`, to rounding, in length / CHUNK steps of the interpreter.
+    """As `scan_reference` up to rounding, in length / CHUNK Python steps.
 
-    The backward computes the states of a chunk again instead of keeping them.
+    The backward recomputes the states of a chunk instead of saving them.
     """
     dt = F.softplus(delta if delta_bias is None else delta + delta_bias)
     h = u.new_zeros(u.shape[0], *A.shape) if h0 is None else h0

@@ -1,4 +1,4 @@
-"""The selective scan on a GPU by the published CUDA kernel of `mamba_ssm`, where that is installed."""
+"""The selective scan on a GPU by the published CUDA kernel, if `mamba_ssm` is installed."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def scan_mamba(
     *,
     reverse: bool = False,
 ) -> Tensor:
-    """As `scan_reference`, without h0, which that kernel does not take; float32."""
+    """As `scan_reference`, in float32 and without h0, which that kernel does not support."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     sequences = [x.flip(1) if reverse else x for x in (u, delta, B, C)]

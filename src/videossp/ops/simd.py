@@ -1,7 +1,7 @@
-"""What the CPU kernels are made of: how they compile, and exp, softplus, sigmoid as vector instructions.
+"""Building blocks of the CPU kernels: compilation, memory access, and exp, softplus, sigmoid for SIMD loops.
 
-No SVML comes with pip, so exp is written out as a polynomial: everything here is plain arithmetic that LLVM
-turns into AVX2, AVX-512 or NEON instructions when it meets it in a loop over channels.
+pip offers no SVML, so exp is a polynomial here. Everything is plain arithmetic, which LLVM turns into AVX2,
+AVX-512 or NEON instructions inside a loop over channels.
 """
 
 from typing import Any
@@ -16,36 +16,36 @@ from numba.np.arrayobj import populate_array
 from torch import Tensor
 
 LOG2E = np.float32(1.4426950408889634)
-# No "nnan"/"ninf": a NaN that comes in must come out.
+# Without "nnan" and "ninf": a NaN in the input must reach the output.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
 LOWEST = np.float32(-126.0)  # 2**LOWEST is the smallest float32 with all its bits
-SHIFT = 1.5 * 2**23  # a float32 of this size has no fraction
-LINE = 16  # float32 values of a cache line
+SHIFT = 1.5 * 2**23  # a float32 of this size has no fractional bits
+LINE = 16  # float32 values in a cache line
 
 
 def intrinsic(function: Any) -> Any:
-    """An operation written as LLVM instructions; the type checker does not see its arguments."""
+    """Decorator of an operation written as LLVM instructions; hides its arguments from the type checker."""
     return numba_intrinsic(function)
 
 
 def kernel(**options: Any) -> Any:
-    """Compile with Numba at first use; keep the result on disk if there is a place to write."""
+    """Decorator: compile with Numba at first use; cache the result on disk if a folder is writable."""
 
     def compiled(function: Any) -> Any:
         try:
             return njit(cache=True, **OPTIONS, **options)(function)
-        except RuntimeError:  # "no locator available": a read-only package and no writable home
+        except RuntimeError:  # "no locator available": neither package nor home is writable
             return njit(**OPTIONS, **options)(function)
 
     return compiled
 
 
-def rows(x: Tensor) -> np.ndarray:
-    """A sequence (batch, length, width) as a kernel reads it: C order, float32 or bfloat16 as its bits.
+def kernel_array(x: Tensor) -> np.ndarray:
+    """A view of x (batch, length, width) for a kernel: C order, float32, or bfloat16 as uint16 bits.
 
-    A slice of a wider tensor's last dimension is not copied: its rows keep the pitch of the wider ones,
-    and what stands in them behind the slice is not the kernel's to touch.
+    A slice of a wider tensor's last dimension is not copied. Its rows then have the pitch of the wider
+    tensor, (batch, length, pitch): a kernel must not touch the columns from `width` on.
     """
     x = x.detach()
     if x.is_contiguous():
@@ -62,11 +62,11 @@ def rows(x: Tensor) -> np.ndarray:
 
 
 @intrinsic
-def whole_vectors(typingctx):
-    """At the top of a kernel: vectors as wide as the machine has. LLVM would use half of Intel's AVX-512."""
+def use_widest_vectors(typingctx):
+    """Call at the top of a kernel: use the widest vectors. By default LLVM uses half of Intel's AVX-512."""
 
     def codegen(context, builder, signature, args):
-        # llvmlite's own `add` takes plain attributes only.
+        # llvmlite's `add` accepts attributes without a value only.
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
 
@@ -75,10 +75,10 @@ def whole_vectors(typingctx):
 
 @intrinsic
 def work_array(typingctx, shape):
-    """A zeroed float32 array on the stack of the kernel, which calls this outside of any loop.
+    """A zeroed float32 array on the kernel's stack, for tens of kilobytes. Call it outside of any loop.
 
-    It begins with a cache line, so that no vector lies across two; and LLVM sees that it overlaps nothing,
-    where it would check an array of the heap against every other before every loop. For some ten kilobytes.
+    It is aligned to a cache line, so no vector crosses two. LLVM knows that it overlaps nothing; it would
+    check arrays on the heap against each other before every loop.
     """
     kind = types.Array(types.float32, len(shape), "C")
 
@@ -88,13 +88,13 @@ def work_array(typingctx, shape):
         for side in reversed(sides):
             strides.append(builder.mul(strides[-1], side))
         size = strides.pop()
-        place = builder.alloca(ir.IntType(8), size)
-        place.align = 4 * LINE
-        cgutils.memset(builder, place, size, 0)
+        memory = builder.alloca(ir.IntType(8), size)
+        memory.align = 4 * LINE
+        cgutils.memset(builder, memory, size, 0)
         array = context.make_array(kind)(context, builder)
         populate_array(
             array,
-            data=builder.bitcast(place, ir.FloatType().as_pointer()),
+            data=builder.bitcast(memory, ir.FloatType().as_pointer()),
             shape=sides,
             strides=strides[::-1],
             itemsize=context.get_constant(types.intp, 4),
@@ -131,15 +131,15 @@ def widen(typingctx, x):
 
 @intrinsic
 def narrow(typingctx, like, x):
-    """A float32 as an element of the array `like`; to bfloat16 with rounding to nearest even."""
+    """A float32 as an element of the array `like`; bfloat16 is rounded to nearest even."""
     if like.dtype == types.float32:
         return types.float32(like, types.float32), lambda context, builder, signature, args: args[1]
 
     def codegen(context, builder, signature, args):
         i32 = ir.IntType(32)
         bits = builder.bitcast(args[1], i32)
-        odd = builder.and_(builder.lshr(bits, ir.Constant(i32, 16)), ir.Constant(i32, 1))
-        rounded = builder.add(bits, builder.add(odd, ir.Constant(i32, 0x7FFF)))
+        lowest_bit = builder.and_(builder.lshr(bits, ir.Constant(i32, 16)), ir.Constant(i32, 1))
+        rounded = builder.add(bits, builder.add(lowest_bit, ir.Constant(i32, 0x7FFF)))
         is_nan = builder.fcmp_unordered("uno", args[1], args[1])
         bits = builder.select(is_nan, bits, rounded)
         return builder.trunc(builder.lshr(bits, ir.Constant(i32, 16)), ir.IntType(16))
@@ -148,8 +148,8 @@ def narrow(typingctx, like, x):
 
 
 @intrinsic
-def _prefetch(typingctx, array, place):
-    """Ask for the cache line of array.flat[place] ahead of its use; a hint that never faults."""
+def _prefetch(typingctx, array, index):
+    """Prefetch the cache line of array.flat[index]; a hint that never faults."""
 
     def codegen(context, builder, signature, args):
         i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
@@ -167,10 +167,10 @@ def _prefetch(typingctx, array, place):
 
 @kernel(inline="always")
 def prefetch(array, batch, t, first, width):
-    """Ask for channels [first, first + width) of row t, which will be read or written soon.
+    """Prefetch channels [first, first + width) of row t, to be read or written in a few steps.
 
-    A block of channels is a few lines in each of thousands of rows, each on another page: the hardware's
-    own prefetchers do not follow that, and waiting for memory at every step costs more than the arithmetic.
+    A block of channels is a few cache lines of each row, and every row is on another page. The hardware does
+    not predict that pattern, and waiting for memory at every step costs more than the arithmetic.
     """
     start = (batch * array.shape[1] + t) * array.shape[2] + first
     for c in range(0, width, LINE):
@@ -179,7 +179,7 @@ def prefetch(array, batch, t, first, width):
 
 @intrinsic
 def _nearest(typingctx, x):
-    """x rounded to the nearest whole number."""
+    """x rounded to the nearest integer."""
 
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
@@ -190,7 +190,7 @@ def _nearest(typingctx, x):
 
 @intrinsic
 def _shifted(typingctx, x, y):
-    """SHIFT + x y, rounded once: x y to the nearest whole number, in the low bits."""
+    """SHIFT + x y, rounded once: its low bits hold x y rounded to the nearest integer."""
 
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.FloatType(), 3 * [ir.FloatType()])
@@ -202,7 +202,7 @@ def _shifted(typingctx, x, y):
 
 @intrinsic
 def _unshifted(typingctx, x):
-    """x - SHIFT. LLVM leaves the SHIFT of a fused multiply-add; that of a sum it would cancel."""
+    """x - SHIFT. LLVM would cancel it against a plain sum, but not against a fused multiply-add."""
 
     def codegen(context, builder, signature, args):
         return builder.fsub(args[0], ir.Constant(ir.FloatType(), SHIFT))
@@ -212,7 +212,7 @@ def _unshifted(typingctx, x):
 
 @intrinsic
 def _times_power_of_shifted(typingctx, x, shifted):
-    """x * 2**whole, for shifted = SHIFT + whole."""
+    """x * 2**exponent for shifted = SHIFT + exponent."""
 
     def codegen(context, builder, signature, args):
         i32 = ir.IntType(32)
@@ -224,7 +224,7 @@ def _times_power_of_shifted(typingctx, x, shifted):
 
 @intrinsic
 def _times_power_of_two(typingctx, x, exponent):
-    """x * 2**exponent for a whole exponent, added to the exponent bits of x."""
+    """x * 2**exponent for an integer exponent, which is added to the exponent bits of x."""
 
     def codegen(context, builder, signature, args):
         i32 = ir.IntType(32)
@@ -236,34 +236,34 @@ def _times_power_of_two(typingctx, x, exponent):
 
 @kernel(inline="always")
 def exp2(x):
-    """2**x for x <= 0 to 1e-7 relative: 2**whole by exponent bits, 2**rest by a minimax polynomial."""
+    """2**x for x <= 0, relative error 1e-7: exponent bits for the integer part, a polynomial for the rest."""
     x = LOWEST if x < LOWEST else x
-    whole = _nearest(x)
-    return _times_power_of_two(_exp2_of_rest(x - whole), whole)
+    integer = _nearest(x)
+    return _times_power_of_two(_exp2_of_fraction(x - integer), integer)
 
 
 @kernel(inline="always")
 def exp2_of_product(x, y):
-    """2**(x y) for LOWEST < x y <= 0, in a quarter fewer instructions than `exp2`."""
+    """2**(x y) for LOWEST < x y <= 0, with a quarter fewer instructions than `exp2`."""
     shifted = _shifted(x, y)
-    return _times_power_of_shifted(_exp2_of_rest(x * y - _unshifted(shifted)), shifted)
+    return _times_power_of_shifted(_exp2_of_fraction(x * y - _unshifted(shifted)), shifted)
 
 
 @kernel(inline="always")
-def _exp2_of_rest(r):
+def _exp2_of_fraction(r):
     """2**r for -0.5 <= r <= 0.5 by a minimax polynomial."""
     q = np.float32(1.333353844e-03)
     q = q * r + np.float32(9.666245633e-03)
     q = q * r + np.float32(5.550500215e-02)
     q = q * r + np.float32(2.402235134e-01)
     q = q * r + np.float32(6.931471435e-01)
-    # 1 + r q is exact at r = 0, so that a decay close to 1 stays right over thousands of steps.
+    # 1 + r q is exact at r = 0, so a decay close to 1 stays accurate over thousands of steps.
     return np.float32(1.0) + r * q
 
 
 @kernel(inline="always")
 def _log1p(x):
-    """log(1 + x) for 0 <= x <= 1 to 1e-7 relative."""
+    """log(1 + x) for 0 <= x <= 1, relative error 1e-7."""
     q = np.float32(5.232690697e-03)
     q = q * x + np.float32(-2.950522892e-02)
     q = q * x + np.float32(7.822594433e-02)

@@ -1,9 +1,9 @@
-"""Jobs of a kernel on a thread pool of our own.
+"""`run_jobs`: the jobs of a kernel on a thread pool.
 
-The kernels release the GIL; and unlike Numba's thread layers, this pool may be used from several
-Python threads at once and survives a fork. While they run, numbers below 1e-38 are zero: a gradient that
-decays over the sequence passes through them, and an operation on one takes Intel's processors as long as a
-hundred others.
+The kernels release the GIL. Unlike Numba's thread layers, this pool works when several Python threads use it
+at once, and after a fork. Its threads flush denormal numbers (below 1e-38) to zero: a gradient that decays
+over the sequence passes through them, and on Intel's processors an operation on a denormal takes as long as
+a hundred others.
 """
 
 import itertools
@@ -16,29 +16,29 @@ import numpy as np
 import numpy.ma  # Numba imports it in the first call of a kernel, where NumPy before 2.4 warns of denormals
 import torch
 
-# Their product says what this thread does with denormals. By its bits: it may read 1e-40 as 0 already.
+# Their product is 0 if this thread flushes denormals. Made from its bits: such a thread reads a literal as 0.
 TINY, ONE = np.array(0x000116C2, np.uint32).view(np.float32)[()], np.float32(1)
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def run_jobs(kernel: Callable[..., None], jobs: int, *arguments: object) -> None:
-    """Call kernel(job, *arguments) for each job in range(jobs), on as many threads as torch may use."""
-    todo = itertools.count()  # its next() is atomic: whoever is free takes the next job
+    """Call kernel(job, *arguments) for each job in range(jobs), on `torch.get_num_threads()` threads."""
+    todo = itertools.count()  # next() on it is atomic: an idle thread takes the next job
 
     def work() -> None:
         while (job := next(todo)) < jobs:
             kernel(job, *arguments)
 
     helpers = max(0, min(torch.get_num_threads(), jobs) - 1)
-    key = os.getpid(), helpers  # threads do not survive a fork: a child makes its own pool
+    key = os.getpid(), helpers  # a forked child has no threads: it needs a new pool
     if helpers and key not in _pools:
         _pools[key] = ThreadPoolExecutor(helpers, "videossp-scan", partial(torch.set_flush_denormal, True))
     running = [_pools[key].submit(work) for _ in range(helpers)]
-    flushing = bool(TINY * ONE == 0)
+    flushed_before = bool(TINY * ONE == 0)
     torch.set_flush_denormal(True)
     try:
         work()
     finally:
-        torch.set_flush_denormal(flushing)
+        torch.set_flush_denormal(flushed_before)
     for future in running:
         future.result()

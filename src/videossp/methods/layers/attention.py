@@ -1,4 +1,4 @@
-"""Self-attention over short sequences, and in a bottleneck."""
+"""`self_attention` of short sequences, and `NarrowAttention`, the same in a bottleneck."""
 
 import torch
 import torch.nn.functional as F
@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 
 def self_attention(x: Tensor, layer: nn.MultiheadAttention) -> Tensor:
-    """`layer(x, x, x)[0]` without the checks and copies of `nn.MultiheadAttention`.
-
-    For short sequences it takes half the time.
+    """`layer(x, x, x)[0]` without its checks and copies: half the time for short sequences.
 
     Args:
         x: (batch, length, width).
-        layer: batch first, one width for query, key and value, with biases, without dropout.
+        layer: batch first, with biases and no dropout; keys and values as wide as queries.
+
+    Returns:
+        (batch, length, width).
     """
     qkv = F.linear(x, layer.in_proj_weight, layer.in_proj_bias)
     q, k, v = qkv.unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -22,12 +23,12 @@ def self_attention(x: Tensor, layer: nn.MultiheadAttention) -> Tensor:
 
 
 class NarrowAttention(nn.Module):
-    """scale * up(attention(down(x))) of a sequence (batch, length, d_model), such as a token of each frame.
+    """scale * up(attention(down(x))) of x (batch, length, d_model), for example one token of each frame.
 
     Args:
-        d_model: width of the sequence.
+        d_model: width of x.
         width: width of the attention.
-        heads: of the attention; they divide `width`.
+        heads: number of heads, a divisor of `width`.
     """
 
     def __init__(self, d_model: int, width: int, heads: int) -> None:

@@ -1,4 +1,4 @@
-"""`Bottleneck`: down, a depthwise convolution, up, as in the gathering of SSP and in ST-Adapter."""
+"""`Bottleneck`: down, depthwise convolution, up. SSP's gathering and ST-Adapter use it."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from videossp.ops.matmul import Linear
 
 
 class Bottleneck(nn.Module):
-    """up(conv(down(x))) of patch tokens, without an activation. Convolution and output start at zero.
+    """up(conv(down(x))) of patch tokens, without an activation. The convolution and all biases start at zero.
 
     Args:
         d_model: width of the tokens.
@@ -25,17 +25,21 @@ class Bottleneck(nn.Module):
         self.folded = False
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Output and code, conv(down(x)), of tokens (batch, frames, patches, d_model) on a grid.
+        """Apply the layer.
+
+        Args:
+            x: (batch, frames, patches, d_model).
+            grid: rows and columns of the patches.
 
         Returns:
-            The output, in the shape of x, and the code, (batch, frames, patches, width).
+            (batch, frames, patches, d_model), and the input of `up` (batch, frames, patches, width).
         """
         code = self.down(x) if self.folded else self.conv(self.down(x), grid)
         return self.up(code), code
 
     @torch.no_grad()
     def fold(self) -> bool:
-        """Fold the convolution into `down`, if its kernel is 1 x 1 x 1; whether it is folded now."""
+        """Fold a convolution with kernel (1, 1, 1) into `down`. Returns False if its kernel is larger."""
         if self.folded or self.conv.kernel_size != (1, 1, 1):
             return self.folded
         gain = self.conv.weight.flatten()
@@ -46,7 +50,7 @@ class Bottleneck(nn.Module):
 
     @torch.no_grad()
     def one_product(self) -> Linear | None:
-        """`down` and `up` of a folded bottleneck as one layer; None if that would be more work."""
+        """`down` and `up` of a folded bottleneck as one layer; None if that is more work."""
         if 2 * self.down.out_features <= self.down.in_features:
             return None
         one = Linear(self.down.in_features, self.up.out_features)

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from videossp.ops.conv3d import Conv3d
+from videossp.ops.float32_conv import Float32Conv3d
 
 
-class Depthwise(Conv3d):
-    """Depthwise convolution that keeps the grid. Weights and biases start at zero.
+class Depthwise(Float32Conv3d):
+    """Depthwise 3-D convolution with "same" padding. Weights and bias start at zero.
 
     Args:
         channels: width of the tokens.
@@ -20,8 +20,16 @@ class Depthwise(Conv3d):
             nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:  # type: ignore[override]
-        """Tokens (batch, frames, patches, channels) on a grid (rows, columns) to the same shape."""
-        if self.kernel_size == (1, 1, 1):  # a gain and a shift per channel; many times faster
+        """Apply the layer.
+
+        Args:
+            x: (batch, frames, patches, channels).
+            grid: rows and columns of the patches.
+
+        Returns:
+            (batch, frames, patches, channels), in the dtype of x.
+        """
+        if self.kernel_size == (1, 1, 1):  # a gain and a shift per channel: many times faster than convolving
             return torch.addcmul(self.bias, x, self.weight.flatten())  # type: ignore[arg-type]
         volume = super().forward(x.unflatten(2, grid).permute(0, 4, 1, 2, 3))
         return volume.flatten(3).permute(0, 2, 3, 1).to(x.dtype)

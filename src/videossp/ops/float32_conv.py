@@ -1,4 +1,4 @@
-"""Convolutions over time, rows and columns: `Conv3d`, in float32, and `SameConv3d`, of few channels."""
+"""`Float32Conv3d`: a 3-D convolution that autocast leaves in float32."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
-class Conv3d(nn.Conv3d):
-    """torch's layer, which autocast leaves in float32.
+class Float32Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d`, always in float32.
 
-    torch 2.13 convolves bfloat16 in 3-D wrongly on a CPU where a side of the volume is 1: NaN, or worse,
-    numbers.
+    In bfloat16 on a CPU, torch 2.13 computes 3-D convolutions wrongly if one side of the volume is 1: the
+    output is NaN or, worse, a wrong number.
     """
 
     def forward(self, x: Tensor) -> Tensor:
