@@ -35,7 +35,11 @@ def test_targets_of_make_that_pages_name_exist():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_a_page_have_verbs_that_exist(page):
-    for line in re.findall(r"(?:^\$ |^ *|`)(videossp [^`\n#]*)", PAGES[page], re.MULTILINE):
+    blocks = "\n".join(re.findall(r"```.*?\n(.*?)```", PAGES[page], re.DOTALL))
+    for line in [
+        *re.findall(r"^(?:\$ )? *(videossp .*)", blocks, re.MULTILINE),
+        *re.findall(r"`(videossp [^`\n]*)`", PAGES[page]),
+    ]:
         words = shlex.split(line.replace("...", ""), comments=True)
         if len(words) > 1 and re.fullmatch("[a-z]+", words[1]):
             assert words[1] in VERBS, line

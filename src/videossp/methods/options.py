@@ -5,13 +5,11 @@ are the reference for options, defaults and meanings; tests/methods/test_options
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, overload
 
 from videossp.data.sampling import Sampling
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack  # typing has it from Python 3.11 on
-
     from videossp.classifier import Classifier
     from videossp.model.config import VideoMambaConfig
     from videossp.model.hooks import Tuner
