@@ -1,5 +1,6 @@
 """Pictures of what trainings and evaluations gave, as PNG files."""
 
+import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,20 @@ from torch import Tensor
 
 from videossp.data.sampling import ClipFormat
 from videossp.inference.evaluate import Evaluation
+from videossp.system.files import atomic_write
 
 GAP = 2  # pixels between the frames of a strip
+DPI = 120
+
+
+def _write(figure: Figure, file: Path | BinaryIO) -> None:
+    """Write a figure as a PNG, to a path atomically."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DPI)
+    if isinstance(file, Path):
+        atomic_write(file, picture.getvalue())
+    else:
+        file.write(picture.getvalue())
 
 
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], file: Path | BinaryIO) -> None:
@@ -36,7 +49,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], file: Path
         left.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=120)
+    _write(figure, file)
 
 
 def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -> None:
@@ -55,7 +68,7 @@ def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -
     axes.set_yticks(range(len(shown)), names)
     axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(len(shown) - 0.4, -0.6))
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(file, dpi=120)
+    _write(figure, file)
 
 
 def draw_strip(clip: Tensor, clip_format: ClipFormat, file: Path | BinaryIO) -> None:
@@ -92,13 +105,13 @@ def draw_confusion(evaluation: Evaluation, file: Path | BinaryIO) -> None:
                 if count:
                     colour = "white" if count > matrix.max() / 2 else "black"
                     axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(file, dpi=120)
+    _write(figure, file)
 
 
 def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Top-1 and its interval against the trained parameters of each method that has figures, as a PNG."""
     rows = [row for row in rows if row["top1"] is not None]
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel="trained parameters, with head (M)", ylabel="top-1 (%)", xscale="log")
     axes.grid(alpha=0.3)
@@ -126,7 +139,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         names.append(
             place_name(axes, row["method"], point, colour, blocked=[*apart, *names], busy=[*spots, *bars])
         )
-    figure.savefig(path)
+    _write(figure, path)
 
 
 def place_name(

@@ -1,6 +1,7 @@
 """The run folder of a training: claiming it, its settings, history and results."""
 
 import csv
+import io
 import json
 import os
 import platform
@@ -101,12 +102,13 @@ def write_setup(
         "threads": torch.get_num_threads(),
         "backbone_sha256": classifier.sha256,
     }
-    (folder / "env.json").write_text(json.dumps(env, indent=2) + "\n")
-    with (folder / "split.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["video", "split"])
-        rows.writerows([x.name, "train"] for x in training)
-        rows.writerows([x.name, "val"] for x in validation)
+    atomic_write(folder / "env.json", json.dumps(env, indent=2) + "\n")
+    table = io.StringIO()
+    rows = csv.writer(table)
+    rows.writerow(["video", "split"])
+    rows.writerows([x.name, "train"] for x in training)
+    rows.writerows([x.name, "val"] for x in validation)
+    atomic_write(folder / "split.csv", table.getvalue())
 
 
 def write_config(
