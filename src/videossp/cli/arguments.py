@@ -26,14 +26,14 @@ class Arguments:
 
     def value(self, name: str) -> Any:
         """The value of an option: the last on the command line, else that of the config files, else None."""
-        flag, found = f"--{name}", self.settings.get(name)
+        flag, value = f"--{name}", self.settings.get(name)
         options = before_separator(self.flags)
         for i, argument in enumerate(options):
             if argument == flag and i + 1 < len(options):
-                found = options[i + 1]
+                value = options[i + 1]
             elif argument.startswith(f"{flag}="):
-                found = argument.partition("=")[2]
-        return found
+                value = argument.partition("=")[2]
+        return value
 
     def methods(self) -> list[str]:
         """The methods to train, and chains of them joined by +: those of --methods, else that of --method."""

@@ -88,9 +88,7 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                 )
                 return INTERRUPTED
         show(
-            args,
-            result.summary(),
-            [*result.table(), f"results.json, results.csv and accuracy.png are in {out}"],
+            args, result.summary(), [*result.table(), f"{out} has results.json, results.csv and accuracy.png"]
         )
         return 1 if result.failed else 0
 

@@ -29,6 +29,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     handled = {"classifier", "samples", "segments", "crops", "progress", "through"}
     names = inspect.signature(run_evaluation).parameters.keys() - handled
     texts = {
+        "batch_size": "views per forward pass",
         "workers": "worker processes that decode ahead",
         "timeout": "seconds a worker process may take for a video",
         "on_error": "if a video cannot be decoded",

@@ -58,6 +58,7 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "num_sample": "clips per video and step",
         "fixed_augmentations": "augmentations per video; 0: new in each epoch",
         "features": "cache of frozen features [in the user's cache]",
+        "features_limit": "largest size of this cache in GB",
         "crop_scale": "fraction of the frame in a random crop",
         "flip": "mirror clips; auto: not if a class names a side",
         "rand_augment": "timm's notation, as rand-m7-n4-mstd0.5-inc1",
@@ -86,7 +87,7 @@ def add_data(parser: "ArgumentParser") -> None:
 
     group = group_of(parser, "data")
     group.add_argument(
-        "place",
+        "dataset",
         type=str,
         nargs="?",
         metavar="DATA",
@@ -219,7 +220,7 @@ def data_of(args: "Namespace") -> "VideoDataset":
 
 def data_path(args: "Namespace") -> str:
     """Path of the data set: DATA, else --data, which a config file can hold."""
-    path: str | None = args.place or args.data
+    path: str | None = args.dataset or args.data
     if path is None:
         raise ValueError("name the data set: its folder or annotation file")
     return path
@@ -244,7 +245,7 @@ def views_of(args: "Namespace", classifier: "Classifier") -> tuple[int, int]:
 
     usual = classifier.clip_format.views
     given = args.segments, args.crops
-    views = tuple(own if value is None else value for value, own in zip(given, usual, strict=True))
+    views = tuple(y if x is None else x for x, y in zip(given, usual, strict=True))
     check_views(classifier.clip_format, *views)
     if views != usual:
         say("views (segments x crops) {} x {}; the adapter's are {} x {}".format(*views, *usual))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 USAGE, WEIGHTS = 2, 4
-POSITIONALS = {"adapter": "ADAPTER", "place": "DATA", "paths": "VIDEO"}
+POSITIONALS = {"adapter": "ADAPTER", "dataset": "DATA", "paths": "VIDEO"}
 PATHS = (
     *POSITIONALS,
     *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
@@ -110,7 +110,7 @@ def usage(parser: "ArgumentParser") -> str:
 
 
 def refuse_empty_paths(args: "Namespace") -> None:
-    """Refuse "" as a path: it is most often a shell variable that is not set, not a request for the default."""
+    """Refuse "" as a path: it is most often a shell variable that is not set, not a wish for the default."""
     for name in PATHS:
         value = args.get(name)
         if "" in (value if isinstance(value, list) else [value]):

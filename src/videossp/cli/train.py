@@ -57,7 +57,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             raise ValueError("give --out: without it each of the processes would write another folder")
         options = options_of(args, [args.method])[args.method]
         config = TrainConfig(**chosen(args, (x.name for x in fields(TrainConfig))))
-        without_data = args.dry_run and not (args.place or args.data)
+        without_data = args.dry_run and not (args.dataset or args.data)
         samples = expected_samples(args.expect) if without_data else data_of(args)
         classifier = Classifier.create(
             classes=samples.classes,
