@@ -10,9 +10,9 @@ import pytest
 import videossp
 
 SOURCE = Path(videossp.__file__).parent
-# From top to bottom. A name is a folder or a file of the package; a file belongs to the longest name that fits.
-# Files in one row do not import each other, unless they are in one folder. A new room (say serving/) goes into
-# the lowest row that is above all that it imports, or into a row of its own.
+# From top to bottom. A name is a folder or file of the package; a file belongs to the longest name that fits.
+# Files in one row do not import each other, unless they are in one folder. A new room (say serving/) goes
+# into the lowest row that is above all that it imports, or into a row of its own.
 LAYERS = [
     {"__main__"},
     {"cli/main"},
