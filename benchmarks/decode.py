@@ -23,8 +23,9 @@ import av  # noqa: E402
 import numpy as np  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
-from videossp import Classifier, TrainConfig, train, video  # noqa: E402
+from videossp import Classifier, TrainConfig, train  # noqa: E402
 from videossp.bench import clock, show  # noqa: E402
+from videossp.data import video  # noqa: E402
 from videossp.data.datasets import Sample, VideoDataset  # noqa: E402
 from videossp.data.video.index import _scan  # noqa: E402
 
