@@ -312,7 +312,9 @@ def test_all_seeds_are_validated_on_the_same_videos(weights, class_folder, tmp_p
 def test_the_table_says_that_the_test_split_chose_the_epoch(weights, class_folder, tmp_path, in_process):
     config = TrainConfig(epochs=1, select_on="test")
     result = compare(class_folder, ["linear"], [0], config, out=tmp_path, backbone=weights)
-    assert "note: the epoch is chosen on the TEST split: its accuracy there is too good" in result.table()
+    assert (
+        "note: the epoch is selected on the TEST split, so the accuracy on it is too good" in result.table()
+    )
 
 
 def test_differences_are_found_at_any_depth():

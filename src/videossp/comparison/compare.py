@@ -212,7 +212,9 @@ def finished(
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not readable; remove {path.parent} to run it again") from error
         job = jobs.get(method, {"settings": next(iter(jobs.values()))["settings"], "options": options})
-        odd = differences({**settings, method: options}, {**job["settings"], method: job["options"]})
+        # Notes follow from the settings, and their words may change.
+        before = {**settings, method: options, "notes": []}
+        odd = differences(before, {**job["settings"], method: job["options"], "notes": []})
         if odd:
             raise ValueError(
                 f"{path.parent} was run with other settings: {'; '.join(odd)}; choose another --out"
