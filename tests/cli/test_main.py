@@ -195,7 +195,7 @@ ERRORS = {
     "a rate of 0": (
         ["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,0"],
         2,
-        "lr must be positive",
+        "lr must be above 0",
     ),
     "a seed twice": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,01"], 2, "and each once"),
     "impossible option": (
