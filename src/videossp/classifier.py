@@ -32,7 +32,7 @@ from videossp.model.head import Head, fill_head
 from videossp.model.hooks import Tuner
 from videossp.model.precision import Precision, computing, round_frozen
 from videossp.model.tokens import Layout, Tokens
-from videossp.model.videomamba import SILENT, VideoMamba
+from videossp.model.videomamba import VideoMamba
 from videossp.system.versions import versions
 
 EVAL_BATCH = 4  # views per forward pass when nothing trains
@@ -286,7 +286,7 @@ class Classifier(nn.Module):
     def _cls(self, clip: Tensor) -> Tensor:
         with computing(self.precision, clip.device):
             if clip.ndim > 3:
-                return self.backbone(clip, SILENT if self.disabled else self.tuner)
+                return self.backbone(clip) if self.disabled else self.backbone(clip, self.tuner)
             if self.disabled:
                 return clip[:, 0]
             layout = Layout(self.backbone.config.frames, self.backbone.config.grid)
