@@ -1,24 +1,33 @@
-# Each target does its own set-up: a machine with Python >= 3.10 and make is enough.
+# Each target does its own set-up: a machine with Python >= 3.11 and make is enough.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check bench bench-table
+.PHONY: demo test test-all test-lowest check bench bench-table
 
-demo: $(READY)  ## the whole job on clips that come along; leaves demo/report.html
+demo: $(READY)  ## end-to-end demo on bundled clips and weights; writes demo/report.html
 	rm -rf demo
 	$(BIN)/videossp demo --out demo
 
-test: $(READY)  ## the test suite
-	$(BIN)/pytest -n 2
+test: $(READY)  ## the tests that are not slow: at most four minutes on two cores
+	$(BIN)/pytest -n 2 --dist worksteal
 
-check: $(READY)  ## what a change must pass
+test-all: $(READY)  ## all tests
+	$(BIN)/pytest -n 2 --dist worksteal -m ""
+
+test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (a torch of several GB)
+	$(PYTHON) -m venv .venv-lowest
+	sed -n '/^dependencies/,/^]/s/^ *"\([a-z_]*\)[^>]*>=\([0-9.]*\).*/\1==\2/p' pyproject.toml > .venv-lowest/lowest.txt
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c .venv-lowest/lowest.txt -e ".[dev]"
+	.venv-lowest/bin/pytest -n 2 --dist worksteal -m "" -W ignore::DeprecationWarning  # of old libraries, by newer ones
+
+check: $(READY)  ## what a change must pass: formatting, types, all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal -m ""
 
-bench: $(READY)  ## time scan, forward pass and training step beside their bounds and their peers
+bench: $(READY)  ## time scan, forward pass and training step against lower bounds and other libraries
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/forward.py

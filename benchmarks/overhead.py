@@ -1,11 +1,11 @@
-"""What the training loop costs beside what it is there for: model, loss, backward and optimiser.
+"""Time that the training loop takes besides the model, the loss, the backward pass and the optimiser.
 
     python benchmarks/overhead.py [--clips 64] [--epochs 2]
 
 SSP on clips of 10 s, 340 x 256 (those of decode.py), 8 frames of 112 px, 8 clips a step, in a run folder with
-its checkpoints. Computing is what forward, loss, backward and AdamW take. Waiting is for clips: decoded in
-the training process (0 workers), or ahead of it in another one, which takes one of the cores meanwhile. The
-rest is the loop itself: order, batches, checks for what is not finite, sums, figures, bar, checkpoints.
+checkpoints. Computing is the forward pass, loss, backward pass and AdamW. Waiting is for clips: decoded in
+the training process (0 workers), or ahead of it in a worker process, which uses one of the cores meanwhile.
+The rest is the loop: order, batches, checks for values that are not finite, sums, bar, checkpoints.
 """
 
 import argparse
@@ -32,7 +32,7 @@ spent = Counter()
 
 
 def timed(owner, name, account):
-    """Let every call of a function add its seconds to an account."""
+    """Add the seconds of every call of a function to an account."""
     real = getattr(owner, name)
 
     def call(*args, **kwargs):
@@ -46,7 +46,7 @@ def timed(owner, name, account):
 
 
 def measure(backbone, data, workers, epochs, out):
-    """Print where the time of the steps goes."""
+    """Print the parts of the time of a step."""
     options = published_options("ssp", {})  # of one size, as the recorded figures have it
     for count in (1, epochs):  # the first run compiles kernels and fills caches
         spent.clear()
@@ -55,12 +55,12 @@ def measure(backbone, data, workers, epochs, out):
         run = train(classifier, data, TrainConfig(epochs=count, batch_size=8, workers=workers), out=out)
     steps = epochs * -(-len(data.splits["train"]) // 8)
     # Each epoch ends with two checkpoints, one before its validation and one after it.
-    whole, waited = spent["epochs"] + spent["checkpoints"], run.data_wait * run.seconds
-    rest = whole - spent["computing"] - waited
+    total, waited = spent["epochs"] + spent["checkpoints"], run.data_wait * run.seconds
+    rest = total - spent["computing"] - waited
     print(
-        f"{backbone:16} {workers} workers: step {show(whole / steps):>8}, computing"
-        f" {spent['computing'] / whole:6.1%}, waiting {waited / whole:6.1%}, loop {rest / whole:6.2%}"
-        f" (checkpoints {spent['checkpoints'] / whole:.2%})",
+        f"{backbone:16} {workers} workers: step {show(total / steps):>8}, computing"
+        f" {spent['computing'] / total:6.1%}, waiting {waited / total:6.1%}, loop {rest / total:6.2%}"
+        f" (checkpoints {spent['checkpoints'] / total:.2%})",
         flush=True,
     )
 

@@ -1,12 +1,13 @@
-"""Interrupt a long training at random, again and again: it must end like one that nothing disturbs.
+"""Interrupt a long training at random moments: it must end like an uninterrupted one.
 
     python benchmarks/soak.py [--steps 1000] [--faults 25] [--seed 0]
 
-Two trainings by the command line on the same clips (examples/make_clips.py), each in a process of its own
-that decodes in another one, with all that is random or kept switched on. The quiet one tells the memory. The
-other is killed, signalled once or twice, loses its decoding process, finds its newest checkpoint damaged or
-cut off; each time it has to end as documented and is resumed. The sha256 of the adapter's weights and the
-figures of every epoch, times aside, must be equal: if they are not, or memory grows, the exit code is 1.
+Two trainings by the command line on the same clips (examples/make_clips.py), each in its own process with a
+worker process, and with every source of random numbers and every kind of state switched on. The quiet run
+measures memory. The other is killed, receives one or two signals, loses its worker process, finds its newest
+checkpoint damaged or truncated; each time it must end as documented, and it is resumed. The sha256 of the
+adapter's weights and the figures of every epoch, except times, must be equal. If they are not, or if memory
+grows, the exit code is 1.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import psutil
 
-from videossp.training.checkpoints import found_states
+from videossp.training.checkpoints import list_states
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from make_clips import make_clips
@@ -51,14 +52,14 @@ ENDS = {  # fault -> exit code
     "SIGTERM": 130,
     "SIGINT": 130,
     "SIGINT twice": 130,
-    "decoding process killed": 1,
+    "worker process killed": 1,
     "newest checkpoint damaged": -signal.SIGKILL,
-    "newest checkpoint cut off": -signal.SIGKILL,
+    "newest checkpoint truncated": -signal.SIGKILL,
 }
 
 
 def start(*arguments):
-    """`videossp train` in a process of its own."""
+    """Start `videossp train` in a new process."""
     code = "import sys; from videossp.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "train", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -71,23 +72,23 @@ def flags(data, out, steps):
 
 
 def epochs_done(run):
-    """How many epochs a run has written down."""
+    """Number of epochs in the history of a run."""
     file = run / "metrics.jsonl"
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def newest(run):
-    """(step, time of writing) of the newest checkpoint."""
-    for step, path in found_states(run / "checkpoints"):
+    """(step, time of writing) of the newest checkpoint; (0, 0) without one."""
+    for step, path in list_states(run / "checkpoints"):
         try:
             return step, path.stat().st_mtime_ns
-        except FileNotFoundError:  # removed by the training just then
+        except FileNotFoundError:  # the training has just removed it
             continue
     return 0, 0
 
 
 def quiet_run(data, run, steps):
-    """Train without faults; (seconds, MB resident after 10 %, 50 % and all of the epochs)."""
+    """Train without faults; returns seconds and resident MB after 10 %, 50 % and all of the epochs."""
     began, process = time.monotonic(), start(*flags(data, run, steps))
     watched, epochs = psutil.Process(process.pid), -(-steps // STEPS_PER_EPOCH)
     memory = {}
@@ -97,31 +98,31 @@ def quiet_run(data, run, steps):
             now = watched.memory_info().rss / 1e6
         except psutil.NoSuchProcess:
             break
-        for share in (0.1, 0.5):
-            if done >= share:
-                memory.setdefault(share, now)
-        memory[1.0] = now or memory.get(1.0, 0)  # of one that has just ended nothing is resident
+        for fraction in (0.1, 0.5):
+            if done >= fraction:
+                memory.setdefault(fraction, now)
+        memory[1.0] = now or memory.get(1.0, 0)  # a process that has just ended has 0
         time.sleep(0.1)
-    _, said = process.communicate()
+    _, errors = process.communicate()
     if process.returncode:
-        raise SystemExit(f"the quiet run failed: {said}")
-    return time.monotonic() - began, [memory[share] for share in (0.1, 0.5, 1.0)]
+        raise SystemExit(f"the quiet run failed: {errors}")
+    return time.monotonic() - began, [memory[fraction] for fraction in (0.1, 0.5, 1.0)]
 
 
-def decoder(process):
-    """The process that decodes for a training; None if there is none just now, or it has ended."""
+def worker_of(process):
+    """The worker process of a training; None between epochs and after the end."""
     try:
-        found = psutil.Process(process.pid).children()
+        children = psutil.Process(process.pid).children()
     except psutil.NoSuchProcess:
         return None
-    return found[0] if found else None
+    return children[0] if children else None
 
 
-def strike(process, fault):
-    """Do this to a training that is under way."""
-    if fault == "decoding process killed":
+def cause(process, fault):
+    """Cause a fault in a training that is running."""
+    if fault == "worker process killed":
         while process.poll() is None:
-            if child := decoder(process):
+            if child := worker_of(process):
                 child.kill()
                 return
             time.sleep(0.001)
@@ -134,8 +135,8 @@ def strike(process, fault):
 
 
 def damage(run, fault):
-    """Spoil the newest checkpoint: a bit of it, or its end."""
-    path = found_states(run / "checkpoints")[0][1]
+    """Flip a bit of the newest checkpoint, or truncate it."""
+    path = list_states(run / "checkpoints")[0][1]
     data = bytearray(path.read_bytes())
     if fault.endswith("damaged"):
         data[len(data) // 3] ^= 4
@@ -143,45 +144,53 @@ def damage(run, fault):
 
 
 def faulty_run(data, run, steps, faults, seconds, rng):
-    """Train, with this many faults spread at random over `seconds`; how often each, and what was odd."""
-    met, odd = Counter(), []
+    """Train with faults at random moments.
+
+    Args:
+        faults: number of faults.
+        seconds: time over which they are spread.
+
+    Returns:
+        How often each fault was caused, and a line for each that did not end as documented.
+    """
+    counts, unexpected = Counter(), []
     kinds = [kind for _ in range(-(-faults // len(ENDS))) for kind in rng.sample(list(ENDS), len(ENDS))]
     process = start(*flags(data, run, steps))
     for fault in kinds[:faults]:
         before = newest(run)[1]
-        while newest(run)[1] == before and process.poll() is None:  # it is under way
+        while newest(run)[1] == before and process.poll() is None:  # until it trains
             time.sleep(0.01)
         wait = rng.uniform(0, 2 * seconds / (faults + 1))
         try:
             process.wait(wait)
         except subprocess.TimeoutExpired:
-            strike(process, fault)
-        _, said = process.communicate(timeout=120)
-        if process.returncode == 0 or not found_states(run / "checkpoints"):
-            return met, odd  # it came to its end before
-        if process.returncode != ENDS[fault] or "Traceback" in said:
-            odd.append(f"{fault}: exit code {process.returncode}: {said.strip().splitlines()[-1:]}")
+            cause(process, fault)
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0 or not list_states(run / "checkpoints"):
+            return counts, unexpected  # the run ended before the fault
+        if process.returncode != ENDS[fault] or "Traceback" in errors:
+            unexpected.append(f"{fault}: exit code {process.returncode}: {errors.strip().splitlines()[-1:]}")
         if fault.startswith("newest"):
             damage(run, fault)
-        met[fault] += 1
+        counts[fault] += 1
         process = start("--resume", run)
-    _, said = process.communicate()
+    _, errors = process.communicate()
     if process.returncode:
-        raise SystemExit(f"the last resume failed: {said}")
-    return met, odd
+        raise SystemExit(f"the last resume failed: {errors}")
+    return counts, unexpected
 
 
 def outcome(run):
-    """(sha256 of the adapter's weights, figures of the epochs without times, figures of the adapter)."""
+    """sha256 of the adapter's weights, figures of the epochs without times, metrics in the adapter."""
     weights = (run / "adapter" / "adapter_model.safetensors").read_bytes()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    own = json.loads((run / "adapter" / "adapter_config.json").read_text())["metrics"]
+    metrics = json.loads((run / "adapter" / "adapter_config.json").read_text())["metrics"]
     figures = [{name: x for name, x in row.items() if name not in TIMES} for row in rows]
-    return hashlib.sha256(weights).hexdigest(), figures, own
+    return hashlib.sha256(weights).hexdigest(), figures, metrics
 
 
 def soak(steps, faults, seed):
-    """The table of the faults; whether all is as it should be."""
+    """Print the table of the faults; returns whether every check holds."""
     with tempfile.TemporaryDirectory() as folder:
         data, quiet, run = (Path(folder) / name for name in ("clips", "quiet", "faulty"))
         make_clips(data, 10, 1)
@@ -189,23 +198,24 @@ def soak(steps, faults, seed):
         print(f"quiet run: {epochs_done(quiet) * STEPS_PER_EPOCH} steps in {seconds:.0f} s")
         print("  memory after 10 %, 50 %, all of the steps   " + ", ".join(f"{x:.0f} MB" for x in memory))
         began = time.monotonic()
-        met, odd = faulty_run(data, run, steps, faults, seconds, random.Random(seed))
-        print(f"run with {met.total()} faults: {time.monotonic() - began:.0f} s, resumed each time")
-        for fault, count in sorted(met.items()):
+        counts, unexpected = faulty_run(data, run, steps, faults, seconds, random.Random(seed))
+        print(f"run with {counts.total()} faults: {time.monotonic() - began:.0f} s, resumed each time")
+        for fault, count in sorted(counts.items()):
             print(f"  {fault:28} {count:3} times, exit code {ENDS[fault]}")
-        for line in odd:
+        for line in unexpected:
             print(f"  NOT AS DOCUMENTED: {line}")
-        (sha, figures, own), (expected, history, metrics) = outcome(run), outcome(quiet)
+        (sha, figures, metrics), (expected, history, quiet_metrics) = outcome(run), outcome(quiet)
         left = [x.name for x in run.rglob("*") if x.is_file() and x.parent.name == "checkpoints"]
         growth = memory[2] / memory[0]
         checks = {
             f"weights of the adapter, sha256 {expected[:16]}": sha == expected,
             f"figures of the {len(history)} epochs": figures == history,
-            "figures in the adapter": own == metrics,
-            "no checkpoint is left, whole or half": not left,
+            "metrics in the adapter": metrics == quiet_metrics,
+            "no checkpoint is left, complete or partial": not left,
             f"memory at the end {growth:.3f} times that after 10 %": growth < FLAT,
-            f"each of {met.total()} faults, half of those asked for or more, ended as documented": not odd
-            and 2 * met.total() >= faults,
+            f"all of {counts.total()} faults, at least half of --faults, ended as documented": (
+                not unexpected and 2 * counts.total() >= faults
+            ),
         }
         for name, holds in checks.items():
             print(f"  {name:60} {'yes' if holds else 'NO'}")

@@ -1,16 +1,39 @@
-"""Small videos, models and golden numbers that the tests share."""
+"""The test session's set-up, and the small videos, models and golden numbers that the tests share."""
 
+import hashlib
 import importlib
 import importlib.util
 import json
 import os
+import signal
 from ctypes.util import find_library
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 
+import videossp
 from videossp import prepare_process
 
-prepare_process()  # before torch is loaded: two workers on two cores must not spin
+CACHE = Path(__file__).parents[1] / ".numba_cache"
+
+
+def kernel_cache(source=Path(videossp.__file__).parent / "ops"):
+    """The folder of the compiled kernels, by all that their code depends on.
+
+    Numba compiles a kernel again if the kernel's own file has changed, but not if a function that it calls
+    from another file has. Each state of the sources has its own folder instead; the test processes and the
+    processes that they start share it.
+    """
+    state = hashlib.sha256(str([source, *map(version, ("numba", "llvmlite", "numpy"))]).encode())
+    for file in sorted(source.glob("*.py")):
+        state.update(file.name.encode() + file.read_bytes())
+    return CACHE / state.hexdigest()[:16]
+
+
+os.environ["NUMBA_CACHE_DIR"] = str(kernel_cache())  # before Numba is imported
+# `nohup`, `&` in a script and some CI runners start processes with Ctrl-C ignored, and so would ours be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+prepare_process()  # before torch is imported: two test processes on two cores must not spin
 
 import av  # noqa: E402
 import numpy as np  # noqa: E402
@@ -22,9 +45,32 @@ from videossp.classifier import Classifier  # noqa: E402
 from videossp.model.config import BACKBONES, VideoMambaConfig  # noqa: E402
 from videossp.model.videomamba import VideoMamba  # noqa: E402
 
+# Wide matrices, soaks, compilation and runs of several processes: marked slow, but for the cases named here.
+SLOW = {
+    "test_a_compiled_classifier_trains_and_exports": ["full"],
+    "test_a_recipe_plans_the_published_run_without_the_data": ["hmdb51"],
+    "test_a_resumed_run_equals_one_that_was_not_killed": [],
+    "test_any_two_methods_make_a_chain": ["linear", "lora", "ssp"],
+    "test_bf16_products_stay_close_and_gradients_too": ["full", "lora", "ssp"],
+    "test_bfloat16_gradients_of_full_tuning_equal_the_eager_ones": [],
+    "test_three_processes_give_the_evaluation_of_one_to_the_last_digit": [],
+    "test_thousands_of_decodes_keep_the_memory_flat": ["cut"],
+    "test_two_clips_are_overfitted_in_sixty_steps": ["small-linear", "small-lora", "small-ssp", "small-vpt"],
+    "test_what_the_backbone_learned_helps_on_classes_that_it_never_saw": [],
+    "test_workers_decode_the_same_frames": ["fork"],
+}
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = VideoMambaConfig(depth=3, d_model=32, frames=4, size=(32, 32), d_state=4)
 SSP_SMALL = {"gather_width": 16, "spread_width": 16, "heads": 4}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(item, "originalname", None) in SLOW:
+            case = item.callspec.id if hasattr(item, "callspec") else None
+            if case not in SLOW[item.originalname]:
+                item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)

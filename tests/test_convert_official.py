@@ -1,4 +1,6 @@
-"""Parity with the published model: numbers that it gave for seeded weights and inputs, in tests/data."""
+"""Parity with the published model: its numbers for seeded weights and inputs, in tests/golden."""
+
+import re
 
 import pytest
 import torch
@@ -86,6 +88,36 @@ def test_what_the_published_code_does_not_have_is_not_exported(small_backbone, o
         videossp.to_official(classifier)
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("adapter", {"reads": "norm"}),  # SSP has an option of this name
+        ("adapter", {}),
+        ("lora", {}),
+        ("full", {}),
+        ("ssp+lora", {"ssp": SSP_SMALL}),
+    ],
+)
+@pytest.mark.parametrize("merged", [False, True])
+def test_another_method_is_the_first_reason_not_to_export(small_backbone, method, options, merged):
+    classifier = videossp.Classifier.create(
+        small_backbone, num_classes=2, size=(32, 48), method=method, **options
+    )
+    if merged:
+        classifier.merge()
+    with pytest.raises(ValueError, match=f"only ssp and linear can be exported .*not {re.escape(method)}$"):
+        videossp.to_official(classifier)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_clips_that_are_not_square_are_not_exported(small_backbone, merged):
+    classifier = videossp.Classifier.create(small_backbone, num_classes=2, size=(32, 48), method="linear")
+    if merged:
+        classifier.merge()
+    with pytest.raises(ValueError, match="square clips only"):
+        videossp.to_official(classifier)
+
+
 def test_a_merged_classifier_is_not_exported(small_backbone):
     classifier = videossp.Classifier.create(small_backbone, num_classes=2, **SSP_SMALL)
     classifier.merge()
@@ -94,7 +126,7 @@ def test_a_merged_classifier_is_not_exported(small_backbone):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_way_back_gives_the_published_tensors(name):
+def test_the_export_gives_the_published_tensors(name):
     numbers, _ = golden(name)
     state = videossp.to_official(videossp.from_official(numbers["param"]))
     assert state.keys() == numbers["param"].keys()
@@ -136,3 +168,10 @@ def test_parameter_counts_by_prompts(prompts, count):
     with torch.device("meta"):
         ssp = SSP(BACKBONES["videomamba_middle"], prompts=prompts)
     assert sum(x.numel() for x in ssp.parameters()) == count
+
+
+def test_the_random_numbers_of_the_caller_are_left_alone():
+    numbers, _ = golden("ssp_b1")
+    state = torch.random.get_rng_state()
+    videossp.from_official(numbers["param"])
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -10,22 +10,26 @@ import pytest
 import videossp
 
 SOURCE = Path(videossp.__file__).parent
-# From top to bottom; the names are folders or files of the package. A file belongs to the longest that fits.
-# Files of one row do not import each other; those of one folder may.
+# From top to bottom. A name is a folder or file of the package; a file belongs to the longest name that fits.
+# Files in one row do not import each other, unless they are in one folder. A new room (say serving/) goes
+# into the lowest row that is above all that it imports, or into a row of its own.
 LAYERS = [
     {"__main__"},
     {"cli/main"},
     {"cli/verbs"},
     {"cli"},
     {"demo", "comparison/compare"},
-    {"bench", "comparison/worker", "comparison/results"},
-    {"comparison/intervals", "training"},
+    {"bench", "comparison/worker"},
+    {"comparison/folder"},
+    {"comparison/results"},
+    {"comparison/intervals", "comparison/table", "training"},
     {"reporting"},
     {"inference", "convert_official"},
     {"classifier"},
-    {"adapter_folder", "methods", "data/doctor"},
+    {"adapter_folder", "methods", "data/doctor", "inference/predict"},
     {"data/clips"},
     {"data/augment", "model"},
+    {"data/crop"},
     {"data/datasets", "data/sampling"},
     {"data/video", "bundled", "ops"},
     {"system"},
@@ -116,7 +120,7 @@ def test_public_names_are_sorted_and_importable():
 
 def test_dir_shows_the_public_names_before_any_of_them_is_used():
     code = "import videossp; assert set(dir(videossp)) == {*videossp.__all__, '__version__'}, dir(videossp)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_modules_and_functions_of_one_name_are_both_there():
@@ -127,7 +131,7 @@ def test_modules_and_functions_of_one_name_are_both_there():
         "assert videossp.train is train.train and callable(videossp.evaluate)\n"
         "assert not isinstance(videossp.predict, types.ModuleType)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_the_version_is_the_installed_one():
@@ -135,7 +139,7 @@ def test_the_version_is_the_installed_one():
 
     assert videossp.__version__ == version("videossp")
     command = [sys.executable, "-m", "videossp", "--version"]
-    out = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
+    out = subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout
     assert out.strip() == videossp.__version__
 
 
@@ -145,4 +149,4 @@ def test_help_loads_no_heavy_library():
         "heavy = {'torch', 'numba', 'av', 'accelerate', 'matplotlib', 'jsonargparse'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, stdout=subprocess.DEVNULL)

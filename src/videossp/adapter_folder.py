@@ -1,42 +1,80 @@
-"""The adapter folder: adapter_config.json, adapter_model.safetensors and a model card."""
+"""The adapter folder: adapter_config.json, adapter_model.safetensors and a model card, README.md."""
 
+import hashlib
 import json
 import os
 import threading
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from videossp.errors import WeightsError
+from videossp.errors import VideoSSPWarning, WeightsError
 from videossp.model.published import first_line
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+FORMAT = 2  # of the config; one without "format" is the first, whose missing options mean the published ones
+DIGEST = "tensors_sha256"
 
 
 def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write the folder; each file appears whole or not at all, so that a full disk spoils nothing."""
+    """Write the folder so that a reader gets the old adapter or the new one, never parts of both.
+
+    All files are complete on disk before the first of them replaces an old one, so a full disk changes
+    nothing. The tensors are replaced first. Until the config follows, `read_adapter` finds it under its
+    temporary name, which has the hash of the tensors in it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    new = {
-        name: folder / f".{name}.{os.getpid()}.{threading.get_ident()}" for name in (WEIGHTS, CONFIG, CARD)
+    config = {"format": FORMAT, **config, DIGEST: digest(tensors)}
+    contents = {
+        WEIGHTS: save(dict(tensors), metadata={"format": "pt"}),
+        CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(),
+        CARD: card(config, sum(x.numel() for x in tensors.values())).encode(),
     }
+    writer = f"{os.getpid()}.{threading.get_ident()}"
+    new = {name: folder / f".{name}.{writer}" for name in contents}
+    new[CONFIG] = folder / f"{_unfinished(config[DIGEST])}.{writer}"
     try:
-        save_file(dict(tensors), new[WEIGHTS], metadata={"format": "pt"})
-        new[WEIGHTS].chmod(0o644)
-        new[CONFIG].write_text(text, encoding="utf-8")
-        new[CARD].write_text(card(config, sum(x.numel() for x in tensors.values())), encoding="utf-8")
-        for name, path in new.items():
-            path.replace(folder / name)
+        for name, content in contents.items():
+            with new[name].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name in contents:
+            new[name].replace(folder / name)
+            del new[name]
     finally:
+        if WEIGHTS not in new:
+            new.pop(CONFIG, None)  # it belongs to the tensors that are already there
         for path in new.values():
             path.unlink(missing_ok=True)
 
 
+def _unfinished(sha256: str) -> str:
+    """How the name of a config begins that is complete, but has not yet replaced the old one."""
+    return f".{CONFIG}.{sha256[:16]}"
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of tensors with their names, types and shapes."""
+    result = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        result.update(f"{name} {x.dtype} {tuple(x.shape)}\n".encode())
+        result.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return result.hexdigest()
+
+
 def find_adapter(folder: str | Path) -> Path:
-    """The adapter folder itself, or the one inside a run folder."""
+    """The adapter folder itself, or the one inside a run folder.
+
+    Raises:
+        WeightsError: there is none.
+    """
     for candidate in (Path(folder), Path(folder) / "adapter"):
         if (candidate / CONFIG).is_file():
             return candidate
@@ -44,33 +82,80 @@ def find_adapter(folder: str | Path) -> Path:
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(config, tensors) of an adapter folder, or a WeightsError that names the file."""
+    """Read (config, tensors) of an adapter folder.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or a newer version wrote it; the message names it.
+    """
+    config = _read_config(folder / CONFIG)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{folder / CONFIG}: not readable: {error}") from error
-    try:
-        return config, load_file(folder / WEIGHTS)
+        tensors = load_file(folder / WEIGHTS)
     except Exception as error:  # safetensors raises its own kinds
         raise WeightsError(f"{folder / WEIGHTS}: missing or damaged: {first_line(error)}") from error
+    sha256 = digest(tensors)
+    if config.get(DIGEST) != sha256:
+        # The config of these tensors has not replaced the old one yet, or has since that was read.
+        unfinished = _unfinished_config(folder, sha256)
+        config = unfinished or _read_config(folder / CONFIG)
+        if unfinished:
+            warnings.warn(
+                f"{folder}: {CONFIG} is older than {WEIGHTS}, because the last writer was interrupted or is "
+                "still at work; the adapter is the new one",
+                VideoSSPWarning,
+                stacklevel=3,
+            )
+        elif config.get(DIGEST, sha256) != sha256:
+            raise WeightsError(f"{folder / WEIGHTS}: damaged: not the tensors that {CONFIG} describes")
+    if config.get("format", 1) not in range(1, FORMAT + 1):
+        raise WeightsError(
+            f"{folder / CONFIG}: format {config['format']!r}; this version of videossp reads up to {FORMAT}: "
+            "install a newer one"
+        )
+    return config, tensors
 
 
-def card(config: Mapping[str, Any], tuned: int) -> str:
+def _unfinished_config(folder: Path, sha256: str) -> dict[str, Any] | None:
+    """The config of the tensors with this hash that has not yet replaced the old one, if there is one."""
+    for path in folder.glob(f"{_unfinished(sha256)}.*"):
+        with suppress(WeightsError):  # it has just replaced the old one
+            config = _read_config(path)
+            if config.get(DIGEST) == sha256:
+                return config
+    return None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not readable: {error}") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path}: damaged: not a JSON object")
+    return config
+
+
+def card(config: Mapping[str, Any], parameters: int) -> str:
     """The model card, with the metadata that the hub reads."""
     method, clip = config["method"], config["clip"]
-    base = config["base_model_weights"] or config["base_model_name_or_path"]
+    weights = config["base_model_weights"]
+    base = name = config["base_model_name_or_path"]
+    if config["base_model_seed"] is not None:
+        base = f"{name} with RANDOM weights (seed {config['base_model_seed']})"
+    elif weights:
+        base = name = weights
     metrics = "".join(f"- {name}: {value}\n" for name, value in config["metrics"].items()) or "- none\n"
     return f"""---
 library_name: videossp
 pipeline_tag: video-classification
-base_model: {json.dumps(base)}
+base_model: {json.dumps(name)}
 base_model_relation: adapter
 tags: [videomamba, {method}]
 ---
 
 # {method} adapter for {base}
 
-{tuned:,} trained parameters. The backbone (sha256 {config["base_model_sha256"]}) is not in this folder.
+{parameters:,} trained parameters. The frozen backbone (sha256 {config["base_model_sha256"]}) is not included.
+The package `videossp` loads this folder; `peft` does not.
 
 Clips: {clip["frames"]} frames of {clip["size"][0]} x {clip["size"][1]} pixels, {clip["sampling"]} sampling.
 
@@ -82,6 +167,7 @@ Metrics:
 import videossp
 
 classifier = videossp.load("PATH OF THIS FOLDER")
-print(classifier.predict(["video.mp4"]))
+for prediction in classifier.predict(["video.mp4"]):
+    print(prediction.path, prediction.label, prediction.probability)
 ```
 """

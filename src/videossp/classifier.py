@@ -1,6 +1,8 @@
-"""`Classifier` = backbone + tuner + head: the trained set, save, load."""
+"""`Classifier`: a backbone, a tuner and a head; how it is made, saved and loaded."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,12 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.adapter_folder import find_adapter, read_adapter, write_adapter
-from videossp.data.clips import read_views
 from videossp.data.sampling import ClipFormat, Sampling
-from videossp.errors import WeightsError
-from videossp.methods import make_tuner
+from videossp.errors import VideoSSPWarning, WeightsError
+from videossp.inference.predict import OnError, Paths, Prediction, predict
+from videossp.methods import find_method, make_tuner, method_names, published_options, resolve_options
 from videossp.methods.options import create_types
-from videossp.model.backbones import Source, absolute, build_backbone, fingerprint
+from videossp.model.backbones import (
+    CONFIG,
+    MODULE,
+    NOT_REBUILDABLE,
+    RANDOM,
+    Source,
+    absolute,
+    build_backbone,
+    fingerprint,
+)
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.head import Head, fill_head
 from videossp.model.hooks import Tuner
@@ -25,14 +36,27 @@ from videossp.model.tokens import Layout, Tokens
 from videossp.model.videomamba import VideoMamba
 from videossp.system.versions import versions
 
-TOGETHER = 4  # views that go through the backbone at once when nothing is learned
+EVAL_BATCH = 4  # views per forward pass when nothing trains
 
 
 class Classifier(nn.Module):
-    """A frozen backbone, a tuner and a head; build it with `create`, `load` or `from_official`.
+    """A frozen backbone, a tuner and a head; make it with `create`, `load` or `from_official`.
 
-    What trains, and exactly what is saved: the tuner's parameters, the head's, and the backbone
-    parameters that the tuner thaws.
+    The parameters of the tuner and of the head train, and those of the backbone that the tuner thaws. Exactly
+    these are saved.
+
+    Attributes:
+        classes: class names, in the order of the labels.
+        method, options: name and all options of the tuning method.
+        clip_format: how a video becomes a clip.
+        source, sha256: where the backbone came from, and its `fingerprint` before training.
+        precision: of the matrix products, see `to_precision`.
+        metrics: figures of the training, saved with the adapter.
+        notes: remarks on explicit choices, one line each.
+        warnings: reasons why results may mislead, one line each.
+        unregistered: the class of a method that has no registered name, or None.
+        rounded, merged, disabled: whether the frozen weights are rounded to bf16, `merge` was called, a
+            `disable_adapter` context is active.
     """
 
     def __init__(
@@ -42,7 +66,7 @@ class Classifier(nn.Module):
         head: Head,
         *,
         classes: Sequence[str],
-        method: str,
+        method: str | type[Tuner],
         options: Mapping[str, Any],
         clip_format: ClipFormat,
         source: Source,
@@ -50,11 +74,14 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone, self.tuner, self.head = backbone, tuner, head
         self.classes, self.clip_format, self.source = tuple(classes), clip_format, source
-        self.method, self.options = method, dict(options)
+        self.method = method if isinstance(method, str) else method.__name__
+        self.unregistered = None if isinstance(method, str) else method
+        self.options = _with_tuples(options)
         self.precision: Precision = "float32"
-        self.merged = False
+        self.rounded = self.merged = self.disabled = False
         self.metrics: dict[str, Any] = {}
-        self.notes: tuple[str, ...] = ()  # what of the checkpoint was resized, left out or made fresh
+        self.notes: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self.sha256 = fingerprint(backbone)
         backbone.requires_grad_(False)
         for pattern in tuner.thaw:
@@ -69,11 +96,11 @@ class Classifier(nn.Module):
     @classmethod
     def create(
         cls,
-        backbone: str = "videomamba_nano",
+        backbone: str | VideoMambaConfig | VideoMamba = "videomamba_nano",
         *,
         num_classes: int | None = None,
         classes: Sequence[str] | None = None,
-        method: str = "ssp",
+        method: str | type[Tuner] = "ssp",
         weights: str | None = None,
         frames: int | None = None,
         size: int | tuple[int, int] | None = None,
@@ -85,38 +112,62 @@ class Classifier(nn.Module):
         seed: int = 0,
         **options: Any,
     ) -> "Classifier":
-        """A classifier that is ready to be trained.
+        """Make a classifier to be trained.
+
+        A `VideoSSPWarning` is issued for each thing that may mislead and was not asked for, such as random
+        weights; `warnings` lists them too. Remarks on explicit choices are in `notes`.
 
         Args:
-            backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint.
-            num_classes: number of classes; default: of `classes`, else of the checkpoint's head.
-            classes: their names, in the order of the labels.
-            method: a name of `methods.method_names()`, or several joined by "+", a chain.
-            weights: of a named backbone: a path, a hub id or "random". Without it those that come with the
-                package (videomamba_nano), else random ones.
-            frames: of a clip; default: the backbone's. Position embeddings are resized to it.
-            size: of a clip in pixels, (height, width) or one number for both; default: the backbone's.
-            sampling, stride: which frames of a video, see `clips.ClipFormat`.
-            views: (segments, crops) of its tests.
-            drop_path: stochastic depth of the backbone while training.
-            dropout: before the linear head, while training.
-            seed: of everything that starts at random.
-            **options: of the method, see its class; of a chain by name, lora={"rank": 8}.
+            backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint. Also
+                sizes, for a backbone with random weights, or a module, of which the classifier takes a copy:
+                the given one stays as it is, whatever the method does to the copy.
+            num_classes: number of classes; default: that of `classes`, else of the checkpoint's head.
+            classes: class names, in the order of the labels.
+            method: a name of `methods.method_names()`; several names joined by "+", which edit one after the
+                other; or a class. A classifier with a class that is not registered cannot be saved.
+            weights: of a named backbone: a path, a hub id or "random". Default: the bundled weights
+                (videomamba_nano), else random ones.
+            frames: frames of a clip; default: the backbone's. Position embeddings are resized to it.
+            size: pixels of a clip, (height, width) or one number for both; default: the backbone's.
+            sampling, stride: which frames of a video a clip has, see `ClipFormat`.
+            views: (segments, crops) of a video in evaluation and prediction.
+            drop_path: stochastic depth of the backbone while training; 0 leaves that of a given module.
+            dropout: dropout before the linear head while training.
+            seed: seed of everything that starts at random.
+            **options: of the method, see its class; of a chain nested by name, lora={"rank": 8}.
 
         Raises:
-            ValueError: unknown method or option; the message lists what there is.
-            WeightsError: weights not found, unreadable, or not fitting.
+            ValueError: an unknown method or option; the message lists the known ones.
+            WeightsError: weights cannot be found or read, or do not fit.
         """
-        source = Source(absolute(backbone), weights and absolute(weights), seed)
+        given = None if isinstance(backbone, str) else backbone
+        if isinstance(backbone, str):
+            if weights is not None and backbone not in BACKBONES:
+                raise ValueError(
+                    f"weights are those of a named backbone ({', '.join(BACKBONES)}); "
+                    "give the checkpoint as backbone instead"
+                )
+            source = Source(absolute(backbone), weights and absolute(weights), seed)
+        else:
+            source = _source_of(backbone, seed)
+            if weights not in (None, source.weights):
+                raise ValueError(
+                    f"weights cannot be given with a {source.name}; give the checkpoint as backbone"
+                )
+        if isinstance(method, type):
+            method = _registered_name(method) or method
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network, published = build_backbone(source, frames, size, drop_path)
+            rate = given.drop_path if isinstance(given, VideoMamba) and not drop_path else drop_path
+            network, published = build_backbone(source, frames, size, rate, given=given)
             tuner = make_tuner(method, network.config, options)
             count = num_classes or len(classes or ())
             if not count and published and published.head:
                 count = published.head["bias"].shape[0]
             if not count:
-                raise ValueError("give num_classes or classes: the backbone brings no head of its own")
+                raise ValueError(
+                    "give num_classes or classes: the backbone has no head that tells the number"
+                )
             names = tuple(classes or (str(i) for i in range(count)))
             if len(names) != count or len(set(names)) != count:
                 raise ValueError(f"{count} different class names are needed, got {list(names)}")
@@ -130,38 +181,80 @@ class Classifier(nn.Module):
             head,
             classes=names,
             method=method,
-            options=options,
+            options=resolve_options(method, network.config, options),
             clip_format=clip_format,
             source=source,
         )
-        made.notes = source.notes + (tuple(published.notes) if published else ())
+        if isinstance(given, VideoMambaConfig) and weights is None:
+            made.warnings = (f"{CONFIG}: RANDOM weights, because only sizes were given; for trials only",)
+        else:
+            made.notes, made.warnings = source.notes, source.warnings
+        if published:
+            made.notes += tuple(published.notes)
+            made.warnings += tuple(published.warnings)
+        for text in made.warnings:
+            warnings.warn(text, VideoSSPWarning, stacklevel=2)
         return made
 
     def to_precision(self, precision: Precision) -> "Classifier":
-        """From now on compute the backbone's and the method's matrix products in this precision.
+        """Compute the matrix products of backbone and method in this precision from now on.
 
-        With bf16 the frozen weights of the products are rounded for good. What is learned and saved, the
-        residual stream, the state of the scan and the head stay float32.
+        With bf16 the frozen weights of the products are rounded in place. Trained weights, the residual
+        stream, the state of the scan and the head stay float32.
+
+        Raises:
+            ValueError: an unknown precision, or float32 after the weights were rounded.
         """
         if precision not in get_args(Precision):
             raise ValueError(f"precision is {' or '.join(get_args(Precision))}, got {precision!r}")
-        if precision == "float32" and self.precision == "bf16":
+        if precision == "float32" and self.rounded:
             raise ValueError("the weights are rounded to bf16 already; load the classifier again")
         self.precision = precision
         if precision == "bf16":
             round_frozen(self.backbone)
+            self.rounded = True
         return self
 
-    def merge(self) -> str:
-        """Fold into frozen weights what the method adds, where that is exact: the same logits, sooner.
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Within this context the logits are those of the frozen backbone with the trained head only.
 
-        The classifier then only predicts: it can neither be trained nor saved.
+        Contexts may be nested.
+
+        Raises:
+            ValueError: the weights of the frozen backbone are gone: the method trained them, or `merge`
+                changed them.
+        """
+        if self.merged:
+            raise ValueError("merge() changed the frozen weights in place: load the adapter again")
+        if self.tuner.thaw:
+            raise ValueError(
+                f"{self.method} trains weights of the backbone, whose frozen ones are not kept: "
+                "make a classifier of the backbone with method 'linear'"
+            )
+        before, self.disabled = self.disabled, True
+        try:
+            yield
+        finally:
+            self.disabled = before
+
+    def merge(self) -> str:
+        """Fold the method's additions into the frozen weights where that is exact: the same logits, sooner.
+
+        The classifier then only predicts: it can be neither trained nor saved.
 
         Returns:
             What was done, and why the rest cannot be.
+
+        Raises:
+            ValueError: it is merged already, computes in bf16, or its adapter is disabled.
         """
-        if self.merged or self.precision != "float32":
-            raise ValueError("merge once, in float32; to_precision comes afterwards")
+        if self.merged:
+            raise ValueError("the classifier is merged already")
+        if self.precision != "float32":
+            raise ValueError("merge() needs float32: call it before to_precision('bf16')")
+        if self.disabled:
+            raise ValueError("merge() cannot be called within disable_adapter()")
         blocks: Any = self.backbone.layers
         self.requires_grad_(False).eval()
         self.tuner, note = self.tuner.merge(lambda layer, op: getattr(blocks[layer].mixer, op).weight)
@@ -169,10 +262,23 @@ class Classifier(nn.Module):
         self.merged = True
         return note
 
-    def frozen(self, clip: Tensor) -> Tensor:
-        """What tuner and head read of the frozen backbone: (batch, 1 or length, d_model), for `forward`.
+    def unmerge(self) -> None:
+        """Refuse: `merge` keeps no copy of the weights that it changes.
 
-        Only where that is what comes out of the last block (`Tuner.depends_on`).
+        Raises:
+            ValueError: always; the message tells what to do.
+        """
+        if not self.merged:
+            raise ValueError("the classifier is not merged")
+        raise ValueError(
+            "merge() changed the frozen weights in place and cannot be undone: load the adapter again"
+        )
+
+    def frozen(self, clip: Tensor) -> Tensor:
+        """The output of the frozen backbone that tuner and head read, (batch, 1 or length, d_model).
+
+        `forward` takes it in place of the clip. Only for a method that works on the output of the last block
+        (`Tuner.depends_on`).
         """
         with computing(self.precision, clip.device):
             tokens = self.backbone.encode(clip)
@@ -182,58 +288,87 @@ class Classifier(nn.Module):
     def _cls(self, clip: Tensor) -> Tensor:
         with computing(self.precision, clip.device):
             if clip.ndim > 3:
-                return self.backbone(clip, self.tuner)
-            layout = Layout(self.backbone.config.frames, self.backbone.config.grid)  # of what `frozen` made
+                return self.backbone(clip) if self.disabled else self.backbone(clip, self.tuner)
+            if self.disabled:
+                return clip[:, 0]
+            layout = Layout(self.backbone.config.frames, self.backbone.config.grid)
             tokens = Tokens(clip.new_zeros(1).expand_as(clip), clip, layout)
             return self.tuner.edit_cls(tokens, clip[:, 0])
 
     def features(self, clip: Tensor) -> Tensor:
-        """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""
+        """The normalised cls token that the head reads, (batch, d_model); arguments as in `forward`."""
         out: Tensor = self.head.norm(self._cls(clip))
         return out
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Logits (batch, classes) of a clip (batch, 3, frames, height, width), normalised."""
+        """Logits (batch, classes).
+
+        Args:
+            clip: (batch, 3, frames, height, width), normalised, or the features that `frozen` makes of it.
+        """
         out: Tensor = self.head(self._cls(clip))
         return out
 
     @torch.no_grad()
-    def probabilities(self, views: Tensor) -> Tensor:
-        """(views, classes): softmax of each view, (views, 3, frames, height, width).
+    def probabilities(self, views: Tensor, batch_size: int = EVAL_BATCH) -> Tensor:
+        """Probabilities (views, classes), on the CPU, of views (views, 3, frames, height, width).
 
         Leaves the classifier in eval mode.
 
+        Args:
+            views: clips, or their features from `frozen`.
+            batch_size: views in a forward pass.
+
         Raises:
-            FloatingPointError: one is not finite.
+            FloatingPointError: a probability is not finite.
         """
         self.eval()
         device = self.backbone.cls_token.device
-        parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(TOGETHER)]
+        parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(batch_size)]
         out = torch.cat(parts).cpu()
         if not out.isfinite().all():
             raise FloatingPointError("scores that are not finite: the weights are damaged, or too large")
         return out
 
-    def predict(self, paths: Sequence[str], *, segments: int = 1, crops: int = 1) -> list[dict[str, float]]:
-        """Probability of each class, most probable first, for each video file or folder of frames."""
-        results = []
-        for path in paths:
-            scores = self.probabilities(read_views(path, self.clip_format, segments, crops)).mean(0)
-            order = scores.argsort(descending=True, stable=True)
-            results.append({self.classes[i]: scores[i].item() for i in order})
-        return results
+    def predict(
+        self,
+        paths: Paths,
+        *,
+        segments: int | None = None,
+        crops: int | None = None,
+        on_error: OnError = "error",
+    ) -> list[Prediction]:
+        """Predict the class of videos; see `videossp.predict`, which is the same."""
+        return predict(self, paths, segments=segments, crops=crops, on_error=on_error)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """What trains and what is saved, by name."""
+        """The parameters that train and are saved, by name."""
         return {name: x for name, x in self.named_parameters() if x.requires_grad}
 
-    def save(self, folder: str | Path) -> None:
-        """Write the adapter folder: the tuned tensors, the config and a model card; no frozen tensor."""
+    def check_saving(self) -> None:
+        """Raise a ValueError if `save` would refuse, to learn it before a training and not after.
+
+        A class that was registered since `create` is now known by its name.
+        """
         if self.merged:
             raise ValueError("a merged classifier cannot be saved; save it before merge()")
+        if self.unregistered is not None:
+            name = _registered_name(self.unregistered)
+            if name is None:
+                raise ValueError(
+                    f"{self.method} is not registered, so its adapter could not be loaded again: "
+                    f"call videossp.register_method(NAME, {self.method}) first"
+                )
+            self.method, self.unregistered = name, None
+
+    def save(self, folder: str | Path) -> None:
+        """Write the adapter folder: the trained tensors, the config and a model card; no frozen tensor.
+
+        Raises:
+            ValueError: the classifier is merged, or its method is not registered.
+        """
+        self.check_saving()
         config = {
-            "peft_type": self.method.upper(),
-            "task_type": "VIDEO_CLASSIFICATION",
             "base_model_name_or_path": self.source.name,
             "base_model_weights": self.source.weights,
             "base_model_seed": self.source.seed if self.source.random else None,
@@ -243,6 +378,9 @@ class Classifier(nn.Module):
             "options": self.options,
             "classes": self.classes,
             "clip": asdict(self.clip_format),
+            "precision": self.metrics.get("precision", self.precision),
+            "drop_path": self.backbone.drop_path,
+            "dropout": self.head.dropout.p,
             "metrics": self.metrics,
             "versions": versions(),
         }
@@ -250,42 +388,71 @@ class Classifier(nn.Module):
         write_adapter(Path(folder), config, tensors)
 
 
-def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
-    """The classifier of an adapter folder (or of a run folder that holds one).
+def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | None = None) -> Classifier:
+    """Load the classifier of an adapter folder, or of a run folder, which contains one.
+
+    It computes in the precision that it was trained in; `to_precision` changes it.
 
     Args:
-        folder: what `Classifier.save` wrote.
-        backbone: path or hub id of the backbone's weights, if they lie elsewhere than in training.
+        folder: written by `Classifier.save`.
+        backbone: path or hub id of the backbone's weights, if they have moved since the training. Also a
+            module, of which the classifier takes a copy, or sizes, as in `Classifier.create`. An adapter that
+            was trained on a module or a state dict needs it.
 
     Raises:
-        WeightsError: files missing or damaged, or a backbone other than the one trained on.
+        WeightsError: files are missing or damaged, the backbone is not the one of the training, or the
+            method is not known here.
     """
     folder = find_adapter(folder)
     config, tensors = read_adapter(folder)
     try:
-        spec = VideoMambaConfig(**config["spec"])
-        source = Source(
+        sizes = VideoMambaConfig(**config["spec"])
+        recorded = Source(
             config["base_model_name_or_path"], config["base_model_weights"], config["base_model_seed"] or 0
         )
         clip_format, classes, method = ClipFormat(**config["clip"]), config["classes"], config["method"]
-        options, sha256, metrics = config["options"], config["base_model_sha256"], config["metrics"]
-    except (ValueError, KeyError, TypeError) as error:
+        options, sha256, metrics = config["options"], config["base_model_sha256"], dict(config["metrics"])
+        # An adapter of the first format has its precision among its metrics, and neither of the other two.
+        precision = config.get("precision") or metrics.get("precision", "float32")
+        drop_path, dropout = config.get("drop_path", 0.0), config.get("dropout", 0.0)
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision {precision!r}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder}: its config is damaged or not of this program: {error!r}") from error
-    if backbone is not None:
-        source = (
-            replace(source, weights=backbone) if source.name in BACKBONES else replace(source, name=backbone)
+    source, given = recorded, None
+    if isinstance(backbone, str):
+        source = _elsewhere(recorded, absolute(backbone))
+    elif backbone is not None:
+        source, given = _source_of(backbone, recorded.seed), backbone
+    elif recorded.name == CONFIG:
+        given = sizes
+    elif recorded.name in NOT_REBUILDABLE:
+        raise WeightsError(
+            f"{folder}: trained on {NOT_REBUILDABLE[recorded.name]}, from which the backbone cannot be built "
+            "again: give it, load(folder, backbone=...): its checkpoint or the VideoMamba"
         )
     try:
+        unknown = [name for name in method.split("+") if name not in method_names()]
+        if unknown:
+            raise WeightsError(
+                f"{folder}: its method {unknown[0]!r} is not known here: install its package, or call "
+                f"videossp.register_method first; there are {', '.join(method_names())}"
+            )
+        if "format" not in config:
+            options = published_options(method, options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
-            network, _ = build_backbone(source, spec.frames, spec.size)
+            # A recorded path is absolute, so a recorded name that reads as a hub id is one.
+            network, _ = build_backbone(
+                source, sizes.frames, sizes.size, drop_path, given=given, prefer_hub=source is recorded
+            )
             classifier = Classifier(
                 network,
                 make_tuner(method, network.config, options),
-                Head(spec.d_model, len(classes)),
+                Head(network.config.d_model, len(classes), dropout),
                 classes=classes,
                 method=method,
-                options=options,
+                options=resolve_options(method, network.config, options),
                 clip_format=clip_format,
                 source=source,
             )
@@ -295,21 +462,61 @@ def load(folder: str | Path, *, backbone: str | None = None) -> Classifier:
         raise WeightsError(f"{folder}: its config is damaged or not of this program: {error}") from error
     if classifier.sha256 != sha256:
         raise WeightsError(
-            f"{folder}: trained on the backbone with sha256 {sha256}, but {source.weights or source.name} "
-            f"has {classifier.sha256}; give the right one (--backbone)"
+            f"{folder}: trained on the backbone with sha256 {sha256}, but "
+            f"{source.name if source.random else source.weights or source.name} has {classifier.sha256}; "
+            "give the right one (backbone=..., --backbone)"
         )
-    classifier.metrics = metrics
+    classifier.notes, classifier.warnings = source.notes, source.warnings
+    classifier.metrics, classifier.precision = metrics, precision
     load_trainable(classifier, tensors)
     return classifier
 
 
+def _source_of(backbone: VideoMambaConfig | VideoMamba, seed: int) -> Source:
+    """The source of a backbone that is given as an object."""
+    if isinstance(backbone, VideoMambaConfig):
+        return Source(CONFIG, RANDOM, seed)
+    if isinstance(backbone, VideoMamba):
+        return Source(MODULE)
+    raise TypeError(
+        f"backbone must be a str, a VideoMambaConfig or a VideoMamba, got {type(backbone).__name__}"
+    )
+
+
+def _registered_name(method: type[Tuner]) -> str | None:
+    """The name of a method's class, if it has one."""
+    for name in method_names():
+        with suppress(ValueError):  # one of another distribution that cannot be imported
+            if find_method(name) is method:
+                return name
+    return None
+
+
+def _with_tuples(options: Any) -> Any:
+    """Options with tuples for lists, so that they compare equal to those that were saved as JSON."""
+    if isinstance(options, Mapping):
+        return {name: _with_tuples(value) for name, value in options.items()}
+    return tuple(map(_with_tuples, options)) if isinstance(options, list | tuple) else options
+
+
+def _elsewhere(source: Source, file: str) -> Source:
+    """The source whose weights are now in another file."""
+    if source.name in BACKBONES:
+        return replace(source, weights=file)
+    return replace(source, name=file, weights=None)
+
+
 def load_trainable(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Copy saved tensors into the tuned set; both must have the same names and shapes."""
-    tuned = classifier.trainable()
-    odd = set(tuned) ^ set(tensors)
-    odd |= {name for name in set(tuned) & set(tensors) if tuned[name].shape != tensors[name].shape}
-    if odd:
-        raise WeightsError(f"the adapter does not fit its own config: {', '.join(sorted(odd)[:8])}")
+    """Copy saved tensors into the trainable parameters.
+
+    Raises:
+        WeightsError: their names or shapes differ.
+    """
+    parameters = classifier.trainable()
+    misfits = set(parameters) ^ set(tensors)
+    misfits |= {x for x in set(parameters) & set(tensors) if parameters[x].shape != tensors[x].shape}
+    if misfits:
+        raise WeightsError(f"the tensors do not fit the adapter's config: {', '.join(sorted(misfits)[:8])}")
     with torch.no_grad():
         for name, value in tensors.items():
-            tuned[name].copy_(value)
+            parameters[name].copy_(value)

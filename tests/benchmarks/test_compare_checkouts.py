@@ -44,7 +44,7 @@ def test_a_report_names_both_sides_and_one_pair_has_no_interval(script):
 )
 def test_bad_arguments_end_in_one_line(arguments, message):
     command = [sys.executable, "benchmarks/compare_checkouts.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
 

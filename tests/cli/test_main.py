@@ -50,7 +50,7 @@ def run_folder(call, small_backbone, class_folder, tmp_path):
     return out
 
 
-def test_a_training_ends_with_a_table_of_what_came_of_it(call, small_backbone, class_folder, tmp_path):
+def test_a_training_prints_a_table_of_its_results(call, small_backbone, class_folder, tmp_path):
     data, out = tmp_path / "clips", tmp_path / "run"
     shutil.copytree(class_folder, data)
     (data / "train" / "dark" / "broken.mp4").write_text("no video")
@@ -70,7 +70,7 @@ def test_a_training_ends_with_a_table_of_what_came_of_it(call, small_backbone, c
     assert str(out / "adapter") in table["run folder"] and (out / "adapter").is_dir()
 
 
-def test_train_eval_predict_from_one_end_to_the_other(call, run_folder, class_folder, tmp_path):
+def test_train_then_eval_then_predict(call, run_folder, class_folder, tmp_path):
     code, stdout, _ = call("eval", run_folder, class_folder, "--segments", 2, "--crops", 3, "--json")
     result = json.loads(stdout)
     assert code == 0 and result["top1"] == 1.0 and result["views"] == "2 x 3" and result["split"] == "test"
@@ -93,7 +93,7 @@ def test_train_eval_predict_from_one_end_to_the_other(call, run_folder, class_fo
     assert code == 0 and stdout.splitlines()[0] == str(videos / "0.mp4") and "%  dark" in stdout
 
 
-def test_a_saved_config_runs_again_with_the_same_numbers(call, run_folder, class_folder, tmp_path):
+def test_a_saved_config_reproduces_the_run(call, run_folder, class_folder, tmp_path):
     again = tmp_path / "again"
     code, _, stderr = call("train", "--config", run_folder / "config.yaml", "--out", again)
     assert code == 0, stderr
@@ -109,7 +109,7 @@ def test_a_saved_config_runs_again_with_the_same_numbers(call, run_folder, class
     assert (again / model).read_bytes() == (run_folder / model).read_bytes()
 
 
-def test_a_chain_of_methods_is_trained_with_the_options_of_each_and_runs_again(
+def test_the_config_of_a_chain_has_the_options_of_its_members_and_reproduces_the_run(
     call, small_backbone, class_folder, tmp_path
 ):
     flags = ["--method", "ssp+vpt", *FLAGS, "--vpt.length", 2, "--vpt.deep=false", "--epochs", 1]
@@ -126,13 +126,13 @@ def test_a_chain_of_methods_is_trained_with_the_options_of_each_and_runs_again(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_option_of_a_method_is_named_like_an_argument_of_create(method):
+def test_no_option_of_a_method_has_the_name_of_an_argument_of_create(method):
     """Its flag --METHOD.option could not reach it."""
     options = list(inspect.signature(METHODS[method]).parameters)[1:]
     assert not set(options) & set(inspect.signature(Classifier.create).parameters)
 
 
-def test_videos_that_fail_are_named_and_the_rest_is_predicted(call, run_folder, class_folder, tmp_path):
+def test_predict_reports_videos_that_fail_and_predicts_the_others(call, run_folder, class_folder, tmp_path):
     folder = tmp_path / "mixed"
     write_video(folder / "good.mp4", np.full((4, 32, 32, 3), 220, np.uint8))
     (folder / "bad.mp4").write_bytes(b"no video")
@@ -141,7 +141,7 @@ def test_videos_that_fail_are_named_and_the_rest_is_predicted(call, run_folder, 
     assert stderr.strip() == "videossp: 1 of 2 videos could not be decoded"
 
 
-def test_evaluation_counts_what_it_skips(call, run_folder, tmp_path):
+def test_evaluation_counts_skipped_videos_as_wrong(call, run_folder, tmp_path):
     for name, level in (("bright", 220), ("dark", 40)):
         write_video(tmp_path / "data" / name / "0.mp4", np.full((4, 32, 32, 3), level, np.uint8))
     (tmp_path / "data" / "dark" / "1.mp4").write_bytes(b"no video")
@@ -174,13 +174,13 @@ ERRORS = {
     "other's option": (
         ["train", "DATA", "--backbone", "videomamba_tiny", "--method", "linear", "--ssp.prompts", "2"],
         2,
-        "options of ssp are given, but what trains is linear",
+        "options of ssp are given, but the method is linear",
     ),
     "no data to compare on": (["compare", "NOWHERE", *NANO, "--methods", "ssp"], 3, "no such file or folder"),
     "no methods": (["compare", "DATA", *NANO], 2, "methods"),
     "empty methods": (["compare", "DATA", *NANO, "--methods="], 2, "methods: at least one is needed"),
     "wrong methods": (["compare", "DATA", *NANO, "--methods", "ssp,sps"], 2, "no method 'sps'; there are"),
-    "a method twice": (["compare", "DATA", *NANO, "--methods", "ssp,ssp"], 2, "and each once"),
+    "a method twice": (["compare", "DATA", *NANO, "--methods", "ssp,ssp"], 2, "repetitions"),
     "no seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds="], 2, "seeds: at least one"),
     "wrong seeds": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,-2"], 2, "whole numbers"),
     "no such split": (["eval", "RUN", "DATA", "--split", "val"], 3, "no split val; it has"),
@@ -191,13 +191,21 @@ ERRORS = {
         2,
         "--lr must be numbers",
     ),
-    "a rate twice": (["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,1e-1"], 2, "and each once"),
+    "a rate twice": (
+        ["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,1e-1"],
+        2,
+        "repetitions",
+    ),
     "a rate of 0": (
         ["compare", "DATA", *NANO, "--methods", "ssp", "--lr", "0.1,0"],
         2,
-        "lr must be positive",
+        "lr must be above 0",
     ),
-    "a seed twice": (["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,01"], 2, "and each once"),
+    "a seed twice": (
+        ["compare", "DATA", *NANO, "--methods", "ssp", "--seeds", "1,01"],
+        2,
+        "repetitions",
+    ),
     "impossible option": (
         ["compare", "DATA", *NANO, "--methods", "linear,ssp", "--ssp.heads", "7"],
         2,
@@ -206,7 +214,7 @@ ERRORS = {
     "option of none of them": (
         ["compare", "DATA", *NANO, "--methods", "linear,vpt", "--ssp.heads", "4"],
         2,
-        "options of ssp are given, but what trains is linear, vpt",
+        "options of ssp are given, but the method is linear, vpt",
     ),
     "no folder of a comparison": (
         ["compare", "DATA", *NANO, "--methods", "linear", "--out", "RUN"],
@@ -240,7 +248,7 @@ def test_mistakes_get_one_line_and_a_fitting_code(
     lines = [line for line in stderr.splitlines() if "RANDOM weights" not in line]
     assert code == expected and stdout == "" and words in stderr
     assert len(lines) == 1 and lines[0].startswith("videossp: ") and "Traceback" not in stderr
-    assert list(tmp_path.iterdir()) == []  # nothing is left lying around
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
 def test_predict_names_a_missing_video(call, small_classifier, tmp_path):
@@ -250,7 +258,7 @@ def test_predict_names_a_missing_video(call, small_classifier, tmp_path):
         assert code == 3 and words in stderr
 
 
-def test_predict_finds_the_videos_that_readers_find(tmp_path, class_folder):
+def test_predict_searches_folders_by_the_rules_of_the_readers(tmp_path, class_folder):
     for name in ("c1", "__MACOSX"):
         (tmp_path / "all" / name).mkdir(parents=True)
     (tmp_path / "all" / "c1" / "x.mp4").write_bytes(b"")
@@ -275,7 +283,9 @@ def test_a_name_that_is_not_utf8_does_not_end_the_predictions(small_classifier, 
     assert [x["error"] for x in results] == [None, None]
 
 
-def test_figures_are_told_though_the_picture_cannot_be_written(call, small_backbone, class_folder, tmp_path):
+def test_eval_prints_figures_even_if_the_picture_cannot_be_written(
+    call, small_backbone, class_folder, tmp_path
+):
     classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
     classifier.save(tmp_path / "adapter")
     (tmp_path / "x.png").mkdir()
@@ -283,27 +293,14 @@ def test_figures_are_told_though_the_picture_cannot_be_written(call, small_backb
     assert code == 1 and "top-1" in out and "Is a directory" in err
 
 
-def test_an_evaluation_in_another_precision_than_the_training_is_said(
-    call, small_backbone, class_folder, tmp_path
-):
-    flags = ["--backbone", small_backbone, "--method", "linear", "--epochs", 1, "--precision", "bf16"]
-    assert call("train", class_folder, *flags, "--out", tmp_path / "run")[0] == 0
-    code, _, err = call("eval", tmp_path / "run", class_folder)
-    assert code == 0 and "trained with --precision bf16, evaluated with float32" in err
-    code, _, err = call("eval", tmp_path / "run", class_folder, "--precision", "bf16")
-    assert code == 0 and "trained with" not in err
-
-
-def test_a_link_to_nothing_in_the_place_of_runs_is_an_error(
-    call, small_backbone, class_folder, tmp_path, monkeypatch
-):
+def test_a_dangling_link_named_runs_is_an_error(call, small_backbone, class_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").symlink_to(tmp_path / "not mounted")
     code, _, err = call("train", class_folder, "--backbone", small_backbone, "--method", "linear")
     assert code == 2 and "runs: exists and is no folder (a link to nothing?); give --out" in err
 
 
-def test_a_folder_of_the_users_is_left_where_it_is(call, small_backbone, class_folder, tmp_path):
+def test_an_existing_out_folder_is_not_removed_after_an_error(call, small_backbone, class_folder, tmp_path):
     (tmp_path / "mine").mkdir()
     flags = ["--backbone", small_backbone, "--method", "linear", "--val-fraction", 2]
     assert call("train", class_folder, *flags, "--out", tmp_path / "mine")[0] == 2
@@ -312,9 +309,7 @@ def test_a_folder_of_the_users_is_left_where_it_is(call, small_backbone, class_f
     assert (tmp_path / "mine").is_dir()
 
 
-def test_runs_without_a_name_get_the_next_free_number(
-    call, small_backbone, class_folder, tmp_path, monkeypatch
-):
+def test_runs_without_out_get_the_next_free_number(call, small_backbone, class_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["--backbone", small_backbone, "--method", "linear", "--epochs", 1]
     for _ in range(2):
@@ -323,7 +318,7 @@ def test_runs_without_a_name_get_the_next_free_number(
     assert sorted(x.name.split("-", 1)[1] for x in (tmp_path / "runs").iterdir()) == ["linear-1", "linear-2"]
 
 
-def test_what_was_changed_in_a_checkpoint_is_said(call, class_folder, tmp_path):
+def test_changes_to_a_checkpoint_are_reported(call, class_folder, tmp_path):
     import torch
 
     from conftest import published
@@ -332,7 +327,7 @@ def test_what_was_changed_in_a_checkpoint_is_said(call, class_folder, tmp_path):
     arguments = ["--backbone", tmp_path / "weights.pth", "--size", 48, "--frames", 3, "--method", "linear"]
     code, _, stderr = call("train", class_folder, *arguments, "--epochs", 1, "--out", tmp_path / "run")
     assert code == 0 and "RANDOM" not in stderr
-    assert "head: 7 classes in the checkpoint, 2 here: fresh" in stderr
+    assert "head: 7 classes in the checkpoint, 2 here" in stderr
     assert "pos_embed: resized from (2, 2) to (3, 3) patches" in stderr
     assert "temporal_pos_embedding: resized from 4 to 3 frames" in stderr
     assert call("predict", tmp_path / "run", class_folder / "test" / "dark" / "0.mp4")[0] == 0
@@ -389,11 +384,11 @@ def test_an_interrupted_training_keeps_its_best_adapter(class_folder, tmp_path):
     process = subprocess.Popen(
         [*command, str(class_folder), *flags, "--out", str(out)], stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (out / "adapter" / "README.md").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130 and f"the best adapter so far is {out / 'adapter'}" in stderr
     assert "Traceback" not in stderr
     assert main(["predict", str(out), str(class_folder / "test" / "dark" / "0.mp4")]) == 0
@@ -402,13 +397,15 @@ def test_an_interrupted_training_keeps_its_best_adapter(class_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "config", "name"),
     [
-        (["--epochz", "3"], "", "epochs"),
-        (["--batch-sise=3"], "", "batch_size"),
+        (["--epochz", "3"], "", "--epochs"),
+        (["--batch-sise=3"], "", "--batch-size"),
+        (["--ssp.gather-widht", "3"], "", "--ssp.gather-width"),
         ([], "epochz: 3", "epochs"),
         ([], "ssp: {heeds: 3}", "ssp.heads"),
+        ([], "batch-size: 3", "batch_size"),
     ],
 )
-def test_an_unknown_name_is_an_error_that_says_the_nearest(
+def test_an_unknown_name_is_an_error_that_suggests_the_nearest(
     call, class_folder, tmp_path, arguments, config, name
 ):
     (tmp_path / "config.yaml").write_text(config or "{}")

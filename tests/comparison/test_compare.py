@@ -1,4 +1,4 @@
-"""Comparisons: what is run and what is not, what a row says, what becomes of failures."""
+"""Comparisons: which runs are made and which are reused, settings, failures, files."""
 
 import csv
 import json
@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.comparison import worker
 from videossp.comparison.compare import compare
-from videossp.comparison.intervals import quantile, student, wilson
-from videossp.comparison.results import Comparison, difference
+from videossp.comparison.intervals import student, wilson
 from videossp.data.datasets import read_data
-from videossp.methods import METHODS
+from videossp.errors import VideoSSPWarning
+from videossp.methods import METHODS, default_lr
+from videossp.model.config import BACKBONES
 from videossp.model.hooks import Tuner
-from videossp.training.config import TrainConfig
+from videossp.training.config import RENAMED, TrainConfig
 from videossp.training.settings import differences
 
 QUICK = TrainConfig(epochs=1, batch_size=8, lr=1e-2)
@@ -41,7 +43,7 @@ def weights(tmp_path_factory):
 
 
 class Here:
-    """Stands for a process of its own: makes the run in this one."""
+    """In place of a separate process: makes the run in this one."""
 
     def __init__(self, command, **_):
         _, self.job = json.loads(command[-1])
@@ -88,34 +90,12 @@ def contents(folder):
 
 
 def figures(comparison):
-    """The runs without what differs from one time to the next."""
+    """The runs without their times and memory, which differ from one time to the next."""
     times = ("seconds_per_clip", "minutes", "memory_gb")
     return [{name: x for name, x in run.items() if name not in times} for run in comparison.runs]
 
 
-def test_the_quantiles_are_those_of_students_t():
-    for freedom in (*range(1, 35), 60, 120):
-        t = np.linspace(-quantile(freedom), quantile(freedom), 200_001)
-        peak = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2) / math.sqrt(freedom * math.pi)
-        inside = np.trapezoid(peak * (1 + t**2 / freedom) ** (-(freedom + 1) / 2), t)
-        assert inside == pytest.approx(0.95, abs=5e-5)
-
-
-def test_the_interval_of_a_mean_is_that_of_the_textbook():
-    # mean 0.6, standard deviation 0.1, 2 degrees of freedom: 4.303 * 0.1 / sqrt(3) = 0.24843
-    assert student([0.5, 0.6, 0.7]) == pytest.approx((0.35157, 0.84843), abs=1e-5)
-    many = [0.0, 1.0] * 50  # 99 degrees of freedom: 1.9842 * sqrt(0.25 * 100 / 99) / 10
-    assert student(many)[1] == pytest.approx(0.5 + 1.9842 * math.sqrt(0.25 * 100 / 99) / 10, abs=1e-5)
-
-
-def test_the_interval_of_a_share_is_wilsons():
-    assert wilson(0.8, 10) == pytest.approx((0.49016, 0.94332), abs=2e-5)
-    assert wilson(0.0, 10) == pytest.approx((0.0, 0.27754), abs=2e-5)
-    for count in range(1, 50):
-        assert wilson(1.0, count)[1] == 1.0 and wilson(0.0, count)[0] == 0.0
-
-
-def test_each_run_is_a_process_of_its_own_with_the_figures_of_its_classifier(weights, class_folder, tmp_path):
+def test_each_run_is_a_process_with_the_figures_of_its_classifier(weights, class_folder, tmp_path):
     big = np.ones(10**9, np.uint8)  # the peak of this process is not that of a run
     del big
     options = {"ssp+partial": {"ssp": SSP_SMALL}}
@@ -153,7 +133,7 @@ def test_each_run_is_a_process_of_its_own_with_the_figures_of_its_classifier(wei
     assert videossp.evaluate(loaded, samples).top(1) == run["top1"] == row["top1"]
 
 
-def test_finished_runs_are_not_run_again_and_a_resumed_comparison_equals_a_whole_one(
+def test_a_resumed_comparison_repeats_no_finished_run_and_has_the_same_figures(
     weights, class_folder, tmp_path, in_process
 ):
     def run(name):
@@ -181,7 +161,7 @@ def test_finished_runs_are_not_run_again_and_a_resumed_comparison_equals_a_whole
     assert run("a") == again  # nothing was left to do
 
 
-def test_fewer_methods_and_seeds_are_a_part_of_the_same_comparison(
+def test_fewer_methods_and_seeds_reuse_the_runs_of_a_comparison(
     weights, class_folder, tmp_path, in_process, monkeypatch
 ):
     arguments = {"config": QUICK, "out": tmp_path, "backbone": weights}
@@ -192,7 +172,7 @@ def test_fewer_methods_and_seeds_are_a_part_of_the_same_comparison(
     assert compare(class_folder, ["linear"], [0, 1], **arguments) == both
 
 
-def test_a_failed_run_is_named_and_the_others_are_kept(
+def test_a_failed_run_is_reported_and_the_others_are_kept(
     weights, class_folder, tmp_path, in_process, monkeypatch, capsys
 ):
     monkeypatch.setitem(METHODS, "broken", Broken)
@@ -239,17 +219,17 @@ def test_a_comparison_of_failures_only_has_a_table(weights, class_folder, tmp_pa
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("import os; os.kill(os.getpid(), 9)", "its process was killed by SIGKILL, for want of memory?"),
+        ("import os; os.kill(os.getpid(), 9)", "its process was killed by SIGKILL (too little memory?)"),
         ("raise SystemExit(7)", "its process ended with exit code 7"),
     ],
 )
-def test_a_process_that_dies_is_named(weights, class_folder, tmp_path, monkeypatch, code, reason):
+def test_a_process_that_dies_is_reported(weights, class_folder, tmp_path, monkeypatch, code, reason):
     monkeypatch.setattr(worker, "CHILD", code)
     result = compare(class_folder, ["linear", "vpt"], [0], QUICK, out=tmp_path, backbone=weights)
     assert [run["error"] for run in result.runs] == [reason, reason]
 
 
-def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, in_process):
+def test_other_settings_are_refused_and_listed(weights, class_folder, tmp_path, in_process):
     out = tmp_path / "out"
 
     def run(methods, data=class_folder, config=QUICK, **change):
@@ -262,11 +242,11 @@ def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, i
         (
             ["linear"],
             {"config": more},
-            "linear-lr0.01-seed0 was run with other settings: training.epochs: 1 there, 3",
+            "linear-lr0.01-seed0 was run with other settings: training.epochs: 1 before, 3",
         ),
-        (["affix"], {"config": more}, "training.epochs: 1 there, 3 here"),  # they would share a table
-        (["linear"], {"frames": 2}, "classifier.frames: 4 there, 2 here"),
-        (["vpt"], {"options": {"vpt": {"length": 2}}}, "vpt.length: 4 there, 2 here"),
+        (["affix"], {"config": more}, "training.epochs: 1 before, 3 now"),  # they would share a table
+        (["linear"], {"frames": 2}, "classifier.frames: 4 before, 2 now"),
+        (["vpt"], {"options": {"vpt": {"length": 2}}}, "vpt.length: 4 before, 2 now"),
     ]:
         with pytest.raises(ValueError, match=words):
             run(methods, **change)
@@ -274,7 +254,7 @@ def test_other_settings_are_refused_and_named(weights, class_folder, tmp_path, i
     for name, level in (("bright", 220), ("dark", 40)):
         for i in range(2):
             write_video(other / name / f"{i}.mp4", np.full((5, 32, 32, 3), level, np.uint8))
-    with pytest.raises(ValueError, match=r"data: .* there, .*videos.train: 16 there, 4 here"):
+    with pytest.raises(ValueError, match=r"data: .* before, .*videos.train: 16 before, 4 now"):
         run(["linear"], data=other)
     # The same file name, other weights in it.
     content = Path(weights).read_bytes()
@@ -308,17 +288,19 @@ def test_all_seeds_are_validated_on_the_same_videos(weights, class_folder, tmp_p
     assert len(splits) == 1 and "val" in splits.pop()
 
 
-def test_the_table_says_that_the_test_split_chose_the_epoch(weights, class_folder, tmp_path, in_process):
+def test_the_table_notes_that_the_test_split_selected_the_epoch(weights, class_folder, tmp_path, in_process):
     config = TrainConfig(epochs=1, select_on="test")
     result = compare(class_folder, ["linear"], [0], config, out=tmp_path, backbone=weights)
-    assert "note: the epoch is chosen on the TEST split: its accuracy there is too good" in result.table()
+    assert (
+        "note: the epoch is selected on the TEST split, so the accuracy on it is too good" in result.table()
+    )
 
 
 def test_differences_are_found_at_any_depth():
     assert differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
     assert differences({"a": {"b": 1}}, {"a": {"b": 2, "d": 3}}) == [
-        "a.b: 1 there, 2 here",
-        "a.d: null there, 3 here",
+        "a.b: 1 before, 2 now",
+        "a.d: null before, 3 now",
     ]
 
 
@@ -357,14 +339,12 @@ def test_two_comparisons_do_not_share_a_folder(weights, class_folder, tmp_path, 
     assert not run().failed  # and it is free again
 
 
-def test_without_a_test_split_the_validation_split_counts_and_the_table_says_so(
-    weights, class_folder, tmp_path, in_process
-):
+def test_without_a_test_split_the_accuracy_is_that_on_validation(weights, class_folder, tmp_path, in_process):
     data = class_folder / "train"
     result = compare(data, ["linear"], [0, 1], QUICK, out=tmp_path, backbone=weights)
     assert result.settings["evaluated_on"] == "val" and result.settings["videos"] == {"train": 16}
     assert all(run["top1"] == run["val_top1"] and run["videos"] == 4 for run in result.runs)
-    assert any("split val, which also chose epoch and lr" in line for line in result.table())
+    assert any("split val, which also selected epoch and lr" in line for line in result.table())
 
 
 def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_path, in_process):
@@ -389,114 +369,7 @@ def test_the_csv_and_the_json_agree_with_the_rows(weights, class_folder, tmp_pat
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_row_takes_the_mean_of_times_and_the_largest_memory():
-    shared = {"method": "x", "lr": 0.01, "error": None, "videos": 20, "parameters": 50, "all_parameters": 200}
-    shared |= {"method_parameters": 40, "adapter_mb": 1.5, "val_top1": 0.5, "val_loss": 1.0}
-    runs = [
-        {**shared, "seed": 0, "top1": 0.59, "seconds_per_clip": 1.0, "memory_gb": 3.0},
-        {**shared, "seed": 1, "top1": 0.61, "seconds_per_clip": 2.0, "memory_gb": 2.0},
-        {"method": "x", "lr": 0.01, "seed": 2, "error": "RuntimeError: no"},
-    ]
-    result = Comparison(("x",), (0, 1, 2), {"evaluated_on": "test"}, runs)
-    assert result.rows == [
-        {
-            "method": "x",
-            "seeds": 2,
-            "failed": 1,
-            "lr": 0.01,
-            "parameters": 50,
-            "parameters_m": 5e-5,
-            "parameters_percent": 25.0,
-            "method_parameters": 40,
-            "top1": pytest.approx(0.6),
-            # Of 0.59 and 0.61 the standard deviation is 0.01414: 12.706 x 0.01. Wilson's, of 12 in 20, is
-            # 0.38658 to 0.78119.
-            "top1_low": pytest.approx(0.6 - math.hypot(0.12706, 0.6 - 0.38658), abs=1e-5),
-            "top1_high": pytest.approx(0.6 + math.hypot(0.12706, 0.78119 - 0.6), abs=1e-5),
-            "interval": "Wilson, 20 videos + Student t, 2 seeds",
-            "difference": None,
-            "difference_low": None,
-            "difference_high": None,
-            "seconds_per_clip": 1.5,
-            "memory_gb": 3.0,
-            "adapter_mb": 1.5,
-        }
-    ]
-    said = " ".join(result.table()[1].split())
-    assert said == "x 0.01 2 of 3 0.0001 25.000 60.0 (35.2 to 82.1) 1.500 3.00 1.500"
-
-
-def test_a_difference_is_paired_by_seed_and_video():
-    def run(seed, hits):
-        return {"seed": seed, "hits": hits}
-
-    ours, theirs = [run(0, "1110"), run(1, "1100"), run(7, "0000")], [run(1, "0100"), run(0, "1001")]
-    mean, low, high = difference(ours, theirs)
-    # By video 0.5, 0.5, 0.5, -0.5, and of the two added 1, 0, 0, -1, half of each: of 6 the mean is 1/6, that
-    # of the squares 2/6. By seed 0.25 and 0.25: no spread.
-    half = 1.96 * math.sqrt((2 / 6 - 1 / 36) / 6)
-    assert (mean, low, high) == pytest.approx((0.25, 1 / 6 - half, 1 / 6 + half))
-    # Seeds that disagree, 0.5 and 0: 12.706 x 0.3536 / root of 2; by video 0, 0.5, 0.5, 0.
-    _, _, high = difference([run(0, "1110"), run(1, "1100")], [run(0, "1000"), run(1, "1100")])
-    over_videos = 1 / 6 + 1.96 * math.sqrt((1.5 / 6 - 1 / 36) / 6)
-    assert high == pytest.approx(0.25 + math.hypot(12.706 * 0.25, over_videos - 0.25))
-    assert difference([run(0, "1")], [run(1, "1")]) is None
-    assert difference([{"seed": 0}], theirs) is None
-
-
-def test_methods_that_never_disagree_are_not_equal_for_sure():
-    hits = [{"seed": 0, "hits": "1" * 20}]
-    # Of 20 videos none speaks for either: 1.96 x the root of 1/22 over the root of 22.
-    assert difference(hits, hits) == pytest.approx((0.0, -1.96 / 22, 1.96 / 22))
-    worse = [{"seed": 0, "hits": "0" * 20}]
-    mean, low, high = difference(hits, worse)
-    assert mean == 1 and low < 0.8 and high > 1
-
-
-def one_of(method, lr, seed, val_top1, val_loss, hits="1100"):
-    """A run as far as a row needs it."""
-    figures = dict.fromkeys(("parameters", "all_parameters", "method_parameters"), 1)
-    figures |= dict.fromkeys(("seconds_per_clip", "memory_gb", "adapter_mb"), 1.0)
-    top1 = hits.count("1") / len(hits)
-    run = {"method": method, "lr": lr, "seed": seed, "error": None, "videos": len(hits), "hits": hits}
-    return run | figures | {"top1": top1, "val_top1": val_top1, "val_loss": val_loss}
-
-
-def test_the_rate_is_chosen_by_validation_alone_and_with_the_first_seed():
-    runs = [
-        one_of("x", 0.001, 0, 0.7, 0.5, hits="1111"),  # best on test, which must not matter
-        one_of("x", 0.003, 0, 0.7, 0.4),
-        one_of("x", 0.01, 0, 0.8, 0.4, hits="0001"),  # the same loss, more accurate
-        one_of("x", 0.03, 0, 0.8, 0.4, hits="1111"),  # the same: the smaller rate
-        one_of("x", 0.1, 0, 0.9, 0.6),  # most accurate, but not by the loss
-        one_of("x", 0.001, 1, 1.0, 0.0, hits="1111"),  # of another seed
-        one_of("x", 0.01, 1, 0.1, 2.0, hits="0011"),
-        one_of("y", 0.001, 0, 0.2, 0.5, hits="1111"),
-        {"method": "y", "lr": 0.003, "seed": 0, "error": "FloatingPointError: no"},
-    ]
-    result = Comparison(("x", "y"), (0, 1), {"evaluated_on": "test"}, runs)
-    x, y = result.rows
-    assert (x["lr"], x["seeds"], x["top1"]) == (0.01, 2, pytest.approx(3 / 8))
-    assert (y["lr"], y["seeds"], y["failed"], y["top1"]) == (0.001, 1, 0, 1.0)
-    assert y["difference"] == 0.75  # to seed 0 of x at 0.01
-    said = result.table()
-    for row, line in zip(result.rows, said[1:], strict=False):
-        low, high = (100 * row[f"top1_{end}"] for end in ("low", "high"))
-        assert f" ({low:.1f} to {high:.1f})" in line
-    low, high = (100 * y[f"difference_{end}"] for end in ("low", "high"))
-    assert f"+75.0 ({low:+.1f} to {high:+.1f})" in said[2]
-    assert [line.split()[1] for line in said[1:3]] == ["0.01", "0.001"]
-    assert "FAILED y, lr 0.003, seed 0: FloatingPointError: no" in said
-    assert said[-1] == (
-        "lr: least loss of 0.001, 0.003, 0.01, 0.03, 0.1 on the split that chose the epoch, with seed 0; "
-        "at an end of these: y, so try further ones"
-    )
-    assert "one for all" in Comparison(("y",), (0,), {"evaluated_on": "test"}, runs[7:8]).table()[-1]
-    none_good = Comparison(("y",), (0,), {"evaluated_on": "test"}, runs[8:])
-    assert none_good.rows[0]["lr"] == 0.003 and none_good.rows[0]["failed"] == 1
-
-
-def test_of_several_rates_the_first_seed_runs_all_and_the_others_the_chosen_one(
+def test_with_several_rates_the_other_seeds_run_at_the_rate_that_the_first_selected(
     weights, class_folder, tmp_path, in_process, capsys
 ):
     flags = [
@@ -535,30 +408,11 @@ def test_of_several_rates_the_first_seed_runs_all_and_the_others_the_chosen_one(
     assert {x for x in new if "seed" in x} == {"linear-lr0.001-seed0", "vpt-lr0.001-seed0"}
 
 
-def test_seeds_that_agree_do_not_make_an_interval_of_nothing():
-    shared = {
-        "method": "x",
-        "lr": 0.01,
-        "error": None,
-        "videos": 20,
-        "parameters": 50,
-        "all_parameters": 200,
-        "top1": 0.8,
-        "val_top1": 0.5,
-        "val_loss": 1.0,
-    }
-    shared |= {"method_parameters": 40, "adapter_mb": 1.5, "seconds_per_clip": 1.0, "memory_gb": 3.0}
-    result = Comparison(("x",), (0, 1), {"evaluated_on": "test"}, [{**shared, "seed": x} for x in (0, 1)])
-    (row,) = result.rows
-    assert (row["top1_low"], row["top1_high"]) == pytest.approx(wilson(0.8, 20))
-    assert "80.0 (58.4 to 91.9)" in result.table()[1]
-
-
-def test_an_interrupt_stops_the_run_and_says_how_to_go_on(
+def test_an_interrupt_stops_the_run_and_the_message_tells_how_to_resume(
     weights, class_folder, tmp_path, monkeypatch, capsys
 ):
     mark = tmp_path / "started"
-    code = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    code = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
     monkeypatch.setattr(worker, "CHILD", code)
 
     def press():
@@ -573,13 +427,13 @@ def test_an_interrupt_stops_the_run_and_says_how_to_go_on(
     started = time.monotonic()
     assert main([*arguments, "--out", str(out)]) == 130
     thread.join()
-    assert time.monotonic() - started < 30
-    assert f"interrupted; the same command with --out {out} goes on" in capsys.readouterr().err
+    assert time.monotonic() - started < 300
+    assert f"interrupted; the same command with --out {out} resumes" in capsys.readouterr().err
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
 
 
-def test_a_comparison_without_a_name_gets_the_next_free_number(
+def test_a_comparison_without_out_gets_the_next_free_number(
     weights, class_folder, tmp_path, in_process, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -589,4 +443,66 @@ def test_a_comparison_without_a_name_gets_the_next_free_number(
     stdout = capsys.readouterr().out
     names = sorted(x.name for x in (tmp_path / "runs").iterdir())
     assert names == [f"compare-{class_folder.name}-{i}" for i in (1, 2)]
-    assert "linear" in stdout and f"figures and picture in runs/{names[1]}" in stdout
+    assert "linear" in stdout and f"runs/{names[1]} has results.json, results.csv and accuracy.png" in stdout
+
+
+SMALL_NANO = {"backbone": "videomamba_nano", "size": 32, "frames": 2}
+
+
+def test_without_a_rate_each_method_trains_at_its_default(class_folder, tmp_path, in_process, monkeypatch):
+    methods, config = ["linear", "attentive"], TrainConfig(epochs=1, batch_size=8)
+    result = compare(class_folder, methods, [0, 1], config, out=tmp_path, **SMALL_NANO)
+    nano = BACKBONES["videomamba_nano"]
+    expected = {method: default_lr(method, nano) for method in methods}
+    assert len(set(expected.values())) == 2
+    assert {(run["method"], run["lr"]) for run in result.runs} == set(expected.items())
+    assert len(result.runs) == 4 and {row["method"]: row["lr"] for row in result.rows} == expected
+    assert [line.split()[1] for line in result.table()[1:3]] == [f"{lr:g}" for lr in expected.values()]
+    assert any(line.startswith("lr: the default of each method; ") for line in result.table())
+    for method, lr in expected.items():
+        config_file = tmp_path / f"{method}-lr{lr}-seed0" / "config.yaml"
+        assert yaml.safe_load(config_file.read_text())["lr"] == lr
+    monkeypatch.setattr(worker, "Popen", None)  # nothing may be started
+    assert compare(class_folder, methods, [0, 1], config, out=tmp_path, **SMALL_NANO) == result
+    one = compare(class_folder, ["linear"], [0], config, out=tmp_path, lrs=[expected["linear"]], **SMALL_NANO)
+    assert one.runs == result.runs[:1]
+
+
+def test_a_rate_that_is_given_holds_for_all_methods(class_folder, tmp_path, in_process):
+    config = TrainConfig(epochs=1, batch_size=8, lr=0.02)
+    for out, change in (("a", {"config": config}), ("b", {"config": QUICK, "lrs": [0.02]})):
+        result = compare(
+            class_folder, ["linear", "attentive"], [0], out=tmp_path / out, **change, **SMALL_NANO
+        )
+        assert [row["lr"] for row in result.rows] == [0.02, 0.02]
+        assert any(line.startswith("lr: the same for all methods; ") for line in result.table())
+
+
+def test_a_comparison_of_an_older_version_resumes(weights, class_folder, tmp_path, in_process, monkeypatch):
+    arguments = {"config": QUICK, "out": tmp_path, "backbone": weights}
+    before = compare(class_folder, ["linear", "partial"], [0], **arguments)
+    for path in tmp_path.glob("*/result.json"):
+        run = json.loads(path.read_text())
+        training = run["settings"]["training"]
+        for old, new in RENAMED.items():
+            training[old] = training.pop(new)
+        training.pop("features_limit", None)  # a field that did not exist yet
+        run["settings"]["notes"] = ["in other words"]
+        path.write_text(json.dumps(run))
+    monkeypatch.setattr(worker, "Popen", None)  # nothing may be started
+    assert compare(class_folder, ["linear", "partial"], [0], **arguments).runs == before.runs
+    with pytest.raises(ValueError, match="training.crop_scale: .* before, .* now"):
+        arguments["config"] = replace(QUICK, crop_scale=(0.1, 1.0))
+        compare(class_folder, ["linear"], [0], **arguments)
+
+
+def test_warnings_of_a_comparison_are_issued_once(class_folder, tmp_path, in_process, capsys):
+    text = "the epoch is selected on the TEST split"
+    flags = ["--weights", "random", "--backbone", "videomamba_nano", "--size", "32", "--frames", "2"]
+    flags += ["--epochs", "1", "--select-on", "test", "--lr", "0.01", "--out", str(tmp_path / "out")]
+    assert main(["compare", str(class_folder), "--methods", "linear,mean", "--seeds", "0", *flags]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if text in line]
+    assert len(lines) == 1 and lines[0].startswith("videossp: ")
+    config = TrainConfig(epochs=1, select_on="test", lr=0.01)
+    with pytest.warns(VideoSSPWarning, match=text):
+        compare(class_folder, ["linear"], [0], config, out=tmp_path / "python", **SMALL_NANO)

@@ -1,8 +1,10 @@
-"""Figures against arithmetic; broken videos count; equal names do not collide."""
+"""Figures against arithmetic and torchmetrics; broken videos count; equal names do not collide."""
 
+import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,7 @@ def test_scores_that_are_not_finite_are_no_prediction(small_classifier, class_fo
         small_classifier.predict([samples[0].path])
 
 
-def test_figures_equal_those_of_a_second_way_to_count():
+def test_figures_equal_those_of_numpy():
     rng = np.random.default_rng(0)
     scores = rng.dirichlet(np.ones(7), 200).astype(np.float32)
     labels = rng.integers(0, 7, 200).tolist()
@@ -68,6 +70,29 @@ def test_figures_equal_those_of_a_second_way_to_count():
         assert result.top(k) == pytest.approx(np.mean(hits))
     per_class = [np.mean([order[i, 0] == c for i in range(200) if labels[i] == c]) for c in range(7)]
     assert result.mean_class_accuracy == pytest.approx(np.mean(per_class))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("failed", [(), (0, 7, 40)])
+def test_figures_equal_those_of_torchmetrics_bit_for_bit(ties, failed):
+    """With ties, and with classes that no video has or that are never predicted."""
+    accuracy = importlib.import_module("torchmetrics.functional.classification").multiclass_accuracy
+    matrix = importlib.import_module("torchmetrics.functional.classification").multiclass_confusion_matrix
+    generator = torch.Generator().manual_seed(2)
+    for videos, classes in ((1, 2), (50, 3), (301, 7), (120, 60)):
+        scores = torch.rand(videos, classes, generator=generator)
+        scores = (scores * 4).round() / 4 if ties else scores.softmax(1)
+        labels = torch.randint(0, max(1, classes - 2), (videos,), generator=generator)
+        names = {f"{i}": "broken" for i in failed if i < videos - 1}
+        samples = tuple(Sample(f"/{i}", f"{i}", label) for i, label in enumerate(labels.tolist()))
+        result = Evaluation(tuple(map(str, range(classes))), samples, scores[:, None], names, (1, 1))
+        kept = torch.tensor([x.name not in names for x in samples])
+        for k in (1, 2, 5):
+            if k <= classes:
+                expected = accuracy(scores[kept], labels[kept], classes, average="micro", top_k=k).item()
+                assert result.top(k) == expected * int(kept.sum()) / videos
+        assert torch.equal(result.confusion, matrix(scores[kept], labels[kept], classes))
+        assert result.confusion.dtype == torch.long
 
 
 @pytest.fixture
@@ -125,9 +150,34 @@ def test_videos_go_through_together_unless_their_predictions_would_mix(small_bac
             torch.testing.assert_close(scores, alone, atol=1e-6, rtol=0)
 
 
-def test_the_views_of_the_classifier_are_the_default(small_classifier, videos):
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    ("batch_size", "views", "sizes"),
+    [
+        (None, 1, [4, 1]),
+        (1, 1, [1, 1, 1, 1, 1]),
+        (3, 1, [3, 2]),
+        (64, 1, [5]),
+        (5, 2, [4, 4, 2]),  # whole videos
+        (2, 3, [2, 1] * 5),  # one video has more views than a batch
+    ],
+)
+def test_the_batch_size_is_chosen_and_changes_no_score(small_classifier, videos, batch_size, views, sizes):
+    samples = [replace(x, name=f"{i}/{x.name}") for i in range(3) for x in videos[0]][:5]
+    expected = evaluate(small_classifier, samples, segments=views)
+    passed = []
+    hook = small_classifier.backbone.register_forward_pre_hook(
+        lambda module, args: passed.append(len(args[0]))
+    )
+    arguments = {} if batch_size is None else {"batch_size": batch_size}
+    result = evaluate(small_classifier, samples, segments=views, **arguments)
+    hook.remove()
+    assert passed == sizes
+    torch.testing.assert_close(result.view_scores, expected.view_scores, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        evaluate(small_classifier, samples, batch_size=0)
 
+
+def test_the_views_of_the_classifier_are_the_default(small_classifier, videos):
     samples, _ = videos
     small_classifier.clip_format = replace(small_classifier.clip_format, views=(2, 3))
     result = evaluate(small_classifier, samples)
@@ -146,7 +196,7 @@ from videossp.model.config import BACKBONES
 from conftest import SMALL
 BACKBONES["videomamba_small_test"] = SMALL
 torch.set_num_threads(2)
-limit = datetime.timedelta(seconds=60)
+limit = datetime.timedelta(seconds=300)
 where = f"file://{file}"
 distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=limit)
 samples = [Sample(*x) for x in samples]
@@ -179,7 +229,7 @@ def test_three_processes_give_the_evaluation_of_one_to_the_last_digit(small_clas
         )
         for k in range(3)
     ]
-    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    assert [child.wait(timeout=300) for child in children] == [0, 0, 0]
     for k in range(3):
         scores, failures, top1 = torch.load(f"{file}.{k}")
         assert torch.equal(scores, alone.view_scores) and failures == alone.failures
@@ -232,7 +282,7 @@ def test_labels_are_matched_by_class_name():
         relabel(samples, ("b", "z"), ("a", "b"))
 
 
-def test_the_picture_takes_any_class_name(tmp_path):
+def test_the_picture_of_the_confusion_accepts_any_class_name(tmp_path):
     from videossp.reporting.figures import draw_confusion
 
     samples = (Sample("/0", "0", 0), Sample("/1", "1", 1))

@@ -31,13 +31,14 @@ OPTIONS = {
     "vpt": {"length": 2},
     "vfpt": {"length": 2},
     "svp": {"width": 4},
+    "additional_scan": {"states": 6},
     "stop": {"heads": 4, "prompts": 1, "drop": 0.0},
     "ssp": SSP_SMALL,
 }
 CHAINS = {
     "ssp+lora": {"ssp": SSP_SMALL, "lora": {"rank": 2}},
-    "vpt+additional_scan+affix": {"vpt": {"length": 1}},
-    "additional_scan+state_offset": {},
+    "vpt+additional_scan+affix": {"vpt": {"length": 1}, "additional_scan": {"states": 6}},
+    "additional_scan+state_offset": {"additional_scan": {"states": 6}},
 }
 VARIANTS = [
     ("partial", {"parts": ["A", "D", "dt_bias", "conv", "norm", "position"]}),
@@ -51,8 +52,8 @@ VARIANTS = [
     ("vpt", {"length": 2, "accumulate": True}),
     ("vfpt", {"length": 2, "share": 1.0, "dimension": "hidden", "norm": "ortho"}),
     ("svp", {"width": 4, "groups": 2}),
-    ("additional_scan", {"start": "s4d"}),
-    ("additional_scan", {"start": "last", "silent": True}),
+    ("additional_scan", {"states": 6, "start": "s4d"}),
+    ("additional_scan", {"states": 6, "start": "last", "silent": True}),
     ("affix", {"start": "zero"}),
     ("state_offset", {"of": "output"}),
     ("ssp", {**SSP_SMALL, "prompts": 0}),

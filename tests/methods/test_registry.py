@@ -106,7 +106,11 @@ def test_a_class_without_readable_options_is_refused():
         def __init__(self, config, *, width):
             super().__init__()
 
+    class Misspelt(Gain):
+        scaled = {"widht": Scaled(3)}
+
     for cls, message in [
+        (Misspelt, "Misspelt.scaled names widht, which is no option"),
         (Plain, "must be a subclass of videossp.Tuner"),
         ("Plain", "must be a subclass of videossp.Tuner"),
         *((x, r"must be __init__\(self, config") for x in (NoConstructor, NoConfig, AnyOption, Required)),
@@ -118,8 +122,13 @@ def test_a_class_without_readable_options_is_refused():
 
 @pytest.mark.parametrize("lr", [0.0, -1e-3, float("nan"), float("inf")])
 def test_a_default_rate_that_cannot_train_is_refused(lr):
-    with pytest.raises(ValueError, match="lr of gain must be positive"):
-        register_method("gain", Gain, lr=lr)
+    class Rated(Gain):
+        pass
+
+    Rated.lr = lr
+    for arguments in ((Gain, lr), (Rated, None)):
+        with pytest.raises(ValueError, match="lr of gain must be positive"):
+            register_method("gain", arguments[0], lr=arguments[1])
     assert "gain" not in method_names()
 
 
@@ -245,6 +254,11 @@ BROKEN = {
     "no module": ("outside = nowhere:Outside", OUTSIDE, "ModuleNotFoundError: No module named 'nowhere'"),
     "no class": ("outside = outside:Inside", OUTSIDE, "AttributeError: module 'outside' has no attribute"),
     "no method": ("outside = outside:torch", OUTSIDE, "must be a subclass of videossp.Tuner"),
+    "an error of two lines": (
+        "outside = outside:Outside",
+        "raise RuntimeError('first\\n  second')",
+        "RuntimeError: first second",
+    ),
     "an error on import": ("outside = outside:Outside", "1 / 0", "ZeroDivisionError: division by zero"),
 }
 

@@ -3,9 +3,7 @@
 mypy reports a `type: ignore` that is not needed, so each of the lines that have one must be an error.
 """
 
-from typing import Any
-
-from typing_extensions import assert_type
+from typing import Any, assert_type
 
 from videossp import Classifier, Tuner, VideoMambaConfig
 from videossp.methods.options import LoRAOptions

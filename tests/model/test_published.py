@@ -1,15 +1,17 @@
-"""Reading published checkpoints: wrappers, prefixes, resizing, and errors that tell."""
+"""Reading published checkpoints: wrappers, prefixes, resizing, where files are found, and errors."""
 
 import argparse
+import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from conftest import SMALL, published
+import videossp
+from conftest import SMALL, golden, published
 from videossp.classifier import Classifier
-from videossp.errors import WeightsError
+from videossp.errors import VideoSSPWarning, WeightsError
 from videossp.model.backbones import find_weights
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.published import config_of, read_checkpoint, sort_published, unwrap
@@ -31,7 +33,7 @@ def test_backbone_sizes_are_those_of_the_paper(name, count):
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 @pytest.mark.parametrize("wrap", [None, "model", "module", "state_dict"])
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "encoder.", "_orig_mod."])
-def test_every_form_of_file_is_read(tmp_path, suffix, wrap, prefix):
+def test_every_kind_of_checkpoint_file_is_read(tmp_path, suffix, wrap, prefix):
     state = published()
     path = tmp_path / f"weights.{suffix}"
     content = {prefix + key: value for key, value in state.items()}
@@ -44,42 +46,46 @@ def test_every_form_of_file_is_read(tmp_path, suffix, wrap, prefix):
 
 
 def test_sizes_are_read_off_the_tensors():
-    spec = VideoMambaConfig(depth=2, d_model=24, frames=6, size=(48, 48), d_state=5, dt_rank=3)
-    assert config_of(published(spec)) == spec
+    config = VideoMambaConfig(depth=2, d_model=24, frames=6, size=(48, 48), d_state=5, dt_rank=3)
+    assert config_of(published(config)) == config
 
 
 def test_positions_are_resized_in_space_and_time():
     state = published()
     wanted = VideoMambaConfig(depth=3, d_model=32, frames=7, size=(64, 48), d_state=4)
-    placed = sort_published(state, spec=wanted)
+    result = sort_published(state, config=wanted)
     time = F.interpolate(state["temporal_pos_embedding"].mT, size=7, mode="linear", align_corners=False)
-    assert torch.equal(placed.backbone["temporal_pos_embedding"], time.mT)
+    assert torch.equal(result.backbone["temporal_pos_embedding"], time.mT)
     grid = state["pos_embed"][:, 1:].reshape(1, 2, 2, 32).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(4, 3), mode="bicubic", align_corners=False)
     expected = torch.cat([state["pos_embed"][:, :1], grid.permute(0, 2, 3, 1).reshape(1, 12, 32)], dim=1)
-    assert torch.equal(placed.backbone["pos_embed"], expected)
-    assert len(placed.notes) == 2
-    VideoMamba(wanted).load_state_dict(placed.backbone)
+    assert torch.equal(result.backbone["pos_embed"], expected)
+    assert len(result.notes) == 2
+    VideoMamba(wanted).load_state_dict(result.backbone)
 
 
 def test_the_same_size_changes_nothing():
     state = published()
-    placed = sort_published(state)
-    assert placed.notes == [] and all(placed.backbone[key] is state[key] for key in placed.backbone)
+    result = sort_published(state)
+    assert result.notes == result.warnings == [] and all(
+        result.backbone[key] is state[key] for key in result.backbone
+    )
 
 
 def test_an_image_checkpoint_is_inflated():
     state = published()
     state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].squeeze(2)
     del state["temporal_pos_embedding"]
-    placed = sort_published(state)
-    assert placed.backbone["patch_embed.proj.weight"].shape == (32, 3, 1, 16, 16)
-    assert not placed.backbone["temporal_pos_embedding"].any() and len(placed.notes) == 2
+    result = sort_published(state)
+    assert result.backbone["patch_embed.proj.weight"].shape == (32, 3, 1, 16, 16)
+    assert not result.backbone["temporal_pos_embedding"].any()
+    assert len(result.notes) == len(result.warnings) == 1
+    assert "inflated" in result.notes[0] and "set to zero" in result.warnings[0]
 
 
 def test_tensors_of_masked_pretraining_are_left_out_with_a_note():
-    placed = sort_published({**published(), "clip_decoder.0.head.weight": torch.zeros(2)})
-    assert "clip_decoder" in placed.notes[0]
+    result = sort_published({**published(), "clip_decoder.0.head.weight": torch.zeros(2)})
+    assert "clip_decoder" in result.notes[0]
 
 
 @pytest.mark.parametrize(("rows", "classes", "kept"), [(710, 400, True), (5, 5, True), (7, 5, False)])
@@ -114,7 +120,7 @@ def test_the_difference_is_listed():
         ("layers.0.mixer.A_log", lambda x: x[:10]),
     ],
 )
-def test_a_tensor_of_another_form_is_refused_wherever_it_belongs(key, change):
+def test_a_tensor_of_another_shape_is_refused_in_every_part(key, change):
     state = published()
     state[key] = change(state[key])
     with pytest.raises(WeightsError):
@@ -152,26 +158,34 @@ def test_a_state_without_tensors_is_refused():
         unwrap({"model": {"a": 1}})
 
 
-def test_a_hub_id_is_found_in_the_local_cache_when_offline(tmp_path, monkeypatch):
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """The snapshot folder of owner/repo in an offline cache of the hub; it holds weights.pth."""
     import huggingface_hub.constants
 
-    snapshot = tmp_path / "models--owner--repo" / "snapshots" / ("0" * 40)
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--owner--repo" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     torch.save(published(), snapshot / "weights.pth")
-    (tmp_path / "models--owner--repo" / "refs").mkdir()
-    (tmp_path / "models--owner--repo" / "refs" / "main").write_text("0" * 40)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    (cache / "models--owner--repo" / "refs").mkdir()
+    (cache / "models--owner--repo" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return snapshot
+
+
+def test_a_hub_id_is_found_in_the_local_cache_when_offline(hub_cache):
+    snapshot = hub_cache
     assert find_weights("owner/repo/weights.pth") == snapshot / "weights.pth"
     assert config_of(read_checkpoint(find_weights("owner/repo/weights.pth"))) == SMALL
     for missing in ("owner/repo/other.pth", "owner/repo"):
-        with pytest.raises(WeightsError, match="the hub did not give it") as error:
+        with pytest.raises(WeightsError, match="not available from the hub") as error:
             find_weights(missing)
         assert "\n" not in str(error.value)
 
 
 def test_a_folder_needs_one_weight_file(tmp_path):
-    with pytest.raises(WeightsError, match="holds no weights"):
+    with pytest.raises(WeightsError, match="it has no weights"):
         find_weights(str(tmp_path))
     for name in ("a.pth", "b.pth"):
         torch.save(published(), tmp_path / name)
@@ -182,6 +196,104 @@ def test_a_folder_needs_one_weight_file(tmp_path):
 @pytest.mark.parametrize(
     "source", ["nothing.pth", "weights/none.pth", "./no/such/file.pth", "/no/such/file.pth"]
 )
-def test_a_path_that_is_not_there(source):
+def test_a_missing_path_is_an_error(source):
     with pytest.raises(WeightsError, match="no such file|no backbone"):
         Classifier.create(source, num_classes=2)
+
+
+def test_an_adapter_of_a_hub_id_is_not_confused_by_a_local_folder_of_that_name(
+    hub_cache, tmp_path, monkeypatch
+):
+    Classifier.create("owner/repo/weights.pth", num_classes=3, method="linear").save(tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "repo").mkdir(parents=True)
+    other = VideoMambaConfig(depth=1, d_model=16, frames=4, size=(32, 32), d_state=4)
+    torch.save(published(other), tmp_path / "owner" / "repo" / "weights.pth")
+    assert videossp.load(tmp_path / "adapter").backbone.config == SMALL
+    # To a new classifier a path is a path; it is recorded as one.
+    local = Classifier.create("owner/repo/weights.pth", num_classes=3, method="linear")
+    assert local.backbone.config == other
+    assert local.source.name == str(tmp_path / "owner" / "repo" / "weights.pth")
+
+
+def test_a_linked_file_keeps_its_suffix(tmp_path):
+    """The hub's cache links model.safetensors to a file that is named by its hash."""
+    save_file(published(), tmp_path / "0123abcd")
+    (tmp_path / "model.safetensors").symlink_to("0123abcd")
+    classifier = Classifier.create(str(tmp_path / "model.safetensors"), num_classes=3, method="linear")
+    assert classifier.backbone.config == SMALL
+
+
+@pytest.mark.parametrize("kind", ["empty folder", "folder with weights", "file"])
+def test_random_weights_do_not_depend_on_a_path_named_random(tmp_path, monkeypatch, small_backbone, kind):
+    expected = Classifier.create(small_backbone, weights="random", num_classes=3).sha256
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "random"
+    if kind == "file":
+        torch.save(published(), path)
+    else:
+        path.mkdir()
+        if kind == "folder with weights":
+            torch.save(published(), path / "weights.pth")
+    classifier = Classifier.create(small_backbone, weights="random", num_classes=3)
+    assert classifier.source.random and classifier.sha256 == expected
+    classifier.save("adapter")
+    assert videossp.load("adapter").sha256 == expected
+    with pytest.raises(WeightsError, match="no backbone 'random'"):
+        Classifier.create("random", num_classes=3)
+    if kind != "empty folder":
+        assert Classifier.create("./random", num_classes=3, method="linear").source.name == str(path)
+
+
+def test_the_names_of_backbones_are_never_paths(tmp_path, monkeypatch, small_backbone):
+    monkeypatch.chdir(tmp_path)
+    torch.save(published(), small_backbone)
+    torch.save(published(), "videomamba_nano")
+    expected = Classifier.create(small_backbone, weights="random", num_classes=3).sha256
+    assert Classifier.create(small_backbone, num_classes=3).sha256 == expected
+    assert Classifier.create(num_classes=3).backbone.config == BACKBONES["videomamba_nano"]
+    with pytest.raises(
+        WeightsError, match=f"no weights of this name are bundled; for a file write ./{small_backbone}"
+    ):
+        Classifier.create(small_backbone, weights=small_backbone, num_classes=3)
+    by_path = Classifier.create(small_backbone, weights=f"./{small_backbone}", num_classes=3)
+    assert by_path.sha256 != expected and by_path.source.weights == str(tmp_path / small_backbone)
+
+
+def test_weights_are_only_for_named_backbones(tmp_path):
+    """The checkpoint that is named first would be ignored."""
+    for name in ("a.pth", "b.pth"):
+        torch.save(published(), tmp_path / name)
+    with pytest.raises(ValueError, match="weights are those of a named backbone"):
+        Classifier.create(str(tmp_path / "a.pth"), weights=str(tmp_path / "b.pth"), num_classes=3)
+
+
+def test_what_may_mislead_is_a_warning_and_what_was_requested_is_a_note(tmp_path, small_backbone):
+    with pytest.warns(VideoSSPWarning, match="videomamba_small_test: RANDOM weights") as caught:
+        classifier = Classifier.create(small_backbone, num_classes=2)
+    assert classifier.warnings == (str(caught[0].message),) and not classifier.notes
+    assert caught[0].filename == __file__  # the warning points at the caller
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        requested = Classifier.create(small_backbone, num_classes=2, weights="random")
+        assert not requested.warnings and "as requested" in requested.notes[0]
+        bundled = Classifier.create(num_classes=2)
+        assert not bundled.warnings and "simulated robots" in bundled.notes[0]
+    image = published()
+    del image["temporal_pos_embedding"]
+    torch.save(image, tmp_path / "image.pth")
+    with pytest.warns(VideoSSPWarning, match="temporal_pos_embedding: not in this image checkpoint"):
+        Classifier.create(str(tmp_path / "image.pth"), num_classes=2)
+    with pytest.warns(VideoSSPWarning, match="temporal_pos_embedding: not in this image checkpoint"):
+        videossp.from_official(image)
+    numbers, _ = golden("ssp_b1")
+    save_file(numbers["param"], tmp_path / "ssp.safetensors")
+    with pytest.warns(VideoSSPWarning, match="trained SSP prompts"):
+        Classifier.create(str(tmp_path / "ssp.safetensors"), num_classes=2, method="linear")
+
+
+def test_a_published_size_without_weights_warns_of_random_ones():
+    with pytest.warns(
+        VideoSSPWarning, match="videomamba_tiny: RANDOM weights, because no weights were given"
+    ):
+        Classifier.create("videomamba_tiny", num_classes=2)

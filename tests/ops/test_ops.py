@@ -315,7 +315,7 @@ def test_the_environment_variable_sets_the_choice(value, expected):
         env={**os.environ, dispatch.VARIABLE: value},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert expected in done.stdout + done.stderr
 

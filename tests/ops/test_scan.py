@@ -339,8 +339,8 @@ def test_a_forked_process_scans_after_first_use():
     queue = context.Queue()
     child = context.Process(target=_scan_in_child, args=(tensors, queue))
     child.start()
-    assert queue.get(timeout=60) == expected
-    child.join(timeout=60)
+    assert queue.get(timeout=300) == expected
+    child.join(timeout=300)
     assert child.exitcode == 0
 
 

@@ -1,19 +1,26 @@
-"""Features that are kept: the numbers of a run that computes them anew, made once, never out of date."""
+"""Cached features: the same numbers as computed anew, computed once, never outdated, bounded in size."""
 
+import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import write_video
 from videossp.classifier import Classifier
 from videossp.data.clips import EvalViews, TrainClips
-from videossp.data.datasets import read_data
+from videossp.data.datasets import Sample, read_data
 from videossp.methods import METHODS
 from videossp.system.progress import Messages
+from videossp.training import feature_cache
 from videossp.training.config import TrainConfig
-from videossp.training.feature_cache import FeatureCache
+from videossp.training.feature_cache import FeatureCache, remove_unused
 from videossp.training.train import train
 
 CONFIG = TrainConfig(epochs=4, batch_size=4, lr=1e-2, fixed_augmentations=2, num_sample=2)
@@ -35,7 +42,7 @@ def count_clips(monkeypatch):
 
 
 @pytest.mark.parametrize(("method", "options"), [("linear", {}), ("mean", {}), ("attentive", {"heads": 4})])
-def test_training_on_kept_features_is_training_on_clips(
+def test_training_on_cached_features_is_training_on_clips(
     small_backbone, class_folder, tmp_path, monkeypatch, method, options
 ):
     """The same two augmentations of each video in turn; the second pass over them is from the disk."""
@@ -70,7 +77,9 @@ def sample(tmp_path):
     return read_data(tmp_path / "data").splits["train"][0]
 
 
-def test_whatever_features_depend_on_makes_them_anew(small_backbone, sample, tmp_path, monkeypatch):
+def test_features_are_computed_again_if_anything_they_depend_on_changes(
+    small_backbone, sample, tmp_path, monkeypatch
+):
     clip_format = make(small_backbone).clip_format
 
     def files(clips=None, **options):
@@ -96,14 +105,113 @@ def test_whatever_features_depend_on_makes_them_anew(small_backbone, sample, tmp
     assert len({str(x) for x in [first, *found]}) == 7
     again.epoch = 3  # the first of the three draws again
     assert files(again) == found[0]
-    os.utime(sample.path, (1, 1))  # the video has changed
+    write_video(sample.path, np.full((6, 32, 32, 3), 130, np.uint8))  # the video has changed
     assert files() != first
     changed = files()
     monkeypatch.setattr("videossp.training.feature_cache.versions", lambda: {"av": "0.1"})
     assert files() != changed
 
 
-def test_processes_that_look_at_different_moments_leave_nothing_out(small_backbone, class_folder, tmp_path):
+def names_of(backbone, samples, folder):
+    """The files of the features of videos."""
+    cache = FeatureCache(make(backbone), folder, Messages(False))
+    return [x.name for x in cache.of(EvalViews(samples, make(backbone).clip_format, 1, 1)).files]
+
+
+def test_a_copy_of_a_video_in_another_folder_shares_its_features(
+    small_backbone, sample, tmp_path, monkeypatch
+):
+    """As where an archive is unpacked again: another path, another time of change."""
+    first = names_of(small_backbone, [sample], tmp_path / "cache")
+    copy = tmp_path / "again" / "other.mp4"
+    copy.parent.mkdir()
+    copy.write_bytes(Path(sample.path).read_bytes())
+    os.utime(copy, (1, 1))
+    seen = count_clips(monkeypatch)
+    assert names_of(small_backbone, [replace(sample, path=str(copy))], tmp_path / "cache") == first
+    assert not seen
+    assert names_of(small_backbone, [replace(sample, end=0.2)], tmp_path / "cache") != first
+
+
+def test_a_folder_of_frames_is_known_by_its_names_and_contents(small_backbone, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+
+    def frames(name, order):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, i in enumerate(order):
+            Image.fromarray(pixels[i]).save(folder / f"{number:03}.png")
+        return Sample(str(folder), name, 0)
+
+    samples = [frames("a", range(6)), frames("b", range(6)), frames("c", (1, 0, 2, 3, 4, 5))]
+    one, same, other = names_of(small_backbone, samples, tmp_path / "cache")
+    assert one == same != other
+
+
+def test_a_run_reads_each_video_once_for_its_key(small_backbone, class_folder, tmp_path, monkeypatch):
+    looked, real = [], feature_cache.video_identity
+    monkeypatch.setattr(feature_cache, "video_identity", lambda x: (looked.append(x.name), real(x))[1])
+    train(make(small_backbone), class_folder, features_in(tmp_path))
+    assert len(looked) == len(set(looked)) == 16  # 12 for training, 4 for validation, in 4 epochs
+
+
+def filled(folder, count, size, day):
+    """Files of a cache that were used one day after another, the last `day` days ago."""
+    files = []
+    for i in range(count):
+        name = hashlib.sha256(f"{i}".encode()).hexdigest()
+        file = folder / name[:2] / f"{name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(size))
+        used = time.time() - 86400 * (day + count - 1 - i)
+        os.utime(file, (used, used))
+        files.append(file)
+    return files
+
+
+def test_pruning_removes_the_files_unused_for_longest_and_nothing_else(small_backbone, tmp_path):
+    folder = tmp_path / "cache"
+    files = filled(folder, 6, 1000, 2)
+    partial = files[0].with_name(f".{files[0].name}.77.1")
+    foreign = [folder / "notes.txt", files[0].with_name("mine.npy"), files[0].with_name(".hidden")]
+    for file in (partial, *foreign):
+        file.write_bytes(bytes(5000))
+        os.utime(file, (1, 1))
+    cache = FeatureCache(make(small_backbone), folder, Messages(False))
+    cache.prune(1.0)
+    assert all(x.is_file() for x in files) and not partial.exists()
+    cache.prune(3.5e-6)
+    assert [x.is_file() for x in files] == [False] * 3 + [True] * 3
+    assert all(x.is_file() for x in foreign)
+
+
+def test_pruning_keeps_what_was_used_within_a_day_whatever_it_takes(small_backbone, tmp_path):
+    files = filled(tmp_path, 4, 1000, 0.2)  # 0.2 to 3.2 days ago
+    cache = FeatureCache(make(small_backbone), tmp_path, Messages(False))
+    assert cache._use(files[1])  # a run begins to use it
+    cache.prune(0.0)
+    assert [x.is_file() for x in files] == [False, True, False, True]
+    remove_unused(files[3], time.time() - 86400)  # one process has seen it as old, another has used it since
+    assert files[3].is_file()
+
+
+def test_several_processes_prune_one_cache(small_backbone, tmp_path):
+    files = filled(tmp_path, 300, 1000, 2)
+    cache = FeatureCache(make(small_backbone), tmp_path, Messages(False))
+    with ThreadPoolExecutor(4) as pool:
+        assert [x.result() for x in [pool.submit(cache.prune, 1e-4) for _ in range(4)]] == [None] * 4
+    assert sum(x.is_file() for x in files) <= 100
+    assert {x for x in tmp_path.rglob("*") if x.is_file()} <= set(files)
+
+
+def test_a_run_prunes_its_cache_to_the_limit(small_backbone, class_folder, tmp_path):
+    old = filled(tmp_path, 3, 1000, 30)
+    train(make(small_backbone), class_folder, features_in(tmp_path, features_limit=0.0, epochs=2))
+    assert not any(x.is_file() for x in old)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2 * 12 + 4  # its own were used just now
+
+
+def test_processes_that_divide_the_work_leave_nothing_out(small_backbone, class_folder, tmp_path):
     samples = read_data(class_folder).splits["train"]
     views = EvalViews(samples, make(small_backbone).clip_format, 1, 1)
     for rank in (0, 1):  # the second looks when the first has done its share
@@ -112,7 +220,7 @@ def test_processes_that_look_at_different_moments_leave_nothing_out(small_backbo
     assert len(files) == 16 and all(x.is_file() for x in files)
 
 
-def test_a_video_that_cannot_be_decoded_is_told_as_ever(small_backbone, sample, tmp_path):
+def test_a_video_that_cannot_be_decoded_gives_the_reason(small_backbone, sample, tmp_path):
     with open(sample.path, "wb") as file:
         file.write(b"no video")
     cache = FeatureCache(make(small_backbone), tmp_path / "cache", Messages(False))
@@ -120,20 +228,20 @@ def test_a_video_that_cannot_be_decoded_is_told_as_ever(small_backbone, sample, 
     assert x is None and "not a readable video" in reason
 
 
-def test_methods_that_work_inside_the_backbone_keep_no_features(small_backbone, class_folder, tmp_path):
+def test_methods_that_work_inside_the_backbone_cache_no_features(small_backbone, class_folder, tmp_path):
     assert {name for name in METHODS if METHODS[name].depends_on != "blocks"} == {
         "linear",
         "mean",
         "attentive",
     }
     for classifier in (make(small_backbone, "full"), make(small_backbone, drop_path=0.5)):
-        with pytest.raises(ValueError, match="cannot be kept"):
+        with pytest.raises(ValueError, match="cannot be cached"):
             FeatureCache(classifier, tmp_path, Messages(False))
     with pytest.raises(ValueError, match="mix pixels"):
         train(make(small_backbone), class_folder, features_in(tmp_path, mixup=0.5))
 
 
-def test_what_a_chain_depends_on_is_the_most_of_its_members(small_backbone):
+def test_a_chain_depends_on_the_most_of_its_members(small_backbone):
     assert make(small_backbone, "linear+attentive", attentive={"heads": 4}).tuner.depends_on == "tokens"
     assert make(small_backbone, "linear+lora").tuner.depends_on == "blocks"
 

@@ -99,7 +99,7 @@ def test_batches_are_numbered_alike_however_they_are_divided(videos, processes, 
     """Together the processes have every video of the epoch once, in the batches of one process."""
     samples = [Sample(f"/{i}", f"{i}", i % 2) for i in range(videos)]
     data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})
-    config = TrainConfig(batch_size=2, grad_accum_steps=grad_accum_steps, num_sample=3)
+    config = TrainConfig(lr=1e-3, batch_size=2, grad_accum_steps=grad_accum_steps, num_sample=3)
     plan = make_plan(data, ("a", "b"), config, processes)
     shares = [shares_of(1, plan, config, rank, processes) for rank in range(processes)]
     order = epoch_order(videos, 0, 1)

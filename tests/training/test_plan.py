@@ -1,6 +1,8 @@
-"""What a training will do, known before it starts; the optimiser's groups and rates."""
+"""Settings and plans of a training; groups and learning rates of the optimiser."""
 
 import csv
+import math
+from dataclasses import fields
 
 import pytest
 import yaml
@@ -10,10 +12,12 @@ from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.data.datasets import Sample, VideoDataset
 from videossp.errors import DataError
-from videossp.training.config import TrainConfig
-from videossp.training.optimizer import learning_rate, parameter_groups
-from videossp.training.plan import make_plan, steps_per_epoch
+from videossp.methods import default_lr
+from videossp.training.config import RENAMED, TrainConfig, current_names, has_old_names
+from videossp.training.optimizer import parameter_groups
+from videossp.training.plan import make_plan, resolve_lr, steps_per_epoch
 from videossp.training.splits import choose_splits
+from videossp.training.summaries import plan_lines
 
 
 def data(classes=("a", "b"), **splits):
@@ -34,18 +38,18 @@ def test_a_val_split_is_used_whole():
     assert how == "the val split" and not warnings
 
 
-def test_a_validation_split_that_is_the_test_split_is_said():
+def test_validation_videos_that_are_test_videos_are_warned_of():
     """As the lists of many published runs are."""
     samples = data(train=4, test=4)
     samples.splits["val"] = samples.splits["test"][:3]
     *_, warnings = choose_splits(samples, ("a", "b"), TrainConfig())
     assert warnings == [
-        "3 of 3 validation videos are test videos as well: the epoch is chosen on TEST videos, "
-        "accuracy there is too good"
+        "3 of 3 validation videos are also test videos: the epoch is selected on TEST videos, "
+        "so the accuracy on them is too good"
     ]
 
 
-def test_the_epoch_is_chosen_on_the_test_split_only_if_asked_for_and_then_it_is_said():
+def test_the_epoch_is_selected_on_the_test_split_on_request_with_a_warning():
     samples = data(train=4, val=2, test=4)
     training, validation, how, warnings = choose_splits(samples, ("a", "b"), TrainConfig(select_on="test"))
     assert (training, validation) == (samples.splits["train"], samples.splits["test"])
@@ -54,21 +58,21 @@ def test_the_epoch_is_chosen_on_the_test_split_only_if_asked_for_and_then_it_is_
         choose_splits(data(train=4), ("a", "b"), TrainConfig(select_on="test"))
 
 
-def test_held_out_groups_are_whole():
+def test_no_group_is_divided_between_training_and_validation():
     members = [Sample(f"/{i}", f"{i}", i % 2, group=f"person {i // 4}") for i in range(20)]
     samples = VideoDataset(("a", "b"), {"train": members})
     training, validation, how, _ = choose_splits(samples, ("a", "b"), TrainConfig())
     assert not {x.group for x in training} & {x.group for x in validation} and validation
-    assert "groups kept whole" in how
+    assert "whole groups" in how
 
 
 def test_nothing_to_train_on_or_to_validate_with():
-    with pytest.raises(DataError, match="no train split"):
+    with pytest.raises(DataError, match="no training split"):
         choose_splits(data(test=2), ("a", "b"), TrainConfig())
     with pytest.raises(DataError, match="too few videos"):
         choose_splits(data(train=2), ("a", "b"), TrainConfig())
     with pytest.raises(DataError, match="do not fill one step"):
-        make_plan(data(train=4, val=4), ("a", "b"), TrainConfig(drop_last=True))
+        make_plan(data(train=4, val=4), ("a", "b"), TrainConfig(lr=1e-3, drop_last=True))
 
 
 @pytest.mark.parametrize(
@@ -92,18 +96,18 @@ def test_the_papers_rule_scales_both_ends_by_the_clips_of_a_step():
     assert plan.lr == pytest.approx(7.5e-4) and plan.min_lr == pytest.approx(2.5e-7)
 
 
-def test_mirror_images_that_a_class_forbids_are_left_out_and_said_or_refused():
+def test_flip_is_disabled_with_a_note_or_refused_where_class_names_hold_a_direction():
     classes = ("turn left", "turn right")
-    plan = make_plan(data(classes, train=8, val=4), classes, TrainConfig())
-    assert not plan.flip and "'turn left' and 'turn right'" in plan.warnings[0]
+    plan = make_plan(data(classes, train=8, val=4), classes, TrainConfig(lr=1e-3))
+    assert not plan.flip and "'turn left' and 'turn right'" in plan.notes[0] and not plan.warnings
     with pytest.raises(ValueError, match="'turn left' and 'turn right'"):
-        make_plan(data(classes, train=8, val=4), classes, TrainConfig(flip="on"))
-    assert make_plan(data(classes, train=8, val=4), classes, TrainConfig(flip="force")).flip
+        make_plan(data(classes, train=8, val=4), classes, TrainConfig(lr=1e-3, flip="on"))
+    assert make_plan(data(classes, train=8, val=4), classes, TrainConfig(lr=1e-3, flip="force")).flip
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
     config = TrainConfig(epochs=10, lr=2.0, min_lr=0.2, warmup_epochs=2, batch_size=4)
-    factor = learning_rate(make_plan(data(train=20, val=4), ("a", "b"), config), config)
+    factor = make_plan(data(train=20, val=4), ("a", "b"), config).rate_factor
     rates = [2.0 * factor(step) for step in range(51)]
     assert rates[9] == pytest.approx(2.0) and rates[4] == pytest.approx(0.2 + 1.8 / 2)
     assert rates[30] == pytest.approx(1.1) and rates[50] == pytest.approx(0.2)
@@ -152,7 +156,7 @@ def test_layer_decay_gives_each_block_its_rate(small_backbone):
         ("ssp+lora", {"ssp": SSP_SMALL}, {"lora.pairs.in_proj.1.0.weight": 0.25, "ssp.gain": 1.0}),
     ],
 )
-def test_layer_decay_knows_which_block_a_methods_weights_belong_to(small_backbone, method, options, names):
+def test_layer_decay_gives_method_weights_the_rate_of_their_block(small_backbone, method, options, names):
     classifier = Classifier.create(small_backbone, num_classes=2, method=method, **options)
     groups = groups_of(classifier, layer_decay=0.5)
     assert {name: groups[f"tuner.{name}"][0] for name in names} == names
@@ -173,36 +177,89 @@ IMPOSSIBLE = [
     {"workers": -1},
     {"rand_augment": "rand-x7"},
     {"flip": "sometimes"},
+    {"select_on": "train"},
+    {"on_error": "ignore"},
+    {"precision": "fp16"},
+    {"crop_scale": (0.5,)},
+    {"epochs": 2.5},
+    {"batch_size": True},
+    {"seed": 2**32},
 ]
 
 
 @pytest.mark.parametrize("change", IMPOSSIBLE)
 def test_impossible_settings_are_refused(change):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"^{next(iter(change))} must |^'rand-x7'"):
         TrainConfig(**change)
 
 
+NUMBERS = ["lr", *(x.name for x in fields(TrainConfig) if isinstance(x.default, (int, float)))]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", [*NUMBERS, "crop_scale"])
+def test_settings_that_are_not_finite_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be (finite|a whole number)"):
+        TrainConfig(**{name: (value, 1.0) if name == "crop_scale" else value})
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "reached"),
+    [(1, 1.0, "100 %"), (2, 5.0, "40 %"), (3, 3.0, "100 %"), (4, 16.0, "25 %"), (2, 1.7, ""), (10, 1.0, "")],
+)
+def test_a_run_that_ends_within_its_warm_up_is_warned_of(epochs, warmup, reached):
+    """The percentage is that of the last step's learning rate."""
+    config = TrainConfig(epochs=epochs, warmup_epochs=warmup, lr=1.0, min_lr=0.0, batch_size=4)
+    plan = make_plan(data(train=20, val=4), ("a", "b"), config)
+    if not reached:
+        assert plan.warnings == ()
+        return
+    assert len(plan.warnings) == 1 and f"ends at {reached} of its peak and never decays" in plan.warnings[0]
+    assert f"{100 * plan.rate_factor(plan.steps - 1):.0f} %" == reached
+
+
+def test_without_a_learning_rate_that_of_method_and_backbone_is_used(small_backbone):
+    classifier = Classifier.create(small_backbone, num_classes=2, method="linear")
+    config = resolve_lr(TrainConfig(), classifier)
+    assert config.lr == default_lr("linear", classifier.backbone.config) > 0
+    assert resolve_lr(TrainConfig(lr=0.5), classifier).lr == 0.5
+    plan = make_plan(data(train=20, val=4), ("a", "b"), config)
+    assert f"learning rate {config.lr:.3g}" in plan_lines(classifier, plan, config)
+
+
+def test_settings_with_old_names_get_the_current_ones():
+    old = {"ema": 0.5, "lr": 1e-2, "scale": [0.3, 1.0], "lora": {"scale": 2.0}}
+    assert has_old_names(old) and not has_old_names(current_names(old))
+    assert current_names(old) == {
+        "ema_decay": 0.5,
+        "lr": 1e-2,
+        "crop_scale": [0.3, 1.0],
+        "lora": {"scale": 2.0},
+    }
+    assert set(RENAMED.values()) < {x.name for x in fields(TrainConfig)}
+
+
 def test_a_peak_below_the_ends_is_refused():
-    with pytest.raises(ValueError, match="min_lr, where the rate starts and ends, is above its peak"):
+    with pytest.raises(ValueError, match="min_lr, the learning rate at both ends, is above the peak"):
         TrainConfig(lr=1e-7)
     TrainConfig(lr=1e-7, min_lr=1e-8)
 
 
-def test_a_dry_run_says_the_plan_and_leaves_nothing(
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
     small_backbone, class_folder, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     flags = ["--backbone", small_backbone, "--method", "linear", "--batch-size", "4", "--scale-lr", "true"]
     assert main(["train", str(class_folder), *flags, "--lr", "0.5", "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "12 videos to train, 4 to validate" in out and "10 epochs of 3 steps" in out
+    assert "12 training videos, 4 validation videos" in out and "10 epochs of 3 steps" in out
     assert "learning rate 0.00781 = 0.5 x 4 clips per step / 256" in out and "test views" not in out
     assert main(["train", str(class_folder), *flags, "--views", "[8,3]", "--dry-run"]) == 0
     assert "4 frames, uniform; test views (segments x crops) 8 x 3" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_flags_win_over_the_config_file_wherever_they_stand(small_backbone, class_folder, tmp_path, capsys):
+def test_flags_override_the_config_file_in_any_order(small_backbone, class_folder, tmp_path, capsys):
     config = tmp_path / "config.yaml"
     config.write_text(f"data: /nowhere\nbackbone: {small_backbone}\nmethod: linear\nepochs: 3\n")
     arguments = [str(class_folder), "--epochs", "7", "--config", str(config), "--dry-run", "--json"]

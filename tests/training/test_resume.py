@@ -1,27 +1,24 @@
-"""A run that is interrupted, killed or damaged goes on to the same weights and figures as a quiet one."""
+"""A run that is interrupted, killed or damaged resumes to the weights and figures of an uninterrupted one."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from forking import forks
 from safetensors.torch import load_file
 
 from conftest import SSP_SMALL
 from videossp.classifier import Classifier, load_trainable
 from videossp.data.clips import TrainClips
 from videossp.data.datasets import VideoDataset, read_data
-from videossp.training.checkpoints import found_states, load_state, remove_states, save_state
+from videossp.training.checkpoints import list_states, load_state, remove_states, save_state
 from videossp.training.config import TrainConfig
-from videossp.training.distributed import ProcessGroup
 from videossp.training.loop import Loop
 from videossp.training.state import TrainState
 from videossp.training.train import train
@@ -88,18 +85,18 @@ def break_at(monkeypatch, step):
     monkeypatch.setattr(Loop, "loss", loss)
 
 
-def test_a_run_broken_twice_ends_like_a_quiet_one(quiet, small_backbone, class_folder, tmp_path, monkeypatch):
+def test_two_interruptions_change_nothing(quiet, small_backbone, class_folder, tmp_path, monkeypatch):
     """In the middle of the first epoch, and at the beginning of the third (three steps each)."""
     run = tmp_path / "run"
     for step in (1, 6):
         with monkeypatch.context() as patch, pytest.raises(Break):
             break_at(patch, step)
             train(make(small_backbone), class_folder, CONFIG, out=run, resume=step > 1)
-        assert found_states(run / "checkpoints")[0][0] == step
+        assert list_states(run / "checkpoints")[0][0] == step
     result = train(make(small_backbone), class_folder, CONFIG, out=run, resume=True)
     assert_same(run, quiet)
     assert result.best in result.history and len(result.history) == 3
-    assert not found_states(run / "checkpoints")
+    assert not list_states(run / "checkpoints")
     longer = TrainConfig(**CONFIG.__dict__ | {"epochs": 5, "lr": 0.1})
     before = {x: x.read_bytes() for x in run.rglob("*") if x.is_file()}
     for config in (CONFIG, longer):
@@ -118,7 +115,7 @@ def test_workers_and_their_number_change_nothing(quiet, small_backbone, class_fo
     assert_same(tmp_path / "workers", quiet)
 
 
-def test_a_break_does_not_make_the_loop_wait_longer_than_it_took(
+def test_an_interruption_does_not_inflate_the_waiting_time(
     small_backbone, class_folder, tmp_path, monkeypatch
 ):
     """Clips that take a while, and a step that waited for them and was then lost."""
@@ -130,59 +127,61 @@ def test_a_break_does_not_make_the_loop_wait_longer_than_it_took(
             break_at(patch, step)
             train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=step > 0)
     (row,) = train(make(small_backbone), class_folder, config, out=tmp_path / "run", resume=True).history
-    assert row["seconds"] > 0.03 * 24 and 0.5 < row["data_wait"] < 1  # 12 clips, 6 of them three times
+    # 12 clips, 6 of them three times
+    assert 0.03 * 24 < row["data_wait"] * row["seconds"] < row["seconds"]
 
 
-def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(
     quiet, small_backbone, class_folder, tmp_path, monkeypatch, capsys
 ):
     run = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Break):
         break_at(patch, 5)
         train(make(small_backbone), class_folder, CONFIG, out=run)
-    (_, newest), (_, before) = found_states(run / "checkpoints")
+    (_, newest), (_, before) = list_states(run / "checkpoints")
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     train(make(small_backbone), class_folder, CONFIG, out=run, resume=True, progress=True)
-    said = capsys.readouterr().err
-    assert f"{newest.name}: damaged, left out" in said.replace("\n", "")
-    assert f"goes on after step {int(before.name.split('-')[1])}" in said
+    printed = capsys.readouterr().err.replace("\n", "")
+    assert f"{newest.name} is damaged and ignored (its content does not match" in printed
+    assert "using the previous one" in printed
+    assert f"resumed after step {int(before.name.split('-')[1])}" in printed
     assert_same(run, quiet)
 
 
-def test_a_run_without_a_whole_checkpoint_is_not_begun_again_over_what_it_has(
+def test_a_run_whose_checkpoints_are_all_damaged_is_left_untouched(
     small_backbone, class_folder, tmp_path, monkeypatch
 ):
     run = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Break):
         break_at(patch, 5)
         train(make(small_backbone), class_folder, CONFIG, out=run)
-    for _, path in found_states(run / "checkpoints"):
+    for _, path in list_states(run / "checkpoints"):
         path.write_bytes(b"damaged")
     before = {x: x.read_bytes() for x in run.rglob("*") if x.is_file()}
     with pytest.raises(
-        ValueError, match="none of its checkpoints can be read; begin again with another --out"
+        ValueError, match="none of its checkpoints can be read; start again with another --out"
     ):
         train(make(small_backbone), class_folder, CONFIG, out=run, resume=True)
     assert {x: x.read_bytes() for x in run.rglob("*") if x.is_file()} == before
 
 
-def test_an_epoch_that_is_tried_again_is_the_newest_though_it_has_fewer_steps(tmp_path):
+def test_checkpoints_are_ordered_by_time_not_by_step(tmp_path):
     for step in (15, 18, 10):
         save_state(tmp_path, step, {"step": torch.tensor(step)}, {"step": step})
-    assert [step for step, _ in found_states(tmp_path)] == [10, 18]
+    assert [step for step, _ in list_states(tmp_path)] == [10, 18]
 
 
-def test_a_checkpoint_of_another_training_is_refused(small_backbone, class_folder, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_settings_is_refused(small_backbone, class_folder, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Break):
         break_at(patch, 2)
         train(make(small_backbone), class_folder, CONFIG, out=run)
     other = TrainConfig(**CONFIG.__dict__ | {"lr": 0.5})
-    with pytest.raises(ValueError, match=r"of another training: lr: 0\.01 there, 0\.5 here"):
+    with pytest.raises(ValueError, match=r"these settings differ: lr: 0\.01 before, 0\.5 now"):
         train(make(small_backbone), class_folder, other, out=run, resume=True)
-    with pytest.raises(ValueError, match=r"drop_path: 0\.3 there, 0\.0 here; dropout: 0\.3 there, 0\.0 here"):
+    with pytest.raises(ValueError, match=r"drop_path: 0\.3 before, 0\.0 now; dropout: 0\.3 before, 0\.0 now"):
         plain = Classifier.create(small_backbone, classes=["bright", "dark"], **SSP_SMALL)
         train(plain, class_folder, CONFIG, out=run, resume=True)
     with pytest.raises(ValueError, match="no such run folder"):
@@ -193,7 +192,7 @@ def test_the_newest_two_checkpoints_are_kept_and_come_back(tmp_path):
     tensors = {"a": torch.randn(3), "b/c": torch.arange(4)}
     for step in (1, 2, 3):
         save_state(tmp_path, step, {**tensors, "step": torch.tensor(step)}, {"step": step, "x": [0.1]})
-    assert [step for step, _ in found_states(tmp_path)] == [3, 2] and len(list(tmp_path.iterdir())) == 2
+    assert [step for step, _ in list_states(tmp_path)] == [3, 2] and len(list(tmp_path.iterdir())) == 2
     found, facts = load_state(tmp_path, pytest.fail)
     assert facts == {"step": 3, "x": [0.1]} and torch.equal(found["a"], tensors["a"])
     assert load_state(tmp_path / "none", pytest.fail) is None
@@ -204,11 +203,11 @@ def test_of_two_checkpoints_of_one_step_the_later_one_is_the_newest(tmp_path):
     for k in range(8):
         newest = save_state(tmp_path, 3, {"a": torch.tensor(k)}, {})
         os.utime(newest, ns=(0, 10**9 * k))
-        assert found_states(tmp_path)[0][1] == newest
+        assert list_states(tmp_path)[0][1] == newest
     assert load_state(tmp_path, pytest.fail)[0]["a"] == 7
 
 
-def test_what_killed_processes_left_half_written_is_removed(tmp_path):
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
     half = tmp_path / ".step-000000003-0123456789abcdef.safetensors.77"
     half.write_bytes(b"half")
     written = save_state(tmp_path, 4, {"a": torch.zeros(1)}, {})
@@ -245,15 +244,16 @@ def comparable(tensors, facts):
     return plain, json.dumps({**facts, "history": rows, "under_way": under_way})
 
 
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
-    small_backbone, class_folder, tmp_path, monkeypatch
+    small_backbone, class_folder, tmp_path, monkeypatch, every
 ):
-    """Two, which end at once: at each line of a validation, at some of the tensors that it swaps."""
+    """Two, which end at once: at lines of a validation, at some of the tensors that it swaps."""
     config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, ema_decay=0.5, save_minutes=0)
     samples = read_data(class_folder)
     members = samples.splits["train"]
     few = VideoDataset(samples.classes, {"train": members[::4], "val": members[1::8]}, origin=samples.origin)
-    changes = TrainState.standing_in.__wrapped__, TrainState.changing.__wrapped__, TrainState.end_epoch
+    changes = TrainState.using.__wrapped__, TrainState.updating.__wrapped__, TrainState.end_epoch
     watched = {x.__code__ for x in (Loop.validate, *changes, load_trainable)}
     met = []
 
@@ -281,24 +281,9 @@ def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
     lines = {where: i for i, where in enumerate(met) if where[0] is not load_trainable.__code__}
     swaps = [i for i, (code, _) in enumerate(met) if code is load_trainable.__code__]
     assert len(passed) == 3 and len(lines) > 20 and len(swaps) > 400
-    for at in [*lines.values(), *swaps[:: len(swaps) // 12]]:
+    for at in [*lines.values(), *swaps[:: len(swaps) // 12]][::every]:
         states, interrupted = states_of(monkeypatch, lambda at=at: run(at))
         assert interrupted and all(state in passed for state in states), met[-1]
-
-
-def forks(monkeypatch):
-    """What starts a function in a process of its own, forked from one that has everything loaded."""
-    # Where the server finds `warmed` and conftest.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:2])))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warmed"])
-
-    def start(function, *arguments):
-        process = context.Process(target=function, args=arguments)
-        process.start()
-        return process
-
-    return start
 
 
 def child(backbone, data, out, config):
@@ -308,79 +293,34 @@ def child(backbone, data, out, config):
     train(make(backbone), data, config, out=out, resume=resume)
 
 
-def test_twenty_kills_at_random_moments_change_nothing(small_backbone, class_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kills", "epochs"), [(2, 4), pytest.param(20, 16, marks=pytest.mark.slow)], ids=["2", "20"]
+)
+def test_kills_at_random_moments_change_nothing(
+    small_backbone, class_folder, tmp_path, monkeypatch, kills, epochs
+):
     """SIGKILL: nothing can be tidied up. Files half written, a lock held, an epoch half validated."""
     fork = forks(monkeypatch)
-    config = TrainConfig(**CONFIG.__dict__ | {"epochs": 16})
+    config = TrainConfig(**CONFIG.__dict__ | {"epochs": epochs})
     quiet = fork(child, small_backbone, class_folder, tmp_path / "quiet", config)  # meanwhile
     run, rng = tmp_path / "run", random.Random(0)
 
     def step():
-        return max((step for step, _ in found_states(run / "checkpoints")), default=0)
+        return max((step for step, _ in list_states(run / "checkpoints")), default=0)
 
-    for _ in range(20):  # after 0 to 2 of the 48 steps, and then at any moment of the next ones
+    for _ in range(kills):  # after 0 to 2 of the steps, and then at any moment of the next ones
         process = fork(child, small_backbone, class_folder, run, config)
-        goal, deadline = step() + rng.randrange(3), time.monotonic() + 60
+        goal, deadline = step() + rng.randrange(3), time.monotonic() + 300
         while step() < goal and time.monotonic() < deadline:
             time.sleep(0.001)
         process.join(rng.uniform(0, 0.15))
         assert process.is_alive(), "the run ended before it was killed often enough"
         process.kill()
         process.join()
-    assert step() > 10
+    assert step() > kills // 2
     last = fork(child, small_backbone, class_folder, run, config)
     for process in (last, quiet):
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0
     assert_same(run, tmp_path / "quiet")
     assert not list((run / "checkpoints").iterdir())
-
-
-def plain(backbone):
-    return Classifier.create(backbone, classes=["bright", "dark"], drop_path=0.3, **SSP_SMALL)
-
-
-def one_of(rank, processes, port, out, data, settings):
-    """One of several gloo processes, as torchrun starts them; what it could not decode goes into a file."""
-    os.environ |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "1"}
-    run = train(plain("videomamba_small_test"), data, TrainConfig(**settings), out=out)
-    out.with_name(f"failures{rank}").write_text(json.dumps(run.failures))
-
-
-def test_two_processes_train_evaluate_and_fail_like_one(small_backbone, class_folder, tmp_path, monkeypatch):
-    """15 training videos in steps of 4, one of them no video: the second process has a batch less."""
-    fork = forks(monkeypatch)
-    data = tmp_path / "data"
-    shutil.copytree(class_folder / "train", data)
-    (data / "dark" / "broken.mp4").write_bytes(b"no video")
-    settings = {"epochs": 2, "lr": 1e-2, "seed": 3, "val_fraction": 0.15, "mixup": 0.5, "num_sample": 2}
-    settings |= {"batch_size": 2, "on_error": "skip"}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = [fork(one_of, rank, 2, port, tmp_path / "two", data, settings) for rank in range(2)]
-    torch.set_num_threads(1)
-    one = TrainConfig(**settings, grad_accum_steps=2)
-    failures = train(plain(small_backbone), data, one, out=tmp_path / "one").failures
-    for process in ranks:
-        process.join(180)
-        assert process.exitcode == 0
-    (weights, own, rows), (expected, metrics, history) = outcome(tmp_path / "two"), outcome(tmp_path / "one")
-    assert own.keys() == metrics.keys() and len(rows) == len(history) == 2
-    for row, wanted in zip(rows, history, strict=True):
-        assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
-        assert row["val_loss"] == pytest.approx(wanted["val_loss"], rel=1e-4)
-        assert row["val_top1"] == wanted["val_top1"]
-    for name, x in expected.items():
-        torch.testing.assert_close(weights[name], x, rtol=1e-3, atol=1e-4)
-    assert "dark/broken.mp4" in (tmp_path / "two" / "report.html").read_text()
-    assert list(failures) == ["dark/broken.mp4"]
-    assert all(json.loads((tmp_path / f"failures{rank}").read_text()) == failures for rank in range(2))
-
-
-def test_processes_that_do_not_stand_together_are_refused(small_backbone, class_folder, monkeypatch):
-    """As where one of them does not see the run folder, and would start from the beginning."""
-    monkeypatch.setattr(ProcessGroup, "from_all", lambda self, own: [own, {**own, "step": 4}])
-    with pytest.raises(ValueError, match="process 1 differs from process 0 in step: each must see the same"):
-        train(make(small_backbone), class_folder, CONFIG)

@@ -1,8 +1,10 @@
-"""The loop: what it learns, what it leaves, what it never touches."""
+"""Trainings from start to end: what is learned, written, warned of, and left untouched."""
 
 import json
 import math
+import random
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import videossp
 from conftest import SSP_SMALL, write_video
 from videossp.classifier import Classifier
 from videossp.data.datasets import Sample, VideoDataset, read_data
-from videossp.errors import DataError
+from videossp.errors import DataError, VideoSSPWarning
 from videossp.training.batches import epoch_order
 from videossp.training.config import TrainConfig
 from videossp.training.train import train
@@ -53,7 +55,8 @@ def test_two_easy_classes_are_learned_and_the_run_folder_is_complete(small_backb
     )
     assert loaded.metrics["best_epoch"] == run.best["epoch"] and loaded.metrics["precision"] == "float32"
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config["epochs"] == 3 and config["ssp"] == SSP_SMALL and config["lr"] == 1e-2
+    assert config["epochs"] == 3 and config["ssp"].items() >= SSP_SMALL.items()
+    assert config["lr"] == 1e-2
     split = (folder / "split.csv").read_text()
     assert "test/" not in split and split.count(",val") == 4 and split.count(",train") == 12
 
@@ -71,8 +74,34 @@ def test_the_same_seed_gives_the_same_numbers(small_backbone, class_folder):
     assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
+def test_training_leaves_the_generators_of_the_caller_as_they_were(small_backbone, class_folder):
+    """Also if it fails; and earlier draws do not change its numbers."""
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    def seed(number):
+        random.seed(number), np.random.seed(number), torch.manual_seed(number)
+
+    losses = []
+    for number in (5, 6):
+        seed(number)
+        expected = draw()
+        seed(number)
+        losses.append([row["loss"] for row in train(make(small_backbone), class_folder, QUICK).history])
+        assert draw() == expected
+    assert losses[0] == losses[1]
+    seed(7)
+    expected = draw()
+    seed(7)
+    with pytest.raises(DataError):
+        lost = [Sample("/nowhere.mp4", "lost", i % 2) for i in range(8)]
+        train(make(small_backbone), VideoDataset(("bright", "dark"), {"train": lost, "val": lost}), QUICK)
+    assert draw() == expected
+
+
 def test_the_best_epoch_on_validation_is_kept(small_backbone, class_folder, monkeypatch, tmp_path):
-    """Validation figures that peak at the second epoch: its weights are what comes back."""
+    """Validation figures that peak at the second epoch: its weights are kept."""
     module = sys.modules["videossp.training.loop"]
     real = module.evaluate
     classifier, seen, figures = make(small_backbone), [], iter([0.5, 0.9, 0.7])
@@ -115,12 +144,74 @@ def test_a_broken_video_stops_the_run_or_is_listed(small_backbone, folder_with_a
     assert list(run.failures) == ["dark/broken.mp4"] and math.isfinite(run.history[0]["loss"])
 
 
-def test_a_run_of_which_no_video_could_be_read_goes_on_when_they_are_mended(
+def issued(record):
+    """The texts of the warnings of this package."""
+    return [str(x.message) for x in record if x.category is VideoSSPWarning]
+
+
+def test_an_epoch_selected_on_the_test_split_is_a_warning(small_backbone, class_folder, tmp_path):
+    config = TrainConfig(epochs=2, select_on="test")
+    with pytest.warns(VideoSSPWarning, match="selected on the TEST split") as record:
+        run = train(make(small_backbone), class_folder, config, out=tmp_path / "run")
+    assert sum("TEST" in text for text in issued(record)) == 1
+    assert sum("TEST" in text for text in run.warnings) == 1
+    assert "TEST split" in (tmp_path / "run" / "report.html").read_text()
+    assert {Path(x.filename).name for x in record if "TEST" in str(x.message)} == {Path(__file__).name}
+
+
+def test_validation_videos_that_are_test_videos_are_a_warning(small_backbone, class_folder):
+    data = read_data(class_folder)
+    shared = VideoDataset(data.classes, data.splits | {"val": data.splits["test"][:3]})
+    with pytest.warns(VideoSSPWarning, match="3 of 3 validation videos are also test videos"):
+        run = train(make(small_backbone), shared, TrainConfig(epochs=2))
+    assert any("3 of 3 validation videos" in text for text in run.warnings)
+
+
+def test_a_warm_up_as_long_as_the_run_is_a_warning(small_backbone, class_folder):
+    with pytest.warns(VideoSSPWarning, match="never decays"):
+        run = train(make(small_backbone), class_folder, TrainConfig(epochs=1))
+    assert any("never decays" in text for text in run.warnings)
+
+
+def test_skipped_videos_are_warnings_in_training_and_in_validation(
+    small_backbone, folder_with_a_broken_video
+):
+    data = read_data(folder_with_a_broken_video)
+    members = data.splits["train"]
+    broken = [x for x in members if "broken" in x.name]
+    config = TrainConfig(epochs=2, batch_size=2, on_error="skip")
+    for splits in ({"train": members, "val": members[:2]}, {"train": members[:4], "val": members}):
+        with pytest.warns(VideoSSPWarning, match=r"broken\.mp4: not a readable video") as record:
+            run = train(make(small_backbone), VideoDataset(data.classes, splits), config)
+        assert sum("broken" in text for text in issued(record)) == 1  # once, not in each epoch
+        expected = f"skipped because they cannot be decoded: 1 videos ({broken[0].name})"
+        assert [text for text in run.warnings if "broken" in text] == [expected]
+
+
+def test_missing_videos_and_warnings_of_the_classifier_are_those_of_the_run(small_backbone, class_folder):
+    data = read_data(class_folder)
+    lost = VideoDataset(data.classes, data.splits, missing=("bright/77.mp4",))
+    classifier = make(small_backbone)
+    classifier.warnings = ("its weights are random",)
+    with pytest.warns(VideoSSPWarning, match=r"left out: 1 videos \(bright/77.mp4\)"):
+        run = train(classifier, lost, TrainConfig(epochs=2))
+    assert run.warnings == ("its weights are random", "not on disk and left out: 1 videos (bright/77.mp4)")
+
+
+def test_a_run_without_cause_for_warnings_has_none(small_backbone, class_folder):
+    classifier = make(small_backbone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = train(classifier, class_folder, TrainConfig(epochs=2))
+    assert run.warnings == classifier.warnings
+
+
+def test_a_run_without_readable_videos_can_be_resumed_when_they_are_repaired(
     small_backbone, class_folder, tmp_path
 ):
     config = TrainConfig(epochs=2, batch_size=8, on_error="skip")
     data = read_data(class_folder)
-    whole = train(make(small_backbone), data, config)
+    expected = train(make(small_backbone), data, config)
     places = [Path(x.path) for x in data.splits["train"]]
     content = [x.read_bytes() for x in places]
     for place in places:
@@ -131,10 +222,10 @@ def test_a_run_of_which_no_video_could_be_read_goes_on_when_they_are_mended(
     for place, video in zip(places, content, strict=True):
         place.write_bytes(video)
     again = train(make(small_backbone), data, config, out=tmp_path / "run", resume=True)
-    assert [x["loss"] for x in again.history] == [x["loss"] for x in whole.history]
+    assert [x["loss"] for x in again.history] == [x["loss"] for x in expected.history]
 
 
-def test_an_epoch_is_never_chosen_on_nothing(small_backbone, class_folder):
+def test_a_run_whose_validation_videos_all_fail_ends(small_backbone, class_folder):
     data = read_data(class_folder)
     lost = [Sample("/nowhere.mp4", "lost", 0)]
     config = TrainConfig(epochs=1, on_error="skip")
@@ -187,14 +278,14 @@ def test_a_video_that_fails_does_not_weaken_the_step(small_backbone, folder_with
 
 
 def test_drop_last_leaves_out_what_does_not_fill_a_step(small_backbone, class_folder, monkeypatch):
-    module, met = sys.modules["videossp.training.loop"], []
+    module, sizes = sys.modules["videossp.training.loop"], []
     real = module.collate
-    monkeypatch.setattr(module, "collate", lambda items: (met.append(len(items)), real(items))[1])
+    monkeypatch.setattr(module, "collate", lambda items: (sizes.append(len(items)), real(items))[1])
     train(make(small_backbone), class_folder, TrainConfig(epochs=1, batch_size=5, drop_last=True))
-    assert met == [5, 5]  # of 12
-    met.clear()
+    assert sizes == [5, 5]  # of 12
+    sizes.clear()
     train(make(small_backbone), class_folder, TrainConfig(epochs=1, batch_size=5))
-    assert met == [5, 5, 2]
+    assert sizes == [5, 5, 2]
 
 
 def test_mixing_trains_and_is_repeatable(small_backbone, class_folder):
@@ -221,12 +312,12 @@ def test_validation_takes_one_central_view_whatever_the_test_views(small_backbon
     assert views == [(1, 1)]
 
 
-def test_the_share_of_time_that_waits_for_data_is_told(small_backbone, class_folder):
+def test_data_wait_is_a_fraction_of_the_time(small_backbone, class_folder):
     (row,) = train(make(small_backbone), class_folder, TrainConfig(epochs=1, batch_size=4)).history
     assert 0 < row["data_wait"] < 1
 
 
-def test_the_moving_average_is_validated_and_the_weights_that_train_stay_what_they_were(
+def test_validating_the_moving_average_leaves_the_trained_weights_unchanged(
     small_backbone, class_folder, monkeypatch
 ):
     """a_0 = w_0, a_k = d a_{k-1} + (1 - d) w_k, in float64 of what is there after each step."""

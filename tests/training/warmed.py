@@ -1,6 +1,5 @@
-"""What the fork server of test_resume.py imports: its children find the kernels and the libraries loaded."""
+"""Imported by the fork server of forking.py: its children find the kernels and the libraries loaded."""
 
-import kornia  # noqa: F401
 import pytest  # noqa: F401
 import test_resume  # noqa: F401
 import torch

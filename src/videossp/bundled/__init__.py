@@ -1,4 +1,4 @@
-"""Bundled with the package: the weights of `videomamba_nano` and the clips of the demo."""
+"""Bundled files: weights of `videomamba_nano`, clips of the demo, recipes of published runs."""
 
 import zipfile
 from pathlib import Path
@@ -6,14 +6,15 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 WEIGHTS = {"videomamba_nano": FOLDER / "videomamba_nano.safetensors"}
 CLIPS = FOLDER / "tabletop.zip"
+RECIPES = {path.stem: path for path in sorted((FOLDER / "recipes").glob("*.yaml"))}  # `train --config NAME`
 
 
 def unpack_clips(folder: Path) -> tuple[Path, list[Path]]:
     """Unpack the clips of the demo into a new folder.
 
     Returns:
-        The data set, with its splits train and test, and the videos that are in neither of them, each named
-        by its class.
+        The folder of the data set, which has the splits train and test; and the videos of neither split, each
+        named after its class.
     """
     with zipfile.ZipFile(CLIPS) as archive:
         archive.extractall(folder)

@@ -1,58 +1,70 @@
 """`videossp compare`."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videossp.cli.flags import FORM, add_training, chosen, data_of, listed, options_of, out_folder
+from videossp.cli.arguments import Arguments, listed
+from videossp.cli.flags import CREATING, add_training, chosen, data_of, options_of, out_folder
+from videossp.cli.options import add_option, group_of
 from videossp.cli.output import INTERRUPTED, say, show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 
-def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """train several methods with several seeds on the same data in the same way, and table them"""
+def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Train several methods with several seeds on the same data and print one table."""
     from videossp.comparison.compare import compare as run_comparison
-    from videossp.comparison.results import RESULTS
+    from videossp.comparison.folder import RESULTS
     from videossp.methods import method_names
     from videossp.training.config import TrainConfig
 
+    methods = given.methods() if given.value("methods") is not None else []
     add_training(
         parser,
-        out="folder to write (default: the next free runs/compare-DATA-N); "
-        "an earlier comparison goes on, what is finished in it is not run again",
+        given,
+        methods,
+        out="folder to write, or an earlier comparison to resume [runs/compare-DATA-N]",
+        skip={"lr", "seed"},
     )
-    parser.add_argument(
-        "--methods",
-        type=list[str] | str,
-        required=True,
-        help=f"some of {', '.join(method_names())}, separated by commas; several joined by + are one",
+    group = group_of(parser, "method")
+    add_option(
+        group,
+        "methods",
+        list[str] | str,
+        f"separated by commas: {', '.join(method_names())}; several joined by + are one method",
     )
-    parser.add_argument(
-        "--seeds", type=list[int] | int | str, default="0,1,2", help="whole numbers, separated by commas"
+    add_option(
+        group, "seeds", list[int] | int | str, "seeds of each method, separated by commas", default="0,1,2"
     )
-    parser.add_argument(
-        "--lr",
-        type=list[float] | float | str,
-        default=TrainConfig.lr,
-        help="peak learning rate of AdamW; of several, separated by commas, each method takes the one that "
-        "has the least loss on validation with the first seed",
+    add_option(
+        group_of(parser, "optimisation"),
+        "lr",
+        list[float] | float | str | None,
+        "peak learning rate; of several, separated by commas, each method takes the one with the lowest "
+        "validation loss of the first seed",
+        shown="the default of each method",
     )
-    parser.add_class_arguments(TrainConfig, skip={"lr", "seed"})
+    parser.epilog = (
+        "Defaults are in brackets. Options of methods: videossp compare --methods ssp,lora --help.\n"
+        "In a config file, names have underscores, and options of methods are nested: ssp: {prompts: 3}."
+    )
 
     def run(args: "Namespace") -> int:
-        methods, seeds = listed(args.methods), listed(args.seeds)
+        seeds = listed(args.seeds)
         if not all(seed.isdecimal() for seed in seeds):
             raise ValueError(f"--seeds must be whole numbers, at least 0, got {', '.join(seeds)}")
-        options = options_of(parser, args, methods)
+        options = options_of(args, methods)
         try:
-            lrs = [float(lr) for lr in listed(args.lr)]
+            lrs = [] if args.lr is None else [float(lr) for lr in listed(args.lr)]
         except ValueError:
             lrs = []
-        if not lrs:
+        if not lrs and args.lr is not None:
             raise ValueError(f"--lr must be numbers, separated by commas, got {args.lr!r}")
-        config = TrainConfig(**chosen(args, TrainConfig.__dataclass_fields__.keys() - {"lr", "seed"}))
+        names = {x.name for x in fields(TrainConfig)} - {"lr", "seed"}
+        config = TrainConfig(**chosen(args, names))
         samples = data_of(args)
         with out_folder(args.out, f"compare-{Path(samples.origin['data']).name}") as out:
             try:
@@ -62,20 +74,22 @@ def compare(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                     [int(seed) for seed in seeds],
                     config,
                     out=out,
-                    backbone=args.backbone,
                     lrs=lrs,
                     options=options,
                     progress=True,
-                    **chosen(args, FORM),
+                    **chosen(args, CREATING),
                 )
             except KeyboardInterrupt:
-                kept = (out / RESULTS).exists()
+                started = (out / RESULTS).exists()
                 say(
-                    "interrupted; "
-                    + (f"the same command with --out {out} goes on" if kept else "nothing was run")
+                    f"interrupted; the same command with --out {out} resumes"
+                    if started
+                    else "interrupted; nothing was run"
                 )
                 return INTERRUPTED
-        show(args, result.summary(), [*result.table(), f"figures and picture in {out}"])
+        show(
+            args, result.summary(), [*result.table(), f"{out} has results.json, results.csv and accuracy.png"]
+        )
         return 1 if result.failed else 0
 
     return run

@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from videossp.cli.flags import READING, add_data, chosen, listed, place_of
+from videossp.cli.arguments import Arguments, listed
+from videossp.cli.flags import READING, add_data, chosen, data_path
+from videossp.cli.options import add_option, group_of
 from videossp.cli.output import DATA, say, show
 
 if TYPE_CHECKING:
@@ -19,33 +21,42 @@ if TYPE_CHECKING:
     from videossp.data.doctor.probe import Probe
 
 SPLITS = ("train", "val", "test")
-SHOWN = 5  # findings of a check, sizes, that are printed
+SHOWN = 5  # findings per check, and frame sizes, that are printed
 TABLE = 30  # classes that are printed
-BY_FILES = ("csv", "list", "folder")  # formats that one more list in the folder changes
+LIST_SENSITIVE = ("csv", "list", "folder")  # formats for which one more list in the folder matters
 
 
-def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """what is wrong with a data set: annotation, files, classes, splits"""
-    from videossp.data.datasets.write import refuse_place, write_table
+def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Check a data set: annotation, files, classes, splits."""
+    from videossp.data.datasets.write import check_new_file, write_table
     from videossp.data.doctor.checks import CHECKS
     from videossp.data.doctor.examine import examine
     from videossp.errors import DataError
 
     add_data(parser)
-    parser.add_function_arguments(examine, skip={"data", *READING, "fast", "only", "skip", "progress"})
-    parser.add_argument("--fast", action="store_true", help="decode no frames: finds no damage inside a file")
-    ids = f"by id or its beginning (file, split.leak), separated by commas: {', '.join(CHECKS)}"
-    parser.add_argument("--only", type=list[str] | str, default="", help=f"checks to do, {ids}")
-    parser.add_argument("--skip", type=list[str] | str, default="", help="checks to leave out")
-    parser.add_argument("--write_clean_list", type=str, help="CSV file to write: the videos without errors")
+    group = group_of(parser, "checks")
+    add_option(group, "frames", int, "frames of the clips to train on", default=8)
+    group.add_argument("--fast", action="store_true", help="decode no frames: misses damage inside files")
+    add_option(
+        group,
+        "only",
+        list[str] | str,
+        f"checks to do, by id or its beginning: {', '.join(CHECKS)}",
+        default="",
+    )
+    add_option(group, "skip", list[str] | str, "checks to leave out", default="")
+    add_option(group, "timeout", float, "seconds per file", default=60.0)
+    add_option(group, "workers", int | None, "processes", shown="one per core")
+    group = group_of(parser, "output")
+    add_option(group, "write_clean_list", str, "write the videos without errors to this .csv file")
 
     def run(args: "Namespace") -> int:
         file = Path(args.write_clean_list) if args.write_clean_list else None
         if file:
-            refuse_place(file)  # now, and not when all videos have been read
-        place = place_of(args)
+            check_new_file(file)  # before all videos are read
+        path = data_path(args)
         diagnosis = examine(
-            place,
+            path,
             **chosen(args, (*READING, "frames", "fast", "timeout", "workers")),
             only=listed(args.only),
             skip=listed(args.skip),
@@ -58,8 +69,8 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             if len(messages) > SHOWN:
                 lines.append(f"  ... and {len(messages) - SHOWN:,} more (all with --json)")
         errors, warnings, infos = diagnosis.counts.values()
-        found = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {infos:,} info"
-        lines.append(f"{found} in {extent(samples)}{'; no frame was decoded' * args.fast}")
+        totals = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {infos:,} info"
+        lines.append(f"{totals} in {extent(samples)}{'; no frame was decoded' * args.fast}")
         summary = {
             "format": samples.origin["format"],
             "classes": len(samples.classes),
@@ -68,40 +79,42 @@ def doctor(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             "findings": [asdict(x) for x in diagnosis.findings],
             "counts": diagnosis.counts,
         }
-        show(args, summary, lines)  # first: it took long to find, and the list may not be writable
+        show(args, summary, lines)  # before the list, which may not be writable
         if file:
             try:
                 kept = write_table(diagnosis.clean(), samples.classes, file)
             except (DataError, ValueError, OSError) as error:
                 say(f"no list was written: {error}")
                 return DATA
-            say(f"{file}: {kept:,} of {counted(len(samples.every()), 'video')}, those without errors")
-            if file.absolute().parent == Path(place).absolute() and samples.origin["format"] in BY_FILES:
-                say(f"give {file} as the data set: {place} has one more list now and is read differently")
+            say(f"{file}: {kept:,} of {counted(len(samples.all_samples()), 'video')}, those without errors")
+            beside_data = file.absolute().parent == Path(path).absolute()
+            if beside_data and samples.origin["format"] in LIST_SENSITIVE:
+                say(f"use {file} as the data set: {path} now has one more list and is read differently")
         return DATA if diagnosis.errors else 0
 
     return run
 
 
-def data(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """what a data set holds: format, classes, splits, lengths and sizes of its videos"""
-    from videossp.data.datasets import read_complaining
+def data(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Describe a data set: format, classes, splits, lengths and sizes of its videos."""
+    from videossp.data.datasets import read_with_complaints
     from videossp.data.doctor.probe import probe_all
 
     add_data(parser)
-    parser.add_argument("--fast", action="store_true", help="do not open the videos")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each file")
-    parser.add_argument("--workers", type=int | None, help="processes; None: one for each core")
+    group = group_of(parser, "videos")
+    group.add_argument("--fast", action="store_true", help="do not open the videos")
+    add_option(group, "timeout", float, "seconds per file", default=60.0)
+    add_option(group, "workers", int | None, "processes", shown="one per core")
 
     def run(args: "Namespace") -> int:
-        samples, wrong = read_complaining(place_of(args), **chosen(args, READING))
+        samples, complaints = read_with_complaints(data_path(args), **chosen(args, READING))
         probes: list[Probe] = []
         if not args.fast:
-            every = [x for _, x in samples.every()]
+            members = [x for _, x in samples.all_samples()]
             settings = {"timeout": args.timeout, "workers": args.workers, "progress": True}
-            with closing(probe_all(every, decode=False, hashed=False, **settings)) as stream:
+            with closing(probe_all(members, decode=False, hashed=False, **settings)) as stream:
                 probes = list(stream)
-        read = [x for x in probes if x.check is None]
+        readable = [x for x in probes if x.check is None]
         summary: dict[str, Any] = {
             "format": samples.origin["format"],
             "classes": by_class(samples),
@@ -109,19 +122,19 @@ def data(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
             "missing": len(samples.missing),
             "unlabelled": {split: len(names) for split, names in samples.unlabelled.items()},
             "ignored": len(samples.ignored),
-            "wrong_lines": len(wrong),
-            "unreadable": len(probes) - len(read),
-            "seconds": spread([x.seconds for x in read if x.seconds is not None]),
-            "frames": spread([x.frames for x in read if x.frames is not None]),
-            "sizes": dict(Counter("{} x {}".format(*x.size) for x in read if x.size).most_common()),
+            "wrong_lines": len(complaints),
+            "unreadable": len(probes) - len(readable),
+            "seconds": spread([x.seconds for x in readable if x.seconds is not None]),
+            "frames": spread([x.frames for x in readable if x.frames is not None]),
+            "sizes": dict(Counter("{} x {}".format(*x.size) for x in readable if x.size).most_common()),
         }
-        return show(args, summary, told(samples, summary))
+        return show(args, summary, summary_lines(samples, summary))
 
     return run
 
 
 def counted(number: int, noun: str) -> str:
-    """1 error, 2 errors."""
+    """A number with its noun: "1 error", "2 errors"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
@@ -131,9 +144,9 @@ def sizes(samples: "VideoDataset") -> dict[str, int]:
 
 
 def extent(samples: "VideoDataset") -> str:
-    """How much there is, in words."""
+    """Number of videos and classes in words."""
     splits = ", ".join(f"{split} {count:,}" for split, count in sizes(samples).items())
-    videos = counted(len(samples.every()), "video")
+    videos = counted(len(samples.all_samples()), "video")
     return f"{videos} of {len(samples.classes):,} classes ({splits}), format {samples.origin['format']}"
 
 
@@ -147,14 +160,14 @@ def by_class(samples: "VideoDataset") -> dict[str, dict[str, int]]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Total, smallest, median and largest; None of nothing."""
+    """Total, minimum, median and maximum; None if there are no values."""
     if not values:
         return None
     return {"total": sum(values), "min": min(values), "median": median(values), "max": max(values)}
 
 
 def class_table(classes: dict[str, dict[str, int]]) -> list[str]:
-    """Videos of each class and split; of many classes those with the most and with the fewest."""
+    """Table of videos by class and split; of many classes only the largest and the smallest."""
     names = list(classes)
     if len(names) > TABLE:
         names.sort(key=lambda x: -sum(classes[x].values()))
@@ -166,26 +179,26 @@ def class_table(classes: dict[str, dict[str, int]]) -> list[str]:
     return [" " * width + "".join(f"{x:>9}" for x in splits), *rows]
 
 
-def told(samples: "VideoDataset", summary: dict[str, Any]) -> list[str]:
-    """What `data` prints."""
+def summary_lines(samples: "VideoDataset", summary: dict[str, Any]) -> list[str]:
+    """The lines that `data` prints."""
     lines = [extent(samples), *class_table(summary["classes"])]
     left_out = {
-        "named but not there": summary["missing"],
+        "listed but not there": summary["missing"],
         "files that are no videos": summary["ignored"],
         **{f"unlabelled in {split}": count for split, count in summary["unlabelled"].items()},
     }
-    if words := ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count):
+    if words := ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count):
         lines.append(f"left out: {words}")
     if x := summary["seconds"]:
         span = f"seconds {x['min']:.1f} to {x['max']:.1f}, median {x['median']:.1f}"
         lines.append(f"{x['total'] / 3600:.2f} hours, {span}")
     if x := summary["frames"]:
         lines.append(f"frames {x['min']:,} to {x['max']:,}, median {x['median']:,.0f}")
-    if found := [f"{size} ({count:,})" for size, count in summary["sizes"].items()]:
-        more = f" and {counted(len(found) - SHOWN, 'other')}" if len(found) > SHOWN else ""
-        lines.append(f"height x width {', '.join(found[:SHOWN])}{more}")
+    if frame_sizes := [f"{size} ({count:,})" for size, count in summary["sizes"].items()]:
+        more = f" and {counted(len(frame_sizes) - SHOWN, 'other')}" if len(frame_sizes) > SHOWN else ""
+        lines.append(f"height x width {', '.join(frame_sizes[:SHOWN])}{more}")
     wrong, broken = summary["wrong_lines"], summary["unreadable"]
-    reasons = [f"{counted(wrong, 'complaint')} about the annotation"] * bool(wrong)
-    if reasons := reasons + [f"{counted(broken, 'video')} that cannot be read"] * bool(broken):
-        lines.append(f"{' and '.join(reasons)}: videossp doctor says more")
+    problems = [f"{counted(wrong, 'problem')} in the annotation"] * bool(wrong)
+    if problems := problems + [f"{counted(broken, 'video')} that cannot be read"] * bool(broken):
+        lines.append(f"{' and '.join(problems)}; see videossp doctor")
     return lines

@@ -1,67 +1,69 @@
-"""`videossp eval` and `videossp predict`."""
+"""`videossp eval`."""
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videossp.cli.flags import add_data, data_of, place_of
+from videossp.cli.arguments import Arguments
+from videossp.cli.flags import add_adapter, add_data, chosen, data_of, data_path, load_adapter, views_of
+from videossp.cli.options import add_option, add_options, group_of
 from videossp.cli.output import first_process, say, show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 
-def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """accuracy of an adapter on labelled videos"""
-    from videossp.classifier import load
+def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Measure the accuracy of an adapter on labelled videos."""
     from videossp.errors import DataError
     from videossp.inference.evaluate import evaluate as run_evaluation
     from videossp.inference.evaluate import relabel
-    from videossp.model.precision import Precision
     from videossp.reporting.figures import draw_confusion
     from videossp.reporting.page import write_report
 
-    parser.add_argument("adapter", type=str, help="adapter or run folder")
+    add_adapter(parser)
     add_data(parser)
-    parser.add_argument(
-        "--split", type=str, help="train, val or test (default: test, or all of an unsplit folder)"
-    )
-    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
-    parser.add_function_arguments(run_evaluation, skip={"classifier", "samples", "progress", "through"})
-    parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
-    parser.add_argument("--confusion", type=str, help="write the confusion matrix to this PNG")
-    parser.add_argument(
-        "--report", type=str, help="write a page with figures, pictures and predictions to this .html file"
-    )
+    add_option(group_of(parser, "data"), "split", str, "train, val or test", shown="test, or all if unsplit")
+    handled = {"classifier", "samples", "segments", "crops", "progress", "through"}
+    names = inspect.signature(run_evaluation).parameters.keys() - handled
+    texts = {
+        "batch_size": "views per forward pass",
+        "workers": "worker processes that decode ahead",
+        "timeout": "seconds a worker process may take for a video",
+        "on_error": "if a video cannot be decoded",
+    }
+    add_options(group_of(parser, "evaluation"), run_evaluation, texts, names=names)
+    group = group_of(parser, "output")
+    add_option(group, "confusion", str, "write the confusion matrix to this .png file")
+    add_option(group, "report", str, "write figures, pictures and predictions to this .html file")
 
     def run(args: "Namespace") -> int:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import PartialState
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if several:
+            from videossp.training.distributed import join_processes, leave_processes
 
-            PartialState()  # joins the processes of torchrun, among which the videos are divided
-        classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
-        trained = classifier.metrics.get("precision", args.precision)
-        if trained != args.precision:
-            say(f"trained with --precision {trained}, evaluated with {args.precision}: it rounds otherwise")
+            join_processes()  # the videos are divided among them
+        classifier = load_adapter(args)
+        segments, crops = views_of(args, classifier)
         data = data_of(args)
-        split = args.split or ("test" if list(data.splits) != ["train"] else "train")
-        picture = to_write("--confusion", args.confusion, ".png")
-        page = to_write("--report", args.report, ".html")
+        split: str = args.split or ("test" if list(data.splits) != ["train"] else "train")
+        picture = output_file("--confusion", args.confusion, ".png")
+        page = output_file("--report", args.report, ".html")
         if split not in data.splits:
-            raise DataError(f"{place_of(args)}: no split {split}; it has {', '.join(data.splits)}")
+            raise DataError(f"{data_path(args)}: no split {split}; it has {', '.join(data.splits)}")
         samples = relabel(data.splits[split], data.classes, classifier.classes)
         result = run_evaluation(
             classifier,
             samples,
-            segments=args.segments,
-            crops=args.crops,
-            workers=args.workers,
-            on_error=args.on_error,
+            segments=segments,
+            crops=crops,
             progress=True,
+            **chosen(args, names),
         )
         if split == "train":
-            say("these are videos of the split train: the adapter may have been trained on them")
+            say("the adapter may have been trained on these videos: they are the split train")
         summary = {
             "split": split,
             **result.summary(),
@@ -85,30 +87,36 @@ def evaluate(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
                 f"{x['base_names']}, as evaluated by {x['processes']} process{'es' * (x['processes'] > 1)}"
                 for x in summary["per_base_name"]
             ]
-        show(args, summary, lines)  # first: what follows may not be writable
+        show(args, summary, lines)  # before the files, which may not be writable
         if picture and first_process():
             draw_confusion(result, picture)
         if page and first_process():
-            facts = {
+            figures = {
                 "adapter": args.adapter,
                 "method": classifier.method,
                 "data": f"{split} of {data.origin['data']}",
+                "result": lines[len(result.failures)],
             }
-            facts["result"] = lines[len(result.failures)]
             write_report(
                 page,
                 f"{classifier.method} on {split}",
-                facts,
+                figures,
                 {classifier.method: result},
                 classifier.clip_format,
             )
+        if several:
+            leave_processes()
         return 0
 
     return run
 
 
-def to_write(flag: str, name: str | None, suffix: str) -> Path | None:
-    """The file that a flag names, if it does: refused before the work, not after it."""
+def output_file(flag: str, name: str | None, suffix: str) -> Path | None:
+    """The file that a flag names, or None; checked before the evaluation, which may take long.
+
+    Raises:
+        ValueError: it has another suffix, or its folder does not exist.
+    """
     path = Path(name) if name else None
     if path and (path.suffix != suffix or not path.parent.is_dir()):
         raise ValueError(f"{flag} {path}: must be a {suffix} in a folder that exists")

@@ -1,82 +1,262 @@
-"""Flags that `train` and `compare` share, and what becomes of them; heavy imports inside."""
+"""Flags that several verbs share, and the values that follow from them; heavy imports inside."""
 
+import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videossp.cli.arguments import Arguments, before_separator, members
+from videossp.cli.options import add_option, add_options, group_of
+from videossp.cli.output import say
+
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from videossp.data.datasets import VideoDataset
-
-READING = ("format", "fold", "videos")  # of a data set
-FORM = ("weights", "frames", "size", "sampling", "stride", "views", "drop_path", "dropout")  # of a classifier
-
-
-def add_training(parser: "ArgumentParser", *, out: str) -> None:
-    """The flags that verbs which train have in common, but for those of `TrainConfig`."""
     from videossp.classifier import Classifier
-    from videossp.methods import find_method, method_names
+    from videossp.data.datasets import VideoDataset
+    from videossp.model.config import VideoMambaConfig
 
-    parser.add_argument(
-        "--config", action="config", help="YAML file of these flags, as a run folder and recipes/ hold it"
-    )
-    add_data(parser)
-    parser.add_argument("--out", type=str, help=out)
-    parser.add_method_arguments(
-        Classifier, "create", skip={"num_classes", "classes", "method", "seed", "options"}
-    )
-    for name in method_names():
-        with suppress(ValueError):  # of another distribution, and broken: an error if it is asked for
-            parser.add_class_arguments(find_method(name), name, skip={1})
+BACKBONE = "videomamba_nano"  # by default
+READING = {  # arguments of `read_data`
+    "format": "annotation format",
+    "fold": "published split, or split_N of lists",
+    "videos": "folder of the videos, if not beside the annotation",
+}
+CREATING = {  # arguments of `Classifier.create`, but for method and options
+    "backbone": "videomamba_nano|tiny|small|middle|base, a checkpoint or a hub id",
+    "weights": "weights of a named backbone: file, hub id or random",
+    "frames": "frames per clip [the backbone's]",
+    "size": "N or [HEIGHT,WIDTH] in pixels [the backbone's]",
+    "sampling": "which frames make a clip",
+    "stride": "distance of the frames in dense sampling",
+    "views": "[segments,crops] of a test video",
+    "drop_path": "stochastic depth of the backbone",
+    "dropout": "dropout before the head",
+}
+TRAINING = {  # fields of `TrainConfig`, by group
+    "data": {"on_error": "if a video cannot be decoded"},
+    "optimisation": {
+        "epochs": "passes over the training videos",
+        "batch_size": "videos per batch",
+        "grad_accum_steps": "batches per optimiser step",
+        "drop_last": "skip the incomplete last step",
+        "lr": "peak learning rate of AdamW",
+        "min_lr": "learning rate at start and end",
+        "scale_lr": "multiply rates by clips per step / 256",
+        "warmup_epochs": "linear warm-up; a cosine follows",
+        "weight_decay": "of AdamW, on matrices only",
+        "layer_decay": "rate of a block / rate of the next",
+        "label_smoothing": "target spread over all classes",
+        "max_grad_norm": "clip the gradient norm; 0: off",
+        "ema_decay": "moving average of the weights; 0: off",
+        "max_skipped": "steps skipped as not finite, at most",
+        "seed": "of all random numbers",
+    },
+    "augmentation": {
+        "num_sample": "clips per video and step",
+        "fixed_augmentations": "augmentations per video; 0: new in each epoch",
+        "features": "cache of frozen features [in the user's cache]",
+        "features_limit": "largest size of this cache in GB",
+        "crop_scale": "fraction of the frame in a random crop",
+        "flip": "mirror clips; auto: not if a class names a side",
+        "rand_augment": "timm's notation, as rand-m7-n4-mstd0.5-inc1",
+        "erasing": "probability of random erasing",
+        "mixup": "alpha of Mixup; 0: off",
+        "cutmix": "alpha of CutMix; 0: off",
+    },
+    "validation and checkpoints": {
+        "val_fraction": "fraction held out if there is no val split",
+        "select_on": "split that selects the best epoch",
+        "save_minutes": "minutes between checkpoints",
+    },
+    "hardware": {
+        "precision": "of matrix products; bf16 rounds weights",
+        "grad_checkpoint": "recompute activations: half the memory",
+        "workers": "worker processes that decode ahead",
+        "timeout": "seconds a worker process may take",
+    },
+    "output": {"trackers": "trackers of accelerate, as tensorboard"},
+}
 
 
 def add_data(parser: "ArgumentParser") -> None:
     """The data set and how it is read."""
     from videossp.data.datasets import read_data
 
-    parser.add_argument(
-        "place",
+    group = group_of(parser, "data")
+    group.add_argument(
+        "dataset",
         type=str,
         nargs="?",
-        help="the data: FOLDER/CLASS/VIDEO, FOLDER/{train,val,test}/CLASS/VIDEO, or one of docs/data.md",
+        metavar="DATA",
+        help="FOLDER/CLASS/VIDEO, FOLDER/{train,val,test}/CLASS/VIDEO, or an annotation (docs/data.md)",
     )
-    parser.add_argument("--data", type=str, help="the same; a config file can hold it")
-    parser.add_function_arguments(read_data, skip={"data", "complain"})
+    add_option(group, "data", str, "the same as DATA, for config files")
+    add_options(group, read_data, READING, names=READING)
+
+
+def add_adapter(parser: "ArgumentParser") -> None:
+    """A trained adapter, and how its clips are read and computed."""
+    from videossp.model.precision import Precision
+
+    group = group_of(parser, "adapter")
+    group.add_argument("adapter", type=str, metavar="ADAPTER", help="adapter folder or run folder")
+    add_option(group, "backbone", str, "weights of the backbone, if they have moved")
+    add_option(group, "segments", int | None, "clips per video", shown="the adapter's")
+    add_option(group, "crops", int | None, "crops per clip", shown="the adapter's")
+    add_option(group, "precision", Precision | None, "of matrix products", shown="that of the training")
+
+
+def add_training(
+    parser: "ArgumentParser",
+    given: Arguments,
+    methods: Sequence[str],
+    *,
+    out: str,
+    skip: Collection[str] = (),
+) -> None:
+    """The flags of verbs that train, by group; those of methods for the given ones only.
+
+    Args:
+        parser: of the verb.
+        given: the command line; help shows the defaults for the backbone that it names.
+        methods: methods, and chains of them joined by +, whose options are added.
+        out: help of --out.
+        skip: fields of `TrainConfig` for which the verb has a flag of another type.
+
+    Raises:
+        ValueError: an unknown method, or options of a method that is not among them.
+    """
+    from videossp.classifier import Classifier
+    from videossp.training.config import TrainConfig
+
+    add_data(parser)
+    group = group_of(parser, "backbone")
+    add_option(group, "backbone", str, CREATING["backbone"], default=BACKBONE)
+    add_options(group, Classifier.create, CREATING, names=CREATING.keys() - {"backbone"})
+    add_option(group_of(parser, "method"), "config", str, "flags from a file, or a bundled recipe")
+    check_methods(given, methods)
+    for name in members(methods):
+        add_method(parser, name, given)
+    rate = {"lr": shown_rate(given, methods)}
+    for title, texts in TRAINING.items():
+        add_options(group_of(parser, title), TrainConfig, texts, names=texts.keys() - {*skip}, shown=rate)
+    known = {name for texts in TRAINING.values() for name in texts}
+    group = group_of(parser, "output")
+    add_options(group, TrainConfig, skip=known)
+    add_option(group, "out", str, out)
+
+
+def add_method(parser: "ArgumentParser", name: str, given: Arguments) -> None:
+    """The options of a method, --NAME.OPTION."""
+    from videossp.methods import find_method, resolve_options
+
+    method = find_method(name)
+    config, *options = inspect.signature(method).parameters
+    group = group_of(parser, f"options of {name}")
+    if not options:
+        group.description = "none"
+    backbone = named_backbone(given)
+    shown = None if backbone is None else resolve_options(name, backbone, {})
+    add_options(group, method, skip={config}, prefix=f"{name}.", shown=shown, suppress=True)
+
+
+def named_backbone(given: Arguments) -> "VideoMambaConfig | None":
+    """The sizes of the backbone that a command line names; None for a checkpoint, which is not read yet."""
+    from videossp.model.config import BACKBONES
+
+    return BACKBONES.get(given.value("backbone") or BACKBONE)
+
+
+def shown_rate(given: Arguments, methods: Sequence[str]) -> str:
+    """The default of --lr as help shows it."""
+    from videossp.methods import default_lr
+
+    backbone = named_backbone(given)
+    if backbone is None or len(methods) != 1:
+        return "the method's"
+    return f"{default_lr(methods[0], backbone):g} for {methods[0]}"
+
+
+def check_methods(given: Arguments, methods: Sequence[str]) -> None:
+    """Check the names of methods and that options are given for these methods only.
+
+    Options of a config file whose method a flag replaces are removed from its settings, and this is reported.
+
+    Raises:
+        ValueError: an unknown method, options of another method, or settings that are no options.
+    """
+    from videossp.methods import find_method, method_names
+
+    for name in members(methods):
+        find_method(name)
+    others = {name for name in method_names() if name not in members(methods)}
+    flags = [x[2:].partition("=")[0] for x in before_separator(given.flags) if x.startswith("--")]
+    replaced = "method" in flags or "methods" in flags
+    trained = ", ".join(methods) or "none"
+    for name in (x.split(".")[0] for x in flags if "." in x):
+        if name in others:
+            raise ValueError(f"options of {name} are given, but the method is {trained}")
+    for name in list(given.settings):
+        if name in others and not replaced:
+            raise ValueError(f"options of {name} are in the config file, but the method is {trained}")
+        if name in others:
+            say(f"options of {name} in the config file are not used: the method is {trained}")
+        elif name not in members(methods) or isinstance(given.settings[name], Mapping):
+            continue
+        elif given.settings[name] is not None:
+            raise ValueError(f"{name} in the config file must have lines OPTION: VALUE")
+        del given.settings[name]
 
 
 def data_of(args: "Namespace") -> "VideoDataset":
     """The data set that the flags name."""
     from videossp.data.datasets import read_data
 
-    return read_data(place_of(args), **chosen(args, READING))
+    return read_data(data_path(args), **chosen(args, READING))
 
 
-def place_of(args: "Namespace") -> str:
-    """Where the data set is; the bare argument wins over a config file."""
-    place: str | None = args.place or args.data
-    if place is None:
+def data_path(args: "Namespace") -> str:
+    """Path of the data set: DATA, else --data, which a config file can hold."""
+    path: str | None = args.dataset or args.data
+    if path is None:
         raise ValueError("name the data set: its folder or annotation file")
-    return place
+    return path
 
 
-def options_of(
-    parser: "ArgumentParser", args: "Namespace", methods: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """By method, its options as `Classifier.create` takes them; those of a chain nested by name."""
-    from videossp.methods import find_method, method_names
+def load_adapter(args: "Namespace") -> "Classifier":
+    """The adapter that the flags name, in the precision it was trained in or the one of --precision."""
+    from videossp.classifier import load
 
-    used = [name for method in methods for name in method.split("+")]
-    for name in used:
-        find_method(name)
-    usual = parser.get_defaults()
-    if odd := [name for name in method_names() if name not in used and args.get(name) != usual.get(name)]:
-        raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
-    own = {name: dict(args[name].items()) if args.get(name) else {} for name in used}
+    classifier = load(args.adapter, backbone=args.backbone)
+    trained = classifier.precision
+    if args.precision not in (None, trained):
+        say(
+            f"trained with --precision {trained}, computed with {args.precision}: results may differ slightly"
+        )
+    return classifier.to_precision(args.precision or trained)
+
+
+def views_of(args: "Namespace", classifier: "Classifier") -> tuple[int, int]:
+    """(segments, crops) per video: the adapter's, unless the flags give others."""
+    from videossp.data.sampling import check_views
+
+    usual = classifier.clip_format.views
+    given = args.segments, args.crops
+    views = tuple(y if x is None else x for x, y in zip(given, usual, strict=True))
+    check_views(classifier.clip_format, *views)
+    if views != usual:
+        say("views (segments x crops) {} x {}; the adapter's are {} x {}".format(*views, *usual))
+    return views[0], views[1]
+
+
+def options_of(args: "Namespace", methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By method, the given options as `Classifier.create` takes them; those of a chain are nested by name."""
+    given = {name: dict(args[name].items()) if args.get(name) else {} for name in members(methods)}
     return {
-        method: {name: own[name] for name in method.split("+")} if "+" in method else own[method]
+        method: {name: given[name] for name in method.split("+")} if "+" in method else given[method]
         for method in methods
     }
 
@@ -86,29 +266,23 @@ def chosen(args: "Namespace", names: Iterable[str]) -> dict[str, Any]:
     return {name: args[name] for name in names}
 
 
-def listed(value: str | int | list[Any]) -> list[str]:
-    """a,b of the command line, or a list of a YAML file, as a list of texts."""
-    values = value if isinstance(value, list) else str(value).split(",")
-    return [text for text in (str(x).strip() for x in values) if text]
-
-
 @contextmanager
 def out_folder(out: str | None, stem: str) -> Iterator[Path]:
-    """The folder `out`, or a new one, runs/STEM-N; what stays empty is removed."""
-    own = out is not None and Path(out).exists()  # the user's, empty or not
+    """The folder `out`, or a new one, runs/STEM-N. It is removed again if nothing is written to it."""
+    existed = out is not None and Path(out).exists()  # then it is the user's, empty or not
     folder = Path(out) if out else new_folder(Path("runs"), stem)
     try:
         yield folder
     finally:
         with suppress(OSError):  # not empty, or never made
-            if not own:
+            if not existed:
                 folder.rmdir()
             if not out:
                 folder.parent.rmdir()
 
 
 def new_folder(parent: Path, stem: str) -> Path:
-    """Make the first of parent/stem-1, parent/stem-2, ... that is free, also against other processes."""
+    """Make the first free folder of parent/stem-1, parent/stem-2, ...; safe against other processes."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:

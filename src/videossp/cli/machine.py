@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from videossp.cli.arguments import Arguments
+from videossp.cli.options import add_option, group_of
 from videossp.cli.output import show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 
-def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """versions, methods, and which kernel scans on this machine"""
+def info(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Print versions, backbones, methods and the scan kernels of this machine."""
     import torch
 
     from videossp.methods import method_names
@@ -20,39 +22,38 @@ def info(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
 
     def run(args: "Namespace") -> int:
         devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
-        facts: dict[str, Any] = {
+        summary: dict[str, Any] = {
             **versions(),
             "threads": torch.get_num_threads(),
             **{f"scan on {x}": scan_kernel(torch.device(x), torch.float32) for x in devices},
             "backbones": ", ".join(BACKBONES),
             "methods": ", ".join(method_names()),
         }
-        return show(args, facts, [f"{name:12} {value}" for name, value in facts.items()])
+        return show(args, summary, [f"{name:12} {value}" for name, value in summary.items()])
 
     return run
 
 
-def bench(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """how fast this machine is: the scan, a forward pass, a training step, on one clip with SSP"""
+def bench(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Time the scan, a forward pass and a training step of SSP on one clip."""
     import torch
 
     from videossp.bench import show as seconds
-    from videossp.bench import summary
+    from videossp.bench import summary as measure
     from videossp.model.config import BACKBONES
 
-    parser.add_argument(
-        "--backbone", type=Literal[tuple(BACKBONES)], default="videomamba_tiny", help="its size"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")
+    group = group_of(parser, "benchmark")
+    add_option(group, "backbone", Literal[tuple(BACKBONES)], "size", default="videomamba_tiny")
+    add_option(group, "rounds", int, "measurements, whose median is printed", default=3)
 
     def run(args: "Namespace") -> int:
         if args.rounds < 1:
             raise ValueError("--rounds must be at least 1")
-        facts = summary(args.backbone, args.rounds)
-        lines = [f"{args.backbone} + ssp, random weights, {torch.get_num_threads()} threads"]
-        for name, value in facts.items():
-            ratio = " over " in name or "GB" in name
-            lines.append(f"{name:38}{value:9.2f}" if ratio else f"{name:38}{seconds(value):>12}")
-        return show(args, {"backbone": args.backbone, "threads": torch.get_num_threads(), **facts}, lines)
+        figures, threads = measure(args.backbone, args.rounds), torch.get_num_threads()
+        lines = [f"{args.backbone} + ssp, random weights, {threads} threads"]
+        for name, value in figures.items():
+            no_time = " over " in name or "GB" in name
+            lines.append(f"{name:38}{value:9.2f}" if no_time else f"{name:38}{seconds(value):>12}")
+        return show(args, {"backbone": args.backbone, "threads": threads, **figures}, lines)
 
     return run

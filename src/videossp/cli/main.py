@@ -1,22 +1,35 @@
-"""argv -> one call of a verb; errors -> one line and an exit code."""
+"""The entry point: run the verb that argv names; report an error as one line and an exit code."""
 
-import difflib
-import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from videossp.cli.arguments import CONFIG_FLAGS, Arguments, before_separator, read_arguments
 from videossp.cli.output import DATA, INTERRUPTED, say
 from videossp.cli.verbs import VERBS
 from videossp.system.process import prepare_process
+from videossp.system.warn import warning_lines
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
 
 USAGE, WEIGHTS = 2, 4
+POSITIONALS = {"adapter": "ADAPTER", "dataset": "DATA", "paths": "VIDEO"}
+PATHS = (
+    *POSITIONALS,
+    *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
+    *("confusion", "report", "write_clean_list"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0 ok, 1 failure, 2 usage, 3 data, 4 weights, 130 interrupted."""
+    """Run one verb.
+
+    Returns:
+        The exit code: 0 success, 1 failure, 2 usage, 3 data, 4 weights, 130 interrupted.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
@@ -30,53 +43,83 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     prepare_process()
     for stream in (sys.stdout, sys.stderr):
-        # A name that is not UTF-8 must not end what is told of the others.
+        # A file name that is not UTF-8 must not end the output.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return run_verb(verb, in_order([underscores(x) for x in rest]))
+        with warning_lines(say, others="--debug" in before_separator(rest)):
+            return run_verb(verb, read_arguments(verb, rest))
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
     except Exception as error:
-        if "--debug" in rest:
+        if "--debug" in before_separator(rest):
             raise
-        # Only a list of misplaced weights takes more than a line.
+        # Only the list of weights that do not fit has more than one line.
         text = str(error) if exit_code(error) == WEIGHTS else " ".join(str(error).split())
         say(text or f"{type(error).__name__}; --debug shows where")
         return exit_code(error)
 
 
-def run_verb(verb: str, arguments: list[str]) -> int:
+def run_verb(verb: str, given: Arguments) -> int:
     """Parse the arguments of a verb and call it."""
     from jsonargparse import ArgumentParser
 
+    from videossp.cli.options import HelpFormatter, group_of, parse_error
+
     build = VERBS[verb]
-    parser = ArgumentParser(prog=f"videossp {verb}", description=build.__doc__, exit_on_error=False)
-    run = build(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = ArgumentParser(
+        prog=f"videossp {verb}",
+        description=build.__doc__,
+        formatter_class=HelpFormatter,
+        add_help=False,
+        exit_on_error=False,
+        allow_abbrev=False,  # --resum RUN must not resume without the settings of RUN
+        print_config=None,
+    )
+    run = build(parser, given)
+    group = group_of(parser, "output")
+    group.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    group.add_argument("-h", "--help", action="help", help="show this help")
+    parser.usage = usage(parser)
     try:
-        parsed = parser.parse_args(arguments)
+        settings = parser.parse_object(given.settings) if given.settings else None
+        parsed = parser.parse_args(given.flags, namespace=settings)
     except Exception as error:
-        hint = nearest(str(error), [*parser.get_defaults().keys()])
-        raise ValueError(f"{error}{hint}") from error
+        raise ValueError(parse_error(parser, error, renamed_options(verb))) from error
+    refuse_empty_paths(parsed)
     return run(parsed)
 
 
-def nearest(message: str, names: Sequence[str]) -> str:
-    """What a flag or key that the parser's message says it does not know may have been meant for."""
-    found = re.search(
-        r"Option '([\w.]+)' is not|option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message
-    )
-    word = next((x for x in found.groups() if x), "") if found else ""
-    group = re.search(r"Group '([\w.]+)'", message)
-    near = difflib.get_close_matches(f"{group[1]}.{word}" if group else word, names, 1)
-    return f"; did you mean {near[0]}?" if word and near else ""
+def renamed_options(verb: str) -> dict[str, str]:
+    """Old name -> new name of the options of a verb."""
+    if verb not in CONFIG_FLAGS:
+        return {}
+    from videossp.training.config import RENAMED
+
+    return RENAMED
+
+
+def usage(parser: "ArgumentParser") -> str:
+    """One line: the flags are listed below it."""
+    forms = {"?": "[{}]", "+": "{} ..."}
+    positionals = [x for x in parser._actions if not x.option_strings]
+    words = [forms.get(str(x.nargs), "{}").format(x.metavar) for x in positionals]
+    return " ".join([parser.prog, *words, "[--FLAG VALUE ...]"])
+
+
+def refuse_empty_paths(args: "Namespace") -> None:
+    """Refuse "" as a path: it is most often a shell variable that is not set, not a wish for the default."""
+    for name in PATHS:
+        value = args.get(name)
+        if "" in (value if isinstance(value, list) else [value]):
+            shown = POSITIONALS.get(name) or f"--{name.replace('_', '-')}"
+            raise ValueError(f"{shown} is empty: give a value, or leave it out")
 
 
 def exit_code(error: Exception) -> int:
-    """The code for an error: what kind of thing the user has to mend."""
+    """The exit code of an error: it tells usage, data and weights apart."""
     from argparse import ArgumentError
 
     from videossp.errors import DataError, WeightsError
@@ -94,33 +137,6 @@ def overview() -> str:
     """The text of `videossp --help`."""
     verbs = "\n".join(f"  {name:8} {build.__doc__}" for name, build in VERBS.items())
     return (
-        "videossp: teach a frozen VideoMamba new classes with a small prompt\n\n"
-        f"usage: videossp VERB ...   (videossp VERB --help lists its flags)\n\n{verbs}\n"
-    )
-
-
-def in_order(arguments: Sequence[str]) -> list[str]:
-    """--config before all flags, which win over it wherever they stand; the config of a run to --resume."""
-    front: list[str] = []
-    rest: list[str] = []
-    given = iter(arguments)
-    for argument in given:
-        name, equals, value = argument.partition("=")
-        if name in ("--config", "--resume") and not equals:
-            value = next(given, "")
-        if name == "--config":
-            front += [name, value]
-        elif name == "--resume":
-            front += ["--config", str(Path(value) / "config.yaml")]
-            rest += [name, value]
-        else:
-            rest.append(argument)
-    return front + rest
-
-
-def underscores(argument: str) -> str:
-    """--batch-size is --batch_size."""
-    name, equals, value = argument.partition("=")
-    return (
-        name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+        "videossp: train a frozen VideoMamba on new classes of videos, with a small prompt\n\n"
+        f"usage: videossp VERB ...   (videossp VERB --help lists the flags of a verb)\n\n{verbs}\n"
     )

@@ -1,4 +1,4 @@
-"""What verbs print: results on stdout, messages on stderr; the exit codes they give without an error."""
+"""Output of the verbs: results on stdout, messages on stderr."""
 
 import json
 import os
@@ -9,23 +9,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-DATA, INTERRUPTED = 3, 130
+DATA, INTERRUPTED = 3, 130  # exit codes
 
 
 def first_process() -> bool:
-    """Whether this process speaks, of those that torchrun started."""
+    """Whether this process prints: of several that torchrun started, only the first one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def show(args: "Namespace", summary: Any, lines: Sequence[str]) -> int:
-    """Print a result on stdout, as text or as JSON; of several processes the first does."""
+    """Print a result on stdout, as text or, with --json, as JSON; returns the exit code 0."""
     if first_process():
         print(json.dumps(summary, ensure_ascii=False) if args.json else "\n".join(lines))
     return 0
 
 
 def say(line: str) -> None:
-    """A message on stderr."""
-    if not first_process():
-        return
-    print(f"videossp: {line}", file=sys.stderr)
+    """Print a message on stderr."""
+    if first_process():
+        print(f"videossp: {line}", file=sys.stderr)

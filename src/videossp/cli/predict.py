@@ -3,31 +3,31 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from videossp.cli.arguments import Arguments
+from videossp.cli.flags import add_adapter, load_adapter, views_of
+from videossp.cli.options import add_option, group_of
 from videossp.cli.output import DATA, say, show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 
-def predict(parser: "ArgumentParser") -> "Callable[[Namespace], int]":
-    """most probable classes of video files and folders"""
-    from videossp.classifier import load
+def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
+    """Print the most probable classes of videos."""
     from videossp.inference.predict import predict as run_prediction
-    from videossp.model.precision import Precision
 
-    parser.add_argument("adapter", type=str, help="adapter or run folder")
-    parser.add_argument("paths", type=str, nargs="+", help="videos, or folders that hold some")
-    parser.add_argument("--top", type=int, default=5, help="classes to print per video")
-    parser.add_argument("--segments", type=int, default=1, help="clips per video")
-    parser.add_argument("--crops", type=int, default=1, help="crops per clip")
-    parser.add_argument("--backbone", type=str, help="weights of the backbone, if they have moved")
-    parser.add_argument("--precision", type=Precision, default="float32", help="of the matrix products")
+    add_adapter(parser)
+    group_of(parser, "adapter").add_argument(
+        "paths", type=str, nargs="+", metavar="VIDEO", help="videos, or folders of videos"
+    )
+    add_option(group_of(parser, "output"), "top", int, "classes to print per video", default=5)
 
     def run(args: "Namespace") -> int:
         if args.top < 1:
             raise ValueError(f"--top must be at least 1, got {args.top}")
-        classifier = load(args.adapter, backbone=args.backbone).to_precision(args.precision)
-        results = run_prediction(classifier, args.paths, segments=args.segments, crops=args.crops)
+        classifier = load_adapter(args)
+        segments, crops = views_of(args, classifier)
+        results = run_prediction(classifier, args.paths, segments=segments, crops=crops, on_error="skip")
         lines, summary = [], []
         for result in results:
             ranked = list(result.probabilities.items())[: args.top]

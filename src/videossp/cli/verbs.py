@@ -1,4 +1,7 @@
-"""What each verb does: its flags, one function call, what it prints; heavy imports inside."""
+"""The verbs by name. Each adds its flags to a parser and returns the function that runs it.
+
+Heavy imports are inside the verbs, so that `videossp --help` is fast.
+"""
 
 from videossp.cli.compare import compare
 from videossp.cli.data import data, doctor

@@ -1,1 +1,1 @@
-"""Comparison of methods on the same data."""
+"""Comparison of methods: runs, intervals, table and files."""

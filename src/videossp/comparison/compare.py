@@ -1,32 +1,25 @@
-"""`compare`: methods and seeds, each trained alone on the same data in the same way; one table of them."""
+"""`compare`: train methods with several seeds on the same data with the same settings."""
 
 import itertools
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from videossp.classifier import Classifier
-from videossp.comparison.results import RESULTS, Comparison, write
-from videossp.comparison.worker import ERROR, RESULT, run_child
+from videossp.comparison.folder import Job, Key, finished_runs, lock_folder, remove_unfinished, write_results
+from videossp.comparison.results import Comparison
+from videossp.comparison.worker import run_child
 from videossp.data.datasets import VideoDataset, read_data
-from videossp.methods import resolve_options
+from videossp.methods import default_lr, resolve_options
 from videossp.methods.registry import registrations
-from videossp.system.files import exclusive_lock
 from videossp.system.process import give_back_memory
+from videossp.system.warn import warn
 from videossp.training.config import TrainConfig
 from videossp.training.plan import make_plan
-from videossp.training.settings import arguments_of, differences, fingerprint
-
-LOCK = ".lock"
-
-Key = tuple[str, float, int]  # a run: method, learning rate, seed
+from videossp.training.settings import arguments_of, fingerprint
 
 
 def compare(
@@ -42,77 +35,80 @@ def compare(
     progress: bool = False,
     **create: Any,
 ) -> Comparison:
-    """Train every method with every seed, one after the other, each in a process of its own.
+    """Train every method with every seed, one run after the other, each in its own process.
 
-    So the peak memory is that of one run, and a run that fails, even if it is killed, takes no other along.
-    Of several learning rates each method is run at all of them with the first seed, and with the others at
-    the one with the least loss on validation (`Comparison.lr_of`).
+    The peak memory is therefore that of one run, and a run that fails, or is killed, does not end the others.
+    With several learning rates, each method is trained at all of them with the first seed, and with the other
+    seeds at the rate with the lowest validation loss (`Comparison.lr_of`).
 
     Args:
-        data: a data set that `read_data` gave, or its folder or annotation file. Accuracy is that on its
-            test split; without one, on the validation split.
-        methods: names of methods, or several names joined by +.
+        data: a data set, or its folder or annotation file. Accuracy is measured on the test split, or on the
+            validation split if there is no test split.
+        methods: names of methods, or chains as "ssp+lora".
         seeds: of the classifier and of the training.
-        config: how to train; its seed does not matter.
-        lrs: learning rates to choose from; none: that of config, for all methods.
-        out: folder for METHOD-lrX-seedN, a run folder each, results.json, results.csv and accuracy.png, all
-            written anew after every run. What is finished in it is not run again.
+        config: settings of all runs, except their seed.
+        lrs: learning rates to select from, the same for all methods. Default: the rate of `config`, or, if it
+            has none, the default rate of each method for the backbone.
+        out: folder with a run folder METHOD-lrX-seedN per run, results.json, results.csv and accuracy.png.
+            The last three are written again after every run. Runs that are finished in it are not repeated.
         backbone: see `Classifier.create`.
-        options: by method, what `Classifier.create` takes for it.
-        progress: messages and bars on stderr.
-        **form: further arguments of `Classifier.create`: weights, frames, size, ...
+        options: by method, the options that `Classifier.create` takes for it.
+        progress: print messages and progress bars on stderr.
+        **create: further arguments of `Classifier.create`: weights, frames, size, ...
+
+    Returns:
+        All runs of these methods, rates and seeds, those that failed included.
 
     Raises:
-        ValueError: methods, seeds, rates or options that cannot be, or runs with other settings in `out`.
+        ValueError: invalid methods, seeds, rates or options; or `out` has runs with other settings.
         DataError: the data cannot be used.
-        WeightsError: the weights of the backbone cannot be.
+        WeightsError: the weights of the backbone cannot be used.
     """
     config = config or TrainConfig()
-    lrs = list(lrs) or [config.lr]
     samples = data if isinstance(data, VideoDataset) else read_data(data)
-    jobs, notes = plan(samples, methods, seeds, lrs, config, backbone, options or {}, create)
-    settings = jobs[methods[0]]["settings"]
-    keys = [(method, lr, seed) for seed, lr, method in itertools.product(seeds, lrs, methods)]
+    jobs, notes = plan_jobs(samples, methods, seeds, lrs, config, backbone, options or {}, create)
+    tries = range(len(jobs[methods[0]].lrs))
+    keys = [(method, jobs[method].lrs[i], seed) for seed in seeds for i in tries for method in methods]
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         if progress:
             print(line, file=sys.stderr, flush=True)
 
     for note in dict.fromkeys(notes):
-        say(note)
+        report(note)
     folder = Path(out)
-    with claim(folder):
-        done = finished(folder, jobs, keys)
-        places = {key: folder / "{}-lr{}-seed{}".format(*key) for key in keys if key not in done}
-        for key, place in places.items():
-            clear(place, *key)
+    with lock_folder(folder):
+        done = finished_runs(folder, jobs, keys)
+        paths = {key: folder / "{}-lr{}-seed{}".format(*key) for key in keys if key not in done}
+        for key, path in paths.items():
+            remove_unfinished(path, key)
 
         def so_far() -> Comparison:
-            return Comparison(tuple(methods), tuple(seeds), settings, [done[x] for x in keys if x in done])
+            runs = [done[key] for key in keys if key in done]
+            return Comparison(tuple(methods), tuple(seeds), jobs[methods[0]].settings, runs)
 
         def order() -> Iterator[Key]:
-            # By rate and seed first: a comparison that is stopped has something to say of every method.
-            yield from ((method, lr, seeds[0]) for lr, method in itertools.product(lrs, methods))
+            # All methods at one rate or seed before the next: an interrupted comparison covers all methods.
+            yield from ((method, jobs[method].lrs[i], seeds[0]) for i in tries for method in methods)
             for seed, method in itertools.product(seeds[1:], methods):
-                yield method, so_far().lr_of(method) or lrs[0], seed
+                yield method, so_far().lr_of(method) or jobs[method].lrs[0], seed
 
-        write(folder, so_far())
-        count = len(methods) * (len(lrs) + len(seeds) - 1)
+        write_results(folder, so_far())
+        count = len(methods) * (len(tries) + len(seeds) - 1)
         for number, key in enumerate(order(), 1):
             method, lr, seed = key
             title = f"run {number}/{count}, {method}, lr {lr:g}, seed {seed}"
             if key in done:
-                say(f"{title}: finished before")
+                report(f"{title}: already finished")
                 continue
-            say(title)
-            own = {"lr": lr, "seed": seed, "folder": str(places[key]), "progress": progress}
-            run = done[key] = run_child(jobs[method] | own)
-            write(folder, so_far())
-            say(f"{title}: " + (f"top-1 {100 * run['top1']:.1f} %" if run["error"] is None else run["error"]))
+            report(title)
+            run = done[key] = run_child(jobs[method], lr, seed, paths[key], progress=progress)
+            write_results(folder, so_far())
+            report(f"{title}: " + (run["error"] or f"top-1 {100 * run['top1']:.1f} %"))
     return so_far()
 
 
-def plan(
+def plan_jobs(
     samples: VideoDataset,
     methods: Sequence[str],
     seeds: Sequence[int],
@@ -121,108 +117,42 @@ def plan(
     backbone: str,
     options: Mapping[str, Mapping[str, Any]],
     create: Mapping[str, Any],
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """By method, the settings and options of its runs; and notes on the backbone.
+) -> tuple[dict[str, Job], list[str]]:
+    """By method, the settings, options and learning rates of its runs; and notes on plan and backbone.
 
-    Every classifier is made once, so that what cannot be is said before anything runs.
+    Each classifier is made once, so that invalid arguments are reported before anything runs. The warnings of
+    plan and backbone are issued here, and not again by each run.
     """
     for name, values in (("methods", methods), ("seeds", seeds), ("learning rates", lrs)):
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{name}: at least one is needed, and each once, got {list(values)}")
-    if odd := [name for name in options if name not in methods]:
-        raise ValueError(f"options of {odd[0]} are given, but what trains is {', '.join(methods)}")
-    notes: list[str] = []
-    for seed, lr in itertools.product(seeds, lrs):
-        notes = list(make_plan(samples, samples.classes, replace(config, seed=seed, lr=lr)).warnings)
+        if (not values and name != "learning rates") or len(set(values)) < len(values):
+            raise ValueError(f"{name}: at least one is needed, without repetitions, got {list(values)}")
+    if unused := [name for name in options if name not in methods]:
+        raise ValueError(f"options of {unused[0]} are given, but the methods are {', '.join(methods)}")
     jobs = {}
     for method in methods:
         given = options.get(method, {})
         classifier = Classifier.create(backbone, classes=samples.classes, method=method, **create, **given)
-        backbone_config = classifier.backbone.config
+        sizes = classifier.backbone.config
+        rates = tuple(lrs) or (default_lr(method, sizes) if config.lr is None else config.lr,)
+        for seed, lr in itertools.product(seeds, rates):
+            plan = make_plan(samples, samples.classes, replace(config, seed=seed, lr=lr))
+        training = {name: value for name, value in asdict(config).items() if name not in ("lr", "seed")}
         settings = {
             "data": dict(samples.origin),
             "videos": {split: len(members) for split, members in samples.splits.items()},
             "annotation": {split: fingerprint(members) for split, members in samples.splits.items()},
-            "notes": notes.copy(),
+            "notes": [*plan.warnings, *plan.notes],
             "evaluated_on": "test" if samples.splits.get("test") else "val",
             "classifier": arguments_of(classifier),
             "backbone_sha256": None if classifier.source.random else classifier.sha256,
-            "training": {name: value for name, value in asdict(config).items() if name not in ("lr", "seed")},
+            "training": training,
         }
-        job = {
-            "settings": settings,
-            "method": method,
-            "options": resolve_options(method, backbone_config, given),
-            "registered": registrations(method),
-        }
-        jobs[method] = json.loads(json.dumps(job))  # tuples become lists, as when they are read again
-    notes += classifier.notes
+        # Tuples become lists, as in a file.
+        settings, complete = json.loads(json.dumps([settings, resolve_options(method, sizes, given)]))
+        jobs[method] = Job(method, complete, settings, rates, registrations(method))
+    for text in plan.warnings:
+        warn(text)
+    notes = [*plan.notes, *classifier.notes]
     del classifier
     give_back_memory()
     return jobs, notes
-
-
-@contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Make the folder of a comparison, or take an earlier one, against other processes as well."""
-    if folder.exists() and not is_comparison(folder):
-        raise ValueError(f"{folder}: exists and is not a comparison; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(
-        folder / LOCK, f"{folder}: another comparison is running in it; choose another --out"
-    ):
-        yield
-
-
-def is_comparison(folder: Path) -> bool:
-    """Whether `compare` may write here: an empty folder, or one it has written to."""
-    if not folder.is_dir():
-        return False
-    if not {x.name for x in folder.iterdir()} - {LOCK}:
-        return True
-    try:
-        return {"settings", "runs", "rows"} <= set(json.loads((folder / RESULTS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def finished(
-    folder: Path, jobs: Mapping[str, Mapping[str, Any]], keys: Sequence[Key]
-) -> dict[Key, dict[str, Any]]:
-    """Those of some runs that are finished.
-
-    Raises:
-        ValueError: a finished run in the folder, of whatever method, had other settings.
-    """
-    done = {}
-    for path in sorted(folder.glob(f"*-seed*/{RESULT}")):
-        try:
-            run = json.loads(path.read_text(encoding="utf-8"))
-            method, settings, options = run["method"], run.pop("settings"), run["options"]
-            key = method, run["lr"], run["seed"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not readable; remove {path.parent} to run it again") from error
-        job = jobs.get(method, {"settings": next(iter(jobs.values()))["settings"], "options": options})
-        odd = differences({**settings, method: options}, {**job["settings"], method: job["options"]})
-        if odd:
-            raise ValueError(
-                f"{path.parent} was run with other settings: {'; '.join(odd)}; choose another --out"
-            )
-        if key in keys:
-            done[key] = run
-    return done
-
-
-def clear(folder: Path, method: str, lr: float, seed: int) -> None:
-    """Remove what an unfinished run left; anything else in its place is an error."""
-    if not folder.exists():
-        return
-    path = folder / "config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    wanted = {"method": method, "lr": lr, "seed": seed}
-    own = isinstance(config, dict) and wanted.items() <= config.items()
-    if not own and (not folder.is_dir() or {x.name for x in folder.iterdir()} - {ERROR}):
-        raise ValueError(
-            f"{folder}: is not an unfinished run of {method}, lr {lr:g}, seed {seed}; move it away"
-        )
-    shutil.rmtree(folder)

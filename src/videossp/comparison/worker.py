@@ -1,4 +1,4 @@
-"""One run of a comparison, in a process of its own."""
+"""One run of a comparison, in a separate process."""
 
 import json
 import signal
@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -13,17 +14,18 @@ from typing import Any
 
 from videossp.adapter_folder import WEIGHTS
 from videossp.classifier import Classifier
+from videossp.comparison.folder import ERROR, RESULT, Job
 from videossp.data.datasets import read_data
+from videossp.errors import VideoSSPWarning
 from videossp.inference.evaluate import evaluate
 from videossp.methods.registry import register_again
 from videossp.system.files import atomic_write
 from videossp.system.process import peak_memory
+from videossp.system.warn import warning_lines
 from videossp.training.config import TrainConfig
 from videossp.training.train import train
 
-RESULT, ERROR = "result.json", "error.txt"
-
-# What a run's own process does. It ends when this process does, for then its standard input ends.
+# The program of the process of a run. It ends when the parent process ends: then its standard input closes.
 CHILD = """
 import json, os, signal, sys, threading
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -36,14 +38,20 @@ run_alone(**job)
 """
 
 
-def run_child(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a run made in a new process, or why it failed.
+def run_child(job: Job, lr: float, seed: int, folder: Path, *, progress: bool) -> dict[str, Any]:
+    """Run a training in a new process.
 
-    A process started by multiprocessing would import the caller's program again, and torch before
-    `prepare_process`. -I keeps a json.py in the working folder from being taken for Python's.
+    A process of multiprocessing would import the program of the caller again, and torch before
+    `prepare_process`. -I keeps a json.py in the working folder from replacing Python's.
+
+    Returns:
+        The figures of the run (`run_alone`); or its method, lr, seed and options with `error`, the reason of
+        its failure.
     """
-    folder = Path(job["folder"])
-    command = [sys.executable, "-I", "-c", CHILD, json.dumps([sys.path, job])]
+    run = {"method": job.method, "lr": lr, "seed": seed, "options": job.options}
+    arguments = {**run, "settings": job.settings, "folder": str(folder), "progress": progress}
+    arguments["registered"] = job.registered
+    command = [sys.executable, "-I", "-c", CHILD, json.dumps([sys.path, arguments])]
     with Popen(command, stdin=PIPE, stdout=2) as child:  # stdout is for the table
         try:
             code = child.wait()
@@ -51,16 +59,16 @@ def run_child(job: Mapping[str, Any]) -> dict[str, Any]:
             child.kill()
             child.wait()
     if (folder / RESULT).is_file():
-        run = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        return {name: value for name, value in run.items() if name != "settings"}
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        return {name: value for name, value in result.items() if name != "settings"}
     if (folder / ERROR).is_file():
         reason = (folder / ERROR).read_text(encoding="utf-8").split("\n", 1)[0]
     elif code < 0:
         name = signal.Signals(-code).name
-        reason = f"its process was killed by {name}" + ", for want of memory?" * (name == "SIGKILL")
+        reason = f"its process was killed by {name}" + " (too little memory?)" * (name == "SIGKILL")
     else:
         reason = f"its process ended with exit code {code}"
-    return {**{name: job[name] for name in ("method", "lr", "seed", "options")}, "error": reason}
+    return run | {"error": reason}
 
 
 def run_alone(
@@ -73,52 +81,76 @@ def run_alone(
     progress: bool,
     registered: Sequence[Any] = (),
 ) -> None:
-    """One run in this process: a run folder with result.json, written last, or with error.txt."""
-    began = time.monotonic()
+    """Run a training in this process and write its run folder with result.json, or with error.txt.
+
+    result.json is written last, so that a folder without it is an unfinished run.
+    """
+
+    def show(text: str) -> None:
+        if progress:
+            print(f"videossp: {text}", file=sys.stderr)
+
+    started = time.monotonic()
     try:
         register_again(registered)
-        samples = read_data(**settings["data"])
-        classifier = Classifier.create(
-            **settings["classifier"], classes=samples.classes, method=method, seed=seed, **options
-        )
-        config = TrainConfig(**settings["training"], lr=lr, seed=seed)
-        run = train(classifier, samples, config, out=folder, progress=progress)
-        memory = peak_memory()
-        result = run.validation
-        if settings["evaluated_on"] == "test":
-            result = evaluate(
-                classifier,
-                samples.splits["test"],
-                workers=config.workers,
-                on_error=config.on_error,
-                progress=progress,
-            )
-        tuned = {name: x.numel() for name, x in classifier.trainable().items()}
-        # The first epoch compiles kernels.
-        times = [row["seconds_per_clip"] for row in run.history[1:] or run.history]
-        figures = {
-            "method": method,
-            "lr": lr,
-            "seed": seed,
-            "options": options,
-            "error": None,
-            "parameters": sum(tuned.values()),
-            "all_parameters": sum(x.numel() for x in classifier.parameters()),
-            "method_parameters": sum(count for name, count in tuned.items() if not name.startswith("head.")),
-            "best_epoch": run.best["epoch"],
-            **result.summary(),
-            # Of each video, in their order, so that methods can be compared video by video.
-            "hits": "".join(str(int(hit)) for hit in result.hits),
-            **{name: run.best[name] for name in ("val_top1", "val_loss")},
-            "minutes": (time.monotonic() - began) / 60,
-            "seconds_per_clip": statistics.fmean(times),
-            "memory_gb": memory,
-            "adapter_mb": (Path(folder) / "adapter" / WEIGHTS).stat().st_size / 1e6,
-            "settings": settings,
-        }
+        with warning_lines(show, known=settings["notes"]):  # the parent process has shown these
+            figures = run_figures(settings, method, options, lr, seed, folder, progress)
+        figures["minutes"] = (time.monotonic() - started) / 60
+        figures["settings"] = settings
         atomic_write(Path(folder) / RESULT, json.dumps(figures, indent=2) + "\n")
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         Path(folder).mkdir(exist_ok=True)
         atomic_write(Path(folder) / ERROR, f"{reason}\n\n{traceback.format_exc()}")
         sys.exit(1)
+
+
+def run_figures(
+    settings: Mapping[str, Any],
+    method: str,
+    options: Mapping[str, Any],
+    lr: float,
+    seed: int,
+    folder: str,
+    progress: bool,
+) -> dict[str, Any]:
+    """Train, evaluate on the split that counts, and collect the figures of result.json."""
+    samples = read_data(**settings["data"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VideoSSPWarning)  # shown by the parent process
+        classifier = Classifier.create(
+            **settings["classifier"], classes=samples.classes, method=method, seed=seed, **options
+        )
+    config = TrainConfig(**settings["training"], lr=lr, seed=seed)
+    run = train(classifier, samples, config, out=folder, progress=progress)
+    memory = peak_memory()
+    result = run.validation
+    if settings["evaluated_on"] == "test":
+        result = evaluate(
+            classifier,
+            samples.splits["test"],
+            workers=config.workers,
+            timeout=config.timeout,
+            on_error=config.on_error,
+            progress=progress,
+        )
+    trained = {name: x.numel() for name, x in classifier.trainable().items()}
+    times = [row["seconds_per_clip"] for row in run.history[1:] or run.history]  # the first compiles kernels
+    return {
+        "method": method,
+        "lr": lr,
+        "seed": seed,
+        "options": options,
+        "error": None,
+        "parameters": sum(trained.values()),
+        "all_parameters": sum(x.numel() for x in classifier.parameters()),
+        "method_parameters": sum(count for name, count in trained.items() if not name.startswith("head.")),
+        "best_epoch": run.best["epoch"],
+        **result.summary(),
+        # For each video, in order, so that methods can be compared video by video.
+        "hits": "".join(str(int(hit)) for hit in result.hits),
+        **{name: run.best[name] for name in ("val_top1", "val_loss")},
+        "seconds_per_clip": statistics.fmean(times),
+        "memory_gb": memory,
+        "adapter_mb": (Path(folder) / "adapter" / WEIGHTS).stat().st_size / 1e6,
+    }

@@ -1,1 +1,1 @@
-"""Videos on disk to clips."""
+"""From annotated videos on disk to clips."""

@@ -1,55 +1,28 @@
-"""Frames -> clip: which frames, which crop, normalised; and data sets of clips for the loops."""
+"""Data sets of clips: augmented clips for training, all views of a video for evaluation."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from videossp.data.augment import RandAugment, erase, random_crop
+from videossp.data.augment import RandAugment, erase
+from videossp.data.crop import normalise, random_crop, to_clip
 from videossp.data.datasets import Sample
 from videossp.data.sampling import ClipFormat, check_views, eval_indices, train_indices
 from videossp.data.video import Frames, Video, read_frames, read_video
 from videossp.errors import DataError
 
 
-def to_clip(frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int = 1) -> Tensor:
-    """One test crop of decoded frames: resized to cover the format's size, cut out, normalised.
-
-    With one crop the centre; with more, from one end of the longer side to the other.
-
-    Args:
-        frames: (time, height, width, 3) uint8.
-
-    Returns:
-        (3, time, height, width) float32.
-    """
-    height, width = clip_format.size
-    scale = max(height / frames.shape[1], width / frames.shape[2])
-    covering = (
-        max(height, round(frames.shape[1] * scale)),
-        max(width, round(frames.shape[2] * scale)),
-    )
-    images = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    if covering != images.shape[2:]:
-        images = F.interpolate(images, covering, mode="bilinear", antialias=True)
-    spare = covering[0] - height, covering[1] - width
-    top, left = (x // 2 if crops == 1 else crop * x // (crops - 1) for x in spare)
-    return normalise(images[..., top : top + height, left : left + width].float() / 255, clip_format)
-
-
-def normalise(images: Tensor, clip_format: ClipFormat) -> Tensor:
-    """(time, 3, height, width) in [0, 1] to a clip, (3, time, height, width)."""
-    mean, std = (torch.tensor(x)[:, None, None] for x in (clip_format.mean, clip_format.std))
-    return ((images - mean) / std).transpose(0, 1).contiguous()
-
-
 def read_views(path: str | Video, clip_format: ClipFormat, segments: int = 1, crops: int = 1) -> Tensor:
-    """All test views of a video, decoded once: (views, 3, frames, height, width), segment by segment."""
+    """All views of a video for a test, decoded once: (views, 3, frames, height, width).
+
+    The crops of the first segment come first, then those of the second, and so on.
+    """
     check_views(clip_format, segments, crops)
     video = path if isinstance(path, Video) else read_video(path)
     indices = [i for k in range(segments) for i in eval_indices(len(video), clip_format, k, segments)]
@@ -57,31 +30,55 @@ def read_views(path: str | Video, clip_format: ClipFormat, segments: int = 1, cr
     return torch.stack([to_clip(part, clip_format, k, crops) for part in parts for k in range(crops)])
 
 
-def identity(sample: Sample) -> str:
-    """The video of a sample as it is now: paths, sizes, times of change, and which part of it."""
-    path = Path(sample.path)
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
-    state = [(x.name, x.stat().st_size, x.stat().st_mtime_ns) for x in files]
-    return f"{path.resolve()} {state} {sample.start} {sample.end}"
+def video_identity(sample: Sample) -> str:
+    """The content of a sample's video and which part of it: the same for a copy in another folder."""
+    return f"{content_hash(Path(sample.path))} {sample.start} {sample.end}"
+
+
+def content_hash(path: Path) -> str:
+    """sha256 of a video file, or of the names and contents of the files in a folder of frames.
+
+    A file is read again only if its size or time of change is not what it was.
+    """
+    try:
+        folder = path.is_dir()
+        files = sorted(x for x in path.iterdir() if x.is_file()) if folder else [path]
+        state = [(str(x.absolute()), x.stat().st_size, x.stat().st_mtime_ns) for x in files]
+        key = hashlib.sha256(repr(state).encode()).digest()
+        if key not in _known_hashes:
+            digest = hashlib.sha256()
+            for file in files:
+                digest.update(repr(file.name).encode() if folder else b"")
+                with file.open("rb") as stream:
+                    while block := stream.read(2**20):
+                        digest.update(block)
+            _known_hashes[key] = digest.hexdigest()
+    except OSError as error:  # nothing can be computed of it; the decoder reports why
+        return f"unreadable: {error.strerror}"
+    return _known_hashes[key]
+
+
+_known_hashes: dict[bytes, str] = {}  # by paths, sizes and times of change
 
 
 class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
-    """Augmented clips of samples; one draw for all frames of a clip.
+    """Augmented training clips of labelled videos, with the same augmentation for all frames of a clip.
 
-    What item i gives depends on (seed, epoch, i) alone, not on workers or order: (clips, label, name, "")
-    with clips (num_sample, 3, frames, height, width), or (None, label, name, reason) for a video that
-    cannot be decoded.
+    Item i is (clips, label, name, "") with clips (num_sample, 3, frames, height, width), or
+    (None, label, name, reason) if the video cannot be decoded. It depends on (seed, epoch, i) only, not on
+    the worker process or the order of access. Set `epoch` before each pass.
 
     Args:
         samples: labelled videos.
-        clip_format: what a clip looks like.
-        crop_scale: smallest and largest share of a frame's area that a random crop covers.
-        flip: mirror half of the clips left to right.
-        seed: of the whole run; set `epoch` before each pass.
-        num_sample: clips of a video; they have the same frames, and augmentations of their own.
-        rand_augment: applied to the whole frames first, or None.
+        clip_format: frames and size of a clip.
+        crop_scale: smallest and largest fraction of a frame's area that a random crop covers.
+        flip: flip half of the clips horizontally.
+        seed: seed of the run.
+        num_sample: clips per video; they have the same frames but different augmentations.
+        rand_augment: applied first, to full frames; or None.
         erasing: probability of random erasing, applied last.
-        fixed_augmentations: augmentations of each video, used in turn by the epochs; 0: a new one each epoch.
+        fixed_augmentations: number of augmentations per video, which the epochs use in turn; 0: a new one in
+            each epoch.
     """
 
     def __init__(
@@ -106,18 +103,18 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
 
     @property
     def draw(self) -> int:
-        """Which of the augmentations of each video is taken."""
+        """Number of the augmentation that this epoch uses."""
         return self.epoch % self.fixed_augmentations if self.fixed_augmentations else self.epoch
 
-    def facts(self, index: int) -> tuple[int, str, str]:
-        """What item i gives besides its clips."""
+    def metadata(self, index: int) -> tuple[int, str, str]:
+        """Item i without its clips: (label, name, "")."""
         return self.samples[index].label, self.samples[index].name, ""
 
-    def identity(self, index: int) -> str:
-        """All that the clips of item i depend on."""
+    def identity(self, index: int, video: Callable[[Sample], str] = video_identity) -> str:
+        """Everything that the clips of item i depend on; `video` names the video of a sample."""
         drawn = (self.seed, self.draw, index, self.num_sample)
         how = (self.crop_scale, self.flip, self.rand_augment, self.erasing)
-        return f"{identity(self.samples[index])} {replace(self.clip_format, views=(1, 1))} {drawn} {how}"
+        return f"{video(self.samples[index])} {replace(self.clip_format, views=(1, 1))} {drawn} {how}"
 
     def __getitem__(self, index: int) -> tuple[Tensor | None, int, str, str]:
         sample = self.samples[index]
@@ -140,9 +137,17 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
 
 
 class EvalViews(Dataset[tuple[Tensor | None, str]]):
-    """All views of each video, or the reason why it cannot be decoded."""
+    """All views of each video.
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    Item i is (views, "") with views (segments x crops, 3, frames, height, width), or (None, reason) if the
+    video cannot be decoded.
+
+    Args:
+        samples: labelled videos.
+        clip_format: frames and size of a clip.
+        segments: clips of different frames per video.
+        crops: crops per segment.
+    """
 
     def __init__(self, samples: Sequence[Sample], clip_format: ClipFormat, segments: int, crops: int) -> None:
         check_views(clip_format, segments, crops)
@@ -151,14 +156,14 @@ class EvalViews(Dataset[tuple[Tensor | None, str]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def facts(self, index: int) -> tuple[str]:
-        """What item i gives besides its views."""
+    def metadata(self, index: int) -> tuple[str]:
+        """Item i without its views."""
         return ("",)
 
-    def identity(self, index: int) -> str:
-        """All that the views of item i depend on."""
+    def identity(self, index: int, video: Callable[[Sample], str] = video_identity) -> str:
+        """Everything that the views of item i depend on; `video` names the video of a sample."""
         clip_format = replace(self.clip_format, views=(self.segments, self.crops))
-        return f"{identity(self.samples[index])} {clip_format}"
+        return f"{video(self.samples[index])} {clip_format}"
 
     def __getitem__(self, index: int) -> tuple[Tensor | None, str]:
         sample = self.samples[index]

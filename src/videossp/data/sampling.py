@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip. No torch here: the workers of the doctor import it."""
+"""Which frames of a video make a clip. This file needs no torch, so that the doctor's workers start fast."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,20 +10,22 @@ Sampling = Literal["uniform", "sparse", "double", "dense"]
 
 @dataclass(frozen=True)
 class ClipFormat:
-    """How a video becomes the clip a classifier reads; saved with it, so that prediction equals training.
+    """Frames, size and normalisation of a clip. It is saved with a classifier, so prediction equals training.
 
     Attributes:
-        frames: frames of a clip.
+        frames: number of frames of a clip.
         size: (height, width) in pixels.
-        sampling: which frames.
-            "uniform": one of each of `frames` equal parts of the video, at random in training, the middle
-            in tests (TSN); "sparse": the same with the parts and the rounding of the published sparse
-            reader (K400, Breakfast); "double": uniform, but a test takes exactly two clips, the
-            starts and the middles of the parts (Something-Something V2); "dense": a window of `frames`
-            frames, `stride` apart, anywhere in training, spread from end to end in tests.
-        stride: distance of the frames of a dense window, in frames.
+        sampling: which frames of a video.
+            "uniform" (TSN): one frame of each of `frames` equal parts of the video, a random one in training,
+            the middle one in tests.
+            "sparse": the same, with the parts and rounding of the published reader for K400 and Breakfast.
+            "double": uniform, but a test takes at most two clips, the starts and the middles of the parts
+            (Something-Something V2).
+            "dense": a window of `frames` frames, `stride` apart; anywhere in training, evenly spread from the
+            start to the end in tests.
+        stride: distance of the frames in a dense window.
         mean, std: of each colour channel, for pixels in [0, 1].
-        views: (segments, crops) of a test, as the recipe prescribes; `evaluate` takes them by default.
+        views: (segments, crops) of a test, as the recipe prescribes; the default of `evaluate`.
     """
 
     frames: int = 8
@@ -45,7 +47,11 @@ class ClipFormat:
 
 
 def check_views(clip_format: ClipFormat, segments: int, crops: int) -> None:
-    """A ValueError if a test cannot take these views."""
+    """Check the number of views of a test.
+
+    Raises:
+        ValueError: fewer than one segment or crop, or more than two segments with "double" sampling.
+    """
     if segments < 1 or crops < 1:
         raise ValueError(f"segments and crops must be at least 1, got {segments} and {crops}")
     if clip_format.sampling == "double" and segments > 2:
@@ -53,12 +59,16 @@ def check_views(clip_format: ClipFormat, segments: int, crops: int) -> None:
 
 
 def eval_indices(count: int, clip_format: ClipFormat, segment: int = 0, segments: int = 1) -> list[int]:
-    """Frame indices of one of `segments` clips that a test takes from a video of `count` frames.
+    """Frame indices of a test clip.
 
-    Uniform, sparse: clip k takes the point (k + 1) / (segments + 1) of each part, so one clip takes the
-    middles. Double: of two clips the first takes the starts, the second the middles. Dense: windows spread
-    evenly from the first to the last place, one in the centre; frames past the end of a short video
-    repeat its last one.
+    Uniform and sparse: clip k takes the frame at (k + 1) / (segments + 1) of each part, so a single clip
+    takes the middles. Double: the first of two clips takes the starts, the second one the middles. Dense:
+    windows are evenly spread, a single one is in the centre. A video shorter than the window repeats its last
+    frame.
+
+    Args:
+        count: number of frames of the video.
+        segment, segments: number of this clip, from 0, and how many clips the test takes.
     """
     parts = range(clip_format.frames)
     if clip_format.sampling == "sparse":
@@ -76,7 +86,11 @@ def eval_indices(count: int, clip_format: ClipFormat, segment: int = 0, segments
 
 
 def train_indices(count: int, clip_format: ClipFormat, rng: np.random.Generator) -> list[int]:
-    """Random frame indices: one of each part (uniform, sparse, double) or a window anywhere (dense)."""
+    """Random frame indices of a training clip: one frame of each part, or for "dense" a window anywhere.
+
+    Args:
+        count: number of frames of the video.
+    """
     if clip_format.sampling == "dense":
         room = max(0, count - clip_format.frames * clip_format.stride)
         start = int(rng.integers(room + 1))

@@ -1,9 +1,9 @@
-"""Accuracy over labelled videos: several views per video, nothing replaced, nothing left out of the count."""
+"""Accuracy on labelled videos: several views per video, and every video counts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -11,20 +11,19 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
-from videossp.classifier import TOGETHER, Classifier
+from videossp.classifier import EVAL_BATCH, Classifier
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import Sample
 from videossp.errors import DataError
+from videossp.inference.predict import OnError as OnError
+from videossp.inference.predict import check_on_error
 from videossp.system.process import give_back_memory
-
-OnError = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of every video and what follows from them.
+    """The scores of videos and the figures that follow from them.
 
     A video that cannot be decoded counts as wrong in every accuracy.
 
@@ -32,7 +31,7 @@ class Evaluation:
         classes: class names.
         samples: the videos, in order.
         view_scores: (videos, segments * crops, classes) probabilities; zero where a video failed.
-        failures: reason by name of each video that could not be decoded.
+        failures: reason by name of each video that cannot be decoded.
         views: (segments, crops) per video.
     """
 
@@ -57,61 +56,62 @@ class Evaluation:
 
     @cached_property
     def confusion(self) -> Tensor:
-        """(classes, classes): videos of the row's class that were called the column's; without failures."""
-        if not self._decoded.any():
-            return torch.zeros(len(self.classes), len(self.classes), dtype=torch.long)
+        """(classes, classes): number of videos by true class (row) and predicted class; without failures."""
         scores, labels = self.scores[self._decoded], self._labels[self._decoded]
-        out: Tensor = multiclass_confusion_matrix(scores, labels, num_classes=len(self.classes))
-        return out
+        count = len(self.classes)
+        return (labels * count + scores.argmax(1)).bincount(minlength=count**2).reshape(count, count)
 
     def top(self, k: int) -> float:
-        """Share of the videos whose class is among the k most probable."""
+        """Fraction of the videos whose class is among the k most probable."""
         if not self._decoded.any():
             return 0.0
         scores, labels = self.scores[self._decoded], self._labels[self._decoded]
-        hits = multiclass_accuracy(scores, labels, len(self.classes), average="micro", top_k=k)
-        return hits.item() * len(labels) / len(self.samples)
+        best = scores.argmax(1, keepdim=True) if k == 1 else scores.topk(k).indices
+        hits = (best == labels[:, None]).any(1)
+        # Divided in float32, as earlier versions did: a resumed run compares this figure with its old ones.
+        return (hits.sum() / len(labels)).item() * len(labels) / len(self.samples)
 
     @property
     def hits(self) -> Tensor:
-        """(videos,) bool: whether the most probable class is the video's; false where it failed."""
+        """(videos,) bool: whether the most probable class is the true one; false where a video failed."""
         out: Tensor = self._decoded & (self.scores.argmax(1) == self._labels)
         return out
 
     @cached_property
     def counts(self) -> Tensor:
-        """(classes,): videos of each class."""
+        """(classes,): number of videos of each class."""
         return self._labels.bincount(minlength=len(self.classes))
 
     @cached_property
     def class_accuracy(self) -> Tensor:
-        """(classes,): top-1 accuracy of each class; nan where none occurs."""
+        """(classes,): top-1 accuracy of each class; nan for a class without videos."""
         return self.confusion.diag() / self.counts
 
     @property
     def mean_class_accuracy(self) -> float:
-        """Mean over the classes that occur of their top-1 accuracy."""
+        """Mean of the top-1 accuracies of the classes that have videos."""
         return self.class_accuracy[self.counts > 0].mean().item()
 
     @property
     def loss(self) -> float:
         """Mean negative log-likelihood of the decoded videos, in nats."""
-        own = self.scores[torch.arange(len(self.samples)), self._labels][self._decoded]
-        return -own.clamp_min(1e-12).log().mean().item() if len(own) else float("inf")
+        scores = self.scores[torch.arange(len(self.samples)), self._labels][self._decoded]
+        return -scores.clamp_min(1e-12).log().mean().item() if len(scores) else float("inf")
 
     def per_base_name(self, processes: int = 1) -> dict[str, Any]:
-        """The published score: videos of one base name count as one, for each view the one met first.
+        """The score as the published code computes it, which takes videos of one base name for one video.
 
-        The published code tells videos apart by `Sample.base_name`. So of Breakfast's cameras, which share
-        it, one is scored for each view: the first in the list if one process evaluates, else whichever the
-        division among processes puts first, which mixes cameras.
+        The published code identifies a video by `Sample.base_name` and keeps the first score of each view.
+        The cameras of Breakfast share their base name, so one camera is scored for each view: with one
+        process the first of the list; with several the first by process, which mixes cameras.
 
         Args:
-            processes: of the published evaluation. View v of video i is number v * videos + i of its list,
-                and goes to process number % processes; what they wrote is read one after the other.
+            processes: number of processes of the published evaluation. View v of video i has number
+                v * videos + i and goes to the process of rank (number % processes); the results are read rank
+                by rank.
 
         Returns:
-            top1, and the number of base names.
+            {"top1": accuracy, "base_names": number of base names}.
         """
         count, views = len(self.samples), self.view_scores.shape[1]
         order = [k for rank in range(processes) for k in range(rank, count * views, processes)]
@@ -127,7 +127,7 @@ class Evaluation:
         return {"top1": hits / len(first), "base_names": len(first)}
 
     def confusion_table(self) -> list[str]:
-        """The confusion matrix as lines of text, rows true; none beyond 20 classes."""
+        """The confusion matrix as lines of text; no lines for more than 20 classes."""
         if len(self.classes) > 20:
             return []
         matrix: list[list[int]] = self.confusion.tolist()
@@ -141,7 +141,7 @@ class Evaluation:
         return ["", "confusion matrix (rows: true class, columns: predicted)", header, *rows]
 
     def summary(self) -> dict[str, Any]:
-        """The figures, as they are printed and saved. `top5` is None for five classes or fewer."""
+        """The figures that are printed and saved. `top5` is None for five classes or fewer."""
         return {
             "top1": self.top(1),
             "top5": self.top(5) if len(self.classes) > 5 else None,
@@ -159,66 +159,81 @@ def evaluate(
     *,
     segments: int | None = None,
     crops: int | None = None,
+    batch_size: int = EVAL_BATCH,
     workers: int = 0,
+    timeout: float = 300.0,
     on_error: OnError = "error",
     progress: bool = False,
-    through: Callable[[EvalViews], Dataset[Any]] = lambda views: views,
+    through: Callable[[EvalViews], Dataset[Any]] | None = None,
 ) -> Evaluation:
     """Score every sample.
 
-    Where several processes run (torch.distributed), each scores its share, and all return the whole.
+    If several processes run (torch.distributed), they share the samples and all return the evaluation of all
+    samples.
 
     Args:
-        segments, crops: views per video, whose probabilities are averaged; default: those that the
-            classifier was made with.
+        classifier: computes in its precision, which for a loaded adapter is that of its training.
+        samples: labelled videos; their labels are indices of the classifier's classes.
+        segments, crops: views per video, whose probabilities are averaged; default: `ClipFormat.views` of the
+            classifier.
+        batch_size: views per forward pass, of several videos if one has fewer. A GPU is faster with more.
         workers: processes that decode ahead; 0 decodes in this one.
+        timeout: seconds that a worker process may take for a video; 0: no limit. It does not apply
+            without workers.
         on_error: "error" stops at the first video that cannot be decoded; "skip" lists it and
             counts it as wrong.
         progress: show a bar on stderr if that is a terminal.
-        through: what to put in place of the views, `features.FeatureCache.of`.
+        through: makes another data set of that of the views, such as `FeatureCache.of`.
 
     Raises:
         DataError: no samples, or (on_error "error") one that cannot be decoded.
+        FloatingPointError: probabilities are not finite.
     """
+    check_on_error(on_error)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not samples:
         raise DataError("no videos to evaluate")
-    usual = classifier.clip_format.views
-    views = usual[0] if segments is None else segments, usual[1] if crops is None else crops
-    several = distributed.is_available() and distributed.is_initialized()
-    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
-    # So many videos go through the backbone together, the same ones however many processes share the work.
-    count = views[0] * views[1]
-    alone = classifier.tuner.mixes_clips or not 0 < count < TOGETHER
-    together = 1 if alone else TOGETHER // count
-    own = [i for i in range(len(samples)) if i // together % processes == rank]
-    data = through(EvalViews([samples[i] for i in own], classifier.clip_format, *views))
-    loader: Iterable[tuple[Tensor | None, str]] = DataLoader(data, batch_size=None, num_workers=workers)
+    default = classifier.clip_format.views
+    views = default[0] if segments is None else segments, default[1] if crops is None else crops
+    distributed_run = distributed.is_available() and distributed.is_initialized()
+    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if distributed_run else (0, 1)
+    # A batch has the same videos however many processes share the work, so that the scores are the same.
+    per_video = views[0] * views[1]
+    alone = classifier.tuner.mixes_clips or not 0 < per_video < batch_size
+    per_batch = 1 if alone else batch_size // per_video
+    indices = [i for i in range(len(samples)) if i // per_batch % processes == rank]
+    clips = EvalViews([samples[i] for i in indices], classifier.clip_format, *views)
+    data = through(clips) if through else clips
+    loader: Iterable[tuple[Tensor | None, str]] = DataLoader(
+        data, batch_size=None, num_workers=workers, timeout=timeout if workers else 0
+    )
     console = Console(stderr=True)
     if progress and console.is_terminal and rank == 0:
-        loader = track(loader, "evaluating", total=len(own), console=console, transient=True)
+        loader = track(loader, "evaluating", total=len(indices), console=console, transient=True)
     if workers:
         give_back_memory()
-    scored: dict[int, Tensor | str] = {}  # by position in `samples`: none is lost or counted twice
+    scored: dict[int, Tensor | str] = {}  # by index in `samples`: none is lost or counted twice
     waiting: dict[int, Tensor] = {}
-    for i, (clip, reason) in zip(own, loader, strict=True):
+    for i, (clip, reason) in zip(indices, loader, strict=True):
         if clip is not None:
             waiting[i] = clip
         else:
             scored[i] = reason
             if on_error == "error":
                 break
-        if waiting and (i % together == together - 1 or i == own[-1]):
-            found = classifier.probabilities(torch.cat([*waiting.values()]))
-            scored |= zip(waiting, found.chunk(len(waiting)), strict=True)
+        if waiting and (i % per_batch == per_batch - 1 or i == indices[-1]):
+            probabilities = classifier.probabilities(torch.cat([*waiting.values()]), batch_size)
+            scored |= zip(waiting, probabilities.chunk(len(waiting)), strict=True)
             waiting.clear()
-    if several:
+    if distributed_run:
         parts: list[dict[int, Tensor | str]] = [{}] * processes
         distributed.all_gather_object(parts, scored)
         scored = {i: result for part in parts for i, result in part.items()}
     failures = {samples[i].name: x for i, x in sorted(scored.items()) if isinstance(x, str)}
     if failures and on_error == "error":
         raise DataError(next(iter(failures.values())))
-    scores = torch.zeros(len(samples), views[0] * views[1], len(classifier.classes))
+    scores = torch.zeros(len(samples), per_video, len(classifier.classes))
     for i, result in scored.items():
         if isinstance(result, Tensor):
             scores[i] = result
@@ -226,10 +241,10 @@ def evaluate(
 
 
 def relabel(samples: Sequence[Sample], classes: Sequence[str], wanted: Sequence[str]) -> list[Sample]:
-    """The samples with labels that index `wanted`, matched by class name.
+    """Change labels from indices of `classes` to indices of `wanted`, matched by class name.
 
     Raises:
-        DataError: a class that the classifier does not know.
+        DataError: a class of the samples is not in `wanted`, the classes of a classifier.
     """
     unknown = sorted({classes[x.label] for x in samples} - set(wanted))
     if unknown:

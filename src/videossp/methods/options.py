@@ -5,13 +5,11 @@ are the reference for options, defaults and meanings; tests/methods/test_options
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, overload
 
 from videossp.data.sampling import Sampling
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack  # typing has it from Python 3.11 on
-
     from videossp.classifier import Classifier
     from videossp.model.config import VideoMambaConfig
     from videossp.model.hooks import Tuner
@@ -241,38 +239,22 @@ if TYPE_CHECKING:
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["attentive"],
-            **given: Unpack[_Attentive],
+            self, backbone: Backbone = ..., *, method: Literal["attentive"], **given: Unpack[_Attentive]
         ) -> Classifier: ...
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["partial"],
-            **given: Unpack[_Partial],
+            self, backbone: Backbone = ..., *, method: Literal["partial"], **given: Unpack[_Partial]
         ) -> Classifier: ...
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["adapter"],
-            **given: Unpack[_Adapter],
+            self, backbone: Backbone = ..., *, method: Literal["adapter"], **given: Unpack[_Adapter]
         ) -> Classifier: ...
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["st_adapter"],
-            **given: Unpack[_STAdapter],
+            self, backbone: Backbone = ..., *, method: Literal["st_adapter"], **given: Unpack[_STAdapter]
         ) -> Classifier: ...
 
         @overload
@@ -311,11 +293,7 @@ if TYPE_CHECKING:
 
         @overload
         def __call__(
-            self,
-            backbone: Backbone = ...,
-            *,
-            method: Literal["state_offset"],
-            **given: Unpack[_StateOffset],
+            self, backbone: Backbone = ..., *, method: Literal["state_offset"], **given: Unpack[_StateOffset]
         ) -> Classifier: ...
 
         @overload

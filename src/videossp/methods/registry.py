@@ -71,11 +71,10 @@ def register_method(name: str, cls: type[Tuner], *, lr: float | None = None) -> 
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"the name of a method must be a Python identifier, got {name!r}")
+    _check_class(name, cls)
     if name in method_names():
         raise ValueError(f"there is a method {name!r} already; register {cls.__name__} under another name")
-    _check_class(name, cls)
-    if lr is not None and not 0 < lr < float("inf"):
-        raise ValueError(f"lr of {name} must be positive, got {lr}")
+    _check_rate(name, lr)
     _registered[name] = cls
     if lr is not None:
         _rates[name] = lr
@@ -153,9 +152,9 @@ def make_tuner(method: str | type[Tuner], config: VideoMambaConfig, options: Map
 def resolve_options(
     method: str | type[Tuner], config: VideoMambaConfig, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All options of a method: those given, and the defaults at this backbone of the others.
+    """Complete the options of a method by the defaults at this backbone.
 
-    The arguments and errors are those of `make_tuner`; the result can be passed to it as `options`.
+    Arguments and errors are those of `make_tuner`. The result can be passed to it as `options`.
     """
     resolved = {}
     for name, (cls, given) in _members(method, options).items():
@@ -166,25 +165,25 @@ def resolve_options(
 
 
 def published_options(method: str | type[Tuner], options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a method: those given, and the published defaults, for VideoMamba-M, of the others.
+    """Complete the options of a method by the published defaults, which are those at VideoMamba-M.
 
-    Adapters and run folders of older versions were made with these defaults on every backbone.
+    Older versions used these on every backbone: adapters and run folders that lack an option mean them.
     """
     return resolve_options(method, BACKBONES["videomamba_middle"], options)
 
 
 def default_lr(method: str | type[Tuner], config: VideoMambaConfig) -> float:
-    """Peak learning rate of AdamW to train with by default; `lr_source` tells where it is from.
+    """Default peak learning rate of AdamW; `lr_source` describes its origin.
 
-    Measured rates of the bundled methods (`rates.NANO`) hold for backbones of the size of videomamba_nano. A
-    method of another distribution brings its rate. For everything else it is 1e-3. A chain takes the smallest
-    rate of its members.
+    Rates of the bundled methods were measured for backbones of the depth and width of videomamba_nano
+    (`rates.NANO`). Other methods can declare one (`Tuner.lr`, `register_method`). Everything else trains at
+    1e-3. A chain takes the smallest rate of its members.
     """
     return min(lr or UNMEASURED for lr in _known_rates(method, config).values())
 
 
 def lr_source(method: str | type[Tuner], config: VideoMambaConfig) -> str:
-    """Where `default_lr` is from, in words for the plan of a training."""
+    """Origin of `default_lr`, as text for the plan of a training."""
     known = _known_rates(method, config)
     missing = [name for name, lr in known.items() if lr is None]
     if missing:
@@ -223,7 +222,7 @@ def _members(
 
 
 def _checked(name: str, cls: type[Tuner], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, if the method has them all and each that it needs is given."""
+    """The options; a ValueError lists the known ones if the method lacks one of them."""
     parameters = _parameters(cls)
     if unknown := [key for key in options if key not in parameters]:
         known = ", ".join(parameters) or "none"
@@ -250,6 +249,15 @@ def _check_class(name: str, cls: object) -> None:
             f"method {name!r}: the constructor of {cls.__name__} must be "
             "__init__(self, config, *, option=default, ...)"
         )
+    if unknown := [key for key in cls.scaled if key not in _parameters(cls)]:
+        raise ValueError(f"method {name!r}: {cls.__name__}.scaled names {unknown[0]}, which is no option")
+    _check_rate(name, cls.lr)
+
+
+def _check_rate(name: str, lr: float | None) -> None:
+    """Raise a ValueError if this cannot be a learning rate."""
+    if lr is not None and not 0 < lr < float("inf"):
+        raise ValueError(f"lr of {name} must be positive, got {lr}")
 
 
 @cache
@@ -267,7 +275,7 @@ def _load(entry: EntryPoint) -> type[Tuner]:
         cls = entry.load()
         _check_class(entry.name, cls)
     except Exception as error:  # whatever the import of another package raises
-        reason = f"{type(error).__name__}: {error}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"method {entry.name!r} of {_owner(entry)} cannot be loaded: {reason}") from error
     return cls  # type: ignore[no-any-return]
 

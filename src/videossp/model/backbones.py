@@ -1,30 +1,38 @@
-"""`Source`: where a backbone comes from; builds it and takes its fingerprint."""
+"""Where a backbone comes from: `Source`, how it is built, and its fingerprint."""
 
+import copy
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from videossp.bundled import WEIGHTS
 from videossp.errors import WeightsError
-from videossp.model.config import BACKBONES
+from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.published import Published, config_of, first_line, read_checkpoint, sort_published
 from videossp.model.videomamba import VideoMamba
 
 RANDOM = "random"
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+# The `Source.name` of a backbone that was given as an object, and the words for it in errors.
+STATE_DICT, MODULE, CONFIG = "state_dict", "VideoMamba", "VideoMambaConfig"
+NOT_REBUILDABLE = {STATE_DICT: "a state dict", MODULE: "a VideoMamba"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a backbone came from, enough to build it again.
+    """Where a backbone came from: enough to build it again.
 
     Attributes:
-        name: a name of `BACKBONES`, a path or a hub id.
-        weights: of a named backbone: a path, a hub id or "random". None: those that come with the package,
-            if they do, else random.
-        seed: of the random weights of a named backbone without any.
+        name: a name of `BACKBONES`, an absolute path or a hub id; or `CONFIG`, whose sizes are elsewhere; or
+            one of `NOT_REBUILDABLE`.
+        weights: for a named backbone: an absolute path, a hub id or "random". None: the bundled weights if
+            there are some, else random weights.
+        seed: seed of random weights.
     """
 
     name: str
@@ -36,26 +44,38 @@ class Source:
         """Whether the weights are random, not pretrained."""
         if self.weights is None:
             return self.name in BACKBONES and self.name not in WEIGHTS
-        return self.name in BACKBONES and self.weights == RANDOM
+        return self.weights == RANDOM
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be said of it, a line each."""
-        if self.random:
-            reason = "as asked for" if self.weights else "no --weights given"
-            return (f"{self.name}: RANDOM weights ({reason}), good for trying things out only",)
+        """Remarks on a choice that the caller made, one line each."""
+        if self.weights == RANDOM:
+            return (f"{self.name}: RANDOM weights, as requested; for trials only",)
         if self.name in WEIGHTS and self.weights is None:
             return (
-                f"{self.name}: the small backbone that comes along, pretrained on simulated robots and "
-                "people; for real videos name a published --backbone",
+                f"{self.name}: the bundled backbone, pretrained only on simulated robots and people; "
+                "for real videos choose a published backbone",
             )
+        return ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons why results may mislead that the caller did not ask for, one line each."""
+        if self.random and self.weights is None:
+            return (f"{self.name}: RANDOM weights, because no weights were given; for trials only",)
         return ()
 
 
 def absolute(source: str) -> str:
-    """A path that exists, made absolute so that it is found from elsewhere; other sources unchanged."""
+    """An existing path as an absolute one, so that it is found from any folder; other sources unchanged.
+
+    The names of `BACKBONES` and "random" are never paths: write ./random for a file or folder of that name.
+    Symbolic links are kept: the hub's cache links names with a suffix to files without one.
+    """
     path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() and source not in BACKBONES else source
+    if source in BACKBONES or source == RANDOM or not path.exists():
+        return source
+    return os.path.abspath(path)
 
 
 def build_backbone(
@@ -63,44 +83,94 @@ def build_backbone(
     frames: int | None = None,
     size: int | tuple[int, int] | None = None,
     drop_path: float = 0.0,
+    *,
+    given: VideoMamba | VideoMambaConfig | None = None,
+    prefer_hub: bool = False,
 ) -> tuple[VideoMamba, Published | None]:
-    """The backbone of a source at the wanted frames and size, and its checkpoint if it has one."""
+    """Build the backbone of a source.
+
+    Args:
+        source: where it comes from.
+        frames, size: of its clips; None: those of the source. Position embeddings are resized to them.
+        drop_path: stochastic depth while training.
+        given: a module, which is copied, or the sizes of random weights.
+        prefer_hub: see `find_weights`.
+
+    Returns:
+        The backbone, and its checkpoint unless its weights are random.
+
+    Raises:
+        WeightsError: the weights cannot be found or read, or do not fit; or a given module has other frames
+            or another size.
+    """
     wanted: dict[str, Any] = {} if frames is None else {"frames": frames}
     if size is not None:
         wanted["size"] = (size, size) if isinstance(size, int) else tuple(size)
-    if source.random:
-        return VideoMamba(replace(BACKBONES[source.name], **wanted), drop_path), None
-    file = source.weights or source.name
-    known = file in WEIGHTS or Path(file).expanduser().exists() or "/" in file
-    if source.weights is None and not known:
-        raise WeightsError(
-            f"no backbone {source.name!r}: name one of {', '.join(BACKBONES)}, a file, "
-            "or a hub id (owner/repository/file)"
-        )
-    state = read_checkpoint(WEIGHTS[file] if file in WEIGHTS else find_weights(file))
-    found = config_of(state)
+    if isinstance(given, VideoMamba):
+        if replace(given.config, **wanted) != given.config:
+            raise WeightsError(
+                f"the given VideoMamba takes {given.config.frames} frames of {given.config.size}, not "
+                f"{frames or given.config.frames} of {wanted.get('size', given.config.size)}"
+            )
+        backbone = copy.deepcopy(given)
+        with torch.device("meta"):
+            rates = [layer.drop_path for layer in VideoMamba(given.config, drop_path).layers]
+        for layer, rate in zip(backbone.layers, rates, strict=True):
+            layer.drop_path = rate
+        backbone.drop_path = drop_path
+        return backbone, None
+    if given or source.random:
+        return VideoMamba(replace(given or BACKBONES[source.name], **wanted), drop_path), None
+    state = read_checkpoint(_file_of(source, prefer_hub))
+    config = config_of(state)
     if source.name in BACKBONES:
-        found = replace(BACKBONES[source.name], frames=found.frames, size=found.size)
-    published = sort_published(state, spec=replace(found, **wanted))
+        config = replace(BACKBONES[source.name], frames=config.frames, size=config.size)
+    config = replace(config, **wanted)
+    published = sort_published(state, config=config)
     if published.tuner:
-        published.notes.append(
+        published.warnings.append(
             f"left out: {len(published.tuner)} tensors of trained SSP prompts (from_official keeps them)"
         )
-    backbone = VideoMamba(replace(found, **wanted), drop_path)
+    backbone = VideoMamba(config, drop_path)
     backbone.load_state_dict(published.backbone)
     return backbone, published
 
 
-def find_weights(source: str) -> Path:
-    """The local file of a path or a hub id, owner/repository[/file]: downloaded once, offline honoured."""
+def _file_of(source: Source, prefer_hub: bool) -> Path:
+    file = source.weights or source.name
+    if file in WEIGHTS:
+        return WEIGHTS[file]
+    if file in BACKBONES:
+        raise WeightsError(f"{file}: no weights of this name are bundled; for a file write ./{file}")
+    path = file != RANDOM and Path(file).expanduser().exists()
+    if source.weights is None and not path and "/" not in file:
+        raise WeightsError(
+            f"no backbone {file!r}: name one of {', '.join(BACKBONES)}, a file, "
+            "or a hub id (owner/repository/file)"
+        )
+    return find_weights(file, prefer_hub=prefer_hub)
+
+
+def find_weights(source: str, *, prefer_hub: bool = False) -> Path:
+    """The local file of a path or of a hub id, owner/repository[/file].
+
+    The hub's file is downloaded once; its offline mode is honoured. A folder and a repository may leave out
+    the file if they hold one file of weights only.
+
+    Args:
+        source: the path or hub id.
+        prefer_hub: where a local path and a hub id have the same name, take the hub's file.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
     path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        return path / _only(source, [x.name for x in path.iterdir()])
     parts = source.split("/")
     local = len(parts) == 2 and parts[1].endswith(SUFFIXES)
-    if len(parts) < 2 or not all(parts) or parts[0] in (".", "..", "~") or local:
+    hub = len(parts) > 1 and all(parts) and parts[0] not in (".", "..", "~") and not local
+    if path.exists() and not (hub and prefer_hub):
+        return _file_in(path, source)
+    if not hub:
         raise WeightsError(f"{source}: no such file, and not a hub id (owner/repository/file)")
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -110,20 +180,26 @@ def find_weights(source: str) -> Path:
         return Path(hf_hub_download(repository, name))
     except WeightsError:
         raise
-    except Exception as error:  # the hub's client has a dozen kinds; all mean: not to be had now
+    except Exception as error:  # the hub's client raises a dozen kinds; all mean: not available now
+        if path.exists():
+            return _file_in(path, source)
         reason = first_line(error)
-        raise WeightsError(f"{source}: no such file here, and the hub did not give it: {reason}") from error
+        raise WeightsError(f"{source}: no such file, and not available from the hub: {reason}") from error
+
+
+def _file_in(path: Path, source: str) -> Path:
+    return path / _only(source, [x.name for x in path.iterdir()]) if path.is_dir() else path
 
 
 def _only(source: str, names: Iterable[str]) -> str:
     weights = sorted(x for x in names if x.endswith(SUFFIXES))
     if len(weights) != 1:
-        raise WeightsError(f"{source}: name one file of it; it holds {', '.join(weights) or 'no weights'}")
+        raise WeightsError(f"{source}: name one file in it; it has {', '.join(weights) or 'no weights'}")
     return weights[0]
 
 
 def fingerprint(backbone: VideoMamba) -> str:
-    """sha256 of the backbone's tensors by name, in float32."""
+    """sha256 of the backbone's tensors and their names, in float32."""
     digest = hashlib.sha256()
     for name, x in sorted(backbone.state_dict().items()):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""`Head`: from the cls token to logits, and how it starts from a checkpoint's."""
+"""`Head`: final norm and linear classifier, and its start from a checkpoint's head."""
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +24,21 @@ class Head(nn.Module):
 
 
 def fill_head(head: Head, published: Published) -> None:
-    """Start the head from the checkpoint's: its norm always, its rows if they are of as many classes.
+    """Start a head from the checkpoint's: always from its norm, from its rows if the classes are as many.
 
-    A 710-class head (Kinetics-400 first) serves 400 classes. What was left out is noted.
+    A 710-class head, whose first rows are Kinetics-400, also starts a head of 400 classes. A note is added to
+    `published` if the rows start at random.
     """
     classes = head.linear.out_features
     with torch.no_grad():
         if published.norm is not None:
             head.norm.weight.copy_(published.norm)
         if published.head is None:
-            return published.notes.append("head: none in the checkpoint, starts at random")
+            return published.notes.append("head: none in the checkpoint; it starts at random")
         rows = published.head["bias"].shape[0]
         if rows != classes and (rows, classes) != (710, 400):
-            return published.notes.append(f"head: {rows} classes in the checkpoint, {classes} here: fresh")
+            return published.notes.append(
+                f"head: {rows} classes in the checkpoint, {classes} here; it starts at random"
+            )
         head.linear.weight.copy_(published.head["weight"][:classes])
         head.linear.bias.copy_(published.head["bias"][:classes])

@@ -1,4 +1,4 @@
-"""Published state dicts to ours and back: strict, with a readable report."""
+"""Converts published state dicts to ours and back; strict, with errors that list every misfit."""
 
 import argparse
 import re
@@ -18,7 +18,7 @@ from videossp.model.videomamba import VideoMamba
 
 State = dict[str, Tensor]
 
-# Published SSP names -> ours; besides, dynamic_scales.0, .1, ... are one vector, gain.
+# Published SSP names -> ours. Besides, dynamic_scales.0, .1, ... become one vector, gain.
 SSP_NAMES = {
     r"inner_prompt\.fc1\.": "gather.down.",
     r"inner_prompt\.conv\.": "gather.conv.",
@@ -35,14 +35,15 @@ IGNORED = ("clip_decoder.", "clip_pos_embed", "clip_img_decoder.")  # teacher he
 
 @dataclass
 class Published:
-    """A published checkpoint, sorted by what its tensors are for.
+    """The tensors of a published checkpoint, sorted by their use.
 
     Attributes:
         backbone: tensors of `VideoMamba`, under its names.
         norm: weight of the final norm, (d_model,), or None.
         head: {"weight", "bias"} of the classifier, or None.
         tuner: tensors of `methods.ssp.SSP`, under its names; empty for a plain backbone.
-        notes: what was changed or left out on the way, a line each.
+        notes: expected changes and omissions, one line each.
+        warnings: those that may make results mislead, one line each.
     """
 
     backbone: State
@@ -50,18 +51,22 @@ class Published:
     head: State | None
     tuner: State
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def read_checkpoint(path: str | Path) -> State:
-    """Tensors of a .safetensors or pickled (.pth) file, taken out of 'model', 'module' or 'state_dict'.
+    """Read the tensors of a .safetensors or pickled (.pth) file; see `unwrap`.
 
     Pickles are read with `weights_only=True`: a file cannot run code.
+
+    Raises:
+        WeightsError: the file cannot be read or has no tensors.
     """
     try:
         if str(path).endswith(".safetensors"):
             content: Any = load_file(path)
         else:
-            # Training checkpoints of this family carry their flags along, as a Namespace.
+            # Training checkpoints of this family also hold their flags, as a Namespace.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -70,18 +75,21 @@ def read_checkpoint(path: str | Path) -> State:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line."""
+    """The first line of an error's message, or its type if it has none."""
     plain = re.sub(r"\x1b\[\d*m", "", str(error)).strip()
     return (plain or type(error).__name__).splitlines()[0]
 
 
 def unwrap(content: Any, name: str = "state dict") -> State:
-    """The flat {name: tensor} inside a training checkpoint, without the prefixes that wrappers add."""
+    """The flat {name: tensor} inside a training checkpoint, without the prefixes that wrappers add.
+
+    The tensors may be nested in 'model', 'module' or 'state_dict'.
+    """
     for key in ("model", "module", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not any(isinstance(x, Tensor) for x in content.values()):
-        raise WeightsError(f"{name}: holds no tensors by name")
+        raise WeightsError(f"{name}: no tensors by name in it")
     state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
     for prefix in ("_orig_mod.", "module.", "backbone.", "encoder."):
         if all(key.startswith((prefix, "head.", *IGNORED)) for key in state):
@@ -89,21 +97,23 @@ def unwrap(content: Any, name: str = "state dict") -> State:
     return state
 
 
-def sort_published(state: State, *, spec: VideoMambaConfig | None = None) -> Published:
-    """Place every tensor of a published VideoMamba or SSP checkpoint, or fail with the difference.
+def sort_published(state: State, *, config: VideoMambaConfig | None = None) -> Published:
+    """Sort every tensor of a published VideoMamba or SSP checkpoint.
 
     Args:
         state: flat tensors by their published names.
-        spec: frames and size wanted; position embeddings are resized to them. None: as in the file.
+        config: the sizes that the checkpoint must have; position embeddings are resized to its frames and
+            size. None: the sizes of the checkpoint.
 
     Raises:
-        WeightsError: tensors are missing, left over or of other shapes; the message lists them.
+        WeightsError: tensors are missing, unknown or of other shapes; the message lists them.
     """
-    state, found = dict(state), config_of(state)
-    spec = found if spec is None else spec
-    if replace(spec, frames=found.frames, size=found.size) != found:
-        raise WeightsError(f"the checkpoint is {found}, but {spec} was asked for")
+    state, actual = dict(state), config_of(state)
+    config = actual if config is None else config
+    if replace(config, frames=actual.frames, size=actual.size) != actual:
+        raise WeightsError(f"the checkpoint is {actual}, but {config} was asked for")
     notes: list[str] = []
+    warnings: list[str] = []
     ignored = [key for key in state if key.startswith(IGNORED)]
     if ignored:
         notes.append(f"left out: {len(ignored)} tensors of the masked pretraining ({ignored[0]}, ...)")
@@ -119,33 +129,38 @@ def sort_published(state: State, *, spec: VideoMambaConfig | None = None) -> Pub
             tuner[key] = value
         else:
             backbone[key] = value
-    _resize(backbone, found, spec, notes)
+    _resize(backbone, actual, config, notes, warnings)
     with torch.device("meta"):
-        expected = {key: tuple(x.shape) for key, x in VideoMamba(spec).state_dict().items()}
+        expected = {key: tuple(x.shape) for key, x in VideoMamba(config).state_dict().items()}
     ends: State = {} if norm is None else {"norm_f.weight": norm}
     if norm is not None:
-        expected["norm_f.weight"] = (spec.d_model,)
+        expected["norm_f.weight"] = (config.d_model,)
     if head:
         ends |= {f"head.{key}": x for key, x in head.items()}
         rows = head["bias"].numel()
-        expected |= {"head.weight": (rows, spec.d_model), "head.bias": (rows,)}
+        expected |= {"head.weight": (rows, config.d_model), "head.bias": (rows,)}
     _compare(backbone | ends, expected)
-    return Published(backbone, norm, head, _tuner_state(tuner), notes)
+    return Published(backbone, norm, head, _tuner_state(tuner), notes, warnings)
 
 
 def config_of(state: State) -> VideoMambaConfig:
-    """Sizes of the backbone, read off its tensors."""
+    """Read the sizes of a backbone off its tensors.
+
+    Raises:
+        WeightsError: they are not those of a VideoMamba.
+    """
     try:
         d_model, _, *tubelet, patch, _ = state["patch_embed.proj.weight"].shape
         d_inner, d_state = state["layers.0.mixer.A_log"].shape
         positions = state["pos_embed"].shape[1] - 1
         d_conv, dt_rank = (state[f"layers.0.mixer.{x}.weight"].shape[-1] for x in ("conv1d", "dt_proj"))
     except (KeyError, ValueError, IndexError) as error:
-        raise WeightsError(f"not a VideoMamba checkpoint: {error} is missing or of another form") from error
+        raise WeightsError(f"not a VideoMamba checkpoint: {error} is missing or has another shape") from error
     side = round(positions**0.5)
     if side * side != positions or tubelet not in ([], [1]):
         raise WeightsError(
-            f"only square inputs and one-frame patches are known; got {positions} patches, tubelet {tubelet}"
+            "only square inputs and one-frame patches are supported; "
+            f"got {positions} patches, tubelet {tubelet}"
         )
     depth = 1 + max(int(m[1]) for key in state if (m := re.match(r"layers\.(\d+)\.", key)))
     time = state.get("temporal_pos_embedding")
@@ -165,25 +180,27 @@ def config_of(state: State) -> VideoMambaConfig:
         raise WeightsError(f"not a VideoMamba checkpoint: {error}") from error
 
 
-def _resize(backbone: State, found: VideoMambaConfig, spec: VideoMambaConfig, notes: list[str]) -> None:
-    """Inflate an image checkpoint's patches, bring the position embeddings to the wanted size."""
+def _resize(
+    backbone: State, actual: VideoMambaConfig, wanted: VideoMambaConfig, notes: list[str], warnings: list[str]
+) -> None:
+    """Inflate the patches of an image checkpoint; resize the position embeddings to the wanted sizes."""
     weight = backbone["patch_embed.proj.weight"]
     if weight.ndim == 4:
         backbone["patch_embed.proj.weight"] = weight.unsqueeze(2)
         notes.append("patch_embed.proj.weight: inflated from images to frames")
     if "temporal_pos_embedding" not in backbone:
-        backbone["temporal_pos_embedding"] = torch.zeros(1, spec.frames, spec.d_model)
-        notes.append("temporal_pos_embedding: not in this image checkpoint, starts at zero")
-    elif found.frames != spec.frames:
+        backbone["temporal_pos_embedding"] = torch.zeros(1, wanted.frames, wanted.d_model)
+        warnings.append("temporal_pos_embedding: not in this image checkpoint, set to zero")
+    elif actual.frames != wanted.frames:
         time = backbone["temporal_pos_embedding"].float().mT
-        backbone["temporal_pos_embedding"] = F.interpolate(time, spec.frames, mode="linear").mT
-        notes.append(f"temporal_pos_embedding: resized from {found.frames} to {spec.frames} frames")
-    if found.grid != spec.grid:
-        cls, patches = backbone["pos_embed"].float().split([1, found.grid[0] * found.grid[1]], dim=1)
-        image = patches.mT.unflatten(2, found.grid)
-        resized = F.interpolate(image, spec.grid, mode="bicubic").flatten(2).mT
+        backbone["temporal_pos_embedding"] = F.interpolate(time, wanted.frames, mode="linear").mT
+        notes.append(f"temporal_pos_embedding: resized from {actual.frames} to {wanted.frames} frames")
+    if actual.grid != wanted.grid:
+        cls, patches = backbone["pos_embed"].float().split([1, actual.grid[0] * actual.grid[1]], dim=1)
+        image = patches.mT.unflatten(2, actual.grid)
+        resized = F.interpolate(image, wanted.grid, mode="bicubic").flatten(2).mT
         backbone["pos_embed"] = torch.cat([cls, resized], dim=1)
-        notes.append(f"pos_embed: resized from {found.grid} to {spec.grid} patches")
+        notes.append(f"pos_embed: resized from {actual.grid} to {wanted.grid} patches")
 
 
 def _compare(state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -218,7 +235,11 @@ def _tuner_state(published: State) -> State:
 
 
 def ssp_options(tuner: State) -> dict[str, Any]:
-    """The options of SSP that its tensors (under our names) show."""
+    """Read the options of SSP off its tensors (under our names).
+
+    Raises:
+        WeightsError: tensors of the gathering are missing.
+    """
     missing = [x for x in ("gather.down.weight", "gather.conv.weight") if x not in tuner]
     if missing:
         raise WeightsError(f"the SSP checkpoint lacks {', '.join(missing)}")
@@ -233,7 +254,7 @@ def ssp_options(tuner: State) -> dict[str, Any]:
 
 
 def to_published(backbone: State, norm: Tensor, head: State, tuner: State) -> State:
-    """The way back: our tensors under their published names and shapes."""
+    """Our tensors under their published names and shapes: the inverse of `sort_published`."""
     state = {**backbone, "norm_f.weight": norm, **{f"head.{key}": x for key, x in head.items()}}
     back = {name.replace(r"\1", "{}"): pattern for pattern, name in SSP_NAMES.items()}
     for key, value in tuner.items():

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+import numpy.ma  # Numba imports it in the first call of a kernel, where NumPy before 2.4 warns of denormals
 import torch
 
 # Their product is 0 if this thread flushes denormals. Made from its bits: such a thread reads a literal as 0.

@@ -1,5 +1,6 @@
 """Figures of trainings and evaluations as PNG files."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,8 +13,20 @@ from torch import Tensor
 
 from videossp.data.sampling import ClipFormat
 from videossp.inference.evaluate import Evaluation
+from videossp.system.files import atomic_write
 
 GAP = 2  # pixels between the frames of a strip
+DPI = 120
+
+
+def _write(figure: Figure, file: Path | BinaryIO) -> None:
+    """Write a figure as a PNG, to a path atomically."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DPI)
+    if isinstance(file, Path):
+        atomic_write(file, picture.getvalue())
+    else:
+        file.write(picture.getvalue())
 
 
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], file: Path | BinaryIO) -> None:
@@ -30,7 +43,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], file: Path
         left.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=120)
+    _write(figure, file)
 
 
 def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -> None:
@@ -49,7 +62,7 @@ def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -
     axes.set_yticks(range(len(shown)), names)
     axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(len(shown) - 0.4, -0.6))
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(file, dpi=120)
+    _write(figure, file)
 
 
 def draw_strip(clip: Tensor, clip_format: ClipFormat, file: Path | BinaryIO) -> None:
@@ -86,13 +99,13 @@ def draw_confusion(evaluation: Evaluation, file: Path | BinaryIO) -> None:
                 if count:
                     colour = "white" if count > matrix.max() / 2 else "black"
                     axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(file, dpi=120)
+    _write(figure, file)
 
 
 def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Top-1, its interval and the trainable parameters of each method that has results, as a PNG."""
     rows = [row for row in rows if row["top1"] is not None]
-    figure = Figure(figsize=(8, 1 + 0.3 * len(rows)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(8, 1 + 0.3 * len(rows)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for height, row in enumerate(rows):
         top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
@@ -104,4 +117,4 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set(xlabel="top-1 (%)", ylabel="method (trainable parameters, with head)")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path)
+    _write(figure, path)

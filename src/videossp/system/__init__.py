@@ -1,1 +1,1 @@
-"""Process, files and progress; no torch."""
+"""The operating system: process settings, memory, files, locks and progress on stderr. No torch."""

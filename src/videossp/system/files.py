@@ -1,35 +1,73 @@
-"""Files that are whole whenever they are there, and folders that one process at a time writes to."""
+"""Atomic file writes, and lock files that let one process at a time write to a folder."""
 
-import fcntl
+import contextlib
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 
 def atomic_write(path: Path, data: str | bytes) -> None:
-    """Write a file, in place of an earlier one, which stays if the disk is full or the process is killed."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file so that readers see the old content or the new one, never a part.
+
+    A full disk or a killed process leaves an earlier file as it was, and after a power failure the new
+    content is there if this function had returned. A symbolic link is replaced; its target is not written
+    to. The permissions are those of a new file (0666 less the umask).
+
+    Args:
+        path: the file; its folder must exist.
+        data: its content; text is encoded as UTF-8.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    draft.unlink(missing_ok=True)  # of a killed process with the same number
     try:
-        with new.open("wb") as file:
+        with draft.open("xb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        new.replace(path)
+        draft.replace(path)
+        _sync_folder(path.parent)
     finally:
-        new.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
-@contextmanager
+def _sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk, where the system can do that (Windows cannot open folders)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
 def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock file against other processes, as long as this one lives.
+    """Hold a lock file, without waiting for it, until the block or the process ends.
+
+    It excludes other processes and other uses in this process. The lock belongs to the open file, not to its
+    content: the file stays on disk, and what is in it is not changed.
+
+    Args:
+        lock: the lock file; it is created if needed.
+        refusal: message of the error if the lock is held elsewhere.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: the lock is held elsewhere, or the lock file is a symbolic link.
+        OSError: the file cannot be opened, or its file system has no locks.
     """
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(refusal) from None
+    if lock.is_symlink():
+        raise ValueError(f"{lock}: a lock file must not be a symbolic link; remove it")
+    # O_NOFOLLOW, where it exists, also refuses a link that appears after the check above.
+    file = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        if not lock_descriptor(file, blocking=False):
+            raise ValueError(refusal)
         yield
+    finally:
+        os.close(file)  # this releases the lock

@@ -1,54 +1,67 @@
-"""`Messages`: what a training says on stderr: lines, and a bar where that is a terminal."""
+"""`Messages`: the lines and the progress bar of a training, on stderr."""
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
-MEASURED = 3  # steps after which the time of a run is foretold
+MEASURED = 3  # steps that are timed for the estimate of the training time
 
 
 class Messages:
-    """Says nothing unless it is told to.
+    """Print progress to stderr, or nothing.
 
     Args:
-        on: whether to say anything: progress is asked for, and this process is the one that speaks.
+        on: whether to print: progress is enabled and this is the main process.
     """
 
     def __init__(self, on: bool) -> None:
         self.on = on
         self.console = Console(stderr=True)
-        self._foretold = False
+        self._estimated = False
 
     def say(self, line: str) -> None:
-        """One line."""
+        """Print one line."""
         if self.on:
             self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def bar(self, items: Sequence[T], title: str, first: int, total: int, every: int) -> Iterator[T]:
-        """The items, with a bar that starts at `first`; once, how long `every` of them would take."""
+    def bar(self, items: Sequence[T], title: str, first: int, total: int, remaining: int) -> Iterator[T]:
+        """Yield the items and show a progress bar if stderr is a terminal.
+
+        The first call that has yielded enough items to measure also prints an estimate of the training time,
+        if that is more than a minute.
+
+        Args:
+            items: one for each step.
+            title: text before the bar.
+            first: where the bar starts: steps that were done before an interruption.
+            total: where the bar ends.
+            remaining: steps whose time is estimated: all that the training has left.
+        """
         columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         hidden = not (self.on and self.console.is_terminal)
-        with Progress(*columns, console=self.console, transient=True, disable=hidden) as shown:
-            task = shown.add_task(title, total=total, completed=first)
+        bar = Progress(*columns, console=self.console, transient=True, disable=hidden)
+        with nullcontext() if hidden else bar:  # rich before 14.3 ends a disabled bar with an empty line
+            task = bar.add_task(title, total=total, completed=first)
             started = time.monotonic()
             for i, item in enumerate(items):
-                if i == MEASURED + 1 and not self._foretold:  # the first step compiles kernels
-                    self._foretold = True
-                    seconds = (time.monotonic() - started) / MEASURED * every
+                if i == MEASURED + 1 and not self._estimated:  # the first step, which compiles, is not timed
+                    self._estimated = True
+                    seconds = (time.monotonic() - started) / MEASURED * remaining
                     if seconds > 60:
                         self.say(f"the training will take about {duration(seconds)}, without validation")
                 yield item
-                shown.advance(task)
+                bar.advance(task)
                 if i == 0:
                     started = time.monotonic()
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 12 min, 3 h 20 min."""
+    """Format seconds in the unit that fits: 45 s, 12 min, 3 h 20 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

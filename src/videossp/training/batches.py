@@ -1,4 +1,4 @@
-"""Which videos a process takes in which step and batch, and what a batch is."""
+"""The videos that each process takes in each step, and batches of their clips."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,28 @@ from videossp.training.plan import Plan
 
 
 class Batch(NamedTuple):
-    """Clips (clips, 3, frames, height, width), labels; names of videos; reasons of those not decoded."""
+    """A batch of clips.
+
+    Attributes:
+        clips: (clips, 3, frames, height, width).
+        labels: (clips,).
+        names: of the videos, in the order of their clips.
+        unreadable: reason by name of each video that could not be decoded.
+    """
 
     clips: Tensor
     labels: Tensor
     names: list[str]
-    broken: dict[str, str]
+    unreadable: dict[str, str]
 
 
 class Share(NamedTuple):
-    """What a process does in a step: (number, indices of videos) of its batches; clips of all processes."""
+    """The part of a step that one process computes.
+
+    Attributes:
+        batches: (number, indices of videos) of each of its batches.
+        clips: clips of the step over all processes.
+    """
 
     batches: list[tuple[int, list[int]]]
     clips: int
@@ -28,7 +40,7 @@ class Share(NamedTuple):
 def shares_of(epoch: int, plan: Plan, config: TrainConfig, rank: int, processes: int) -> list[Share]:
     """The shares of process `rank` in the steps of an epoch.
 
-    The batches of a step are numbered alike, and hold the same videos, however many processes divide them.
+    The batches of a step have the same numbers and the same videos however many processes divide them.
     """
     size = config.batch_size
     order = epoch_order(len(plan.training), config.seed, epoch)
@@ -37,8 +49,8 @@ def shares_of(epoch: int, plan: Plan, config: TrainConfig, rank: int, processes:
     for step in range(plan.steps_per_epoch):
         part = order[step * videos : (step + 1) * videos]
         batches = [(i, part[i * size : (i + 1) * size]) for i in range(videos // size)]
-        own = [(number, indices) for number, indices in batches[rank::processes] if indices]
-        shares.append(Share(own, len(part) * config.num_sample))
+        mine = [(number, indices) for number, indices in batches[rank::processes] if indices]
+        shares.append(Share(mine, len(part) * config.num_sample))
     return shares
 
 
@@ -50,12 +62,12 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
 
 
 def collate(items: list[tuple[Tensor | None, int, str, str]]) -> Batch:
-    """The batch of what `TrainClips` gave; the clips of a video stand together."""
-    good = [(clips, label, name) for clips, label, name, _ in items if clips is not None]
-    labels = [label for clips, label, _ in good for _ in clips]
+    """Make a batch of items of `TrainClips`; the clips of a video follow each other."""
+    decoded = [(clips, label, name) for clips, label, name, _ in items if clips is not None]
+    labels = [label for clips, label, _ in decoded for _ in clips]
     return Batch(
-        torch.cat([clips for clips, *_ in good]) if good else torch.empty(0),
+        torch.cat([clips for clips, *_ in decoded]) if decoded else torch.empty(0),
         torch.tensor(labels, dtype=torch.long),
-        [name for *_, name in good],
+        [name for *_, name in decoded],
         {name: reason for clips, _, name, reason in items if clips is None},
     )

@@ -1,66 +1,88 @@
-"""`TrainConfig`: how to train; the same for every method."""
+"""`TrainConfig`: the settings of a training, the same for every method; old names of its fields."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from numbers import Integral, Real
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from videossp.data.augment import parse_rand_augment
 from videossp.inference.evaluate import OnError
 from videossp.model.precision import Precision
 
+# Old field name -> new, for run folders and checkpoints of version 0.1.
+RENAMED = {
+    "accumulate": "grad_accum_steps",
+    "draws": "fixed_augmentations",
+    "scale": "crop_scale",
+    "val_share": "val_fraction",
+    "choose_on": "select_on",
+    "clip_grad": "max_grad_norm",
+    "ema": "ema_decay",
+}
+LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train; the same for every method.
+    """The settings of a training; the same for every method.
 
     Attributes:
         epochs: passes over the training videos.
-        batch_size: videos per batch.
-        grad_accum_steps: batches per optimiser step; their gradients are averaged over the clips.
+        batch_size: videos per batch and process.
+        grad_accum_steps: batches per optimiser step; gradients are averaged over their clips.
         drop_last: leave out the videos that do not fill the last step of an epoch.
-        lr: peak learning rate of AdamW.
-        min_lr: learning rate at both ends: warm-up starts from it, the cosine ends at it.
-        scale_lr: multiply lr and min_lr by the clips of a step over 256, the paper's rule.
-        warmup_epochs: epochs of linear warm-up.
+        lr: peak learning rate of AdamW. Default: the rate measured for the method and the backbone.
+        min_lr: learning rate at both ends: the warm-up starts from it, the cosine ends at it.
+        scale_lr: multiply lr and min_lr by the clips per step / 256, the paper's rule.
+        warmup_epochs: epochs of linear warm-up. With as many as epochs, or more, the rate never decays.
         weight_decay: of AdamW, on matrices only.
-        layer_decay: learning rate of a block over that of the next one; 1 is the same for all. Where a
-            method keeps all blocks in one tensor, or shares weights among them, they train at the full rate.
-        label_smoothing: share of the target spread over all classes.
-        num_sample: clips made of a video each time it is read, of the same frames, augmented independently
-            (repeated augmentation).
+        layer_decay: learning rate of a block over that of the next block; 1: the same for all blocks. Weights
+            that a method shares among blocks, or keeps in one tensor for all, train at the full rate.
+        label_smoothing: fraction of the target that is spread over all classes.
+        num_sample: clips per video and step, of the same frames, augmented independently (repeated
+            augmentation).
         fixed_augmentations: augmentations of each video, used in turn by the epochs; 0: a new one in each
             epoch. If not 0, methods that read only the output of the frozen backbone (linear, mean,
             attentive) compute its features once and cache them on disk.
-        features: folder to keep them in; default: videossp/features in the user's cache folder.
-        crop_scale: smallest and largest share of a frame that a random crop covers.
+        features: folder of the feature cache; default: videossp/features in the user's cache folder.
+        features_limit: GB (10**9 bytes) that the cache may take. At the end of a run the files that were not
+            used for longest are removed, but none that was used within a day.
+        crop_scale: smallest and largest fraction of a frame's area that a random crop covers.
         flip: mirror half of the clips. auto: unless class names hold a direction; on: the same, but that
-            is an error; force: whatever they hold.
+            is an error; force: whatever the class names hold.
         rand_augment: RandAugment by timm's name for it, as rand-m7-n4-mstd0.5-inc1; empty: none.
         erasing: probability of random erasing.
-        mixup, cutmix: alpha of the Beta distribution of Mixup and CutMix; 0: off. Both: either, by chance.
+        mixup, cutmix: alpha of the Beta distribution of Mixup and CutMix; 0: off. With both, each batch takes
+            one of them at random.
         val_fraction: fraction of each class held out for validation if the data has no validation split. The
             same videos are held out whatever the seed, so that runs can be compared.
-        select_on: the split that chooses the epoch. test, which many published runs use, makes the
+        select_on: the split that selects the epoch. test, which many published runs use, makes the
             reported accuracy too good.
-        grad_checkpoint: compute the inside of each block again for the backward instead of keeping it:
-            less than half the memory, about 1.6 times the time.
+        grad_checkpoint: recompute the inside of each block in the backward pass instead of keeping it: less
+            than half the memory, about 1.6 times the time.
         precision: of the matrix products; bf16 rounds the frozen weights.
-        max_grad_norm: largest norm of the gradient; 0: any.
+        max_grad_norm: largest norm of the gradient; 0: unlimited.
         ema_decay: decay of an exponential moving average of the weights, which is then validated and saved;
             0: none.
-        max_skipped: steps of a run that may be left out because the loss or the gradient is not finite.
-        save_minutes: at least this often a checkpoint is written, and after each epoch.
+        max_skipped: largest number of steps that a run may skip because the loss or the gradient is not
+            finite.
+        save_minutes: a checkpoint is written at least this often, and after each epoch.
         trackers: names of accelerate's trackers (tensorboard, wandb, ...), besides metrics.jsonl.
-        on_error: at a video that cannot be decoded: stop with an error, or skip it and list it.
-        workers: processes that decode ahead; 0 decodes in this one.
-        timeout: seconds that a batch of theirs may take.
-        seed: of everything random.
+        on_error: at a video that cannot be decoded: stop with an error, or skip it and report it.
+        workers: worker processes that decode ahead; 0: the training process decodes.
+        timeout: seconds that a worker process may take for a training batch, or for a video in validation
+            and feature caching; 0: no limit. Without workers nothing can interrupt a decoder, so no limit
+            applies.
+        seed: of all random numbers.
     """
 
     epochs: int = 10
     batch_size: int = 8
     grad_accum_steps: int = 1
     drop_last: bool = False
-    lr: float = 1e-3
+    lr: float | None = None
     min_lr: float = 1e-6
     scale_lr: bool = False
     warmup_epochs: float = 1.0
@@ -70,6 +92,7 @@ class TrainConfig:
     num_sample: int = 1
     fixed_augmentations: int = 0
     features: str | None = None
+    features_limit: float = 5.0
     crop_scale: tuple[float, float] = (0.5, 1.0)
     flip: Literal["auto", "on", "off", "force"] = "auto"
     rand_augment: str = ""
@@ -93,30 +116,67 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "crop_scale", tuple(self.crop_scale))
         object.__setattr__(self, "trackers", tuple(self.trackers))
-        least = {"epochs": 1, "batch_size": 1, "grad_accum_steps": 1, "num_sample": 1}
-        least |= dict.fromkeys(
-            ("workers", "seed", "min_lr", "weight_decay", "warmup_epochs", "mixup", "cutmix")
-            + ("max_grad_norm", "max_skipped", "save_minutes", "timeout", "fixed_augmentations"),
-            0,
-        )
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} must be at least {bound}, got {getattr(self, name)}")
-        if not 0 <= self.label_smoothing < 1 or not 0 <= self.erasing <= 1:
-            raise ValueError("label_smoothing must lie in [0, 1), erasing in [0, 1]")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"val_share must lie between 0 and 1, got {self.val_fraction}")
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(f"scale must be two shares in (0, 1], the smaller first, got {self.crop_scale}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema must lie in [0, 1), got {self.ema_decay}")
-        if not self.lr > 0 or not 0 < self.layer_decay <= 1:
-            raise ValueError("lr must be positive, layer_decay in (0, 1]")
-        if self.min_lr > self.lr:
+        for name, kind in field_types().items():
+            check_type(name, getattr(self, name), kind)
+        for name in ("epochs", "batch_size", "grad_accum_steps", "num_sample"):
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+        for name in (
+            *(
+                "min_lr",
+                "warmup_epochs",
+                "weight_decay",
+                "fixed_augmentations",
+                "features_limit",
+                "mixup",
+                "cutmix",
+            ),
+            *("max_grad_norm", "max_skipped", "save_minutes", "workers", "timeout"),
+        ):
+            self._check(name, getattr(self, name) >= 0, "at least 0")
+        self._check("seed", 0 <= self.seed <= LARGEST_SEED, f"from 0 to {LARGEST_SEED}")
+        self._check("lr", self.lr is None or self.lr > 0, "above 0")
+        self._check("layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
+        self._check("erasing", 0 <= self.erasing <= 1, "at least 0 and at most 1")
+        for name in ("label_smoothing", "ema_decay"):
+            self._check(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        self._check("val_fraction", 0 < self.val_fraction < 1, "above 0 and below 1")
+        in_order = len(self.crop_scale) == 2 and 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1
+        self._check("crop_scale", in_order, "two fractions above 0 and at most 1, the smaller first")
+        if self.lr is not None and self.min_lr > self.lr:
             raise ValueError(
-                f"min_lr, where the rate starts and ends, is above its peak: {self.min_lr} > {self.lr}"
+                f"min_lr, the learning rate at both ends, is above the peak: {self.min_lr} > {self.lr}"
             )
-        if self.flip not in ("auto", "on", "off", "force") or self.select_on not in ("val", "test"):
-            raise ValueError("flip is auto, on, off or force; choose_on is val or test")
         if self.rand_augment:
             parse_rand_augment(self.rand_augment)
+
+    def _check(self, name: str, holds: bool, bounds: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} must be {bounds}, got {getattr(self, name)}")
+
+
+@cache
+def field_types() -> dict[str, Any]:
+    """The type of each field of `TrainConfig`."""
+    types = get_type_hints(TrainConfig)
+    return {x.name: types[x.name] for x in fields(TrainConfig)}
+
+
+def check_type(name: str, value: Any, kind: Any) -> None:
+    """Refuse numbers that are not finite, fractions for whole numbers, and unknown choices."""
+    for x in value if isinstance(value, tuple) else (value,):
+        if isinstance(x, Real) and not math.isfinite(x):
+            raise ValueError(f"{name} must be finite, got {x}")
+    if kind is int and (isinstance(value, bool) or not isinstance(value, Integral)):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ValueError(f"{name} must be {' or '.join(get_args(kind))}, got {value!r}")
+
+
+def has_old_names(settings: Mapping[str, Any]) -> bool:
+    """Whether settings (of a config.yaml or a checkpoint) were written before fields were renamed."""
+    return any(name in RENAMED for name in settings)
+
+
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the current names of the fields, in the same order."""
+    return {RENAMED.get(name, name): value for name, value in settings.items()}

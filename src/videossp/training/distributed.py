@@ -1,28 +1,58 @@
-"""`ProcessGroup`: what the processes of a training tell each other."""
+"""Several processes that train or evaluate together: joining and leaving them, and their exchanges."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as distributed
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 
+def join_processes() -> bool:
+    """Join the processes that torchrun or `accelerate launch` started, if any.
+
+    Returns:
+        Whether they compute on a CPU. Unless accelerate knows, each process believes that it is alone.
+
+    Raises:
+        RuntimeError: several processes were started, but this one cannot join them.
+    """
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    joined = PartialState(cpu=cpu).num_processes
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if distributed.is_available() and distributed.is_initialized():
+        started = max(started, distributed.get_world_size())
+    if joined != started:
+        raise RuntimeError(
+            f"{started} processes were started, but accelerate is set up for {joined}; start them with "
+            "torchrun, and create no Accelerator before, or one with cpu=True"
+        )
+    return cpu
+
+
+def leave_processes() -> None:
+    """Leave the other processes, at the end of a program; a library that is used again must not."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 class ProcessGroup:
-    """One process, or several that compute the same training together.
+    """The processes that compute a training together; often only one.
 
     Attributes:
-        rank: this process, from 0.
-        size: how many there are.
+        rank: number of this process, from 0.
+        size: number of processes.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite these with those of the first process."""
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite tensors with those of the first process."""
         if self.size > 1:
             for x in tensors:
                 distributed.broadcast(x.data, 0)
@@ -36,7 +66,7 @@ class ProcessGroup:
         return summed
 
     def sum_gradients(self, tensors: Sequence[Tensor]) -> None:
-        """Sum the gradients over the processes; one that has none has a share of zero."""
+        """Sum the gradients of tensors over the processes; a missing gradient counts as zero."""
         if self.size == 1:
             return
         for x in tensors:
@@ -46,24 +76,24 @@ class ProcessGroup:
         for gradient, part in zip(gradients, flat.split([x.numel() for x in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def from_all(self, own: Any) -> list[Any]:
-        """What each process has, in the order of the processes."""
-        parts = [own] * self.size
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in the order of the processes."""
+        values = [value] * self.size
         if self.size > 1:
-            distributed.all_gather_object(parts, own)
-        return parts
+            distributed.all_gather_object(values, value)
+        return values
 
-    def agree(self, facts: Mapping[str, Any]) -> None:
-        """Refuse to train where a process differs from the first in one of these.
+    def check_agreement(self, settings: Mapping[str, Any]) -> None:
+        """Refuse to train if a process has other settings than the first.
 
         Raises:
-            ValueError: names the process and what differs.
+            ValueError: names the process and the settings that differ.
         """
-        first, *others = self.from_all(facts)
+        first, *others = self.gather(settings)
         for rank, other in enumerate(others, 1):
-            odd = [name for name, x in other.items() if x != first[name]]
-            if odd:
+            names = [name for name, x in other.items() if x != first[name]]
+            if names:
                 raise ValueError(
-                    f"process {rank} differs from process 0 in {', '.join(odd)}: "
-                    "each must see the same data and run folder"
+                    f"process {rank} differs from process 0 in {', '.join(names)}: "
+                    "all processes must see the same data and run folder"
                 )

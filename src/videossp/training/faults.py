@@ -1,6 +1,6 @@
-"""What ends a training, told in one line that says what to do; the first tensor that is not finite."""
+"""Errors that end a training as one line that says what to do; the first tensor that is not finite."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,76 +10,87 @@ from torch import Tensor, nn
 from videossp.errors import OutOfMemoryError, WorkerLostError
 from videossp.model.tokens import Tokens
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
 
 @contextmanager
-def memory_told(levers: str) -> Iterator[None]:
-    """An allocation that fails is one line that names what would need less; torch's own takes a page."""
+def explain_memory_errors(advice: str) -> Iterator[None]:
+    """Replace a failed allocation, whose message in torch takes a page.
+
+    Args:
+        advice: the settings that need less memory.
+
+    Raises:
+        OutOfMemoryError: one line with the advice.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        words = ("can't allocate memory", "not enough memory", "out of memory")
-        if not isinstance(error, MemoryError) and not any(x in str(error) for x in words):
+        if not isinstance(error, MemoryError) and not any(x in str(error) for x in OUT_OF_MEMORY):
             raise
-        raise OutOfMemoryError(f"too little memory: {levers}") from error
+        raise OutOfMemoryError(f"too little memory: {advice}") from error
 
 
 @contextmanager
-def lost_told() -> Iterator[None]:
-    """What torch raises where another process is gone is one line that says what to do.
+def explain_lost_processes() -> Iterator[None]:
+    """Replace the errors of torch about another process that is gone.
 
-    The death of a process that decodes is raised wherever this one is just then, not only where it waits.
+    torch raises the death of a worker process wherever this process is at that moment, not only where it
+    waits for the worker.
 
     Raises:
-        WorkerLostError: in place of torch's RuntimeError.
+        WorkerLostError: one line that says what to do.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
         if "DataLoader worker" in text and "Bus error" in text:
-            what = "a process that decodes died: its shared memory, /dev/shm, is too small"
+            reason = "a worker process died because the shared memory, /dev/shm, is too small"
         elif "DataLoader worker" in text:
-            what = "a process that decodes died (killed, for want of memory?): fewer --workers may help"
+            reason = "a worker process died (killed for lack of memory?); fewer --workers may help"
         elif "DataLoader timed out" in text:
-            what = "a process that decodes does not answer; videossp doctor finds the file"
+            reason = (
+                "a worker process did not answer within the timeout; videossp doctor finds a file that hangs"
+            )
         elif "Connection closed by peer" in text or "Connection reset by peer" in text:
-            what = "another process of this training is gone, its own message says why"
+            reason = "another process of this training ended; its own message says why"
         else:
             raise
-        raise WorkerLostError(f"{what}; --resume goes on") from error
+        raise WorkerLostError(f"{reason}; continue the run with --resume") from error
 
 
 def first_not_finite(model: nn.Module, clips: Tensor) -> str:
-    """What is the first, on the way from clips to logits, that is not finite; else the loss."""
-    if not finite(clips):
+    """Name the first tensor that is not finite: clips, parameters, then outputs of modules in order."""
+    if not is_finite(clips):
         return "the clips"
     for name, x in model.named_parameters():
-        if not finite(x):
+        if not is_finite(x):
             return f"the parameter {name}"
-    found: list[str] = []
+    names: list[str] = []
 
-    def look(name: str) -> Any:
+    def check_output(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not found and not finite(output):
-                found.append(f"the output of {name}")
+            if not names and not is_finite(output):
+                names.append(f"the output of {name}")
 
         return hook
 
-    hooks = [x.register_forward_hook(look(name)) for name, x in model.named_modules() if name]
+    hooks = [x.register_forward_hook(check_output(name)) for name, x in model.named_modules() if name]
     try:
         with torch.no_grad():
-            if not finite(model(clips)) and not found:
-                found.append("the logits")
+            if not is_finite(model(clips)) and not names:
+                names.append("the logits")
     finally:
         for x in hooks:
             x.remove()
-    return found[0] if found else "the loss"
+    return names[0] if names else "the loss"
 
 
-def finite(x: Any) -> bool:
-    """Whether all numbers of a tensor, or of what holds some, are finite."""
+def is_finite(x: Any) -> bool:
+    """Whether all numbers of a tensor, or of the tensors in `Tokens`, a tuple or a list, are finite."""
     if isinstance(x, Tokens):
-        return finite(x.hidden) and finite(x.residual)
+        return is_finite(x.hidden) and is_finite(x.residual)
     if isinstance(x, (tuple, list)):
-        return all(finite(y) for y in x)
+        return all(is_finite(y) for y in x)
     return not isinstance(x, Tensor) or bool(torch.isfinite(x).all())

@@ -1,8 +1,12 @@
-"""`FeatureCache`: what a frozen backbone makes of clips, computed once and kept on disk."""
+"""`FeatureCache`: outputs of the frozen backbone for clips, computed once and kept on disk."""
 
+import contextlib
+import functools
 import hashlib
 import io
 import os
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from videossp.classifier import TOGETHER, Classifier
-from videossp.data.clips import EvalViews, TrainClips
+from videossp.classifier import EVAL_BATCH, Classifier
+from videossp.data.clips import EvalViews, TrainClips, video_identity
 from videossp.system.files import atomic_write
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
@@ -21,25 +25,34 @@ from videossp.system.versions import versions
 
 Clips = TrainClips | EvalViews
 
+UNUSED = 24 * 3600  # seconds: files that were used more recently are never removed
+OWN = re.compile(r"[0-9a-f]{64}\.npy")  # a file of a cache
+ASIDE = re.compile(r"\.[0-9a-f]{64}\.npy\..+")  # a partial file of a killed process
+
 
 def cache_folder() -> Path:
-    """Where features are kept unless told otherwise: videossp/features in the user's cache."""
+    """The default folder of the cache: videossp/features in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "videossp" / "features"
 
 
 class FeatureCache:
-    """For methods that read only what comes out of the frozen backbone (`Tuner.depends_on`).
+    """Features of clips for methods that read only the output of the frozen backbone (`Tuner.depends_on`).
 
-    One file holds the features of an item of a data set of clips. Its name is a hash of all that they depend
-    on: backbone, precision, what is read; versions of this package and of those that numbers depend on; video
-    (path, size, time of change), its part, which frames and crops, the augmentation and its draw. So nothing
-    is ever out of date, and runs share what is the same.
+    A file holds the features of one item of a data set of clips. Its name is a hash of everything that they
+    depend on: backbone, precision, which tokens are read; versions of this package and of the libraries that
+    numbers depend on; the content of the video, its part, frames and crops; the augmentation and its random
+    numbers. So features are never outdated, copies of a video in other folders share them, and so do runs.
 
     Args:
-        classifier: its backbone makes the features.
-        folder: grows by 4 * d_model bytes a clip, or ("tokens") a token.
-        workers: processes that decode ahead.
-        wait: returns when all processes have come to it.
+        classifier: its backbone computes the features.
+        folder: of the files. Each takes 4 * d_model bytes per clip, or ("tokens") per token.
+        messages: prints progress.
+        workers: worker processes that decode ahead.
+        timeout: seconds that a worker process may take for a video; 0: no limit.
+        wait: returns when all processes have called it.
+
+    Raises:
+        ValueError: the features of the classifier change during training.
     """
 
     def __init__(
@@ -49,49 +62,112 @@ class FeatureCache:
         messages: Messages,
         *,
         workers: int = 0,
+        timeout: float = 0.0,
         wait: Callable[[], None] = lambda: None,
     ) -> None:
         if classifier.tuner.depends_on == "blocks" or classifier.backbone.drop_path:
-            raise ValueError(f"{classifier.method}: features change in training, they cannot be kept")
+            raise ValueError(f"{classifier.method}: features change during training and cannot be cached")
         self.classifier, self.folder, self.messages = classifier, folder, messages
-        self.workers, self.wait = workers, wait
+        self.workers, self.timeout, self.wait = workers, timeout, wait
         self.kind = f"{classifier.sha256} {classifier.precision} {classifier.tuner.depends_on} {versions()}"
+        self.identity = functools.cache(video_identity)  # a video is looked at once in a run
+        self.used: set[Path] = set()  # files that this run has used
 
     def of(self, clips: Clips, rank: int = 0, processes: int = 1) -> "Features":
-        """The features of a data set of clips in place of them; makes those that are not there yet.
+        """The features of a data set of clips; those that are not in the cache are computed.
 
         Args:
-            rank, processes: of those that share the work on this data set.
+            clips: the data set.
+            rank, processes: this process and the number of processes that share the work on this data set.
+
+        Returns:
+            A data set with features in place of the clips.
         """
-        known = (f"{self.kind} {clips.identity(i)}" for i in range(len(clips)))
-        names = [hashlib.sha256(x.encode()).hexdigest() for x in known]
+        keys = (f"{self.kind} {clips.identity(i, self.identity)}" for i in range(len(clips)))
+        names = [hashlib.sha256(x.encode()).hexdigest() for x in keys]
         files = [self.folder / name[:2] / f"{name}.npy" for name in names]
-        # Divided before anyone looks: others may be making files meanwhile.
-        missing = [i for i in range(rank, len(files), processes) if not files[i].is_file()]
+        # The work is divided before anyone looks: other processes may be writing files meanwhile.
+        missing = [i for i in range(rank, len(files), processes) if not self._use(files[i])]
         if missing:
-            loader = DataLoader(Subset(clips, missing), batch_size=None, num_workers=self.workers)
+            loader = DataLoader(
+                Subset(clips, missing),
+                batch_size=None,
+                num_workers=self.workers,
+                timeout=self.timeout if self.workers else 0,
+            )
             self.classifier.eval()
             if self.workers:
                 give_back_memory()
-            shown = self.messages.bar(missing, "features of the backbone", 0, len(missing), 0)
-            for i, (x, *_) in zip(shown, loader, strict=True):
+            indices = self.messages.bar(missing, "features of the backbone", 0, len(missing), 0)
+            for i, (x, *_) in zip(indices, loader, strict=True):
                 if x is not None:
                     files[i].parent.mkdir(parents=True, exist_ok=True)
-                    atomic_write(files[i], self._made(x))
+                    atomic_write(files[i], self._compute(x))
+                    self.used.add(files[i])
         self.wait()
         return Features(clips, files)
 
+    def _use(self, file: Path) -> bool:
+        """Whether a file is in the cache; marks it as used now, once in a run."""
+        if file not in self.used:
+            try:
+                os.utime(file)
+            except FileNotFoundError:
+                return False
+            except OSError:  # a cache that this user may only read
+                pass
+            self.used.add(file)
+        return True
+
     @torch.no_grad()
-    def _made(self, clips: Tensor) -> bytes:
+    def _compute(self, clips: Tensor) -> bytes:
         device = self.classifier.backbone.cls_token.device
-        parts = [self.classifier.frozen(part.to(device)).cpu() for part in clips.split(TOGETHER)]
+        parts = [self.classifier.frozen(part.to(device)).cpu() for part in clips.split(EVAL_BATCH)]
         file = io.BytesIO()
         np.save(file, torch.cat(parts).numpy())
         return file.getvalue()
 
+    def prune(self, limit: float) -> None:
+        """Remove the files that were not used for longest, until the others take at most `limit` GB.
+
+        A GB is 10**9 bytes. Files that some process used within a day stay, whatever they take, and so do
+        files that do not belong to the cache. Several processes may use and prune a folder at the same time.
+        """
+        recent = time.time() - UNUSED
+        files, total = [], 0
+        for path in self.folder.glob("??/*"):
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            if OWN.fullmatch(path.name):
+                total += status.st_size
+                files.append((status.st_mtime, status.st_size, path))
+            elif ASIDE.fullmatch(path.name) and status.st_mtime < recent:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        for used, size, path in sorted(files):
+            if total <= limit * 1e9 or used >= recent:
+                return
+            remove_unused(path, recent)
+            total -= size
+
+
+def remove_unused(file: Path, recent: float) -> None:
+    """Remove a file of the cache, unless another process has begun to use it since `recent`."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.rename(aside)  # from now on nobody can begin to use it
+        if aside.stat().st_mtime >= recent:
+            aside.rename(file)
+        else:
+            aside.unlink()
+    except OSError:  # another process has removed it, or it belongs to another user
+        return
+
 
 class Features(Dataset[tuple[Any, ...]]):
-    """Items of a data set of clips with features, (clips, 1 or length, d_model), in their place."""
+    """Items of a data set of clips with features, (clips, 1 or length, d_model), in place of the clips."""
 
     def __init__(self, clips: Clips, files: list[Path]) -> None:
         self.clips, self.files = clips, files
@@ -103,8 +179,10 @@ class Features(Dataset[tuple[Any, ...]]):
         try:
             x = torch.from_numpy(np.load(self.files[index]))
         except FileNotFoundError:
-            clips, *rest = self.clips[index]  # it could not be decoded: the reason is in the rest
+            clips, *rest = self.clips[index]  # it could not be decoded: the rest says why
             if clips is not None:
-                raise RuntimeError(f"{self.files[index]}: gone from the cache while it was used") from None
+                raise RuntimeError(
+                    f"{self.files[index]}: removed from the cache during the training; continue with --resume"
+                ) from None
             return clips, *rest
-        return x, *self.clips.facts(index)
+        return x, *self.clips.metadata(index)

@@ -1,29 +1,35 @@
-"""`TrainConfig`, how to train; `Plan`, what follows from it: steps, learning rate, who trains on what."""
+"""`Plan`: the videos, steps and learning rate of a training, known before it starts."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from videossp.classifier import Classifier
 from videossp.data.augment import directed, mirror
 from videossp.data.datasets import Sample, VideoDataset
 from videossp.errors import DataError
+from videossp.methods import default_lr
 from videossp.training.config import TrainConfig
+from videossp.training.schedule import warmup_cosine
 from videossp.training.splits import choose_splits
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training will do, known before it starts.
+    """The videos, steps and learning rate of a training.
 
     Attributes:
         training: videos to train on.
-        validation: videos that choose the epoch.
-        held_out: how the validation videos came about.
+        validation: videos that select the epoch.
+        held_out: where the validation videos come from.
         flip: whether clips are mirrored.
         steps_per_epoch: optimiser steps.
-        clips_per_step: of a full step.
-        lr, min_lr: after scaling.
-        warnings: what makes the figures less than they seem.
+        steps: of all epochs.
+        warmup: steps of the warm-up.
+        clips_per_step: of a full step, over all processes.
+        lr, min_lr: peak and end of the learning rate, after scaling.
+        warnings: reasons why the figures may mislead.
+        notes: other remarks.
     """
 
     training: Sequence[Sample]
@@ -31,45 +37,84 @@ class Plan:
     held_out: str
     flip: bool
     steps_per_epoch: int
+    steps: int
+    warmup: int
     clips_per_step: int
     lr: float
     min_lr: float
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def rate_factor(self) -> Callable[[int], float]:
+        """The factor on the peak learning rate for a step, counted from 0."""
+        return warmup_cosine(self.steps, self.warmup, self.min_lr / self.lr)
+
+
+def resolve_lr(config: TrainConfig, classifier: Classifier) -> TrainConfig:
+    """The settings with a learning rate: the given one, else the default of the method and the backbone."""
+    if config.lr is not None:
+        return config
+    return replace(config, lr=default_lr(classifier.method, classifier.backbone.config))
 
 
 def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig, processes: int = 1) -> Plan:
-    """The plan of a training by this many processes, each of which has batches of its own.
+    """Plan a training.
+
+    Args:
+        samples: the data set.
+        classes: class names of the classifier.
+        config: settings whose learning rate is a number (`resolve_lr`).
+        processes: processes that train together. Each has its own batches.
 
     Raises:
         DataError: no training or no validation videos.
-        ValueError: mirror images are asked for that class names forbid.
+        ValueError: flip is on, but class names hold a direction.
     """
-    training, validation, held_out, warnings = choose_splits(samples, classes, config)
-    steps = steps_per_epoch(len(training), config, processes)
-    if steps == 0:
+    if config.lr is None:
+        raise ValueError("the learning rate must be a number before a run is planned: resolve_lr")
+    splits = choose_splits(samples, classes, config)
+    per_epoch = steps_per_epoch(len(splits.training), config, processes)
+    if per_epoch == 0:
         raise DataError(
-            f"{len(training)} videos do not fill one step of {config.batch_size} x "
-            f"{config.grad_accum_steps}; drop_last leaves nothing"
+            f"{len(splits.training)} videos do not fill one step of {config.batch_size} x "
+            f"{config.grad_accum_steps}, so drop_last leaves none"
         )
     flip = mirror(config.flip, classes)
+    notes = []
     if not flip and config.flip == "auto":
-        warnings.append(f"no mirror images: they would turn round {directed(classes)}")
+        notes.append(f"horizontal flip disabled: it would swap {directed(classes)}")
     clips = config.batch_size * config.grad_accum_steps * config.num_sample * processes
-    factor = clips / 256 if config.scale_lr else 1.0
-    return Plan(
-        training,
-        validation,
-        held_out,
+    scale = clips / 256 if config.scale_lr else 1.0
+    plan = Plan(
+        splits.training,
+        splits.validation,
+        splits.held_out,
         flip,
-        steps,
-        clips,
-        config.lr * factor,
-        config.min_lr * factor,
-        tuple(warnings),
+        steps_per_epoch=per_epoch,
+        steps=config.epochs * per_epoch,
+        warmup=round(config.warmup_epochs * per_epoch),
+        clips_per_step=clips,
+        lr=config.lr * scale,
+        min_lr=config.min_lr * scale,
+        warnings=tuple(splits.warnings),
+        notes=tuple(notes),
     )
+    return replace(plan, warnings=(*plan.warnings, *warmup_warnings(plan)))
 
 
 def steps_per_epoch(videos: int, config: TrainConfig, processes: int = 1) -> int:
     """Optimiser steps of a pass over this many videos."""
     step = config.batch_size * config.grad_accum_steps * processes
     return videos // step if config.drop_last else math.ceil(videos / step)
+
+
+def warmup_warnings(plan: Plan) -> list[str]:
+    """A warning if the run ends within its warm-up."""
+    if plan.warmup < plan.steps:
+        return []
+    reached = 100 * plan.rate_factor(plan.steps - 1)
+    return [
+        f"the warm-up takes {plan.warmup} steps and the run has {plan.steps}: the learning rate ends at "
+        f"{reached:.0f} % of its peak and never decays; use more epochs or a smaller warmup_epochs"
+    ]

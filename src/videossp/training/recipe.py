@@ -1,4 +1,4 @@
-"""What a recipe was published with: to plan without the data, and to say in what this training differs."""
+"""Recipes: plan a published run without its data, and report how a training differs from it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,12 +6,23 @@ from pathlib import Path
 from videossp.classifier import Classifier
 from videossp.data.datasets import Sample, VideoDataset
 
+EXPECTED = ("classes", "train", "val", "test", "backbone")
+
 
 def expected_samples(expect: Mapping[str, int | str]) -> VideoDataset:
-    """Videos without files, as many as a recipe expects, to plan without the data."""
+    """A data set without files that has as many classes and videos as a recipe expects.
+
+    Args:
+        expect: numbers of "classes", "train" and, if there are such splits, "val" and "test".
+
+    Raises:
+        ValueError: "classes" or "train" is missing.
+    """
     missing = [name for name in ("classes", "train") if name not in expect]
     if missing:
-        raise ValueError(f"no data, and no number of {', '.join(missing)} in expect: name the data set")
+        raise ValueError(
+            f"name the data set: without it the plan needs the number of {' and '.join(missing)} in --expect"
+        )
     count = int(expect["classes"])
     splits = {
         split: [Sample("", f"{split}/{i}", i % count) for i in range(int(expect[split]))]
@@ -21,16 +32,25 @@ def expected_samples(expect: Mapping[str, int | str]) -> VideoDataset:
     return VideoDataset(tuple(str(i) for i in range(count)), splits)
 
 
-def surprises(expect: Mapping[str, int | str], samples: VideoDataset, classifier: Classifier) -> list[str]:
-    """In what the data and the backbone differ from what a recipe was published with."""
-    found: dict[str, int | str] = {split: len(members) for split, members in samples.splits.items()}
-    found["classes"] = len(samples.classes)
-    found["backbone"] = Path(classifier.source.weights or classifier.source.name).name
-    unknown = [name for name in expect if name not in ("classes", "train", "val", "test", "backbone")]
+def deviations(expect: Mapping[str, int | str], samples: VideoDataset, classifier: Classifier) -> list[str]:
+    """How the data and the backbone differ from those that a recipe expects, a line each.
+
+    Args:
+        expect: numbers of "classes", "train", "val" and "test", and the file name of the "backbone".
+        samples: the data set.
+        classifier: its backbone is compared by file name.
+
+    Raises:
+        ValueError: another name in `expect`.
+    """
+    actual: dict[str, int | str] = {split: len(members) for split, members in samples.splits.items()}
+    actual["classes"] = len(samples.classes)
+    actual["backbone"] = Path(classifier.source.weights or classifier.source.name).name
+    unknown = [name for name in expect if name not in EXPECTED]
     if unknown:
-        raise ValueError(f"expect: {unknown[0]!r} is none of classes, train, val, test, backbone")
+        raise ValueError(f"--expect has no {unknown[0]!r}; it has {', '.join(EXPECTED)}")
     return [
-        f"the recipe expects {name} {wanted}, this is {found.get(name, 'none')}"
-        for name, wanted in expect.items()
-        if found.get(name) != wanted
+        f"the recipe expects {name} {expected}, this is {actual.get(name, 'none')}"
+        for name, expected in expect.items()
+        if actual.get(name) != expected
     ]

@@ -8,26 +8,29 @@ from videossp.inference.evaluate import Evaluation
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
         history: one row of figures per epoch.
-        best: the row of the epoch that was kept, the best on validation.
+        best: the row of the epoch whose weights are kept: the best on validation.
         validation: the evaluation of that epoch.
         failures: reason by name of each video that could not be decoded (on_error "skip").
+        warnings: reasons why the figures may mislead: random weights, an epoch selected on the test split,
+            skipped videos or steps, ...; also issued as `VideoSSPWarning`.
     """
 
     history: list[dict[str, Any]]
     best: dict[str, Any]
     validation: Evaluation
     failures: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
-        """Time of the epochs, without validation."""
+        """Duration of the epochs, without validation."""
         return float(sum(row["seconds"] for row in self.history))
 
     @property
     def data_wait(self) -> float:
-        """Share of the time of the epochs, without validation, in which the loop waited for clips."""
+        """Fraction of `seconds` in which the loop waited for clips."""
         return float(sum(row["data_wait"] * row["seconds"] for row in self.history)) / self.seconds

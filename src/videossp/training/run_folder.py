@@ -1,6 +1,7 @@
-"""`Run`, what came of a training, and the folder it leaves."""
+"""The run folder of a training: claiming it, its settings, history and results."""
 
 import csv
+import io
 import json
 import os
 import platform
@@ -22,13 +23,17 @@ from videossp.training.run import Run
 from videossp.training.settings import arguments_of
 from videossp.training.summaries import run_summary
 
-CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
+CHECKPOINTS, CONFIG, HISTORY = "checkpoints", "config.yaml", "metrics.jsonl"
 
 
 def make_run_folder(out: str | Path) -> Path:
-    """A new run folder; what an earlier run left is never overwritten.
+    """Make a new run folder.
 
-    One that was killed before it wrote its config.yaml, which is the first, left hidden files only.
+    A run that was killed before it wrote config.yaml, its first file, has left hidden files only: its folder
+    counts as empty.
+
+    Raises:
+        ValueError: it exists and is not empty.
     """
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(x.name[0] != "." for x in folder.iterdir())):
@@ -39,29 +44,36 @@ def make_run_folder(out: str | Path) -> Path:
 
 @contextmanager
 def claim_run(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to a run folder."""
+    """A context in which no other process can train in a run folder.
+
+    Raises:
+        ValueError: there is no such folder, or another process trains in it.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such run folder")
     with exclusive_lock(folder / ".lock", f"{folder}: another process trains in it"):
         yield
 
 
-def refuse_finished(folder: Path) -> None:
-    """Refuse to begin again in a folder whose run has come to its end, or whose checkpoints are damaged."""
-    rows, config = folder / "metrics.jsonl", folder / CONFIG
+def check_startable(folder: Path) -> None:
+    """Refuse to start from the first step in the folder of a finished run, or of one with checkpoints.
+
+    Raises:
+        ValueError: says which of the two.
+    """
     if any((folder / CHECKPOINTS).glob("step-*")):
-        raise ValueError(f"{folder}: none of its checkpoints can be read; begin again with another --out")
-    if rows.is_file() and config.is_file():
-        epochs = yaml.safe_load(config.read_text(encoding="utf-8"))[
-            "epochs"
-        ]  # not those that are asked for now
-        if len(rows.read_text(encoding="utf-8").splitlines()) >= epochs:
+        raise ValueError(f"{folder}: none of its checkpoints can be read; start again with another --out")
+    history, config = folder / HISTORY, folder / CONFIG
+    if history.is_file() and config.is_file():
+        # The epochs of that run, which may not be those of the current settings.
+        epochs = yaml.safe_load(config.read_text(encoding="utf-8"))["epochs"]
+        if len(history.read_text(encoding="utf-8").splitlines()) >= epochs:
             raise ValueError(f"{folder}: finished, all {epochs} epochs; its adapter is {folder / 'adapter'}")
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """metrics.jsonl, one line for each epoch."""
-    atomic_write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+    """Write metrics.jsonl, a line per epoch."""
+    atomic_write(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in history))
 
 
 def write_setup(
@@ -72,22 +84,16 @@ def write_setup(
     training: Sequence[Sample],
     validation: Sequence[Sample],
 ) -> None:
-    """config.yaml (the flags of `videossp train`, resolved), env.json and split.csv."""
-    settings: dict[str, Any] = {
-        **(origin or {"data": None}),
-        "method": classifier.method,
-        **arguments_of(classifier),
-        **config,
-    }
-    if classifier.options:
-        chain = "+" in classifier.method  # then they are nested by the names of its members already
-        settings |= classifier.options if chain else {classifier.method: classifier.options}
-    plain = json.loads(json.dumps(settings))  # tuples become lists
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-    seed = classifier.source.seed
-    if seed != config["seed"]:
-        text = f"# The classifier was made with seed {seed}, which these flags cannot tell.\n" + text
-    atomic_write(folder / CONFIG, text)
+    """Write config.yaml (the resolved flags of `videossp train`), env.json and split.csv.
+
+    Args:
+        folder: the run folder.
+        classifier: before the training.
+        origin: the arguments of `read_data` that gave the data set.
+        config: the fields of `TrainConfig`.
+        training, validation: the videos of both.
+    """
+    write_config(folder, classifier, origin, config)
     env = {
         "versions": versions(),
         "machine": platform.machine(),
@@ -96,26 +102,50 @@ def write_setup(
         "threads": torch.get_num_threads(),
         "backbone_sha256": classifier.sha256,
     }
-    (folder / "env.json").write_text(json.dumps(env, indent=2) + "\n")
-    with (folder / "split.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["video", "split"])
-        rows.writerows([x.name, "train"] for x in training)
-        rows.writerows([x.name, "val"] for x in validation)
+    atomic_write(folder / "env.json", json.dumps(env, indent=2) + "\n")
+    table = io.StringIO()
+    rows = csv.writer(table)
+    rows.writerow(["video", "split"])
+    rows.writerows([x.name, "train"] for x in training)
+    rows.writerows([x.name, "val"] for x in validation)
+    atomic_write(folder / "split.csv", table.getvalue())
+
+
+def write_config(
+    folder: Path, classifier: Classifier, origin: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Write config.yaml, from which `videossp train` repeats or resumes the run."""
+    settings: dict[str, Any] = {
+        **(origin or {"data": None}),
+        "method": classifier.method,
+        **arguments_of(classifier),
+        **config,
+    }
+    if classifier.options:
+        chain = "+" in classifier.method  # its options are nested by the names of its members already
+        settings |= classifier.options if chain else {classifier.method: classifier.options}
+    plain = json.loads(json.dumps(settings))  # tuples become lists
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    seed = classifier.source.seed
+    if seed != config["seed"]:
+        text = f"# The classifier was created with seed {seed}; no flag can say so.\n" + text
+    atomic_write(folder / CONFIG, text)
 
 
 def write_results(folder: Path, classifier: Classifier, run: Run) -> None:
-    """The pictures and report.html."""
+    """Draw curves.png and confusion.png, and write report.html."""
     method = classifier.method
     draw_curves({method: run.history}, folder / "curves.png")
     draw_confusion(run.validation, folder / "confusion.png")
-    facts = run_summary(classifier, run)
+    table = run_summary(classifier, run)
     if classifier.options:
-        facts["options"] = ", ".join(f"{name} {value}" for name, value in classifier.options.items())
+        table["options"] = ", ".join(f"{name} {value}" for name, value in classifier.options.items())
+    if run.warnings:
+        table["warnings"] = "; ".join(run.warnings)
     write_report(
         folder / "report.html",
         f"{folder.name}: {method}, on its validation videos",
-        facts,
+        table,
         {method: run.validation},
         classifier.clip_format,
         {method: run.history},

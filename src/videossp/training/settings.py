@@ -1,4 +1,4 @@
-"""The settings that a checkpoint belongs to, and how two sets of settings differ."""
+"""The settings that a checkpoint belongs to, and the differences between two sets of settings."""
 
 import hashlib
 import json
@@ -9,15 +9,22 @@ from typing import Any
 
 from videossp.classifier import Classifier
 from videossp.data.datasets import Sample
-from videossp.training.config import TrainConfig
+from videossp.data.sampling import ClipFormat
+from videossp.methods import published_options
+from videossp.training.config import TrainConfig, current_names, has_old_names
 from videossp.training.plan import Plan
+
+# Settings that may change when a run is resumed: they change no number.
+FREE = (
+    *("workers", "timeout", "features", "features_limit"),
+    *("save_minutes", "on_error", "max_skipped", "trackers"),
+)
 
 
 def settings_of(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict[str, Any]:
-    """What a checkpoint belongs to: it may be gone on from only where all of this is the same."""
-    free = ("workers", "timeout", "features", "save_minutes", "on_error", "max_skipped", "trackers")
+    """The settings that a checkpoint belongs to: a run can be resumed only if all of them are the same."""
     return {
-        **{name: x for name, x in asdict(config).items() if name not in free},
+        **{name: x for name, x in asdict(config).items() if name not in FREE},
         "clips_per_step": plan.clips_per_step,
         "method": classifier.method,
         "options": classifier.options,
@@ -36,20 +43,46 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     return hashlib.sha256("\n".join(f"{x.name} {x.label}" for x in samples).encode()).hexdigest()
 
 
-def check_settings(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Refuse to go on with another training than the one that a checkpoint is of.
+def check_settings(folder: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Refuse to resume a run with other settings than those of its checkpoint.
+
+    Args:
+        folder: the run folder.
+        saved: settings of the checkpoint, of any version of this package.
+        current: settings of this training (`settings_of`).
 
     Raises:
-        ValueError: names what differs.
+        ValueError: names the settings that differ.
     """
-    odd = differences(dict(there), json.loads(json.dumps(here)))
-    if odd:
-        said = "; ".join(x if len(x) < 100 else f"{x[:90]}..." for x in odd[:5])
-        raise ValueError(f"{folder}: its checkpoint is of another training: {said}")
+    plain = json.loads(json.dumps(current))
+    if has_old_names(saved):
+        saved, plain = complete_old_settings(saved), complete_options(plain)
+    if lines := differences(dict(saved), plain):
+        shown = "; ".join(x if len(x) < 100 else f"{x[:90]}..." for x in lines[:5])
+        more = f"; and {len(lines) - 5} more" if len(lines) > 5 else ""
+        raise ValueError(f"{folder}: cannot be resumed, these settings differ: {shown}{more}")
+
+
+def complete_old_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a checkpoint of version 0.1, with current names and what they left to defaults.
+
+    Fields that did not exist yet have their default, and method options that were not given have the
+    published value.
+    """
+    usual = {name: x for name, x in asdict(TrainConfig()).items() if name not in FREE}
+    settings = json.loads(json.dumps(usual)) | current_names(saved)
+    settings["clip"] = json.loads(json.dumps(asdict(ClipFormat()))) | settings["clip"]
+    return complete_options(settings)
+
+
+def complete_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose method options are complete: the published value for each that is missing."""
+    options = published_options(settings["method"], settings["options"])
+    return {**settings, "options": json.loads(json.dumps(options))}
 
 
 def arguments_of(classifier: Classifier) -> dict[str, Any]:
-    """The arguments of `Classifier.create` that made it, but for classes, method, options and seed."""
+    """The arguments of `Classifier.create` that made it, except classes, method, options and seed."""
     clip_format, source = classifier.clip_format, classifier.source
     return {
         "backbone": source.name,
@@ -64,10 +97,12 @@ def arguments_of(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """What differs between two settings, as "name: value there, value here"."""
-    if not (isinstance(there, dict) and isinstance(here, dict)):
-        return [] if there == here else [f"{name}: {json.dumps(there)} there, {json.dumps(here)} here"]
-    keys = [*there, *(key for key in here if key not in there)]
-    dot = f"{name}." if name else ""
-    return [x for key in keys for x in differences(there.get(key), here.get(key), f"{dot}{key}")]
+def differences(saved: Any, current: Any, name: str = "") -> list[str]:
+    """The differences between two settings, as "name: SAVED before, CURRENT now"."""
+    if not (isinstance(saved, dict) and isinstance(current, dict)):
+        if saved == current:
+            return []
+        return [f"{name}: {json.dumps(saved)} before, {json.dumps(current)} now"]
+    keys = [*saved, *(key for key in current if key not in saved)]
+    prefix = f"{name}." if name else ""
+    return [x for key in keys for x in differences(saved.get(key), current.get(key), f"{prefix}{key}")]

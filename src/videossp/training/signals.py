@@ -1,4 +1,4 @@
-"""`GracefulStop`: SIGTERM and Ctrl-C end a loop where it can be gone on from."""
+"""`GracefulStop`: SIGTERM and Ctrl-C end a training where it can be resumed."""
 
 import signal
 import threading
@@ -9,31 +9,34 @@ from typing import Any
 
 
 class GracefulStop:
-    """While it is entered, the first signal only sets `asked`; the second raises KeyboardInterrupt at once.
+    """A context in which the first signal only sets `asked`; the second raises KeyboardInterrupt at once.
 
-    Outside the main thread, where Python takes no signals, it does nothing.
+    Outside the main thread it does nothing, as Python delivers signals to the main thread only.
+
+    Attributes:
+        asked: whether a signal has arrived.
     """
 
     def __init__(self) -> None:
         self.asked = False
         self._at_once = False
-        self._before: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "GracefulStop":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                self._handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """In here the first signal raises too: nothing is computed that would be lost."""
+        """A context in which the first signal raises too, because stopping here loses no work."""
         if self.asked:
             raise KeyboardInterrupt
         self._at_once = True
@@ -42,8 +45,8 @@ class GracefulStop:
         finally:
             self._at_once = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        ends = self.asked or self._at_once
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        stop_now = self.asked or self._at_once
         self.asked, self._at_once = True, False
-        if ends:
+        if stop_now:
             raise KeyboardInterrupt

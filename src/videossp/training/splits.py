@@ -1,40 +1,54 @@
-"""Which videos train, and which choose the epoch."""
+"""The videos that train and the videos that select the epoch."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from videossp.data.datasets import Sample, VideoDataset, split_off
+from videossp.data.datasets import Sample, VideoDataset, hold_out
 from videossp.errors import DataError
 from videossp.inference.evaluate import relabel
 from videossp.training.config import TrainConfig
 
 
-def choose_splits(
-    samples: VideoDataset, classes: Sequence[str], config: TrainConfig
-) -> tuple[list[Sample], list[Sample], str, list[str]]:
-    """(training, validation, how the validation videos came about, warnings)."""
+class Splits(NamedTuple):
+    """Training and validation videos, where the latter come from, and warnings about them."""
+
+    training: list[Sample]
+    validation: list[Sample]
+    held_out: str
+    warnings: list[str]
+
+
+def choose_splits(samples: VideoDataset, classes: Sequence[str], config: TrainConfig) -> Splits:
+    """Choose the training and validation videos, labelled by the classes of the classifier.
+
+    Raises:
+        DataError: there is no training split, or there are too few videos to hold some out.
+    """
     splits = {split: relabel(members, samples.classes, classes) for split, members in samples.splits.items()}
-    if not splits.get("train"):
-        raise DataError("there is nothing to train on: no train split")
-    tested = {(x.path, x.start, x.end) for x in splits.get("test", [])}
+    training = splits.get("train")
+    if not training:
+        raise DataError("the data has no training split")
+    test = {clip_key(x) for x in splits.get("test", [])}
     if config.select_on == "test":
-        if not tested:
-            raise DataError("choose_on test: the data has no test split")
-        warning = "the epoch is chosen on the TEST split: its accuracy there is too good"
-        return splits["train"], splits["test"], "the test split", [warning]
-    if splits.get("val"):
-        both = sum((x.path, x.start, x.end) in tested for x in splits["val"])
-        warnings = []
-        if both:
-            warnings.append(
-                f"{both} of {len(splits['val'])} validation videos are test videos as well: "
-                "the epoch is chosen on TEST videos, accuracy there is too good"
-            )
-        return splits["train"], splits["val"], "the val split", warnings
-    training, validation = split_off(splits["train"], config.val_fraction)
-    if not validation:
-        raise DataError(
-            "too few videos to hold some out for validation: at least two of some class are needed"
+        if not test:
+            raise DataError("select_on test: the data has no test split")
+        warning = "the epoch is selected on the TEST split, so the accuracy on it is too good"
+        return Splits(training, splits["test"], "the test split", [warning])
+    if validation := splits.get("val"):
+        shared = sum(clip_key(x) in test for x in validation)
+        warning = (
+            f"{shared} of {len(validation)} validation videos are also test videos: the epoch is selected on "
+            "TEST videos, so the accuracy on them is too good"
         )
-    whole = any(x.group is not None for x in training)
-    held_out = f"{config.val_fraction:.0%} of each class{', groups kept whole' * whole}"
-    return training, validation, held_out, []
+        return Splits(training, validation, "the val split", [warning] if shared else [])
+    training, validation = hold_out(training, config.val_fraction)
+    if not validation:
+        raise DataError("too few videos to hold some out for validation: one class needs at least two")
+    grouped = any(x.group is not None for x in training)
+    held_out = f"{config.val_fraction:.0%} of each class{', whole groups' if grouped else ''}"
+    return Splits(training, validation, held_out, [])
+
+
+def clip_key(sample: Sample) -> tuple[str, float | None, float | None]:
+    """The file of a sample and its part of it: equal for two samples that are the same clip."""
+    return sample.path, sample.start, sample.end

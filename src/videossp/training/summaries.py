@@ -1,5 +1,6 @@
-"""A plan and a finished run as text and as figures."""
+"""Plans and finished runs as lines of text and as tables of figures."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -8,23 +9,18 @@ from videossp.training.config import TrainConfig
 from videossp.training.plan import Plan
 from videossp.training.run import Run
 
+# Shown in a plan only where they differ from the default.
+SPECIAL = ("num_sample", "rand_augment", "erasing", "mixup", "cutmix", "layer_decay")
+
 
 def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[str]:
-    """The plan as it is printed before a run."""
-    tuned = sum(x.numel() for x in classifier.trainable().values())
-    whole = sum(x.numel() for x in classifier.parameters())
-    usual = TrainConfig()
-    changed = {
-        x.name: getattr(config, x.name)
-        for x in fields(config)
-        if x.name in ("num_sample", "rand_augment", "erasing", "mixup", "cutmix", "layer_decay")
-        and getattr(config, x.name) != getattr(usual, x.name)
-    }
+    """A plan as it is printed before a run; without its warnings."""
+    trained, total = parameter_counts(classifier)
     lines = [
-        f"{classifier.source.name} + {classifier.method}: {tuned:,} of {whole:,} weights train",
-        f"{len(plan.training)} videos to train, {len(plan.validation)} to validate ({plan.held_out}), "
+        f"{classifier.source.name} + {classifier.method}: {trained:,} of {total:,} parameters are trained",
+        f"{len(plan.training)} training videos, {len(plan.validation)} validation videos ({plan.held_out}), "
         f"{len(classifier.classes)} classes, {config.epochs} epochs of {plan.steps_per_epoch} steps, "
-        f"mirror images {'on' if plan.flip else 'off'}",
+        f"horizontal flip {'on' if plan.flip else 'off'}",
     ]
     clip_format = classifier.clip_format
     if clip_format.sampling != "uniform" or clip_format.views != (1, 1):
@@ -34,54 +30,62 @@ def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[
         )
     rule = f" = {config.lr:g} x {plan.clips_per_step} clips per step / 256" if config.scale_lr else ""
     lines.append(f"learning rate {plan.lr:.3g}{rule}")
+    usual = {x.name: x.default for x in fields(config)}
+    changed = {name: getattr(config, name) for name in SPECIAL if getattr(config, name) != usual[name]}
     if changed:
         lines.append(", ".join(f"{name} {value}" for name, value in changed.items()))
-    return lines + [f"note: {x}" for x in plan.warnings]
+    return lines + [f"note: {x}" for x in plan.notes]
 
 
 def plan_summary(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict[str, Any]:
-    """The plan as figures."""
+    """A plan as figures."""
+    trained, total = parameter_counts(classifier)
     return {
         "backbone": classifier.source.weights or classifier.source.name,
         "method": classifier.method,
-        "tuned_parameters": sum(x.numel() for x in classifier.trainable().values()),
-        "parameters": sum(x.numel() for x in classifier.parameters()),
+        "tuned_parameters": trained,
+        "parameters": total,
         "classes": len(classifier.classes),
         "training_videos": len(plan.training),
         "validation_videos": len(plan.validation),
         "epochs": config.epochs,
         "steps_per_epoch": plan.steps_per_epoch,
-        "steps": plan.steps_per_epoch * config.epochs,
+        "steps": plan.steps,
         "clips_per_step": plan.clips_per_step,
         "lr": plan.lr,
         "min_lr": plan.min_lr,
         "warmup_epochs": config.warmup_epochs,
         "views": "{} x {}".format(*classifier.clip_format.views),
+        "warnings": list(plan.warnings),
     }
 
 
 def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
-    """What came of a training, as the table that ends it and its page say it."""
+    """The result of a training, for the table that ends it and for its report."""
     best, skipped, validation = run.best, run.history[-1]["skipped_steps"], run.validation
-    tuned, whole = (
-        sum(x.numel() for x in xs) for xs in (classifier.trainable().values(), classifier.parameters())
-    )
+    trained, total = parameter_counts(classifier)
     clips = sum(row["seconds"] / row["seconds_per_clip"] for row in run.history)
     return {
         "backbone": classifier.source.weights or classifier.source.name,
         "method": classifier.method,
-        "weights": f"{tuned:,} of {whole:,} trained",
-        "best epoch": f"{best['epoch']} of {len(run.history)}, chosen on validation",
+        "weights": f"{trained:,} of {total:,} trained",
+        "best epoch": f"{best['epoch']} of {len(run.history)}, selected on validation",
         "validation": f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy "
         f"{100 * best['val_mean_class_accuracy']:.1f} % on {len(validation.samples)} videos",
-        "time": f"{run.seconds:.0f} s without validation, {run.seconds / clips:.2g} s a clip, "
+        "time": f"{run.seconds:.0f} s without validation, {run.seconds / clips:.2g} s per clip, "
         f"{100 * run.data_wait:.0f} % of it waiting for clips",
         **({"steps skipped": f"{skipped}, not finite"} if skipped else {}),
         **({"videos not decoded": ", ".join(run.failures)} if run.failures else {}),
     }
 
 
-def some(names: tuple[str, ...], most: int = 10) -> str:
-    """Names for a message, not more than fit."""
+def parameter_counts(classifier: Classifier) -> tuple[int, int]:
+    """Numbers of trainable and of all parameters."""
+    trained = sum(x.numel() for x in classifier.trainable().values())
+    return trained, sum(x.numel() for x in classifier.parameters())
+
+
+def shorten(names: Sequence[str], most: int = 10) -> str:
+    """Names for a message: the first ones, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -1,31 +1,35 @@
-"""`train`: sets up a run, new or gone on with, and leaves its folder."""
+"""`train`: start or resume a run and write its folder."""
 
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 
 from videossp.classifier import Classifier, load_trainable
 from videossp.data.datasets import VideoDataset, read_data
 from videossp.system.progress import Messages
+from videossp.system.warn import warn
 from videossp.training.checkpoints import load_state, remove_states, save_state
 from videossp.training.config import TrainConfig
+from videossp.training.distributed import join_processes
+from videossp.training.faults import explain_lost_processes
 from videossp.training.loop import Loop
-from videossp.training.plan import make_plan
+from videossp.training.plan import Plan, make_plan, resolve_lr
 from videossp.training.run import Run
 from videossp.training.run_folder import (
     CHECKPOINTS,
+    check_startable,
     claim_run,
     make_run_folder,
-    refuse_finished,
     write_history,
     write_results,
     write_setup,
 )
+from videossp.training.seeding import seeded
 from videossp.training.settings import check_settings
-from videossp.training.summaries import plan_lines, some
+from videossp.training.state import TrainState
+from videossp.training.summaries import plan_lines, shorten
 
 
 def train(
@@ -37,91 +41,157 @@ def train(
     resume: bool = False,
     progress: bool = False,
 ) -> Run:
-    """Train the tuned set of a classifier; it ends with the weights of the best epoch on validation.
+    """Train a classifier; it ends with the weights of the best epoch on validation.
 
-    Under `torchrun` or `accelerate launch` several processes do it together; each calls this in the same way,
-    and the first writes. The batch is that of one process.
+    Under `torchrun` or `accelerate launch` several processes train together: each calls this function with
+    the same arguments, and the first one writes. The random generators of the caller stay as they were.
 
     Args:
-        classifier: changed in place. Its class names must hold those of the data.
-        data: a data set, or its folder or annotation file (`read_data`). Its test split is not read, unless
-            `config.select_on` says so.
-        config: how.
-        out: run folder to write; it must not hold anything yet.
-        resume: go on with the run in `out` from its newest checkpoint, to the same weights and figures that
-            it would have had without the break (on a CPU with as many threads).
-        progress: messages and a bar on stderr.
+        classifier: changed in place. Its class names must include those of the data.
+        data: a data set, or its folder or annotation file (`read_data`). The test split is not read, unless
+            `config.select_on` is "test".
+        config: the settings; default: `TrainConfig()`.
+        out: run folder to write. It must be empty or new.
+        resume: continue the run in `out` from its newest checkpoint. Weights and figures end as without the
+            interruption (on a CPU with as many threads).
+        progress: print messages and a progress bar on stderr.
+
+    Returns:
+        Figures, validation and warnings of the run. Warnings are also issued as `VideoSSPWarning`.
 
     Raises:
         DataError: the data cannot be used, or a video cannot be decoded (on_error "error").
         DivergedError: too many steps whose loss or gradient is not finite.
-        RuntimeError: too little memory, or a process that decodes is lost.
-        KeyboardInterrupt: SIGTERM or Ctrl-C. Whatever ends it, the state is saved before.
+        OutOfMemoryError: too little memory.
+        WorkerLostError: a worker process or another process of the training is gone.
+        KeyboardInterrupt: SIGTERM or Ctrl-C. Whatever ends the training, the state is saved before.
     """
     if classifier.merged:
         raise ValueError("a merged classifier cannot be trained; load the adapter again")
     if resume and out is None:
         raise ValueError("resume needs the run folder, out")
-    config = config or TrainConfig()
+    if out is not None:
+        classifier.check_saving()
+    config = resolve_lr(config or TrainConfig(), classifier)
     samples = data if isinstance(data, VideoDataset) else read_data(data)
     folder = None if out is None else Path(out)
     accelerator = Accelerator(
-        log_with=list(config.trackers) or None, project_dir=None if folder is None else str(folder)
+        cpu=join_processes(),
+        log_with=list(config.trackers) or None,
+        project_dir=None if folder is None else str(folder),
     )
+    main = accelerator.is_main_process
+    messages = Messages(progress and main)
     plan = make_plan(samples, classifier.classes, config, accelerator.num_processes)
-    messages = Messages(progress and accelerator.is_main_process)
-    with ExitStack() as held:
-        if folder and accelerator.is_main_process:
+    with ExitStack() as stack:
+        if folder and main:
             if not resume:
                 make_run_folder(folder)
-            held.enter_context(claim_run(folder))
+            stack.enter_context(claim_run(folder))
         accelerator.wait_for_everyone()
-        set_seed(config.seed)
+        stack.enter_context(seeded(config.seed))
         classifier.backbone.grad_checkpoint = config.grad_checkpoint
         classifier.to(accelerator.device).to_precision(config.precision)
-
         loop = Loop(classifier, plan, config, accelerator, messages)
-        state = loop.state
-        written = 0  # the epoch whose weights are in the adapter folder
-
-        def save() -> None:
-            nonlocal written
-            if folder is None:
-                return
-            tensors, facts = state.pack()
-            if state.best and state.best["epoch"] != written:
-                with state.standing_in(state.best_weights):
-                    classifier.save(folder / "adapter")
-                written = state.best["epoch"]
-            write_history(folder, state.history)
-            save_state(folder / CHECKPOINTS, state.step, tensors, {**facts, "settings": loop.settings})
-
-        if folder and resume and (found := load_state(folder / CHECKPOINTS, messages.say)):
-            tensors, facts = found
-            check_settings(folder, facts["settings"], loop.settings)
-            state.unpack(tensors, facts, plan.validation)
-            messages.say(f"{folder}: goes on after step {state.step}")
-        elif folder and accelerator.is_main_process:
-            refuse_finished(folder)
+        resumed = folder is not None and resume and restore(folder, loop, messages)
+        if folder and main and not resumed:
+            check_startable(folder)
             write_setup(folder, classifier, samples.origin, asdict(config), plan.training, plan.validation)
-        if samples.ignored:
-            messages.say(f"left out, no videos by their names: {some(samples.ignored)}")
-        for split, names in samples.unlabelled.items():
-            messages.say(f"left out, {split} without a label: {len(names)} videos")
-        if samples.missing:
-            messages.say(f"left out, not on disk: {some(samples.missing)}")
-        for line in plan_lines(classifier, plan, config):
-            messages.say(line)
-        if config.trackers:
-            settings = {name: str(value) for name, value in asdict(config).items()}
-            accelerator.init_trackers(folder.name if folder else "videossp", settings)
-        loop.run(save)
-        assert state.best is not None and state.kept is not None  # epochs >= 1
-        accelerator.end_training()
-        load_trainable(classifier, state.best_weights)
-        classifier.eval()
-        run = Run(state.history, state.best, state.kept, state.failures)
-        if folder and accelerator.is_main_process:
+        report_start(classifier, samples, plan, config, messages)
+        start_trackers(accelerator, config, folder)
+        if main:
+            for text in early_warnings(samples, plan):
+                warn(text)
+        loop.run(Saver(folder, loop))
+        for tracker in accelerator.trackers:
+            tracker.finish()  # not end_training(), which also ends the process group
+        run = finish(loop, samples)
+        if folder and main:
             write_results(folder, classifier, run)
             remove_states(folder / CHECKPOINTS)
-        return run
+    with explain_lost_processes():
+        accelerator.wait_for_everyone()  # now the run folder is complete for every process
+    return run
+
+
+class Saver:
+    """Writes the state of a loop to a run folder: the best adapter, the history and a checkpoint."""
+
+    def __init__(self, folder: Path | None, loop: Loop) -> None:
+        self.folder, self.loop = folder, loop
+        self.written = 0  # the epoch whose weights are in the adapter folder
+
+    def __call__(self) -> None:
+        if self.folder is None:
+            return
+        state = self.loop.state
+        tensors, facts = state.pack()
+        if state.best and state.best["epoch"] != self.written:
+            with state.using(state.best_weights):
+                self.loop.classifier.save(self.folder / "adapter")
+            self.written = state.best["epoch"]
+        write_history(self.folder, state.history)
+        facts = {**facts, "settings": self.loop.settings}
+        save_state(self.folder / CHECKPOINTS, state.step, tensors, facts)
+
+
+def restore(folder: Path, loop: Loop, messages: Messages) -> bool:
+    """Restore the state of the newest intact checkpoint; returns whether there is one.
+
+    Raises:
+        ValueError: the checkpoint belongs to other settings.
+    """
+    checkpoint = load_state(folder / CHECKPOINTS, messages.say)
+    if checkpoint is None:
+        return False
+    tensors, facts = checkpoint
+    check_settings(folder, facts["settings"], loop.settings)
+    loop.state.unpack(tensors, facts, loop.plan.validation)
+    messages.say(f"{folder}: resumed after step {loop.state.step}")
+    return True
+
+
+def report_start(
+    classifier: Classifier, samples: VideoDataset, plan: Plan, config: TrainConfig, messages: Messages
+) -> None:
+    """Print the plan, and the files and videos that are not used."""
+    if samples.ignored:
+        messages.say(f"not used, no video by its name: {shorten(samples.ignored)}")
+    for split, names in samples.unlabelled.items():
+        messages.say(f"not used, {split} without labels: {len(names)} videos")
+    for line in plan_lines(classifier, plan, config):
+        messages.say(line)
+
+
+def start_trackers(accelerator: Accelerator, config: TrainConfig, folder: Path | None) -> None:
+    """Start the trackers that the settings name."""
+    if config.trackers:
+        settings = {name: str(value) for name, value in asdict(config).items()}
+        accelerator.init_trackers(folder.name if folder else "videossp", settings)
+
+
+def early_warnings(samples: VideoDataset, plan: Plan) -> list[str]:
+    """The warnings that are known before the first step, except those of the classifier's creation."""
+    missing = samples.missing
+    lost = [f"not on disk and left out: {len(missing)} videos ({shorten(missing)})"] if missing else []
+    return [*lost, *plan.warnings]
+
+
+def late_warnings(state: TrainState) -> list[str]:
+    """Summaries of the warnings that were issued during the steps, those before an interruption included."""
+    lines = []
+    if names := list(state.failures):
+        lines.append(f"skipped because they cannot be decoded: {len(names)} videos ({shorten(names)})")
+    if state.skipped:
+        lines.append(f"skipped because loss or gradient was not finite: {state.skipped} steps")
+    return lines
+
+
+def finish(loop: Loop, samples: VideoDataset) -> Run:
+    """Give the classifier the weights of the best epoch, and collect the results."""
+    state, classifier = loop.state, loop.classifier
+    assert state.best is not None and state.best_evaluation is not None  # epochs >= 1
+    load_trainable(classifier, state.best_weights)
+    classifier.eval()
+    warnings = (*classifier.warnings, *early_warnings(samples, loop.plan), *late_warnings(state))
+    return Run(state.history, state.best, state.best_evaluation, state.failures, warnings)

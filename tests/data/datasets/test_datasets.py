@@ -1,4 +1,4 @@
-"""The folder of classes, which format a data set has, and the split that is made where none is given."""
+"""The folder format, the detection of formats, and `hold_out`."""
 
 import os
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from conftest import numbered_frames, write_video
-from videossp.data.datasets import Sample, read_data, split_off
+from videossp.data.datasets import Sample, hold_out, read_data
 from videossp.errors import DataError
 
 
 def touch(root, *names):
-    """Files that pass for videos by their names."""
+    """Files that are videos by their names."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,14 +19,14 @@ def touch(root, *names):
 
 
 def write(path, text):
-    """A text file, its line ends as they are."""
+    """A text file with its line ends unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
 def read(data, **options):
-    """What `read_data` gives: by split, class names by the names of the videos."""
+    """The result of `read_data`: by split, class names by the names of the videos."""
     samples = read_data(data, **options)
     return {
         split: {x.name: samples.classes[x.label] for x in members}
@@ -35,14 +35,14 @@ def read(data, **options):
 
 
 def error_of(data, **options):
-    """The message of the DataError that reading gives."""
+    """The message of the DataError of `read_data`."""
     with pytest.raises(DataError) as caught:
         read_data(data, **options)
     return str(caught.value)
 
 
 def complaints_of(data, **options):
-    """(what was read, what was complained of) when reading goes on."""
+    """(result of `read`, problems) if problems are collected."""
     complaints = []
     return read(data, complain=lambda *x: complaints.append(x), **options), complaints
 
@@ -102,7 +102,7 @@ def test_a_stray_picture_does_not_make_a_class_vanish(tmp_path):
     assert data.classes == ("a", "b") and data.ignored == ("a/poster.jpg", "loose.mp4", "pictures")
 
 
-def test_folders_of_the_system_are_no_classes(tmp_path):
+def test_system_folders_are_no_classes(tmp_path):
     touch(tmp_path, "a/1.mp4", "b/1.mp4", "__MACOSX/a/._1.mp4", "lost+found/1.mp4", "a/@eaDir/1.mp4")
     assert read(tmp_path) == {"train": {"a/1.mp4": "a", "b/1.mp4": "b"}}
 
@@ -118,12 +118,12 @@ def test_folders_of_the_system_are_no_classes(tmp_path):
         (["val/a/1.mp4", "validation/a/1.mp4"], "split folders and others side by side: val, validation"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said(tmp_path, names, words):
+def test_problems_of_a_folder_are_errors(tmp_path, names, words):
     touch(tmp_path, *names)
     assert error_of(tmp_path).startswith(f"{tmp_path}: {words}")
 
 
-def test_an_empty_class_that_is_only_complained_of_is_left_out(tmp_path):
+def test_empty_class_is_left_out_if_problems_are_collected(tmp_path):
     touch(tmp_path, "a/1.mp4", "b/notes.txt", "c/1.mp4")
     assert complaints_of(tmp_path) == (
         {"train": {"a/1.mp4": "a", "c/1.mp4": "c"}},
@@ -131,7 +131,7 @@ def test_an_empty_class_that_is_only_complained_of_is_left_out(tmp_path):
     )
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_missing_folders_are_errors(tmp_path):
     assert error_of(tmp_path / "none") == f"{tmp_path}/none: no such file or folder"
     touch(tmp_path, "a/1.mp4", "b/1.mp4")
     assert error_of(tmp_path, videos=tmp_path / "none") == f"{tmp_path}/none: no such folder of videos"
@@ -156,7 +156,7 @@ def test_a_name_that_is_not_utf8_is_an_error(tmp_path):
     assert error_of(tmp_path) == f"'{tmp_path}/a/\\udcb5.mp4': its name is not UTF-8; rename it"
 
 
-# Each a small tree: text files by name, None for what passes for a video.
+# A small tree for each format: text files by name; None is a video.
 TREES = {
     "folder": {"a/1.mp4": None, "b/1.mp4": None},
     "ucf101": {
@@ -189,7 +189,7 @@ TREES = {
 
 
 @pytest.mark.parametrize("format", TREES)
-def test_a_format_is_told_by_its_files(tmp_path, format):
+def test_format_is_detected_from_the_files(tmp_path, format):
     for name, text in TREES[format].items():
         write(tmp_path / name, text or "")
     touch(tmp_path, "notes.txt", "README", "LICENSE.txt", "poster.jpg")
@@ -201,7 +201,7 @@ def test_a_format_is_told_by_its_files(tmp_path, format):
     }
 
 
-def test_the_format_named_is_the_one_read(tmp_path):
+def test_format_option_overrides_detection(tmp_path):
     touch(tmp_path, "a/1.mp4", "b/1.mp4")
     write(tmp_path / "train.txt", "a/1.mp4 b\nb/1.mp4 a\n")
     folder, listed = {"a/1.mp4": "a", "b/1.mp4": "b"}, {"a/1.mp4": "b", "b/1.mp4": "a"}
@@ -222,7 +222,7 @@ def test_the_format_named_is_the_one_read(tmp_path):
         ("list", "no list of PATH LABEL with train, val or test in its name"),
     ],
 )
-def test_a_format_named_that_is_not_there_is_an_error(tmp_path, format, words):
+def test_format_option_without_its_files_is_an_error(tmp_path, format, words):
     touch(tmp_path, "a/1.mp4", "b/1.mp4")
     assert error_of(tmp_path, format=format) == f"{tmp_path}: {words}"
 
@@ -236,16 +236,16 @@ def test_formats_of_folders_refuse_a_file(tmp_path):
 def test_a_file_that_is_no_annotation_is_an_error(tmp_path):
     file = write(tmp_path / "notes.txt", "to do")
     formats = "kinetics, csv, list"
-    assert error_of(file) == f"{file}: no known kind of annotation; --format is one of {formats}"
+    assert error_of(file) == f"{file}: no known annotation format; --format is one of {formats}"
 
 
 def test_an_unknown_format_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no format 'avi'; there are auto, ucf101, "):
+    with pytest.raises(ValueError, match="no format 'avi'; the formats are auto, ucf101, "):
         read_data(tmp_path, format="avi")
 
 
 @pytest.mark.parametrize("format", ["ssv2", "kinetics", "csv", "folder"])
-def test_a_fold_of_what_has_none_is_an_error(tmp_path, format):
+def test_fold_of_a_format_without_folds_is_an_error(tmp_path, format):
     for name, text in TREES[format].items():
         write(tmp_path / name, text or "")
     words = f"the format {format} has no folds; leave --fold out"
@@ -256,41 +256,41 @@ def samples(*counts):
     return [Sample(f"/{k}/{i}", f"{k}/{i}", k) for k, count in enumerate(counts) for i in range(count)]
 
 
-def test_the_split_is_stratified_disjoint_and_repeatable():
+def test_hold_out_is_stratified_disjoint_and_repeatable():
     every = samples(10, 5, 2)
-    kept, off = split_off(every, 0.2, seed=3)
+    kept, off = hold_out(every, 0.2, seed=3)
     assert sorted(kept + off, key=lambda x: x.name) == sorted(every, key=lambda x: x.name)
     assert [sum(x.label == k for x in off) for k in range(3)] == [2, 1, 1]
-    assert split_off(every[::-1], 0.2, seed=3)[1] == off[::-1]
-    assert split_off(every, 0.2, seed=4)[1] != off
+    assert hold_out(every[::-1], 0.2, seed=3)[1] == off[::-1]
+    assert hold_out(every, 0.2, seed=4)[1] != off
 
 
-def test_the_split_of_samples_without_groups_is_that_of_earlier_versions():
-    off = split_off(samples(10, 5, 2, 1), 0.3, seed=7)[1]
+def test_hold_out_without_groups_is_that_of_earlier_versions():
+    off = hold_out(samples(10, 5, 2, 1), 0.3, seed=7)[1]
     assert [x.name for x in off] == ["0/0", "0/7", "0/8", "1/3", "1/4", "2/1"]
 
 
-def test_parts_of_one_file_are_not_torn_apart():
+def test_hold_out_keeps_parts_of_one_file_together():
     every = [Sample(f"/{x}.mp4", f"{x} {i}", 0, start=i, end=i + 1) for x in "abcde" for i in range(8)]
-    kept, off = split_off(every, 0.2)
+    kept, off = hold_out(every, 0.2)
     assert len({x.path for x in off}) == 1 and len(off) == 8 and not {x.path for x in kept} & {off[0].path}
 
 
 @pytest.mark.parametrize(("name", "text"), [("trainval.csv", "a/0.mp4 0\n"), ("more.txt", "a/0.mp4,0\n")])
 @pytest.mark.parametrize("read_one", ["path,label\na/0.mp4,x\nb/0.mp4,y\n", "a/0.mp4 0\nb/0.mp4 1\n"])
-def test_a_list_beside_those_that_are_read_is_not_left_out_in_silence(tmp_path, name, text, read_one):
+def test_another_list_in_the_folder_is_an_error(tmp_path, name, text, read_one):
     touch(tmp_path, "a/0.mp4", "b/0.mp4")
     write(tmp_path / "train.csv", read_one)
-    assert len(read_data(tmp_path).every()) == 2
+    assert len(read_data(tmp_path).all_samples()) == 2
     write(tmp_path / name, text)
     with pytest.raises(DataError, match=f"{name}: a list as well, beside train.csv"):
         read_data(tmp_path)
     write(tmp_path / name, "Of 2 classes, in 2026\n")  # plain text
-    assert len(read_data(tmp_path).every()) == 2
+    assert len(read_data(tmp_path).all_samples()) == 2
 
 
-def test_a_class_of_one_video_stays_in_training():
-    kept, off = split_off(samples(1, 4), 0.5, seed=0)
+def test_hold_out_leaves_a_class_of_one_video_in_training():
+    kept, off = hold_out(samples(1, 4), 0.5, seed=0)
     assert [x.label for x in off] == [1, 1] and len(kept) == 3
 
 
@@ -303,20 +303,20 @@ def grouped(rng, classes, groups):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_groups_are_not_divided_and_every_class_stays_in_training(seed):
+def test_hold_out_keeps_groups_together_and_every_class_in_training(seed):
     rng = np.random.default_rng(seed)
     every = grouped(rng, 4, groups=12)
-    kept, off = split_off(every, 0.2, seed)
+    kept, off = hold_out(every, 0.2, seed)
     assert sorted(kept + off, key=lambda x: int(x.name)) == every and off
     assert not {x.group for x in kept} & {x.group for x in off}
     assert {x.label for x in kept} == {x.label for x in every}
-    assert split_off(every[::-1], 0.2, seed)[1] == off[::-1]
+    assert hold_out(every[::-1], 0.2, seed)[1] == off[::-1]
 
 
-def test_no_more_than_the_share_is_split_off_unless_the_smallest_group_is_more():
+def test_hold_out_takes_at_most_the_fraction_or_the_smallest_group():
     sizes = {"a": 90, "b": 10, "c": 15, "d": 5}
     every = [Sample(f"{g}{i}", f"{g}{i}", 0, group=g) for g, size in sizes.items() for i in range(size)]
-    off = {x.group for x in split_off(every, 0.2, seed=0)[1]}
+    off = {x.group for x in hold_out(every, 0.2, seed=0)[1]}
     assert 0 < sum(sizes[x] for x in off) <= 24
     two = [x for x in every if x.group in "ab"]
-    assert {x.group for x in split_off(two, 0.05, seed=0)[1]} == {"b"}
+    assert {x.group for x in hold_out(two, 0.05, seed=0)[1]} == {"b"}

@@ -60,7 +60,7 @@ def test_paths_of_a_list_are_relative_to_the_videos_or_absolute(tmp_path):
     assert paths == [f"{tmp_path}/videos/1.mp4", f"{tmp_path}/videos/2.mp4", f"{tmp_path}/3.mp4"]
 
 
-def test_whole_numbers_are_classes_in_their_order_with_gaps(tmp_path):
+def test_integer_labels_are_classes_in_numeric_order(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4", "3.mp4")
     write(tmp_path / "train.txt", "1.mp4 10\n2.mp4 2\n3.mp4 999999999999999999999")
     assert read_data(tmp_path).classes == ("2", "10", "999999999999999999999")
@@ -75,9 +75,14 @@ def test_whole_numbers_are_classes_in_their_order_with_gaps(tmp_path):
         ("run\nwalk fast\nsit\n", 1),
         ("1 run\r\n2 walk fast\r\n3 sit\r\n", 2),
         ("9,sit\n5,walk fast\n1,run", 5),
+        ("9 sit\n5 walk fast\n1 run", 5),
+        ("001\trun\n002\twalk fast\n003\tsit", 2),
+        ("1. run\n2. walk fast\n3. sit", 2),
+        ("1) run\n2) walk fast\n3) sit", 2),
+        ("2: sit\n0: run\n1: walk fast", 1),
     ],
 )
-def test_a_file_of_class_names_names_the_numbers(tmp_path, name, names, label):
+def test_class_file_names_the_numbers(tmp_path, name, names, label):
     touch(tmp_path, "1.mp4")
     write(tmp_path / name, names)
     write(tmp_path / "train.txt", f"1.mp4 {label}")
@@ -133,11 +138,11 @@ def test_frames_zero_label_minus_one_is_an_unlabelled_video(tmp_path):
     assert read(tmp_path) == {"train": {"1.mp4": "1", "2.mp4": "0"}}
 
 
-def test_fewer_frames_than_the_list_says_are_complained_of(tmp_path):
+def test_fewer_frames_than_listed_are_a_problem(tmp_path):
     frames(tmp_path / "a")
     frames(tmp_path / "b")
     file = write(tmp_path / "train.txt", "a 2 0\nb 3 1\n")
-    message = f"{file}:2: b holds 2 frames, not 3"
+    message = f"{file}:2: b has 2 frames, not 3"
     assert error_of(tmp_path) == message
     assert complaints_of(tmp_path) == ({"train": {"a": "0", "b": "1"}}, [("file.truncated", message, "b")])
 
@@ -161,7 +166,7 @@ def test_lists_are_named_after_splits(tmp_path, suffix):
         ("TestSet.csv", "test"),
     ],
 )
-def test_one_list_is_of_the_split_it_is_named_after_or_train(tmp_path, name, split):
+def test_split_of_a_single_list_is_in_its_name_or_train(tmp_path, name, split):
     touch(tmp_path, "1.mp4", "2.mp4")
     write(tmp_path / "train.txt", "none.mp4 0")
     file = write(tmp_path / name, "1.mp4 0\n2.mp4 1")
@@ -169,7 +174,7 @@ def test_one_list_is_of_the_split_it_is_named_after_or_train(tmp_path, name, spl
 
 
 @pytest.mark.parametrize("pattern", ["ucf101_{}_split_{}_videos.txt", "{}_fold0{}.txt", "{}split{}.csv"])
-def test_of_several_lists_the_one_of_the_fold_is_read(tmp_path, pattern):
+def test_fold_selects_among_several_lists(tmp_path, pattern):
     for fold in 1, 2, 10:
         for split in "train", "val":
             touch(tmp_path, f"{split}{fold}.mp4", f"{split}{fold}b.mp4")
@@ -181,23 +186,23 @@ def test_of_several_lists_the_one_of_the_fold_is_read(tmp_path, pattern):
     assert error_of(tmp_path, fold=3) == f"{tmp_path}: no list of train for fold 3"
 
 
-def test_lists_of_another_fold_are_not_taken_for_the_first(tmp_path):
+def test_list_of_another_fold_does_not_replace_the_first(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4")
     write(tmp_path / "train_split_2.txt", "1.mp4 0\n2.mp4 1")
     assert error_of(tmp_path) == f"{tmp_path}: no list of train for fold 1"
     assert read(tmp_path, fold=2) == {"train": {"1.mp4": "0", "2.mp4": "1"}}
 
 
-def test_which_of_several_lists_is_not_guessed(tmp_path):
+def test_ambiguous_lists_are_an_error(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4")
     for name in "train_a.txt", "train_b.txt":
         write(tmp_path / name, "1.mp4 0\n2.mp4 1")
     assert error_of(tmp_path) == f"{tmp_path}: several lists of train: train_a.txt, train_b.txt; name one"
     (tmp_path / "train_b.txt").unlink()
-    assert error_of(tmp_path, fold=2) == f"{tmp_path}: the names of the lists tell no fold, as split_2 does"
+    assert error_of(tmp_path, fold=2) == f"{tmp_path}: no fold in the names of the lists, such as split_2"
 
 
-def test_a_list_that_cannot_be_read_is_no_missing_split(tmp_path):
+def test_list_that_cannot_be_read_is_an_error(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4")
     write(tmp_path / "train.txt", "1.mp4 0\n2.mp4 1")
     write(tmp_path / "test.txt", "path label\n2.mp4 1")
@@ -230,7 +235,7 @@ def test_notes_that_end_in_a_number_are_no_list(tmp_path):
         ("\ufeff \r\n", " the file is empty"),
     ],
 )
-def test_what_is_wrong_with_a_list_is_said_with_file_and_line(tmp_path, text, words):
+def test_list_errors_name_file_and_line(tmp_path, text, words):
     touch(tmp_path, "1.mp4", "2.mp4")
     file = write(tmp_path / "train.txt", text)
     assert error_of(file, format="list") == f"{file}:{words.format(file=file)}"
@@ -244,7 +249,7 @@ def test_a_number_without_a_name_is_an_error(tmp_path):
     assert error_of(tmp_path) == f"{file}:1: class 'number 0' is not in {where}"
 
 
-def test_a_class_of_another_name_is_an_error_that_gives_the_nearest(tmp_path):
+def test_unknown_class_is_an_error_with_the_most_similar_name(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4")
     names = write(tmp_path / "classes.txt", "walking\njumping")
     file = write(tmp_path / "train.txt", "1.mp4 walking\n2.mp4 jumpin")
@@ -252,16 +257,85 @@ def test_a_class_of_another_name_is_an_error_that_gives_the_nearest(tmp_path):
     assert error_of(tmp_path) == expected
 
 
-@pytest.mark.parametrize("names", ["0 a\n0 b", "a\nb\na", "1 a\n2 a"])
-def test_class_names_that_come_twice_are_an_error(tmp_path, names):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["100 metres", "200 metres", "400 metres"],  # each name without its number would come twice
+        ["400 metres", "100 yards", "4 x 100 metres relay"],  # different names, but the labels are 0, 1, 2
+        ["3 pointers", "3 steps", "3 throws"],  # each number comes twice
+        ["1 January", "8 March", "25 December"],
+        ["2024-05-01 parade", "2024-12-24 dinner", "2025-01-01 fireworks"],
+        ["2024 parade", "2025 parade", "2026 parade"],
+        ["1,500 metres", "3,000 metres", "10,000 metres"],
+        ["12:30 lunch", "18:00 dinner", "23:15 snack"],
+        ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"],
+        ["3.5 mile run", "6.2 mile run", "13.1 mile run"],
+        ["Holding something", "2 things colliding", "Pushing something, slowly"],
+    ],
+)
+def test_numbers_that_belong_to_class_names_stay_in_them(tmp_path, names):
+    touch(tmp_path, "1.mp4", "2.mp4", "3.mp4")
+    write(tmp_path / "classes.txt", "\n".join(names))
+    write(tmp_path / "train.txt", "1.mp4 2\n2.mp4 0\n3.mp4 1\n")
+    assert read_data(tmp_path).classes == tuple(names)
+    assert read(tmp_path)["train"] == {"1.mp4": names[2], "2.mp4": names[0], "3.mp4": names[1]}
+    write(tmp_path / "classes.txt", "\n".join(f"{i}\t{name}" for i, name in enumerate(names)))
+    assert read_data(tmp_path).classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ("2 steps\n1 step\n3 jumps", ["1 step", "2 steps", "3 jumps"]),
+        ("2 steps\n1 step\n3 jumps", ["step", "steps", "jumps"]),
+        ("1 step\n2 steps\njump", ["1 step", "2 steps", "jump"]),
+    ],
+)
+def test_text_labels_show_whether_numbers_belong_to_class_names(tmp_path, names, labels):
+    touch(tmp_path, "1.mp4", "2.mp4", "3.mp4")
+    write(tmp_path / "classes.txt", names)
+    write(tmp_path / "train.txt", "".join(f"{i}.mp4,{label}\n" for i, label in enumerate(labels, 1)))
+    assert read(tmp_path)["train"] == {f"{i}.mp4": label for i, label in enumerate(labels, 1)}
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"), [("1 run\n2 walk\n5 sit", [1, 2]), ("0 run\n1 walk\n1 sit", [0, 1])]
+)
+def test_a_class_file_that_can_be_read_both_ways_is_an_error(tmp_path, names, labels):
     touch(tmp_path, "1.mp4", "2.mp4")
     file = write(tmp_path / "classes.txt", names)
+    write(tmp_path / "train.txt", "".join(f"{i}.mp4 {label}\n" for i, label in enumerate(labels, 1)))
+    assert error_of(tmp_path) == (
+        f"{file}: its numbers may be class numbers or the beginnings of names; "
+        "write NUMBER NAME on each line, with the numbers 0 to 2"
+    )
+
+
+@pytest.mark.parametrize("names", ["1 run\n2 walk\nsit", "0 run\n1 walk\n2 jump\nsit", "run\n2 walk\n3 sit"])
+def test_a_class_file_that_lacks_a_number_is_an_error(tmp_path, names):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    file = write(tmp_path / "classes.txt", names)
+    write(tmp_path / "train.txt", "1.mp4 1\n2.mp4 2")
+    line = next(i for i, x in enumerate(names.splitlines(), 1) if not x[0].isdecimal())
+    assert error_of(tmp_path) == f"{file}:{line}: no class number, but most other lines have one"
+
+
+def test_class_names_that_come_twice_are_an_error(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    file = tmp_path / "classes.txt"
     write(tmp_path / "train.txt", "1.mp4 0\n2.mp4 1")
-    last = len(names.splitlines())
-    assert error_of(tmp_path) == f"{file}:{last}: {names.splitlines()[-1]!r} comes twice"
+    write(file, "a\nb\na")
+    assert error_of(tmp_path) == f"{file}:3: class 'a' comes twice"
+    write(file, "0,a\n0,b")
+    assert error_of(tmp_path) == f"{file}:2: class number 0 comes twice: '0,b'"
+    write(file, "1 a\n2 a")
+    assert error_of(tmp_path) == (
+        f"{file}:2: class 'a' comes twice, with the numbers 1 and 2; if these belong to the names, "
+        "write NUMBER NAME on each line, with the numbers 0 to 1"
+    )
 
 
-def test_reading_goes_on_after_complaints_and_tells_them_all(tmp_path):
+def test_all_problems_can_be_collected(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4", "3.mp4")
     write(tmp_path / "classes.txt", "a\nb")
     lines = "1.mp4 a\n2.mp4 b\nnone.mp4 a\n1.mp4 b\n3.mp4 c\n2.mp4 b\n"
@@ -309,7 +383,7 @@ def test_empty_last_fields_of_a_table_with_tabs_count(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["split", "subset", "set", "partition", "Split"])
-def test_the_split_is_that_of_a_column(tmp_path, column):
+def test_split_column(tmp_path, column):
     words = ["train", "Training", "val", "valid", "VALIDATION", "validate", "dev", "test", "Testing", ""]
     splits = ["train"] * 2 + ["val"] * 5 + ["test"] * 2 + ["test"]  # the last one by the file's name
     touch(tmp_path, *(f"{i}.mp4" for i in range(len(words))))
@@ -321,7 +395,7 @@ def test_the_split_is_that_of_a_column(tmp_path, column):
     }
 
 
-def test_the_split_is_that_of_the_files_name_before_that_of_the_folder(tmp_path):
+def test_file_name_decides_the_split_before_the_folder(tmp_path):
     touch(tmp_path, "train/1.mp4", "test/2.mp4")
     text = "path,label\ntrain/1.mp4,a\ntest\\2.mp4,b\n"
     file = write(tmp_path / "metadata.csv", text)
@@ -330,13 +404,13 @@ def test_the_split_is_that_of_the_files_name_before_that_of_the_folder(tmp_path)
     assert read(tmp_path) == {"val": {"train/1.mp4": "a", "test/2.mp4": "b"}}
 
 
-def test_several_csv_files_are_named_after_splits_or_none_is(tmp_path):
+def test_all_or_none_of_several_csv_files_are_named_after_splits(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4")
     for name, i in ("train.csv", 1), ("test.csv", 2):
         write(tmp_path / name, f"path,label\n{i}.mp4,{i}\n")
     assert read(tmp_path) == {"train": {"1.mp4": "1"}, "test": {"2.mp4": "2"}}
     (tmp_path / "test.csv").rename(tmp_path / "rest.csv")
-    words = "its name tells no split, as train.csv does, and it has no column split"
+    words = "no split in its name, as in train.csv, nor a column split"
     assert error_of(tmp_path) == f"{tmp_path}/rest.csv: {words}"
     write(tmp_path / "rest.csv", "path,label,split\n2.mp4,2,val")
     assert read(tmp_path) == {"train": {"1.mp4": "1"}, "val": {"2.mp4": "2"}}
@@ -367,7 +441,7 @@ def test_columns_of_times_are_known_by_many_names(tmp_path, start, end):
     assert list(read(tmp_path)["train"]) == ["1.mp4#t=1,2", "1.mp4#t=2,3"]
 
 
-def test_class_numbers_beside_names_give_their_order(tmp_path):
+def test_class_numbers_beside_names_give_the_order_of_classes(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4", "3.mp4", "4.mp4")
     text = "path,label,class_id\n1.mp4,run,10\n2.mp4,walk,2\n3.mp4,,2\n4.mp4,run,\n"
     write(tmp_path / "train.csv", text)
@@ -375,7 +449,7 @@ def test_class_numbers_beside_names_give_their_order(tmp_path):
     assert read(tmp_path)["train"] == {"1.mp4": "run", "2.mp4": "walk", "3.mp4": "walk", "4.mp4": "run"}
 
 
-def test_class_names_go_before_labels_that_are_numbers(tmp_path):
+def test_class_names_take_precedence_over_numeric_labels(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4")
     write(tmp_path / "train.csv", "path,label,class_name\n1.mp4,1,run\n2.mp4,0,walk\n")
     assert read(tmp_path) == {"train": {"1.mp4": "run", "2.mp4": "walk"}}
@@ -428,7 +502,7 @@ def test_folders_of_frames_are_videos_of_a_csv_file(tmp_path):
         ("path,label,Label", "2.mp4,b,b", "1: the column label comes twice"),
     ],
 )
-def test_what_is_wrong_with_a_csv_file_is_said_with_file_and_line(tmp_path, header, row, words):
+def test_csv_errors_name_file_and_line(tmp_path, header, row, words):
     touch(tmp_path, "1.mp4", "2.mp4")
     good = {"split": "train", "start": "1", "end": "2", "class_id": "1", "label": "a", "path": "1.mp4"}
     first = ",".join(good[x.lower()] for x in header.split(","))

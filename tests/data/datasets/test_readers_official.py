@@ -6,7 +6,7 @@ import os
 import pytest
 from test_datasets import complaints_of, error_of, frames, read, touch, write
 
-from videossp.data.datasets import read_data, split_off
+from videossp.data.datasets import hold_out, read_data
 
 # UCF101.
 
@@ -31,7 +31,7 @@ UCF101_VIDEOS = (
 
 @pytest.mark.parametrize("lists", ["", "ucfTrainTestlist"])
 @pytest.mark.parametrize("videos", ["UCF-101/{}/{}", "{}/{}", "UCF-101/{1}", "all/of/it/{}/{}"])
-def test_ucf101_is_read_wherever_videos_and_lists_lie(tmp_path, lists, videos):
+def test_ucf101_videos_and_lists_may_be_in_any_folder(tmp_path, lists, videos):
     ucf101(tmp_path, lists)
     names = [videos.format(*x.split("/")) for x in UCF101_VIDEOS]
     touch(tmp_path, *names)
@@ -65,7 +65,7 @@ def test_ucf101_lists_whose_folder_differs_in_case_are_read(tmp_path):
     assert read(tmp_path)["test"] == {f"HandstandPushups/{HANDSTAND}": "HandstandPushups"}
 
 
-def test_ucf101_frames_and_other_suffixes_stand_for_the_videos(tmp_path):
+def test_ucf101_videos_may_be_frames_or_have_other_suffixes(tmp_path):
     ucf101(tmp_path)
     touch(tmp_path, "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.mp4", f"HandstandPushups/{HANDSTAND}")
     frames(tmp_path / "Bowling/v_Bowling_g09_c02")
@@ -86,7 +86,7 @@ def test_ucf101_has_three_folds(tmp_path, fold):
     assert error_of(tmp_path, fold=4) == f"{tmp_path}: no trainlist04.txt; --fold is 1, 2 or 3"
 
 
-def test_ucf101_clips_of_one_source_stay_together_when_some_are_split_off(tmp_path):
+def test_ucf101_clips_of_one_source_are_held_out_together(tmp_path):
     names = [f"{c}/v_{c}_g{g:02}_c{i:02}.avi" for c in ("A", "B") for g in range(5) for i in range(4)]
     write(tmp_path / "classInd.txt", "1 A\n2 B")
     write(tmp_path / "trainlist01.txt", "".join(f"{x} {'AB'.index(x[0]) + 1}\n" for x in names[:-1]))
@@ -94,23 +94,23 @@ def test_ucf101_clips_of_one_source_stay_together_when_some_are_split_off(tmp_pa
     touch(tmp_path, *names)
     training = read_data(tmp_path).splits["train"]
     assert training[6].group == "A/g01"
-    kept, off = split_off(training, 0.25, seed=0)
+    kept, off = hold_out(training, 0.25, seed=0)
     assert not {x.group for x in kept} & {x.group for x in off}
     assert {x.group[0] for x in off} == {"A", "B"}
 
 
-def test_hmdb51_videos_of_one_film_stay_together_when_some_are_split_off(tmp_path):
+def test_hmdb51_videos_of_one_film_are_held_out_together(tmp_path):
     names = {
         c: [f"Film_{s}_{c}_u_nm_np1_fr_med_{i}.avi" for s in range(5) for i in range(4)]
         for c in ("run", "sit_up")
     }
-    for label, own in names.items():
-        lines = [f"{x} {2 if i == 19 else 1}" for i, x in enumerate(own)]
+    for label, videos in names.items():
+        lines = [f"{x} {2 if i == 19 else 1}" for i, x in enumerate(videos)]
         write(tmp_path / f"{label}_test_split1.txt", "\n".join(lines))
-        touch(tmp_path, *(f"{label}/{x}" for x in own))
+        touch(tmp_path, *(f"{label}/{x}" for x in videos))
     training = read_data(tmp_path).splits["train"]
     assert {x.group for x in training} == {f"{c}/Film_{s}" for c in names for s in range(5)}
-    kept, off = split_off(training, 0.25)
+    kept, off = hold_out(training, 0.25)
     assert off and not {x.group for x in kept} & {x.group for x in off}
 
 
@@ -134,13 +134,37 @@ def test_hmdb51_videos_of_one_film_stay_together_when_some_are_split_off(tmp_pat
         ),
     ],
 )
-def test_what_is_wrong_with_a_list_of_ucf101_is_said(tmp_path, line, words):
+def test_ucf101_list_errors_name_file_and_line(tmp_path, line, words):
     ucf101(tmp_path)
     touch(tmp_path, *UCF101_VIDEOS)
     file = tmp_path / "trainlist01.txt"
     write(file, f"ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\n{line}\n")
     words = words.format(tmp_path / "classInd.txt", file=file)
     assert error_of(tmp_path) == f"{file}:2: {words}"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("Bowling", "not NUMBER CLASS: 'Bowling'"),
+        ("13 Diving", "class number 13 comes twice: '13 Diving'"),
+    ],
+)
+def test_ucf101_classes_need_distinct_numbers(tmp_path, line, words):
+    ucf101(tmp_path)
+    write(tmp_path / "classInd.txt", f"{CLASSES}{line}\r\n")
+    assert error_of(tmp_path) == f"{tmp_path}/classInd.txt:4: {words}"
+
+
+def test_ucf101_class_names_may_begin_with_numbers(tmp_path):
+    names = ["100 metres", "metres", "3 steps"]
+    write(
+        tmp_path / "classInd.txt", "".join(f"{i} {name}\n" for i, name in zip((7, 9, 30), names, strict=True))
+    )
+    write(tmp_path / "trainlist01.txt", "".join(f"{name}/{i}.avi\n" for i, name in enumerate(names)))
+    write(tmp_path / "testlist01.txt", "metres/3.avi")
+    touch(tmp_path, *(f"{name}/{i}.avi" for i, name in enumerate(names)), "metres/3.avi")
+    assert read_data(tmp_path).classes == tuple(names)
 
 
 def test_a_video_in_the_folder_of_another_class_is_not_taken(tmp_path):
@@ -150,7 +174,7 @@ def test_a_video_in_the_folder_of_another_class_is_not_taken(tmp_path):
     assert error_of(tmp_path) == f"{tmp_path}/testlist01.txt:1: {words}"
 
 
-def test_which_of_two_videos_of_a_name_is_not_guessed(tmp_path):
+def test_two_videos_of_one_name_are_an_error(tmp_path):
     ucf101(tmp_path)
     touch(tmp_path, *UCF101_VIDEOS, f"copy/HandstandPushups/{HANDSTAND}")
     first, second = f"HandstandPushups/{HANDSTAND}", f"copy/HandstandPushups/{HANDSTAND}"
@@ -190,22 +214,28 @@ def test_a_folder_that_cannot_be_searched_is_an_error(tmp_path, monkeypatch):
 def test_annotation_in_two_folders_is_an_error(tmp_path):
     for lists in "a", "b":
         ucf101(tmp_path, lists)
-    places = f"{tmp_path}/a, {tmp_path}/b"
-    assert error_of(tmp_path) == f"{tmp_path}: classInd.txt is in several folders: {places}"
+    folders = f"{tmp_path}/a, {tmp_path}/b"
+    assert error_of(tmp_path) == f"{tmp_path}: classInd.txt is in several folders: {folders}"
 
 
 # HMDB51.
 
-ODD = "#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi"
-ODDER = "Crash!_(a&b;c)_clap_u_nm.avi"
+SPECIAL_NAME = "#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi"
+OTHER_SPECIAL_NAME = "Crash!_(a&b;c)_clap_u_nm.avi"
 
 
 @pytest.mark.parametrize("lists", ["", "testTrainMulti_7030_splits"])
 @pytest.mark.parametrize("videos", ["{}/{}", "hmdb51_org/{}/{}", "{1}"])
 def test_hmdb51_codes_are_train_test_and_neither(tmp_path, lists, videos):
-    write(tmp_path / lists / "clap_test_split1.txt", f"{ODD} 1 \n{ODDER} 2 \nclap.avi 0 \n")
+    write(
+        tmp_path / lists / "clap_test_split1.txt",
+        f"{SPECIAL_NAME} 1 \n{OTHER_SPECIAL_NAME} 2 \nclap.avi 0 \n",
+    )
     write(tmp_path / lists / "clap_hands_test_split1.txt", "x.avi 2 \r\ny.avi 1 \r\n")
-    names = [videos.format(*x) for x in (("clap", ODD), ("clap", ODDER), ("clap_hands", "x.avi"))]
+    names = [
+        videos.format(*x)
+        for x in (("clap", SPECIAL_NAME), ("clap", OTHER_SPECIAL_NAME), ("clap_hands", "x.avi"))
+    ]
     last = videos.format("clap_hands", "y.avi")
     touch(tmp_path, *names, last, "clap/clap.avi")
     assert read(tmp_path) == {
@@ -231,14 +261,14 @@ def test_hmdb51_has_three_folds(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["1.avi", "1.avi 3", "1.avi 1 2 3"])
-def test_what_is_wrong_with_a_list_of_hmdb51_is_said(tmp_path, line):
+def test_hmdb51_list_errors_name_file_and_line(tmp_path, line):
     file = write(tmp_path / "run_test_split1.txt", f"1.avi 1\n\n{line}\n")
     write(tmp_path / "sit_test_split1.txt", "2.avi 1")
     touch(tmp_path, "run/1.avi", "sit/2.avi")
     assert error_of(tmp_path) == f"{file}:3: not VIDEO CODE with code 0, 1 or 2: {line!r}"
 
 
-def test_equal_names_of_hmdb51_are_told_apart_by_their_class(tmp_path):
+def test_hmdb51_class_folders_distinguish_equal_names(tmp_path):
     write(tmp_path / "run_test_split1.txt", "1.avi 1")
     write(tmp_path / "sit_test_split1.txt", "1.avi 1")
     touch(tmp_path, "run/1.avi", "sit/1.avi")
@@ -247,7 +277,7 @@ def test_equal_names_of_hmdb51_are_told_apart_by_their_class(tmp_path):
     assert error_of(tmp_path) == f"{tmp_path}/sit_test_split1.txt:1: no such video: sit/1.avi"
 
 
-def test_the_nearest_name_is_taken(tmp_path):
+def test_best_matching_name_is_taken(tmp_path):
     write(tmp_path / "run_test_split1.txt", "a.avi 1\nB.avi 1\nc.AVI 1")
     write(tmp_path / "sit_test_split1.txt", "d.avi 1")
     near = ["run/a.avi", "run/B.avi", "run/C.avi", "sit/d.avi"]
@@ -265,7 +295,7 @@ def test_one_list_with_the_name_of_a_split_file_is_no_hmdb51(tmp_path):
 
 
 def ssv2(root, release="something-something-v2-", ids=str):
-    """The annotation of three classes whose order by name is not that by number."""
+    """The annotation of three classes whose alphabetic order is not their numeric order."""
     names = ["Moving something up", "Approaching something with your camera", "Holding something"]
     items = {
         "train": [(78687, "Holding [something]"), (42, "Moving [something] [up]")],
@@ -352,7 +382,7 @@ def test_ssv2_test_answers_are_labels(tmp_path):
         ("validation.json", b"[\n\xff]", ":2: not UTF-8 text; save it as UTF-8"),
     ],
 )
-def test_what_is_wrong_with_a_file_of_ssv2_is_said(tmp_path, name, text, words):
+def test_ssv2_errors_name_the_file_and_item(tmp_path, name, text, words):
     ssv2(tmp_path, "")
     touch(tmp_path, *(f"{x}.webm" for x in SSV2_IDS))
     write(tmp_path / name, text)
@@ -367,7 +397,7 @@ HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
 @pytest.mark.parametrize(
     "folder", ["", "{}/", "train/{}/", "riding_a_bike/", "Riding a Bike/", "videos/riding a bike/"]
 )
-def test_kinetics_is_found_in_any_class_folder(tmp_path, folder):
+def test_kinetics_videos_may_be_in_any_class_folder(tmp_path, folder):
     folder = folder.format("riding a bike")
     touch(tmp_path, f"{folder}-_aBc123456_000003_000013.mp4", "yodelling/xyz_000120_000130.mkv")
     write(tmp_path / "train.csv", f"{HEADER}riding a bike,-_aBc123456,3,13,train,0\n")
@@ -376,10 +406,10 @@ def test_kinetics_is_found_in_any_class_folder(tmp_path, folder):
         "train": {f"{folder}-_aBc123456_000003_000013.mp4": "riding a bike"},
         "val": {"yodelling/xyz_000120_000130.mkv": "yodelling"},
     }
-    assert [x.group for _, x in read_data(tmp_path).every()] == ["-_aBc123456", "xyz"]
+    assert [x.group for _, x in read_data(tmp_path).all_samples()] == ["-_aBc123456", "xyz"]
 
 
-def test_kinetics_lists_what_is_missing(tmp_path):
+def test_kinetics_lists_missing_videos(tmp_path):
     touch(tmp_path, "a_000000_000010.mp4", "b_000000_000010.mp4", "C_000000_000010.mp4")
     rows = [
         "x,a,0,10,train,0",
@@ -393,7 +423,7 @@ def test_kinetics_lists_what_is_missing(tmp_path):
     assert data.missing == ("c_000000_000010.mp4", "d_000005_000015.mp4")
     assert read(file) == {"train": {"a_000000_000010.mp4": "x", "b_000000_000010.mp4": "y"}}
     write(file, HEADER + "z,d,5,15,train,0")
-    assert error_of(file) == f"{file}: of 1 videos named there, none is in {tmp_path}"
+    assert error_of(file) == f"{file}: none of its 1 videos is in {tmp_path}"
 
 
 def test_kinetics_test_videos_may_have_no_label(tmp_path):
@@ -404,7 +434,7 @@ def test_kinetics_test_videos_may_have_no_label(tmp_path):
     assert read_data(tmp_path).unlabelled == {"test": ["c_000000_000010.mp4"]}
 
 
-def test_kinetics_without_a_column_split_goes_by_the_names_of_the_files(tmp_path):
+def test_kinetics_split_is_in_the_file_name_without_a_split_column(tmp_path):
     touch(tmp_path, *(f"{x}_000000_000010.mp4" for x in "ab"))
     for name, row in ("k400_train.csv", "x,a,0,10"), ("k400_validate.csv", "y,b,0,10"):
         write(tmp_path / name, f"label,youtube_id,time_start,time_end\n{row}")
@@ -422,7 +452,7 @@ def test_kinetics_without_a_column_split_goes_by_the_names_of_the_files(tmp_path
         ("y,b,0,10,train,0", "b_000000_000010.mp4 is listed before, in {file}:2"),
     ],
 )
-def test_what_is_wrong_with_a_file_of_kinetics_is_said(tmp_path, row, words):
+def test_kinetics_errors_name_file_and_line(tmp_path, row, words):
     touch(tmp_path, "a_000000_000010.mp4", "b_000000_000010.mp4")
     file = write(tmp_path / "all.csv", f"{HEADER}x,b,0,10,train,0\n{row}")
     assert error_of(tmp_path).startswith(f"{file}:3: {words.format(file=file)}")
@@ -454,7 +484,7 @@ def test_breakfast_is_split_by_persons_and_keeps_every_camera(tmp_path, inner, f
     assert found["test"] == {name: x for name, x in every.items() if int(name[1:3]) in tested}
     assert found["train"] == {name: x for name, x in every.items() if int(name[1:3]) not in tested}
     data = read_data(tmp_path, fold=fold)
-    assert all(x.group == x.name[:3] for _, x in data.every())
+    assert all(x.group == x.name[:3] for _, x in data.all_samples())
     assert data.ignored == ("P03/cam01/P03_friedegg.avi.labels", "P03/cam01/readme.txt")
 
 
@@ -467,7 +497,7 @@ def test_breakfast_classes_are_in_the_order_of_the_published_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("lists", ["", "lists"])
-def test_breakfast_lists_of_vis4mer_decide_if_they_are_there(tmp_path, lists):
+def test_breakfast_lists_of_vis4mer_take_precedence(tmp_path, lists):
     breakfast(tmp_path / "BreakfastII_15fps_qvga_sync")
     header = "file_name,duration,action,class_id\n"
     train = "P03-cam01-P03_tea,56,tea,2\nP03-webcam01-P03_tea,56,tea,2\nP54-stereo-P54_tea_ch1,9,tea,2\n"
@@ -496,7 +526,7 @@ def test_breakfast_lists_of_vis4mer_decide_if_they_are_there(tmp_path, lists):
         ),
     ],
 )
-def test_what_is_wrong_with_a_list_of_breakfast_is_said(tmp_path, row, words):
+def test_breakfast_list_errors_name_file_and_line(tmp_path, row, words):
     breakfast(tmp_path)
     file = write(tmp_path / "train.csv", f"file_name,duration,action,class_id\n{row}\n")
     assert error_of(tmp_path) == f"{file}:2: {words}"
@@ -506,10 +536,10 @@ def test_other_trees_of_breakfast_are_errors(tmp_path):
     breakfast(tmp_path / "a")
     assert error_of(tmp_path, fold=5) == f"{tmp_path}: no fold 5 of Breakfast; --fold: it is 1, 2, 3 or 4"
     write(tmp_path / "part.csv", "file_name,duration,action,class_id\nP03-cam01-P03_tea,56,tea,2")
-    words = "its name tells no split; expected train.csv, val.csv, test.csv"
+    words = "no split in its name; expected train.csv, val.csv, test.csv"
     assert error_of(tmp_path) == f"{tmp_path}/part.csv: {words}"
     breakfast(tmp_path / "b")
-    assert error_of(tmp_path) == f"{tmp_path}: Breakfast lies in several folders: {tmp_path}/a, {tmp_path}/b"
+    assert error_of(tmp_path) == f"{tmp_path}: Breakfast is in several folders: {tmp_path}/a, {tmp_path}/b"
 
 
 def test_classes_named_like_persons_are_no_breakfast(tmp_path):

@@ -1,4 +1,4 @@
-"""Annotation files of any text: what was written comes back, or a DataError says what is wrong."""
+"""Annotation files with arbitrary text: they are read as written, or give a DataError."""
 
 import csv
 import tempfile
@@ -13,7 +13,7 @@ from videossp.data.datasets import read_data
 from videossp.errors import DataError
 
 few = settings(derandomize=True, deadline=None, max_examples=60, database=None)
-# Names of files; a list cannot say blanks at the ends of a path.
+# Names of files. A list cannot contain blanks at the ends of a path.
 names = (
     st.text(st.sampled_from("aB1ü雪 ,;'\"#&-_"), min_size=1, max_size=12)
     .map(lambda x: f"{x.strip()}.mp4")
@@ -28,7 +28,7 @@ def videos_and_labels(draw_paths, labels):
 
 @few
 @given(paths, st.sampled_from([" ", ",", "\t"]), st.sampled_from(["\n", "\r\n"]))
-def test_a_list_comes_back_as_it_was_written(drawn, separator, end):
+def test_list_round_trip(drawn, separator, end):
     rows = videos_and_labels(drawn, ["0", "1", "7"])
     with tempfile.TemporaryDirectory() as folder:
         touch(Path(folder), *(path for path, _ in rows))
@@ -38,7 +38,7 @@ def test_a_list_comes_back_as_it_was_written(drawn, separator, end):
 
 @few
 @given(paths, st.sampled_from([",", ";", "\t"]), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
-def test_a_csv_file_comes_back_as_it_was_written(drawn, separator, quoting):
+def test_csv_round_trip(drawn, separator, quoting):
     rows = videos_and_labels(drawn, ['a "b", c;', "ü", "0"])
     with tempfile.TemporaryDirectory() as folder:
         touch(Path(folder), *(path for path, _ in rows))
@@ -48,7 +48,7 @@ def test_a_csv_file_comes_back_as_it_was_written(drawn, separator, quoting):
         assert read(folder) == {"train": dict(rows)}
 
 
-# Text that looks like annotation in places, or does not.
+# Text that partly looks like annotation.
 # fmt: off
 words = st.sampled_from([
     "1.mp4", "a/1.mp4", "a.avi", "0", "-1", "1", "99999999999", "9" * 5000, "x" * 300, "²", "٣", "nan",
@@ -93,5 +93,5 @@ def test_any_text_gives_samples_or_a_data_error(format, data):
             except DataError as error:
                 assert str(error).startswith(name)
             else:
-                assert all(0 <= x.label < len(samples.classes) for _, x in samples.every())
+                assert all(0 <= x.label < len(samples.classes) for _, x in samples.all_samples())
         assert all(len(x) == 3 for x in complaints)

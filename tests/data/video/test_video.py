@@ -1,4 +1,4 @@
-"""Decoding: right frames, upright, or one clear error; nothing is ever put in a frame's place."""
+"""Decoding gives the right frames, rotated, or one clear error; no frame replaces another."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from videossp.data.video import index as index_module
 from videossp.data.video import is_video, max_pixels, read_frames, read_video
 from videossp.errors import DataError, NoVideoError, TruncatedError
 
-os.environ["SVT_LOG"] = "1"  # the AV1 encoder talks
+os.environ["SVT_LOG"] = "1"  # the AV1 encoder prints messages
 
 LOSSLESS = [
     ("a.mp4", "libx264", "yuv420p", {"crf": "0"}),
@@ -36,9 +36,8 @@ LOSSLESS = [
     ("a.mkv", "libx264", "yuv420p10le", {"crf": "0"}),
     ("a.mkv", "ffv1", "gray", {}),
 ]
-# Frames that depend on each other in every way there is: B-frames, B-frames made of B-frames, GOPs that lean
-# on the one before, hidden frames, pictures that are renewed bit by bit; and containers with and without an
-# index, with display times and without.
+# All dependencies between frames: B-frames, B-frames that refer to B-frames, open GOPs, hidden frames, intra
+# refresh; and containers with and without an index or presentation times.
 LINKED = [
     ("a.mp4", "libx264", {"g": "12", "bf": "3"}),
     ("a.mp4", "libx264", {"x264-params": "keyint=20:bframes=8:b-adapt=0:b-pyramid=normal"}),
@@ -61,7 +60,7 @@ LINKED = [
 
 
 def moving(count, height=48, width=64, seed=0):
-    """Frames of a moving texture with noise: a wrong reference would show."""
+    """Frames of a moving texture with noise, so that a wrong reference frame changes pixels."""
     rng = np.random.default_rng(seed)
     small = rng.integers(40, 200, (height // 4 + 1, (width + 2 * count) // 4 + 1, 3))
     texture = small.repeat(4, 0).repeat(4, 1)[:height]
@@ -70,7 +69,7 @@ def moving(count, height=48, width=64, seed=0):
 
 
 def plain(path):
-    """All frames by PyAV alone, from the first to the last, in the order the decoder gives them."""
+    """All frames by PyAV alone, decoded from first to last, in the decoder's order."""
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
@@ -96,7 +95,7 @@ def time_limit(seconds):
 
 
 class Watched:
-    """A container, stream or decoder that notes what it is asked to do."""
+    """A container, stream or decoder that records its calls."""
 
     def __init__(self, inner, seen):
         object.__setattr__(self, "_inner", inner)
@@ -127,20 +126,20 @@ class Watched:
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What is asked of the decoder: ("seek", time), or (what may be skipped, time) for each packet."""
-    notes, opened = [], decode_module.opened
+    """Calls of the decoder: ("seek", time), or (skip_frame, time) for each packet."""
+    notes, open_stream = [], decode_module.open_stream
 
     @contextmanager
     def watched(*args, **kwargs):
-        with opened(*args, **kwargs) as (container, stream):
+        with open_stream(*args, **kwargs) as (container, stream):
             yield Watched(container, notes), Watched(stream, notes)
 
-    monkeypatch.setattr(decode_module, "opened", watched)
+    monkeypatch.setattr(decode_module, "open_stream", watched)
     return notes
 
 
 @pytest.mark.parametrize(("name", "codec", "pix_fmt", "options"), LOSSLESS)
-def test_every_container_gives_the_asked_for_frames(tmp_path, name, codec, pix_fmt, options):
+def test_every_container_gives_the_wanted_frames(tmp_path, name, codec, pix_fmt, options):
     path = tmp_path / name
     write_video(path, numbered_frames(40), codec=codec, pix_fmt=pix_fmt, options=options)
     video = read_video(path)
@@ -162,7 +161,7 @@ def test_gif(tmp_path):
 
 @pytest.mark.parametrize("height", [47, 71])
 @pytest.mark.parametrize("width", [33, 97])
-def test_odd_sizes_are_kept(tmp_path, height, width):
+def test_sizes_that_are_odd_numbers_are_kept(tmp_path, height, width):
     frames = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
     write_video(tmp_path / "a.mkv", frames, codec="ffv1", pix_fmt="bgr0")
     assert np.array_equal(read_frames(tmp_path / "a.mkv"), frames)
@@ -176,7 +175,7 @@ def test_a_variable_rate_counts_frames_not_time(tmp_path):
 
 @pytest.mark.parametrize("gap", [0, 256], ids=["seek", "read on"])
 @pytest.mark.parametrize(("name", "codec", "options"), LINKED)
-def test_any_frames_are_those_of_a_decode_from_the_start(tmp_path, monkeypatch, name, codec, options, gap):
+def test_any_frames_equal_a_decode_from_the_start(tmp_path, monkeypatch, name, codec, options, gap):
     path = tmp_path / name
     write_video(
         path, moving(60), codec=codec, options=options, pix_fmt="rgb8" if codec == "gif" else "yuv420p"
@@ -185,7 +184,7 @@ def test_any_frames_are_those_of_a_decode_from_the_start(tmp_path, monkeypatch, 
     assert len(read_video(path)) == len(whole) and np.array_equal(read_frames(path), whole)
     monkeypatch.setattr(decode_module, "SEEK_GAP", gap)
     if "intra-refresh" not in str(options) and (name, codec) != ("a.avi", "libx264"):
-        # Only where no frame stands alone, or no display times are known, the slow way is needed.
+        # The slow way is needed only without key frames or presentation times.
         monkeypatch.setattr(decode_module, "_decode_all", None)
     rng = np.random.default_rng(0)
     for _ in range(8):
@@ -201,8 +200,8 @@ def test_any_frames_are_those_of_a_decode_from_the_start(tmp_path, monkeypatch, 
         ("a.ts", "libx264", {"g": "12", "bf": "3", "crf": "1"}),
     ],
 )
-def test_containers_that_seek_roughly_give_the_frames_of_a_full_decode(tmp_path, name, codec, options):
-    """Reordered frames and seeks by decoding time: what a seek overshoots is found by reading on."""
+def test_containers_with_inexact_seeks_give_the_frames_of_a_full_decode(tmp_path, name, codec, options):
+    """With reordered frames and seeks by decoding time, a seek can overshoot; reading on finds the frame."""
     path = tmp_path / name
     write_video(path, moving(400), codec=codec, options=options, rate=25)
     whole = plain(path)
@@ -211,19 +210,19 @@ def test_containers_that_seek_roughly_give_the_frames_of_a_full_decode(tmp_path,
         assert np.array_equal(pick(path, wanted), whole[wanted])
 
 
-def test_only_what_the_wanted_frames_are_made_of_is_decoded(tmp_path, seen):
+def test_only_needed_frames_are_decoded(tmp_path, seen):
     path = tmp_path / "a.mp4"
     options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"}
     write_video(path, moving(60), options=options, rate=12)
     pick(path, [5, 29, 30])
-    places = [(skip, round(time * Fraction(1, 1024))) for skip, time in seen if skip != "seek"]
-    assert {place // 12 for _, place in places} == {0, 2}
-    assert {place for skip, place in places if skip == "DEFAULT"} == {5, 29, 30}
-    assert {skip for skip, _ in places} == {"DEFAULT", "NONREF"}
+    packets = [(skip, round(time * Fraction(1, 1024))) for skip, time in seen if skip != "seek"]
+    assert {frame // 12 for _, frame in packets} == {0, 2}
+    assert {frame for skip, frame in packets if skip == "DEFAULT"} == {5, 29, 30}
+    assert {skip for skip, _ in packets} == {"DEFAULT", "NONREF"}
 
 
 @pytest.mark.parametrize(("layers", "skips"), [(1, True), (3, False)])
-def test_hevc_frames_are_passed_over_only_where_no_layer_above_is_made_of_them(tmp_path, seen, layers, skips):
+def test_hevc_frames_are_skipped_only_with_a_single_temporal_layer(tmp_path, seen, layers, skips):
     path = tmp_path / "a.mp4"
     options = {"x265-params": f"log-level=none:keyint=24:bframes=7:temporal-layers={layers}"}
     write_video(path, moving(30), codec="libx265", options=options)
@@ -231,7 +230,7 @@ def test_hevc_frames_are_passed_over_only_where_no_layer_above_is_made_of_them(t
     assert ("NONREF" in dict(seen)) == skips
 
 
-def test_only_wanted_frames_become_pixels(tmp_path, monkeypatch):
+def test_only_wanted_frames_are_converted_to_pixels(tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
     write_video(path, numbered_frames(60), options={"crf": "0", "g": "10"})
     decoded = []
@@ -244,7 +243,7 @@ def test_only_wanted_frames_become_pixels(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("matrix", "turn"),
     [
-        ((0, 1, 0, -1, 0, 0), -1),  # a phone held upright: a quarter turn clockwise to show it
+        ((0, 1, 0, -1, 0, 0), -1),  # a phone held upright: shown after a quarter turn clockwise
         ((-1, 0, 0, 0, -1, 0), 2),
         ((0, -1, 0, 1, 0, 0), 1),
     ],
@@ -264,7 +263,7 @@ def test_rotation_is_applied(tmp_path, matrix, turn):
 
 
 def remux(source, target, change):
-    """Copy packets into another file, each as `change` has it."""
+    """Copy the packets that `change` returns into another file."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in change([packet for packet in old.demux(video=0) if packet.size], stream):
@@ -273,8 +272,8 @@ def remux(source, target, change):
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
-def test_avi_whose_frames_are_shown_twice_is_whole_until_it_is_cut(tmp_path, codec):
-    """Where time passes without a frame AVI has a chunk of nothing, which its header counts."""
+def test_avi_with_repeated_frames_is_truncated_only_if_it_is_cut(tmp_path, codec):
+    """AVI stores an empty chunk where time passes without a frame, and its header counts these, too."""
     path, rng = tmp_path / "a.avi", np.random.default_rng(0)
     frames = rng.integers(0, 256, (40, 96, 96, 3), dtype=np.uint8)
     pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -314,7 +313,7 @@ def test_vp8_packets_that_are_never_shown_are_no_frames(tmp_path):
 
 @pytest.mark.parametrize(("gop", "cut"), [(40, 10), (10, 25), (10, 20)])
 def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path, gop, cut):
-    """A cut within a GOP leaves frames that are decoded and not shown, and the header counts all 40."""
+    """A cut inside a GOP leaves frames that are decoded but not shown; the header counts all 40."""
 
     def earlier(packets, _):
         for packet in packets:
@@ -329,7 +328,7 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path, gop, cut):
     assert numbers_of(pick(tmp_path / "cut.mp4", [39 - cut, 1])) == [39, cut + 1]
 
 
-def test_frames_that_share_a_time_are_all_there(tmp_path):
+def test_frames_with_equal_times_are_all_kept(tmp_path):
     def pair(packets, _):
         for packet in packets:
             packet.pts = packet.dts = packet.pts // 100 * 100
@@ -341,8 +340,8 @@ def test_frames_that_share_a_time_are_all_there(tmp_path):
     assert numbers_of(pick(tmp_path / "b.mkv", [39, 0, 12, 13])) == [39, 0, 12, 13]
 
 
-def test_packed_b_frames_come_in_display_order(tmp_path):
-    """DivX and Xvid put a B-frame into the packet of the frame that it precedes, and fill up with nothing."""
+def test_packed_b_frames_are_in_display_order(tmp_path):
+    """DivX and Xvid put a B-frame into the packet of the next frame and add an empty packet."""
 
     def pack(packets, _):
         start = b"\0\0\1\xb6"
@@ -369,7 +368,7 @@ def test_packed_b_frames_come_in_display_order(tmp_path):
 
 
 def without_reordering_depth(sps):
-    """A sequence parameter set of x264, high profile, without the part that says how far frames move."""
+    """A sequence parameter set of x264, high profile, without the fields about frame reordering."""
     bits, at = "".join(f"{x:08b}" for x in sps[1:].replace(b"\0\0\3", b"\0\0")), 0
     for field in "888eeee11eeee1ee111":  # 8 bits, 1 bit, or a number whose leading zeros tell its length
         at += int(field) if field != "e" else 2 * (bits.index("1", at) - at) + 1
@@ -378,7 +377,7 @@ def without_reordering_depth(sps):
     return sps[:1] + re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", data)
 
 
-def test_h264_that_does_not_say_how_far_its_frames_are_reordered_loses_none(tmp_path):
+def test_h264_without_a_reordering_depth_loses_no_frames(tmp_path):
     def strip(packets, stream):
         extra = bytes(stream.codec_context.extradata)
         size = int.from_bytes(extra[6:8], "big")
@@ -391,7 +390,7 @@ def test_h264_that_does_not_say_how_far_its_frames_are_reordered_loses_none(tmp_
     write_video(tmp_path / "a.mkv", frames, options={"profile": "high", "bf": "5"})
     remux(tmp_path / "a.mkv", tmp_path / "b.mkv", strip)
     whole = plain(tmp_path / "a.mkv")
-    assert len(plain(tmp_path / "b.mkv")) < len(whole)  # so it matters
+    assert len(plain(tmp_path / "b.mkv")) < len(whole)  # so the setting matters
     assert np.array_equal(read_frames(tmp_path / "b.mkv"), whole)
     assert np.array_equal(pick(tmp_path / "b.mkv", [30, 7]), whole[[30, 7]])
 
@@ -436,7 +435,7 @@ def test_a_folder_of_frames_is_read_in_the_order_of_its_numbers(tmp_path):
         "a\nb.mp4",
     ],
 )
-def test_odd_names(tmp_path, monkeypatch, name):
+def test_special_characters_in_names(tmp_path, monkeypatch, name):
     write_video(tmp_path / "plain.mp4", numbered_frames(3))
     (tmp_path / "plain.mp4").rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -461,7 +460,7 @@ def test_a_part_is_the_frames_between_two_times(tmp_path):
         read_frames(part, lambda count: [13])
 
 
-def test_parts_that_meet_share_no_frame_and_lose_none(tmp_path):
+def test_adjacent_parts_share_no_frame_and_lose_none(tmp_path):
     times = [0, 1, 2, 10, 11, 30, 31, 32, 33, 60]
     write_video(tmp_path / "a.mp4", numbered_frames(10), options={"crf": "0"}, times=times, rate=10)
     cuts = [0, 0.1, 1.05, 3.1, 3.3, 6.5]
@@ -470,7 +469,7 @@ def test_parts_that_meet_share_no_frame_and_lose_none(tmp_path):
     assert sum(part.seconds for part in parts) == pytest.approx(read_video(tmp_path / "a.mp4").seconds)
 
 
-def test_a_part_of_a_long_video_is_gone_to_directly(tmp_path, seen):
+def test_part_of_a_long_video_is_reached_by_one_seek(tmp_path, seen):
     path = tmp_path / "a.mp4"
     write_video(path, moving(600, 16, 16), options={"x264-params": "keyint=20:scenecut=0"}, rate=20)
     frames = read_frames(read_video(path, 25.0, 26.0))
@@ -503,7 +502,7 @@ def test_frames_without_a_rate_have_no_parts(tmp_path):
         read_video(tmp_path, 0, 1)
 
 
-# Frames too large for the memory
+# Frames above the size limit
 
 
 def patched(content, at, *numbers, layout=">II"):
@@ -512,7 +511,7 @@ def patched(content, at, *numbers, layout=">II"):
 
 
 def claim(path, width, height):
-    """Let the header of an MP4 file promise another size than its stream has."""
+    """Write another frame size into the header of an MP4 file than its stream has."""
     content = path.read_bytes()
     path.write_bytes(
         patched(content, content.index(b"avc1", content.index(b"stsd")) + 28, width, height, layout=">HH")
@@ -574,7 +573,7 @@ def test_frames_that_grow_above_the_limit_are_refused(tmp_path, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="asks Linux for the memory")
 @pytest.mark.parametrize("name", ["1.png", "a.mkv", "a.mp4"])
 def test_a_frame_above_the_limit_takes_no_memory(tmp_path, name):
-    """Not even for a moment: the peak of the address space is compared."""
+    """Not even for a moment: the test compares the peak of the address space."""
     if name == "1.png":  # 768 MB in 100 bytes
 
         def chunk(kind, data):
@@ -614,7 +613,7 @@ def test_a_frame_above_the_limit_takes_no_memory(tmp_path, name):
         env=os.environ | {"VIDEOSSP_MAX_PIXELS": "10000"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     kilobytes, message = result.stdout.split(" ", 1)
@@ -622,7 +621,7 @@ def test_a_frame_above_the_limit_takes_no_memory(tmp_path, name):
 
 
 @pytest.mark.parametrize("value", ["", "8K", "-1", "0", "1e6", "1.5"])
-def test_a_limit_that_is_no_number_is_one_clear_line(tmp_path, monkeypatch, value):
+def test_invalid_limit_is_one_clear_line(tmp_path, monkeypatch, value):
     write_video(tmp_path / "a.mp4", numbered_frames(3))
     monkeypatch.setenv("VIDEOSSP_MAX_PIXELS", value)
     with pytest.raises(ValueError, match="VIDEOSSP_MAX_PIXELS must be a number of pixels") as error:
@@ -635,7 +634,7 @@ def test_8k_is_within_the_limit(monkeypatch):
     assert max_pixels() >= 8192 * 4320
 
 
-# Files as real data sets hold them
+# Damaged files
 
 
 def damaged(path, kind):
@@ -713,8 +712,8 @@ def test_damage_is_one_line_that_names_the_file(tmp_path, name, kind, error, wor
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_frame_made_of_a_damaged_one_is_refused_and_the_others_are_whole(tmp_path, seed):
-    """H.264 conceals what it cannot read and says so; in the frames after it, it says nothing."""
+def test_frames_that_depend_on_a_damaged_one_are_refused_and_others_are_right(tmp_path, seed):
+    """The H.264 decoder conceals damage and flags that frame, but not the frames that depend on it."""
     path, gop = tmp_path / "a.mp4", 12
     options = {"x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:bframes=0", "threads": "1"}
     write_video(path, moving(48), options=options)
@@ -735,7 +734,7 @@ def test_a_frame_made_of_a_damaged_one_is_refused_and_the_others_are_whole(tmp_p
             assert np.array_equal(pick(path, [i])[0], whole[i])
 
 
-def test_missing_and_empty_places(tmp_path):
+def test_missing_and_empty_paths(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         read_frames(tmp_path / "none.mp4")
     with pytest.raises(DataError, match="no such file or folder"):
@@ -754,20 +753,20 @@ def test_missing_and_empty_places(tmp_path):
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 @pytest.mark.parametrize("name", ["a.mp4", "1.png"])
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind, name):
+def test_pipes_and_devices_are_refused_at_once(tmp_path, kind, name):
     if kind == "pipe":
         os.mkfifo(tmp_path / name)
     else:
         (tmp_path / name).symlink_to("/dev/zero")
     code = "import sys; from videossp.data.video import read_frames; read_frames(sys.argv[1])"
     path = tmp_path / name if name == "a.mp4" else tmp_path
-    # In a process of its own, for nothing else ends a read that waits for ever.
-    result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=30)
+    # In another process, because nothing else ends a read that waits for ever.
+    result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=300)
     assert f"DataError: {tmp_path / name}: not a regular file" in result.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_one_line(tmp_path):
+def test_file_without_permission_is_one_line(tmp_path):
     write_video(tmp_path / "a" / "a.mp4", numbered_frames(3))
     (tmp_path / "a" / "a.mp4").chmod(0)
     with pytest.raises(DataError, match="Permission denied"):
@@ -795,7 +794,7 @@ def test_a_folder_with_a_broken_frame_or_another_size_is_refused(tmp_path):
             pick(tmp_path, [0, 2])
 
 
-def test_frames_that_are_not_there_are_refused(tmp_path):
+def test_indices_outside_the_video_are_refused(tmp_path):
     write_video(tmp_path / "a.mp4", numbered_frames(3))
     for wanted in ([3], [-1], []):
         with pytest.raises(DataError, match="it has 3"):
@@ -808,7 +807,7 @@ def test_a_single_frame_is_a_video(tmp_path):
     assert read_video(tmp_path / "a.mp4").seconds == pytest.approx(1 / 12)
 
 
-def test_a_file_that_was_written_again_is_read_again(tmp_path):
+def test_rewritten_file_is_read_again(tmp_path):
     write_video(tmp_path / "a.mp4", numbered_frames(3))
     assert len(read_frames(tmp_path / "a.mp4")) == 3
     write_video(tmp_path / "a.mp4", numbered_frames(5))
@@ -863,7 +862,7 @@ def test_any_damage_gives_frames_or_a_data_error(small, tmp_path, name, changes,
             content[at : at + (len(data) if kind == "flip" else 0)] = data
     (tmp_path / name).write_bytes(content)
     index_module._scan.cache_clear()
-    with time_limit(20):
+    with time_limit(300):
         try:
             frames = read_frames(tmp_path / name, lambda count: [0, count // 2, count - 1])
         except DataError as error:
@@ -913,13 +912,13 @@ def test_thousands_of_decodes_keep_the_memory_flat(tmp_path, small, kind):
         print(*(after - before for before, after in zip(warm, decode(4500))))
     """
     command = [sys.executable, "-c", code, path, kind]
-    grown = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True).stdout
+    grown = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=True).stdout
     resident, in_use = map(int, grown.split())  # glibc counts what is in use to the byte, elsewhere 0
     assert resident < 3_000_000 and in_use < 100_000
 
 
 class Decoded(Dataset):
-    """Frames of a video, decoded wherever this runs."""
+    """Frames of a video, decoded in the process that asks for an item."""
 
     def __init__(self, path):
         self.path = path
@@ -934,6 +933,6 @@ class Decoded(Dataset):
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_decode_the_same_frames(small, start):
     data = Decoded(str(small["a.mp4"]))
-    expected = [data[i] for i in range(len(data))]  # this process has decoded before it makes others
-    loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=60)
+    expected = [data[i] for i in range(len(data))]  # this process decodes before it starts others
+    loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=300)
     assert all(np.array_equal(a, b) for a, b in zip(loader, expected, strict=True))

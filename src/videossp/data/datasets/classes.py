@@ -1,62 +1,186 @@
-"""Class names: files that number them, and what the labels of an annotation stand for."""
+"""Class names: files that list or number them, and the classes that the labels of an annotation mean."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from videossp.data.datasets.text import read_lines
 from videossp.errors import DataError
 
-# Files that give the names of whole-number labels, beside an annotation.
+# Files beside an annotation that name its whole-number labels.
 CLASS_FILES = ("classInd.txt", "classes.txt", "labels.txt", "label_map.txt", "class_names.txt")
 UNLABELLED = ("", "-1")
+INTEGER = re.compile(r"-?\d{1,9}")
+# A line that starts with a number: "1 run", "1,run", "1: run", "1. run", "1) run", but also "100 metres".
+NUMBERED = re.compile(r"(\d{1,9})([\s,;:]+|[.)]\s+)(.+)")
 
 
 class Meaning(NamedTuple):
-    """Class names by label; the classes in order, None for those that occur; where they come from."""
+    """The classes that labels mean.
+
+    Attributes:
+        names: class name by label.
+        classes: all class names in order; None: those that occur.
+        source: the file that names the classes, for messages.
+    """
 
     names: dict[str, str]
     classes: list[str] | None
-    known: str
+    source: str
 
 
-def read_classes(path: Path) -> dict[int, str]:
-    """Class names by number: lines "NUMBER NAME" as in UCF101's classInd.txt, or NAMEs counted from 0."""
-    lines = [(place, line.strip()) for place, line in read_lines(path)]
-    pairs = [re.fullmatch(r"(\d{1,9})[\s,;:]+(.+)", line) for _, line in lines]
-    numbered = [(int(x[1]), x[2]) for x in pairs if x]
-    if len(numbered) < len(lines):
-        numbered = list(enumerate(line for _, line in lines))
+class Line(NamedTuple):
+    """A line of a class file.
+
+    Attributes:
+        location: "FILE:LINE", for messages.
+        text: the line.
+        number: the number that it starts with, or None.
+        rest: the text after the number.
+        is_field: whether the number is separated by more than a blank, such as a comma or a tab.
+    """
+
+    location: str
+    text: str
+    number: int | None
+    rest: str
+    is_field: bool
+
+
+def read_classes(path: Path, labels: Collection[str] = ()) -> dict[int, str]:
+    """Class names by number, of a file with a class on each line: NUMBER NAME, or only NAME, counted from 0.
+
+    Names may start with numbers, too ("100 metres"). The numbers at the start of all lines are class numbers
+    in these cases:
+
+    - They count the lines, 0 to n - 1 or 1 to n, in any order.
+    - A separator follows each of them ("9,run", "9. run").
+    - More of the `labels` are among them than among 0 to n - 1, which would be the numbers otherwise.
+
+    If text labels match only full lines, the lines are names in any case.
+
+    Args:
+        labels: the labels that the annotation uses.
+
+    Raises:
+        DataError: a class or a number comes twice, most but not all lines are counted, or the file can be
+            read both ways.
+    """
+    lines = [parse(location, text.strip()) for location, text in read_lines(path)]
+    if has_class_numbers(path, lines, set(labels)):
+        return numbered_names(lines)
+    names: dict[str, int] = {}
+    for number, line in enumerate(lines):
+        if names.setdefault(line.text, number) != number:
+            raise DataError(f"{line.location}: class {line.text!r} comes twice")
+    return {number: name for name, number in names.items()}
+
+
+def read_numbered_classes(path: Path) -> dict[int, str]:
+    """Class names by number, of a file whose lines are all NUMBER NAME, as UCF101's classInd.txt.
+
+    Raises:
+        DataError: a line has no number, or a class or a number comes twice.
+    """
+    lines = [parse(location, text.strip()) for location, text in read_lines(path)]
+    if unnumbered := [x for x in lines if x.number is None]:
+        raise DataError(f"{unnumbered[0].location}: not NUMBER CLASS: {unnumbered[0].text!r}")
+    return numbered_names(lines)
+
+
+def parse(location: str, text: str) -> Line:
+    """Divide a line after its leading number, if it has one."""
+    match = NUMBERED.fullmatch(text)
+    if match is None:
+        return Line(location, text, None, text, False)
+    number, separator, rest = match.groups()
+    # "1,500 metres" and "12:30 lunch" are one number, "1, 500 metres" are two.
+    one_number = separator in (",", ":") and rest[0].isdecimal()
+    return Line(location, text, int(number), rest, bool(separator.strip(" ")) and not one_number)
+
+
+def has_class_numbers(path: Path, lines: Sequence[Line], labels: set[str]) -> bool:
+    """Whether the leading numbers of lines are class numbers; see `read_classes`."""
+    numbers = [x.number for x in lines if x.number is not None]
+    integers = all(INTEGER.fullmatch(x) for x in labels)
+    if len(numbers) < len(lines):
+        if integers:
+            refuse_partial_count(lines)
+        return False
+    if integers:
+        used = {int(x) for x in labels}
+        as_numbers, as_names = len(used.intersection(numbers)), len(used.intersection(range(len(lines))))
+    else:
+        as_numbers, as_names = len(labels & {x.rest for x in lines}), len(labels & {x.text for x in lines})
+        if as_names and not as_numbers:
+            return False
+    if sorted(numbers) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+        return True
+    if all(x.is_field for x in lines):
+        return True
+    if as_numbers and as_numbers == as_names:
+        raise DataError(
+            f"{path}: its numbers may be class numbers or the beginnings of names; "
+            f"write NUMBER NAME on each line, with the numbers 0 to {len(lines) - 1}"
+        )
+    return as_numbers > as_names
+
+
+def refuse_partial_count(lines: Sequence[Line]) -> None:
+    """Refuse a file that numbers most of its lines but not all: a label could get the class of the next line.
+
+    Raises:
+        DataError: most lines are numbered from 0 or 1 by their position, and the others have no number.
+    """
+    for first in (0, 1):
+        counts = [x.number == i for i, x in enumerate(lines, first)]
+        others = [x for x, counted in zip(lines, counts, strict=True) if not counted]
+        if 2 <= sum(counts) > len(others) and all(x.number is None for x in others):
+            raise DataError(f"{others[0].location}: no class number, but most other lines have one")
+
+
+def numbered_names(lines: Sequence[Line]) -> dict[int, str]:
+    """Names by their leading numbers, which all lines have.
+
+    Raises:
+        DataError: a class or a number comes twice.
+    """
     classes: dict[int, str] = {}
-    names: set[str] = set()
-    for (number, name), (place, line) in zip(numbered, lines, strict=True):
-        if number in classes or name in names:
-            raise DataError(f"{place}: {line!r} comes twice")
-        classes[number] = name
-        names.add(name)
+    numbers: dict[str, int] = {}
+    for location, text, number, name, _ in lines:
+        assert number is not None
+        if number in classes:
+            raise DataError(f"{location}: class number {number} comes twice: {text!r}")
+        if name in numbers:
+            raise DataError(
+                f"{location}: class {name!r} comes twice, with the numbers {numbers[name]} and {number}; "
+                "if these belong to the names, write NUMBER NAME on each line, "
+                f"with the numbers 0 to {len(lines) - 1}"
+            )
+        classes[number], numbers[name] = name, number
     return classes
 
 
 def meaning_of(labels: set[str], folder: Path, used: Sequence[Path]) -> Meaning:
-    """What labels stand for: class names or, if all are whole numbers, those of a class file.
+    """The classes that labels mean: they are class names or, if all are integers, numbers of a class file.
 
-    Without one the numbers are the names.
+    Without such a file the integers are the names.
 
     Args:
         labels: those that occur.
-        folder: where one of `CLASS_FILES` may be.
-        used: files that are the annotation itself.
+        folder: the folder that may hold one of `CLASS_FILES`.
+        used: files of the annotation itself, which are no class files.
     """
     files = (x for x in map(folder.joinpath, CLASS_FILES) if x.is_file() and x not in used)
     file = next(files, None)
-    classes = read_classes(file) if file else {}
-    ordered = [classes[x] for x in sorted(classes)] or None
     labels = labels.difference(UNLABELLED)
-    numbers = all(re.fullmatch(r"-?\d{1,9}", x) for x in labels)
-    if not numbers or labels <= set(classes.values()):
+    classes = read_classes(file, labels) if file else {}
+    ordered = [classes[x] for x in sorted(classes)] or None
+    integers = all(INTEGER.fullmatch(x) for x in labels)
+    if not integers or labels <= set(classes.values()):
         return Meaning({x: x for x in labels}, ordered, str(file))
     if not classes:
         return Meaning({x: str(int(x)) for x in labels}, None, "")
-    known = f"{file} (numbers {min(classes)} to {max(classes)})"
-    return Meaning({x: classes.get(int(x), f"number {x}") for x in labels}, ordered, known)
+    source = f"{file} (numbers {min(classes)} to {max(classes)})"
+    return Meaning({x: classes.get(int(x), f"number {x}") for x in labels}, ordered, source)

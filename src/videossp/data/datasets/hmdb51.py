@@ -1,11 +1,12 @@
-"""Reader of HMDB51: CLASS_test_splitN.txt with codes 0, 1, 2, and the videos in any tree."""
+"""Reader of HMDB51: CLASS_test_splitN.txt with codes 0, 1, 2, and the videos in any tree of folders."""
 
 import re
 from pathlib import Path
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.sample import Complain, Split, VideoDataset
+from videossp.data.datasets.sample import Complain, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
+from videossp.data.datasets.splits import Split
 from videossp.data.datasets.text import read_lines
 from videossp.data.datasets.video_index import VideoIndex
 from videossp.errors import DataError
@@ -15,7 +16,7 @@ CODES: dict[str, Split | None] = {"0": None, "1": "train", "2": "test"}  # 0: in
 
 
 def is_hmdb51(data: Annotation) -> bool:
-    """Whether the official split files are here, those of several classes."""
+    """Whether the official split files of at least two classes are there."""
     home = data.home(FILES)
     return home is not None and len(classes_of(home)) > 1
 
@@ -26,10 +27,10 @@ def classes_of(home: Path) -> set[str]:
 
 
 def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
-    """The official split `fold` (1 to 3): 70 videos of each class to train, 30 to test.
+    """Read the official split `fold` (1 to 3): for each class 70 training and 30 test videos.
 
-    The class is that of the split file's name. Names of videos hold #, (, &, ; and !. Groups are the films
-    that videos of a class were cut from: SOURCE_CLASS_... in their names.
+    The class is in the name of the split file. Names of videos contain #, (, &, ; and !. Groups are the films
+    that the videos of a class were cut from: SOURCE_CLASS_... in their names.
     """
     home = data.home(FILES)
     if home is None:
@@ -38,18 +39,18 @@ def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> VideoDataset
     classes = sorted(x.name.removesuffix(end) for x in home.glob(f"*{end}"))
     if not classes:
         raise DataError(f"{home}: no CLASS{end}; --fold is 1, 2 or 3")
-    if lost := classes_of(home).difference(classes):
-        raise DataError(f"{home}: no {min(lost)}{end}")
-    places = VideoIndex(data.videos, classes)
-    met = SampleBuilder(classes, "the names of the split files", complain)
+    if missing := classes_of(home).difference(classes):
+        raise DataError(f"{home}: no {min(missing)}{end}")
+    videos = VideoIndex(data.videos, classes)
+    builder = SampleBuilder(classes, "the names of the split files", complain)
     for label in classes:
-        for place, line in read_lines(home / f"{label}{end}"):
+        for location, line in read_lines(home / f"{label}{end}"):
             row = re.fullmatch(r"(.+?)\s+([012])", line.strip())
             if row is None:
-                raise DataError(f"{place}: not VIDEO CODE with code 0, 1 or 2: {line!r}")
+                raise DataError(f"{location}: not VIDEO CODE with code 0, 1 or 2: {line!r}")
             name, split = row[1], CODES[row[2]]
             if split:
-                source, cut, _ = name.rpartition(f"_{label}_")
-                group = f"{label}/{source}" if cut else None
-                met.add(place, split, places.find(name, label), f"{label}/{name}", label, group=group)
-    return met.samples()
+                source, separator, _ = name.rpartition(f"_{label}_")
+                group = f"{label}/{source}" if separator else None
+                builder.add(location, split, videos.find(name, label), f"{label}/{name}", label, group=group)
+    return builder.build()

@@ -1,23 +1,13 @@
-"""`Sample` is one labelled video, `VideoDataset` a data set by splits; `split_off` holds out a part."""
+"""`Sample` is one labelled video, `VideoDataset` all of them by split."""
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from videossp.errors import DataError
 
-Split = Literal["train", "val", "test"]
-# What the field calls them, in folder names, file names and columns.
-SPLITS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-# (stable id of the check, one line with file and line, name of the video): see `doctor.CHECKS`.
+# Called with (id of a check in `doctor.checks.CHECKS`, one line with file and line, name of the video).
 Complain = Callable[[str, str, str], None]
 
 
@@ -26,13 +16,12 @@ class Sample:
     """One labelled video.
 
     Attributes:
-        path: where it lies.
-        name: its path relative to the data set's root, which names it in reports; a part of a video
-            has its seconds behind, as in "a.mp4#t=1.5,4".
+        path: the file, or the folder of frames.
+        name: path relative to the data set's root, used in reports; a part of a video has its seconds at the
+            end, as "a.mp4#t=1.5,4".
         label: index into the data set's classes.
-        start, end: the part of the file that counts, in seconds, [start, end); None: from its beginning,
-            to its end.
-        group: samples that must not be divided among splits (a person, a source video) share it.
+        start, end: the part of the file in seconds, [start, end); None: from its start, to its end.
+        group: samples with the same group (a person, a source video) must be in the same split.
     """
 
     path: str
@@ -44,7 +33,7 @@ class Sample:
 
     @property
     def base_name(self) -> str:
-        """The file's name up to its first dot, by which published code tells videos apart."""
+        """The file's name up to its first dot, which published code uses as the id of a video."""
         return PurePosixPath(self.name).name.split(".")[0]
 
 
@@ -53,12 +42,12 @@ class VideoDataset:
     """A data set.
 
     Attributes:
-        classes: their names; a label is an index into them.
+        classes: class names; a label is an index into them.
         splits: samples by "train", "val", "test".
-        ignored: files that were met and are no videos.
-        missing: videos that the annotation names and the disk lacks, where that is usual (Kinetics).
-        unlabelled: videos without a label by split, for those splits that are published so.
-        origin: the arguments of `read_data` that gave it, for a run's config.
+        ignored: files in the folders that are no videos.
+        missing: listed videos that are not on the disk, in data sets where this is usual (Kinetics).
+        unlabelled: names of videos without a label by split, as in published test splits.
+        origin: the arguments of `read_data` that gave this data set, for a run's config.
     """
 
     classes: tuple[str, ...]
@@ -68,47 +57,11 @@ class VideoDataset:
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
-    def every(self) -> list[tuple[str, Sample]]:
+    def all_samples(self) -> list[tuple[str, Sample]]:
         """(split, sample), split by split."""
         return [(split, sample) for split, members in self.splits.items() for sample in members]
 
 
 def refuse(check: str, message: str, video: str = "") -> None:
-    """The strict reader's answer to what is wrong with an annotation: an error."""
+    """Raise a DataError for any problem of an annotation; the default of `read_data`."""
     raise DataError(message)
-
-
-def group_of(sample: Sample) -> str:
-    """What must not be torn apart by a split: the group, else the file that it is a part of, else itself."""
-    part = sample.start is not None or sample.end is not None
-    return sample.group if sample.group is not None else sample.path if part else sample.name
-
-
-def split_off(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
-    """(kept, split off): a random `share` of each class, at least one of every class that can spare it.
-
-    Samples of one group stay together, in whatever classes they are; without groups, the parts of one file.
-    The draw depends on (seed, names, groups) only.
-    """
-    rng = np.random.default_rng(seed)
-    group = {x.name: group_of(x) for x in samples}
-    sizes: dict[int, Counter[str]] = defaultdict(Counter)  # label -> group -> samples
-    labels: dict[str, set[int]] = defaultdict(set)  # group -> its labels
-    for x in samples:
-        sizes[x.label][group[x.name]] += 1
-        labels[group[x.name]].add(x.label)
-    left = {label: len(groups) for label, groups in sizes.items()}  # groups that stay
-    off: set[str] = set()
-    for label in sorted(sizes):
-        names = sorted(sizes[label])
-        most = max(min(sizes[label].values()), round(share * sizes[label].total()))
-        taken = sum(sizes[label][name] for name in names if name in off)
-        for name in (names[i] for i in rng.permutation(len(names))):
-            fits = taken + sizes[label][name] <= most
-            if fits and name not in off and all(left[x] > 1 for x in labels[name]):
-                off.add(name)
-                taken += sizes[label][name]
-                for other in labels[name]:
-                    left[other] -= 1
-    kept = [x for x in samples if group[x.name] not in off]
-    return kept, [x for x in samples if group[x.name] in off]

@@ -1,35 +1,35 @@
-"""`SampleBuilder`: what a reader has met so far; finds videos missing, listed twice, or of no known class."""
+"""`SampleBuilder`: collect the lines of an annotation; find missing and repeated videos, unknown classes."""
 
 import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 
 from videossp.data.datasets.sample import Complain, Sample, VideoDataset
-from videossp.data.datasets.video_index import Found
+from videossp.data.datasets.video_index import VideoPath
 
 
 class SampleBuilder:
-    """Samples of an annotation, one by one, in its order.
+    """Builds a `VideoDataset` from the lines of an annotation, in their order.
 
     Args:
-        classes: class names in the order of their labels; None: those that occur, sorted.
-        known: what the class names come from, for messages.
-        complain: called with what is wrong; where it returns, the line is left out.
+        classes: class names in the order of their labels; None: the names that occur, sorted.
+        source: the file that lists the class names, for messages.
+        complain: called with each problem; if it returns, the line is left out.
     """
 
-    def __init__(self, classes: Sequence[str] | None, known: str, complain: Complain) -> None:
-        self.classes, self.known, self.complain = classes, known, complain
-        self._labels = None if classes is None else set(classes)
+    def __init__(self, classes: Sequence[str] | None, source: str, complain: Complain) -> None:
+        self.classes, self.source, self.complain = classes, source, complain
+        self._known = None if classes is None else set(classes)
         self._splits: dict[str, list[tuple[str, Sample]]] = defaultdict(list)  # with class names
         self._unlabelled: dict[str, list[str]] = defaultdict(list)
-        self._places: dict[tuple[str, str], str] = {}
+        self._locations: dict[tuple[str, str], str] = {}  # where (split, name) is listed first
         self._hints: dict[str, str] = {}
 
     def add(
         self,
-        place: str,
+        location: str,
         split: str,
-        found: Sequence[Found],
+        candidates: Sequence[VideoPath],
         name: str,
         label: str | None,
         *,
@@ -37,40 +37,41 @@ class SampleBuilder:
         end: float | None = None,
         group: str | None = None,
     ) -> None:
-        """One line of the annotation.
+        """Add one line of the annotation.
 
         Args:
-            place: "FILE:LINE", for messages.
-            found: the videos that it may mean.
-            name: what to call the video if there is none.
-            label: its class's name, None if it has none.
+            location: "FILE:LINE", for messages.
+            candidates: the videos that the line may name; exactly one is right.
+            name: name of the video if there is no candidate.
+            label: its class name; None: unlabelled.
+            start, end, group: see `Sample`.
         """
-        path, name = found[0] if found else ("", name)
+        path, name = candidates[0] if candidates else ("", name)
         if start is not None or end is not None:
             name += f"#t={start or 0:.15g}" + ("" if end is None else f",{end:.15g}")
-        before = self._places.setdefault((split, name), place)
-        if label is not None and self._labels is not None and label not in self._labels:
+        first = self._locations.setdefault((split, name), location)
+        if label is not None and self._known is not None and label not in self._known:
             hint = self._hint(label)
-            self.complain("label.unknown", f"{place}: class {label!r} is not in {self.known}{hint}", name)
-        elif not found:
-            self.complain("file.missing", f"{place}: no such video: {name}", name)
-        elif len(found) > 1:
-            both = f"{found[0].path}, {found[1].path}"
-            self.complain("name.collision", f"{place}: {name} may be one of several videos: {both}", name)
-        elif before != place:
-            self.complain("name.collision", f"{place}: {name} is listed before, in {before}", name)
+            self.complain("label.unknown", f"{location}: class {label!r} is not in {self.source}{hint}", name)
+        elif not candidates:
+            self.complain("file.missing", f"{location}: no such video: {name}", name)
+        elif len(candidates) > 1:
+            both = f"{candidates[0].path}, {candidates[1].path}"
+            self.complain("name.collision", f"{location}: {name} may be one of several videos: {both}", name)
+        elif first != location:
+            self.complain("name.collision", f"{location}: {name} is listed before, in {first}", name)
         elif label is None:
             self._unlabelled[split].append(name)
         else:
             self._splits[split].append((label, Sample(path, name, -1, start, end, group)))
 
-    def samples(self, *, ignored: Sequence[str] = (), missing: Sequence[str] = ()) -> VideoDataset:
-        """The data set."""
+    def build(self, *, ignored: Sequence[str] = (), missing: Sequence[str] = ()) -> VideoDataset:
+        """The data set of all lines that were added."""
         classes = self.classes
         if classes is None:
-            occur = {label for members in self._splits.values() for label, _ in members}
-            numbers = all(x.isdecimal() for x in occur)
-            classes = sorted(occur, key=(lambda x: (int(x), x)) if numbers else None)
+            names = {label for members in self._splits.values() for label, _ in members}
+            numbers = all(x.isdecimal() for x in names)
+            classes = sorted(names, key=(lambda x: (int(x), x)) if numbers else None)
         index = {name: i for i, name in enumerate(classes)}
         splits = {
             split: [Sample(x.path, x.name, index[label], x.start, x.end, x.group) for label, x in members]
@@ -79,7 +80,8 @@ class SampleBuilder:
         return VideoDataset(tuple(classes), splits, tuple(ignored), tuple(missing), dict(self._unlabelled))
 
     def _hint(self, label: str) -> str:
+        """The most similar class name, as a question."""
         if label not in self._hints:
-            near = difflib.get_close_matches(label, self.classes or (), 1)
-            self._hints[label] = f"; did you mean {near[0]!r}?" if near else ""
+            similar = difflib.get_close_matches(label, self.classes or (), 1)
+            self._hints[label] = f"; did you mean {similar[0]!r}?" if similar else ""
         return self._hints[label]

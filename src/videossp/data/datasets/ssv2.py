@@ -1,66 +1,72 @@
-"""Reader of Something-Something V2: JSON files of both releases, videos ID.webm or folders of frames."""
+"""Reader of Something-Something V2: JSON files of both releases, and videos ID.webm or folders of frames."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.sample import Complain, Split, VideoDataset
+from videossp.data.datasets.sample import Complain, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
+from videossp.data.datasets.splits import Split
 from videossp.data.datasets.text import read_lines, read_text
 from videossp.data.datasets.video_index import VideoIndex
 from videossp.errors import DataError
 
-RELEASES = ("something-something-v2-", "")  # what the names of the files begin with
+PREFIXES = ("something-something-v2-", "")  # of the file names in the two releases
 SPLITS: tuple[tuple[Split, str], ...] = (("train", "train"), ("val", "validation"), ("test", "test"))
 
 
 def is_ssv2(data: Annotation) -> bool:
-    """Whether the label file and the training file of a release are here."""
+    """Whether the label file and the training file of a release are there."""
     return find_release(data) is not None
 
 
 def find_release(data: Annotation) -> tuple[Path, str] | None:
-    """(folder, what names begin with) of the annotation."""
-    for start in RELEASES:
-        if home := data.home(f"{start}labels.json", f"{start}train.json"):
-            return home, start
+    """(folder, prefix of the file names) of the annotation."""
+    for prefix in PREFIXES:
+        if home := data.home(f"{prefix}labels.json", f"{prefix}train.json"):
+            return home, prefix
     return None
 
 
 def read_ssv2(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
-    """Classes by their number in the label file; an item's class is its template without brackets.
+    """Read all splits. Classes are in the order of the label file's numbers.
 
-    Ids stay text. The test split has labels only if test-answers.csv (ID;CLASS) is here.
+    The class of an item is its template without brackets. Ids may be text or numbers. The test split has
+    labels only if test-answers.csv (ID;CLASS) is there.
     """
     release = find_release(data)
     if release is None:
         raise DataError(f"{data.root}: no labels.json and train.json, here or one folder down")
-    home, start = release
-    class_file = home / f"{start}labels.json"
-    places = VideoIndex(data.videos)
-    met = SampleBuilder(read_numbers(class_file), str(class_file), complain)
+    home, prefix = release
+    class_file = home / f"{prefix}labels.json"
+    videos = VideoIndex(data.videos)
+    builder = SampleBuilder(read_numbers(class_file), str(class_file), complain)
     for split, stem in SPLITS:
-        file = home / f"{start}{stem}.json"
+        file = home / f"{prefix}{stem}.json"
         if not file.is_file():
             continue
-        answers = read_answers(home / f"{start}test-answers.csv") if split == "test" else {}
+        answers = read_answers(home / f"{prefix}test-answers.csv") if split == "test" else {}
         items = load(file)
         if not isinstance(items, list) or not all(isinstance(x, dict) and "id" in x for x in items):
             raise DataError(f'{file}: expected a list of {{"id": ..., "template": ...}}')
         for i, item in enumerate(items, 1):
             name = str(item["id"])
-            place = f"{file}: item {i} (id {name})"  # the file may be one long line
+            location = f"{file}: item {i} (id {name})"  # no line number: the file may be one long line
             template = item.get("template", answers.get(name))
             if template is None and split != "test":
-                raise DataError(f"{place}: the item has no template")
+                raise DataError(f"{location}: the item has no template")
             label = None if template is None else str(template).replace("[", "").replace("]", "")
-            met.add(place, split, places.find(name), f"{name}.webm", label)
-    return met.samples()
+            builder.add(location, split, videos.find(name), f"{name}.webm", label)
+    return builder.build()
 
 
 def load(path: Path) -> Any:
-    """What a JSON file holds."""
+    """The value in a JSON file.
+
+    Raises:
+        DataError: it is no JSON.
+    """
     text = read_text(path)
     try:
         return json.loads(text)
@@ -71,7 +77,11 @@ def load(path: Path) -> Any:
 
 
 def read_numbers(path: Path) -> list[str]:
-    """The classes of a label file in the order of their numbers."""
+    """The classes of a label file in the order of their numbers.
+
+    Raises:
+        DataError: it is no object of names and numbers, or two classes have one number.
+    """
     numbers = load(path)
     try:
         by_number = {int(number): name for name, number in numbers.items()}
@@ -83,12 +93,12 @@ def read_numbers(path: Path) -> list[str]:
 
 
 def read_answers(path: Path) -> dict[str, str]:
-    """Class names by id of test-answers.csv, if it is there."""
+    """Class names by id of test-answers.csv; {} if there is no such file."""
     answers: dict[str, str] = {}
-    for place, line in read_lines(path) if path.is_file() else []:
+    for location, line in read_lines(path) if path.is_file() else []:
         name, semicolon, label = line.partition(";")
         if not semicolon:
-            raise DataError(f"{place}: not ID;CLASS: {line!r}")
+            raise DataError(f"{location}: not ID;CLASS: {line!r}")
         if answers.setdefault(name.strip(), label.strip()) != label.strip():
-            raise DataError(f"{place}: {name.strip()} has another class before")
+            raise DataError(f"{location}: {name.strip()} has another class before")
     return answers

@@ -1,13 +1,14 @@
-"""Reader of UCF101: classInd.txt, trainlist0N.txt, testlist0N.txt, and the videos in any tree."""
+"""Reader of UCF101: classInd.txt, trainlist0N.txt, testlist0N.txt, and the videos in any tree of folders."""
 
 import re
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.classes import read_classes
-from videossp.data.datasets.sample import Complain, Split, VideoDataset
+from videossp.data.datasets.classes import read_numbered_classes
+from videossp.data.datasets.sample import Complain, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
+from videossp.data.datasets.splits import Split
 from videossp.data.datasets.text import read_lines
-from videossp.data.datasets.video_index import VideoIndex, alike
+from videossp.data.datasets.video_index import VideoIndex, normalised
 from videossp.errors import DataError
 
 FILES = ("classInd.txt", "trainlist0*.txt")
@@ -16,46 +17,47 @@ LISTS: tuple[tuple[Split, str], ...] = (("train", "trainlist"), ("test", "testli
 
 
 def is_ucf101(data: Annotation) -> bool:
-    """Whether the official split files are here."""
+    """Whether the official split files are there."""
     return data.home(*FILES) is not None
 
 
 def read_ucf101(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
-    """The official split `fold` (1 to 3). Groups are the source videos, gNN of a class.
+    """Read the official split `fold` (1 to 3). Groups are the source videos, gNN of a class.
 
-    Classes are in the order of classInd.txt, which counts from 1. Class folders of some mirrors differ
-    in case (HandstandPushups, HandStandPushups); so do the videos' names.
+    Classes are in the order of classInd.txt, which counts from 1. In some mirrors the names of class folders
+    and videos differ in case (HandstandPushups, HandStandPushups).
     """
     home = data.home(*FILES)
     if home is None:
         raise DataError(f"{data.root}: no classInd.txt and trainlist0N.txt, here or one folder down")
-    classes = read_classes(home / "classInd.txt")
-    ordered = [classes[x] for x in sorted(classes)]
-    by_alike = {alike(name): name for name in ordered}
-    places = VideoIndex(data.videos, ordered)
-    met = SampleBuilder(ordered, str(home / "classInd.txt"), complain)
+    class_file = home / "classInd.txt"
+    by_number = read_numbered_classes(class_file)
+    classes = [by_number[x] for x in sorted(by_number)]
+    by_normalised = {normalised(name): name for name in classes}
+    videos = VideoIndex(data.videos, classes)
+    builder = SampleBuilder(classes, str(class_file), complain)
     for split, stem in LISTS:
         file = home / f"{stem}{fold:02}.txt"
         if not file.is_file():
             raise DataError(f"{home}: no {file.name}; --fold is 1, 2 or 3")
-        for place, line in read_lines(file):
+        for location, line in read_lines(file):
             row = ROW.fullmatch(line.strip().replace("\\", "/"))
             if row is None:
-                raise DataError(f"{place}: not CLASS/VIDEO or CLASS/VIDEO NUMBER: {line!r}")
+                raise DataError(f"{location}: not CLASS/VIDEO or CLASS/VIDEO NUMBER: {line!r}")
             path, folder, name, number = row.groups()
-            label = by_alike.get(alike(folder), folder)
-            if number and classes.get(int(number)) != label:
-                said = classes.get(int(number), "no class")
-                reason = f"{place}: {path} has number {number}, which is {said} in {met.known}"
+            label = by_normalised.get(normalised(folder), folder)
+            if number and by_number.get(int(number)) != label:
+                named = by_number.get(int(number), "no class")
+                reason = f"{location}: {path} has number {number}, which is {named} in {class_file}"
                 complain("label.unknown", reason, path)
                 continue
             group = re.search(r"_(g\d+)_c\d+\.", name)
-            met.add(
-                place,
+            builder.add(
+                location,
                 split,
-                places.find(name, folder),
+                videos.find(name, folder),
                 path,
                 label,
                 group=f"{label}/{group[1]}" if group else None,
             )
-    return met.samples()
+    return builder.build()

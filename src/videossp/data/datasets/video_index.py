@@ -1,4 +1,4 @@
-"""Where videos lie: by their path, or by their name wherever in a tree they are."""
+"""Finding videos: by their path, or by their name anywhere in a tree of folders."""
 
 import os
 import posixpath
@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from videossp.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-# Left by file systems, archives and servers; never data.
+# Folders made by file systems, archives and servers.
 SYSTEM = ("lost+found", "__MACOSX", "@eaDir")
 
 
-class Found(NamedTuple):
-    """A video: where it lies, and its path below the folder of videos, which names it in reports."""
+class VideoPath(NamedTuple):
+    """A video on disk: its path, and its path below the folder of videos, which names it in reports."""
 
     path: str
     name: str
@@ -27,23 +27,23 @@ def visible(name: str) -> bool:
 
 
 @lru_cache(maxsize=100_000)
-def alike(name: str) -> str:
-    """A class or folder name without what mirrors of a data set change: case, blanks, underscores."""
+def normalised(name: str) -> str:
+    """A class or folder name without case, blanks and underscores, in which mirrors of a data set differ."""
     return "".join(x for x in name.lower() if x.isalnum())
 
 
 def unquoted(text: str) -> str:
-    """Text without the quotes around it."""
+    """Text without surrounding quotes; doubled quotes inside become single ones."""
     quote = text[:1]
     if len(text) > 1 and quote in ("'", '"') and text.endswith(quote):
         return text[1:-1].replace(quote * 2, quote)
     return text
 
 
-def locate(folder: Path, text: str) -> list[Found]:
-    """The video of a path in an annotation, relative to the folder or absolute; none if it is not there.
+def locate(folder: Path, text: str) -> list[VideoPath]:
+    """The video of a path in an annotation, relative to the folder or absolute; [] if it does not exist.
 
-    It is taken as it is written or, where that is not there, without quotes, then with / for \\.
+    The text is tried as it is, then without quotes, then with / for \\.
     """
     bare = unquoted(text)
     for candidate in dict.fromkeys((text, bare, bare.replace("\\", "/"))):
@@ -52,80 +52,81 @@ def locate(folder: Path, text: str) -> list[Found]:
             name = name.removeprefix(f"{os.path.abspath(folder)}/")
         path = os.path.join(folder, name)
         if candidate and os.path.exists(path):
-            return [Found(path, name)]
+            return [VideoPath(path, name)]
     return []
 
 
-def walked(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`: links are followed, what is never data is left out, folders linked twice count once.
+def walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Like `os.walk`, but follow links, enter each folder once, and leave out names that are not `visible`.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    met: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
 
-    def new(place: str) -> bool:
-        at = os.stat(place)
-        known = (at.st_dev, at.st_ino) in met
-        met.add((at.st_dev, at.st_ino))
+    def is_new(folder: str) -> bool:
+        status = os.stat(folder)
+        key = (status.st_dev, status.st_ino)
+        known = key in visited
+        visited.add(key)
         return not known
 
     def refuse(error: OSError) -> None:
         raise error
 
-    new(root)
-    for place, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        folders[:] = [x for x in sorted(folders) if visible(x) and new(os.path.join(place, x))]
-        yield place, folders, [x for x in files if visible(x)]
+    is_new(root)
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+        folders[:] = [x for x in sorted(folders) if visible(x) and is_new(os.path.join(folder, x))]
+        yield folder, folders, [x for x in files if visible(x)]
 
 
 class VideoIndex:
-    """The videos below a folder, by name. The tree is walked once, when it is first asked.
+    """The videos below a folder, by name. The tree is walked once, on the first search.
 
     Args:
         root: the folder.
-        classes: class names that may be names of folders; a video in that of another class is not found.
+        classes: class names. A video in a folder of another class than the wanted one is not found.
     """
 
     def __init__(self, root: Path, classes: Iterable[str] = ()) -> None:
-        self.root, self.classes = root, {alike(x) for x in classes}
+        self.root, self.classes = root, {normalised(x) for x in classes}
 
     @cached_property
     def _index(self) -> dict[str, list[str]]:
-        """Names of videos and folders of frames by what they are called, in lower case, without suffix."""
+        """Paths of videos and folders of frames by name, in lower case and without suffix."""
         index: dict[str, list[str]] = defaultdict(list)
         root = str(self.root)
-        for place, folders, files in walked(root):
-            inner = "" if place == root else os.path.relpath(place, root)
+        for folder, folders, files in walk(root):
+            relative = "" if folder == root else os.path.relpath(folder, root)
             videos = [x for x in files if x.lower().endswith(VIDEO_SUFFIXES)]
             for name in videos:
-                index[_stem(name)].append(f"{inner}/{name}" if inner else name)
+                index[_stem(name)].append(f"{relative}/{name}" if relative else name)
             images = not folders and not videos and any(x.lower().endswith(IMAGE_SUFFIXES) for x in files)
-            if inner and images:
-                index[os.path.basename(inner).lower()].append(inner)
+            if relative and images:
+                index[os.path.basename(relative).lower()].append(relative)
         return index
 
-    def find(self, name: str, folder: str = "") -> list[Found]:
-        """The videos of a name: with this suffix if there are such, else with any, or folders of frames.
+    def find(self, name: str, folder: str = "") -> list[VideoPath]:
+        """The videos of a name.
 
-        Upper and lower case are alike where no name has the same.
+        The name matches exactly, else in another case, else with another suffix or as a folder of frames.
 
         Args:
-            name: of a file or a folder of frames, without folders.
-            folder: name of one it should lie in, at any height. Where none does, a video counts that lies
-                in no folder of a class: some mirrors put all videos into one folder.
+            name: name of a file or a folder of frames, without its path.
+            folder: name of a folder that must be in the path, such as the class. If no video has it,
+                videos outside all class folders match: some mirrors keep all videos in one folder.
         """
-        found = self._index.get(_stem(name), [])
-        for same in (str, str.lower, lambda x: os.path.splitext(x)[0]):
-            wanted = same(name)
-            found = [x for x in found if same(posixpath.basename(x)) == wanted] or found
+        matches = self._index.get(_stem(name), [])
+        for form in (str, str.lower, lambda x: os.path.splitext(x)[0]):
+            wanted = form(name)
+            matches = [x for x in matches if form(posixpath.basename(x)) == wanted] or matches
         if folder:
-            above = {x: {alike(part) for part in x.split("/")[:-1]} for x in found}
-            near = [x for x in found if alike(folder) in above[x]]
-            found = near or [x for x in found if not above[x] & self.classes]
-        if len(found) > 1 and len({os.path.realpath(self.root / x) for x in found}) == 1:
-            found = found[:1]
-        return [Found(os.path.join(self.root, x), x) for x in found]
+            parents = {x: {normalised(part) for part in x.split("/")[:-1]} for x in matches}
+            inside = [x for x in matches if normalised(folder) in parents[x]]
+            matches = inside or [x for x in matches if not parents[x] & self.classes]
+        if len(matches) > 1 and len({os.path.realpath(self.root / x) for x in matches}) == 1:
+            matches = matches[:1]  # links to one file
+        return [VideoPath(os.path.join(self.root, x), x) for x in matches]
 
 
 def _stem(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Samples as a CSV file, a data set of the format csv; for the doctor's clean list."""
+"""Samples as a CSV file that is a data set of the format csv: the doctor's clean list."""
 
 import csv
 import os
@@ -12,11 +12,11 @@ from videossp.data.datasets.sample import Sample
 from videossp.errors import DataError
 
 
-def refuse_place(file: Path) -> None:
-    """Refuse to write over a file, or into no folder.
+def check_new_file(file: Path) -> None:
+    """Check that a file can be created without replacing another one.
 
     Raises:
-        ValueError: it would be.
+        ValueError: it exists, or its folder does not.
     """
     if os.path.lexists(file):
         raise ValueError(f"{file}: exists; name a new file")
@@ -27,17 +27,17 @@ def refuse_place(file: Path) -> None:
 def write_table(members: Sequence[tuple[str, Sample]], classes: tuple[str, ...], file: Path) -> int:
     """Write (split, sample) pairs as a CSV file, a data set of the format csv.
 
-    Where a class has no sample left, or names that look like numbers, the reader needs a class file beside
-    it, and gets one. What was written is read back before it gets its name.
+    The reader needs a class file beside it if a class has no sample left, or if class names look like
+    numbers; it is then written, too. The draft is read back before it is renamed to `file`.
 
     Returns:
-        How many samples.
+        Number of samples.
 
     Raises:
-        DataError: there is none.
-        ValueError: the file is there, or would be read as other data where it is.
+        DataError: there are no samples.
+        ValueError: the file exists, or would be read as other data in its folder.
     """
-    refuse_place(file)
+    check_new_file(file)
     folder = file.absolute().parent
     if not members:
         raise DataError(f"there is no video to list; {file} is not written")
@@ -48,8 +48,10 @@ def write_table(members: Sequence[tuple[str, Sample]], classes: tuple[str, ...],
         row = {"path": name.as_posix(), "label": classes[x.label], "class_id": x.label, "split": split}
         rows.append(row | {"start": x.start, "end": x.end, "group": x.group})
     used = [x for x in rows[0] if any(row[x] is not None for row in rows)]
-    draft, names, made = folder / f".{os.getpid()}-{file.name}", folder / "classes.txt", False
+    draft, class_file = folder / f".{os.getpid()}-{file.name}", folder / "classes.txt"
+    wrote_class_file = False
     try:
+        # Without a class file, then with one, then without the column of class names.
         for columns in (used, used, [x for x in used if x != "label"]):
             with draft.open("w", encoding="utf-8", newline="") as stream:
                 writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
@@ -57,20 +59,21 @@ def write_table(members: Sequence[tuple[str, Sample]], classes: tuple[str, ...],
                 writer.writerows(rows)
             with suppress(DataError):
                 back = read_data(draft, format="csv")
-                if back.classes == classes and facts(back.every()) == facts(members):
+                if back.classes == classes and contents(back.all_samples()) == contents(members):
                     draft.rename(file)
-                    made = False
+                    wrote_class_file = False
                     return len(members)
-            if not names.exists():
-                names.write_text("".join(f"{i} {name}\n" for i, name in enumerate(classes)), encoding="utf-8")
-                made = True
+            if not class_file.exists():
+                lines = (f"{i} {name}\n" for i, name in enumerate(classes))
+                class_file.write_text("".join(lines), encoding="utf-8")
+                wrote_class_file = True
     finally:
         draft.unlink(missing_ok=True)
-        if made:
-            names.unlink()
+        if wrote_class_file:
+            class_file.unlink()
     raise ValueError(f"{file}: in this folder it would be read as other data; write it to an empty folder")
 
 
-def facts(members: Sequence[tuple[str, Sample]]) -> list[tuple[Any, ...]]:
-    """All of samples but their names, which depend on the folder of the list."""
+def contents(members: Sequence[tuple[str, Sample]]) -> list[tuple[Any, ...]]:
+    """The samples without their names, which depend on the folder of the list."""
     return [(split, os.path.abspath(x.path), x.label, x.start, x.end, x.group) for split, x in members]

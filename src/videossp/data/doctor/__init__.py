@@ -1,1 +1,1 @@
-"""Checks of a data set."""
+"""The doctor: checks a data set before training."""

@@ -1,17 +1,17 @@
-"""`examine`: what is wrong with a data set, from its annotation to the frames of its files."""
+"""`examine`: check a data set, from its annotation to the frames of its files."""
 
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from videossp.data.datasets import VideoDataset, read_complaining
+from videossp.data.datasets import VideoDataset, read_with_complaints
 from videossp.data.datasets.read import Name
 from videossp.data.doctor.checks import (
+    CHECK_FUNCTIONS,
     CHECKS,
     DECODED,
     HASHED,
-    LOOKS,
     PROBED,
     SEVERITIES,
     CheckContext,
@@ -25,12 +25,12 @@ from videossp.data.doctor.probe import Probe, probe_all
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What came of an examination.
+    """The result of `examine`.
 
     Attributes:
-        samples: the data set, without the lines of the annotation that are wrong.
-        findings: errors first, then warnings; among those in the order of `CHECKS` and of the data.
-        checks: ids of what was looked for.
+        samples: the data set, without the wrong lines of the annotation.
+        findings: the problems: errors first, then warnings, then infos, each in the order of `CHECKS`.
+        checks: ids of the checks that ran.
     """
 
     samples: VideoDataset
@@ -39,18 +39,18 @@ class Diagnosis:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that are errors."""
+        """The findings of severity "error"."""
         return tuple(x for x in self.findings if x.severity == "error")
 
     @property
     def counts(self) -> dict[Severity, int]:
-        """Findings by severity."""
+        """Number of findings by severity."""
         return {severity: sum(x.severity == severity for x in self.findings) for severity in SEVERITIES}
 
     def clean(self) -> list[Member]:
-        """The samples that no error blames. Of a video that is listed twice the first line counts."""
-        blamed = {(x.split, name) for x in self.errors if x.check != "name.collision" for name in x.videos}
-        return [x for x in self.samples.every() if not {(x[0], x[1].name), ("", x[1].name)} & blamed]
+        """(split, sample) of the samples without errors. A video that is listed twice is kept once."""
+        bad = {(x.split, name) for x in self.errors if x.check != "name.collision" for name in x.videos}
+        return [x for x in self.samples.all_samples() if not {(x[0], x[1].name), ("", x[1].name)} & bad]
 
 
 def examine(
@@ -67,33 +67,33 @@ def examine(
     skip: Sequence[str] = (),
     progress: bool = False,
 ) -> Diagnosis:
-    """Look for what is wrong with a data set.
+    """Check a data set for problems.
 
-    Files are read in processes: a script that calls this needs `if __name__ == "__main__":`.
+    Files are read in worker processes: a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
         data, format, fold, videos: see `read_data`.
-        frames: of the clip that a classifier will take.
-        fast: decode nothing: what is cut short is found, what is damaged inside or frozen is not.
-        timeout: seconds for each file.
-        workers: processes; None: one for each core.
-        only: checks to do: ids, or what they begin with ("file", "split.leak"); empty: all.
-        skip: checks to leave out.
-        progress: show a bar on stderr if that is a terminal.
+        frames: number of frames of the clips that will be used.
+        fast: decode nothing. Truncated files are found, damage inside a file and frozen videos are not.
+        timeout: seconds per file.
+        workers: number of worker processes; None: one per core.
+        only: ids of the checks to run, or the beginning of ids ("file", "split.leak"); empty: all.
+        skip: checks to skip.
+        progress: show a progress bar if stderr is a terminal.
 
     Raises:
         DataError: the data set cannot be read at all.
-        ValueError: an unknown check.
+        ValueError: an unknown check, or none left.
     """
-    left_out = {*select(skip), *(["clip.frozen"] if fast else [])}
-    checks = [x for x in (select(only) if only else CHECKS) if x not in left_out]
+    skipped = {*select(skip), *(["clip.frozen"] if fast else [])}
+    checks = [x for x in (select(only) if only else CHECKS) if x not in skipped]
     if not checks:
-        raise ValueError("no check is left to do")
-    samples, complaints = read_complaining(data, format=format, fold=fold, videos=videos)
+        raise ValueError("no check is left to run")
+    samples, complaints = read_with_complaints(data, format=format, fold=fold, videos=videos)
     probes: list[Probe] = []
     if PROBED & {*checks}:
         stream = probe_all(
-            [x for _, x in samples.every()],
+            [x for _, x in samples.all_samples()],
             frames=frames,
             decode=not fast and bool(DECODED & {*checks}),
             hashed=bool(HASHED & {*checks}),
@@ -103,8 +103,9 @@ def examine(
         )
         with closing(stream):
             probes = list(stream)
-    case = CheckContext(samples, complaints, probes, frames)
-    found = [x for ids, look in LOOKS if ids & {*checks} for x in look(case) if x.check in checks]
+    context = CheckContext(samples, complaints, probes, frames)
+    functions = [function for ids, function in CHECK_FUNCTIONS if ids & {*checks}]
+    findings = [x for function in functions for x in function(context) if x.check in checks]
     order = list(CHECKS)
-    found.sort(key=lambda x: (SEVERITIES.index(x.severity), order.index(x.check)))
-    return Diagnosis(samples, tuple(found), tuple(checks))
+    findings.sort(key=lambda x: (SEVERITIES.index(x.severity), order.index(x.check)))
+    return Diagnosis(samples, tuple(findings), tuple(checks))

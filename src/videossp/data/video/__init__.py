@@ -1,8 +1,9 @@
-"""Video file or folder of frames -> frames; what cannot be decoded is an error that names the file."""
+"""Decoding: from a video file or a folder of frames to pixels, or to an error that names the file."""
 
-from videossp.data.video.container import max_pixels
 from videossp.data.video.decode import Frames, read_frames
-from videossp.data.video.index import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, is_video, read_video
+from videossp.data.video.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_video
+from videossp.data.video.index import Video, read_video
+from videossp.data.video.limits import max_pixels
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -1,4 +1,4 @@
-"""`read_frames`: decoded frames, those that are asked for."""
+"""`read_frames`: decode the wanted frames of a video, and little else."""
 
 import os
 from bisect import bisect_left, bisect_right
@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from av.error import FFmpegError
 
-from videossp.data.video.container import explained, opened, packets_of, skips, upright
-from videossp.data.video.index import Video, images_of, read_video
+from videossp.data.video.container import as_data_error, can_skip_frames, open_stream, packets_of
+from videossp.data.video.files import images_of
+from videossp.data.video.index import Video, read_video
+from videossp.data.video.orientation import upright
 from videossp.errors import DataError
 
-# To read on is cheaper than to seek, and surer, when fewer frames than this lie between.
+# Reading on is cheaper and safer than seeking if fewer frames than this are between.
 SEEK_GAP = 256
 
 Frames = np.ndarray  # (time, height, width, 3) uint8, RGB
@@ -22,140 +24,144 @@ Frames = np.ndarray  # (time, height, width, 3) uint8, RGB
 def read_frames(
     path: str | os.PathLike[str] | Video, choose: Callable[[int], Sequence[int]] | None = None
 ) -> Frames:
-    """Decoded frames, upright (the file's rotation applied), bit by bit those of a decode from the start.
+    """Decode frames, with the file's rotation applied; bit-identical to decoding from the start.
 
-    Damage is noticed where the decoder notices it, also in a frame that a wanted one is made of. That is
-    no checksum: of single flipped bits, the AV1 decoder notices most, those of H.264, MPEG-4 and MPEG-2
-    about half, those of HEVC, VP8 and VP9 hardly any; the others are wrong pixels in frames that look whole.
+    Damage is detected where the decoder detects it, also in a frame that a wanted frame refers to. This is
+    no checksum. Of single flipped bits the AV1 decoder detects most, those of H.264, MPEG-4 and MPEG-2 about
+    half, those of HEVC, VP8 and VP9 hardly any; the others give wrong pixels.
 
     Args:
-        path: a file, a folder of frames, or what `read_video` returned for it.
-        choose: frame count -> indices of the wanted frames, in any order, repeats allowed. None: all.
+        path: a file, a folder of frames, or the result of `read_video` for it.
+        choose: function from the number of frames to the indices of the wanted ones, in any order, repeats
+            allowed. None: all.
 
     Returns:
         (time, height, width, 3) uint8, in the order of the indices.
 
     Raises:
-        DataError: a wanted frame cannot be decoded. No other frame is ever put in its place.
+        DataError: a wanted frame cannot be decoded. No other frame replaces it.
     """
     video = path if isinstance(path, Video) else read_video(path)
     count = len(video)
     indices = list(range(count)) if choose is None else [int(i) for i in choose(count)]
     if not indices or min(indices) < 0 or max(indices) >= count:
         raise DataError(f"{video.path}: frames {indices} asked for, it has {count}")
-    places = [video.first + i for i in indices]
-    images = (_decode_images if video.path.is_dir() else _decode)(video, set(places))
-    missing = sorted(set(places) - set(images))
+    positions = [video.first + i for i in indices]
+    images = (_decode_images if video.path.is_dir() else _decode)(video, set(positions))
+    missing = sorted(set(positions) - set(images))
     if missing:
         raise DataError(f"{video.path}: damaged: frame {missing[0]} of {len(video.times)} cannot be decoded")
     sizes = {image.shape for image in images.values()}
     if len(sizes) > 1:
         raise DataError(f"{video.path}: the frame size changes within the video: {sorted(sizes)}")
-    return np.stack([images[i] for i in places])
+    return np.stack([images[i] for i in positions])
 
 
-def _decode(video: Video, places: set[int]) -> dict[int, np.ndarray]:
-    """Frames by their place in `video.times`; the quick ways first, and where in doubt the sure one."""
-    # Some containers (AVI, MPEG) seek only roughly: what a seek overshot, reading on finds.
+def _decode(video: Video, positions: set[int]) -> dict[int, np.ndarray]:
+    """Frames by their position in `video.times`: the fast ways first, then the safe one."""
+    # Some containers (AVI, MPEG) seek inexactly. If a seek overshoots, the second try reads on instead.
     gaps = (SEEK_GAP, len(video.times)) if len(video.times) > SEEK_GAP else (SEEK_GAP,)
     for gap in gaps if video.timed and video.keys else ():
         with suppress(FFmpegError, OSError):
-            images = _decode_needed(video, places, gap)
-            if len(images) == len(places):
+            images = _decode_needed(video, positions, gap)
+            if len(images) == len(positions):
                 return images
-    with explained(video.path, "damaged, cannot be decoded"):
-        return _decode_all(video, places)
+    with as_data_error(video.path, "damaged, cannot be decoded"):
+        return _decode_all(video, positions)
 
 
-def _decode_needed(video: Video, places: set[int], gap: int) -> dict[int, np.ndarray]:
-    """Decode what the wanted frames are made of: from the key frame before each up to the frame itself.
+def _decode_needed(video: Video, positions: set[int], gap: int) -> dict[int, np.ndarray]:
+    """Decode from the key frame before each wanted frame up to that frame.
+
+    Args:
+        gap: number of frames from which on seeking is preferred to reading on.
 
     Returns:
-        Frames by place; fewer than asked for where anything is in doubt.
+        Frames by position; fewer than wanted if anything is in doubt.
     """
-    wanted = {video.times[i]: i for i in places}
-    needed: dict[int, set[int]] = {}  # times of the wanted frames by the key frame that they start from
+    wanted = {video.times[i]: i for i in positions}
+    needed: dict[int, set[int]] = {}  # times of wanted frames by the time of the key frame before them
     for time in wanted:
         key = video.keys[max(0, bisect_right(video.keys, time) - 1)]
         needed.setdefault(key, set()).add(time)
-    found: dict[int, np.ndarray] = {}
-    with opened(video.path) as (container, stream), ExitStack() as stack:
-        context, skipping, here = stream.codec_context, skips(stream), 0
+    images: dict[int, np.ndarray] = {}
+    with open_stream(video.path) as (container, stream), ExitStack() as stack:
+        context, skipping, position = stream.codec_context, can_skip_frames(stream), 0
         packets = stack.enter_context(packets_of(container, stream))
         for key in sorted(needed):
             if key not in needed:
-                continue  # it was on the way of the one before
-            if bisect_left(video.times, key) - here > gap:
+                continue  # decoded on the way to an earlier frame
+            if bisect_left(video.times, key) - position > gap:
                 container.seek(key, stream=stream)
                 packets = stack.enter_context(packets_of(container, stream))
-            waiting: set[int] = set()  # wanted frames whose packets are still to come
+            waiting: set[int] = set()  # times of wanted frames whose packets have not been read yet
             for packet in packets:
                 if packet.is_keyframe and packet.pts in needed:
                     waiting |= needed.pop(packet.pts)
-                    here = bisect_left(video.times, max(waiting))
+                    position = bisect_left(video.times, max(waiting))
                 if not waiting:
                     continue
                 if skipping:
-                    # Frames that no other is made of are passed over. The decoder works on this packet
-                    # alone, for it has no threads that work on several.
+                    # Skip frames that no other frame refers to. The setting holds for this packet alone,
+                    # because the decoder has no threads that work on several.
                     context.skip_frame = "DEFAULT" if packet.pts in waiting else "NONREF"
                 frames = context.decode(packet)
                 waiting.discard(packet.pts)
                 if not waiting:
-                    # All that is wanted has gone in; the decoder gives it out and is ready for a key frame.
+                    # The decoder has all wanted packets: flush the frames and get ready for a key frame.
                     frames += context.decode(None)
                     context.flush_buffers()
                 for frame in frames:
                     if frame.is_corrupt and (frame.pts is None or frame.pts >= key):
                         return {}
-                    if frame.pts in wanted and wanted[frame.pts] not in found:
-                        found[wanted[frame.pts]] = upright(frame, video.path)
+                    if frame.pts in wanted and wanted[frame.pts] not in images:
+                        images[wanted[frame.pts]] = upright(frame, video.path)
                 if not waiting:
                     break
-    return found
+    return images
 
 
-def _decode_all(video: Video, places: set[int]) -> dict[int, np.ndarray]:
-    """Decode from the start: slow, and the definition of what the frames are."""
+def _decode_all(video: Video, positions: set[int]) -> dict[int, np.ndarray]:
+    """Decode from the start. This is slow, and it defines which frame is which."""
     count = len(video.times)
-    wanted = {video.times[i]: i for i in places}
-    found: dict[int, np.ndarray] = {}
-    corrupt: int | None = None  # a frame that the next ones are made of
+    wanted = {video.times[i]: i for i in positions}
+    images: dict[int, np.ndarray] = {}
+    corrupt: int | None = None  # number of a damaged frame that the following ones refer to
     with (
-        opened(video.path, probe=True) as (container, stream),
+        open_stream(video.path, probe=True) as (container, stream),
         packets_of(container, stream) as packets,
     ):
         frames = (frame for packet in packets for frame in packet.decode())
         for number, frame in enumerate(frames):
-            place = wanted.get(frame.pts) if video.timed else number
+            position = wanted.get(frame.pts) if video.timed else number
             if frame.is_corrupt:
                 corrupt = number
             elif frame.key_frame:
                 corrupt = None
-            if place in places and place not in found:
+            if position in positions and position not in images:
                 if corrupt is not None:
                     raise DataError(f"{video.path}: damaged: frame {corrupt} of {count} is corrupt")
-                found[place] = upright(frame, video.path)
-                if len(found) == len(places):
+                images[position] = upright(frame, video.path)
+                if len(images) == len(positions):
                     break
-    return found
+    return images
 
 
-def _decode_images(video: Video, places: set[int]) -> dict[int, np.ndarray]:
-    images = images_of(video.path)
-    if len(images) != len(video.times):
-        raise DataError(f"{video.path}: had {len(video.times)} frames, has {len(images)} now")
-    return {i: _decode_image(images[i]) for i in places}
+def _decode_images(video: Video, positions: set[int]) -> dict[int, np.ndarray]:
+    files = images_of(video.path)
+    if len(files) != len(video.times):
+        raise DataError(f"{video.path}: had {len(video.times)} frames, has {len(files)} now")
+    return {i: _decode_image(files[i]) for i in positions}
 
 
 def _decode_image(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise DataError(f"{path}: not a regular file")  # to read a pipe could take for ever
+        raise DataError(f"{path}: not a regular file")  # reading a pipe could take for ever
 
     def decode() -> np.ndarray:
-        # Without pattern_type, image2 would read a percent sign in a name as a number's place.
+        # By default image2 takes a percent sign in a name as a number pattern.
         with (
-            opened(path, format="image2", options={"pattern_type": "none"}) as (container, stream),
+            open_stream(path, format="image2", options={"pattern_type": "none"}) as (container, stream),
             packets_of(container, stream) as packets,
         ):
             for frame in (frame for packet in packets for frame in packet.decode()):
@@ -164,5 +170,5 @@ def _decode_image(path: Path) -> np.ndarray:
 
     with suppress(FFmpegError, OSError):
         return decode()
-    with explained(path, "not a readable image"):
+    with as_data_error(path, "not a readable image"):
         return decode()

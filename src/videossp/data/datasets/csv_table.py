@@ -1,4 +1,4 @@
-"""Reader of CSV files with a header: path, label, and if given split, start, end, group."""
+"""Reader of CSV files with a header: columns path and label, and optionally split, start, end, group."""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +8,8 @@ from videossp.data.datasets.classes import UNLABELLED, meaning_of
 from videossp.data.datasets.lists import refuse_other_lists
 from videossp.data.datasets.sample import Complain, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
-from videossp.data.datasets.text import SPLIT, Row, read_rows, split_of
+from videossp.data.datasets.splits import SPLIT_COLUMNS, split_of
+from videossp.data.datasets.text import Row, read_rows
 from videossp.data.datasets.video_index import locate, unquoted
 from videossp.errors import DataError
 
@@ -23,16 +24,16 @@ def is_table(data: Annotation) -> bool:
 
 
 def has_columns(header: set[str]) -> bool:
-    """Whether a header names a path and a label."""
+    """Whether a header has a path and a label."""
     return bool(header & set(PATH)) and bool(header & {*NAME, *NUMBER})
 
 
 def read_tables(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
-    """One CSV file, or all of a folder that have a header.
+    """Read one CSV file, or all of a folder that have a header.
 
-    Paths are relative to the folder of videos. The split is that of the column, else that of the file's
-    name, else that of the folder a path begins with, else "train". start and end are seconds. A column of
-    class numbers beside one of names gives their order; alone, the names come from one of `CLASS_FILES`.
+    Paths are relative to the folder of videos. The split is in a column, else in the file's name, else in the
+    folder that a path starts with; the default is "train". start and end are seconds. A column of class
+    numbers beside one of class names gives the order of the classes; alone, one of `CLASS_FILES` names them.
     """
     files = data.tables(has_columns)
     if not files:
@@ -43,36 +44,36 @@ def read_tables(data: Annotation, fold: int, complain: Complain) -> VideoDataset
     names = {str(number): name for name, number in numbers.items()}
     labels = [row.first(NAME) or names.get(row.first(NUMBER)) or row.first(NUMBER) for _, row in rows]
     meaning = meaning_of(set(labels), data.folder, files)
-    classes, known = meaning.classes, meaning.known
+    classes, source = meaning.classes, meaning.source
     if classes is None and numbers:
-        classes, known = sorted(numbers, key=lambda x: numbers[x]), "the classes with a number"
-    met = SampleBuilder(classes, known, complain)
+        classes, source = sorted(numbers, key=lambda x: numbers[x]), "the classes with a number"
+    builder = SampleBuilder(classes, source, complain)
     for (file, row), label in zip(rows, labels, strict=True):
         path, start, end = row.first(PATH), row.seconds(START), row.seconds(END)
-        found = locate(data.videos, path)
-        name = found[0].name if found else unquoted(path)
+        candidates = locate(data.videos, path)
+        name = candidates[0].name if candidates else unquoted(path)
         if not path:
-            raise DataError(f"{row.place}: the path is empty")
+            raise DataError(f"{row.location}: the path is empty")
         if end is not None and end <= (start or 0):
-            raise DataError(f"{row.place}: end {end:g} is not after start {start or 0:g}")
-        met.add(
-            row.place,
-            split_of(row.place, row.first(SPLIT), file, name),
-            found,
+            raise DataError(f"{row.location}: end {end:g} is not after start {start or 0:g}")
+        builder.add(
+            row.location,
+            split_of(row.location, row.first(SPLIT_COLUMNS), file, name),
+            candidates,
             name,
             meaning.names.get(label),
             start=start,
             end=end,
             group=row.first(("group",)) or None,
         )
-    return met.samples()
+    return builder.build()
 
 
 def numbers_of(rows: Iterable[Row]) -> dict[str, int]:
-    """Class numbers by name, of the rows that have both.
+    """Class numbers by name, from the rows that have both.
 
     Raises:
-        DataError: a class has two numbers, or a number two classes.
+        DataError: a class has two numbers, or a number has two classes.
     """
     numbers: dict[str, int] = {}
     names: dict[int, str] = {}
@@ -81,10 +82,10 @@ def numbers_of(rows: Iterable[Row]) -> dict[str, int]:
         if name in UNLABELLED or not text:
             continue
         if not re.fullmatch(r"\d{1,9}", text):
-            raise DataError(f"{row.place}: class number {text!r} is not a whole number")
+            raise DataError(f"{row.location}: class number {text!r} is not a whole number")
         number = int(text)
         if (before := numbers.setdefault(name, number)) != number:
-            raise DataError(f"{row.place}: class {name!r} is number {number} here and {before} before")
+            raise DataError(f"{row.location}: class {name!r} is number {number} here and {before} before")
         if (other := names.setdefault(number, name)) != name:
-            raise DataError(f"{row.place}: number {number} is class {name!r} here and {other!r} before")
+            raise DataError(f"{row.location}: number {number} is class {name!r} here and {other!r} before")
     return numbers

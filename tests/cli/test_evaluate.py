@@ -1,0 +1,69 @@
+"""`videossp eval` and `videossp predict` use the precision and the views of the adapter."""
+
+import json
+
+import pytest
+
+from videossp.classifier import Classifier, load
+from videossp.cli.main import main
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command; returns (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        code = main([str(x) for x in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def adapter(small_backbone, tmp_path):
+    """A function that saves a linear probe with these views and this training precision."""
+
+    def make(precision, views=(1, 1)):
+        classifier = Classifier.create(
+            small_backbone, classes=["bright", "dark"], method="linear", views=views, sampling="dense"
+        )
+        classifier.metrics = {"precision": precision}
+        folder = tmp_path / f"{precision}-{views[0]}-{views[1]}"
+        classifier.save(folder)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(("precision", "views"), [("bf16", (1, 1)), ("float32", (3, 2)), ("bf16", (2, 3))])
+def test_predict_takes_precision_and_views_from_the_adapter(call, adapter, class_folder, precision, views):
+    video = str(class_folder / "test" / "dark" / "0.mp4")
+    folder = adapter(precision, views)
+    code, stdout, stderr = call("predict", folder, video, "--json")
+    assert code == 0 and stderr == ""
+    classifier = load(folder).to_precision(precision)
+    (expected,) = classifier.predict([video], segments=views[0], crops=views[1])
+    assert {x["class"]: x["probability"] for x in json.loads(stdout)[0]["top"]} == expected.probabilities
+
+
+def test_eval_takes_precision_and_views_from_the_adapter(call, adapter, class_folder):
+    folder = adapter("bf16", (2, 3))
+    code, stdout, stderr = call("eval", folder, class_folder, "--json")
+    result = json.loads(stdout)
+    assert code == 0 and stderr == "" and result["views"] == "2 x 3"
+    code, stdout, _ = call("eval", folder, class_folder, "--json", "--precision", "bf16")
+    assert json.loads(stdout) == result
+    code, stdout, _ = call("eval", folder, class_folder, "--json", "--precision", "float32")
+    assert json.loads(stdout)["loss"] != result["loss"]
+
+
+@pytest.mark.parametrize("verb", ["predict", "eval"])
+def test_flags_override_the_adapter_and_the_deviation_is_reported(call, adapter, class_folder, verb):
+    folder = adapter("bf16", (2, 3))
+    code, _, stderr = call(verb, folder, class_folder / "test", "--precision", "float32", "--crops", 1)
+    assert code == 0
+    assert "trained with --precision bf16, computed with float32: results may differ slightly" in stderr
+    assert "views (segments x crops) 2 x 1; the adapter's are 2 x 3" in stderr
+    code, _, stderr = call(verb, adapter("float32"), class_folder / "test", "--precision", "bf16")
+    assert code == 0 and "trained with --precision float32, computed with bf16" in stderr
+    assert "views" not in stderr

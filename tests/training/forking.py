@@ -1,0 +1,21 @@
+"""Starts functions in new processes, forked from one that has every library loaded."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+
+def forks(monkeypatch):
+    """A function that starts another one in a new process."""
+    # The server imports `warmed` and conftest from these folders, and the package like this process.
+    folders = [*map(str, Path(__file__).parents[:2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(x for x in folders if x))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warmed"])
+
+    def start(function, *arguments):
+        process = context.Process(target=function, args=arguments)
+        process.start()
+        return process
+
+    return start
