@@ -14,6 +14,7 @@ def script(benchmarks):
     return benchmarks("compare_checkouts")
 
 
+@pytest.mark.slow
 def test_a_measurement_is_cpu_time_of_every_piece_of_work(script):
     seconds = script.measure_checkout(ROOT, None, 1)
     assert set(seconds) == {"forward", "step", "scan"}
