@@ -1,4 +1,4 @@
-"""Pictures of what trainings and evaluations gave, as PNG files."""
+"""PNG figures of trainings, evaluations and comparisons."""
 
 import io
 import itertools
@@ -26,7 +26,7 @@ DPI = 120
 
 
 def _write(figure: Figure, file: Path | BinaryIO) -> None:
-    """Write a figure as a PNG, to a path atomically."""
+    """Write a figure as a PNG; a file is replaced atomically."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=DPI)
     if isinstance(file, Path):
@@ -36,7 +36,7 @@ def _write(figure: Figure, file: Path | BinaryIO) -> None:
 
 
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], file: Path | BinaryIO) -> None:
-    """Training loss and validation accuracy by epoch of each method, as a PNG."""
+    """Draw training loss and validation accuracy of each method by epoch."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, history in histories.items():
@@ -53,7 +53,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], file: Path
 
 
 def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -> None:
-    """Accuracy of each class by each method, as a PNG: bars, and a line at chance."""
+    """Draw bars of the accuracy of each method by class, and a line at chance."""
     first = next(iter(evaluations.values()))
     shown = [i for i, count in enumerate(first.counts.tolist()) if count]
     thick = 0.8 / len(evaluations)
@@ -72,7 +72,7 @@ def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -
 
 
 def draw_strip(clip: Tensor, clip_format: ClipFormat, file: Path | BinaryIO) -> None:
-    """The frames of a normalised clip (3, time, height, width), side by side as a PNG."""
+    """Draw the frames of a normalised clip (3, time, height, width) side by side."""
     mean, std = (torch.tensor(x)[:, None, None, None] for x in (clip_format.mean, clip_format.std))
     frames = (clip * std + mean).clamp(0, 1)
     gap = F.pad(frames, (0, GAP), value=1.0)  # white, on the right of each frame
@@ -81,12 +81,12 @@ def draw_strip(clip: Tensor, clip_format: ClipFormat, file: Path | BinaryIO) -> 
 
 
 def plain(name: str) -> str:
-    """A class name in which a $ begins no formula."""
+    """Escape $ in a class name, which Matplotlib would read as the start of a formula."""
     return name.replace("$", r"\$")
 
 
 def draw_confusion(evaluation: Evaluation, file: Path | BinaryIO) -> None:
-    """Confusion matrix as a PNG, in videos: rows are the true classes, columns the predicted ones."""
+    """Draw the confusion matrix in videos: rows are true classes, columns predicted ones."""
     matrix = evaluation.confusion
     names = [plain(name) for name in evaluation.classes]
     side = min(30.0, max(3.5, 1.8 + 0.32 * len(names)))
@@ -109,7 +109,7 @@ def draw_confusion(evaluation: Evaluation, file: Path | BinaryIO) -> None:
 
 
 def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Top-1 and its interval against the trained parameters of each method that has figures, as a PNG."""
+    """Draw top-1 and its interval against the trained parameters; methods without results are left out."""
     rows = [row for row in rows if row["top1"] is not None]
     figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
     axes = figure.subplots()
@@ -126,7 +126,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         wide, tall = max(2, (right / left) ** 0.15), max(2, 0.08 * (top - bottom))
         axes.set(xlim=(left / wide, right * wide), ylim=(bottom - tall, top + tall))
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # what is measured now stays where it is
+    figure.set_layout_engine("none")  # else drawing would move what is measured here
     pixels = axes.transData.transform
     bars = [
         Bbox(pixels([(x, low), (x, high)])).padded(2)
@@ -150,9 +150,16 @@ def place_name(
     blocked: Sequence[Bbox],
     busy: Sequence[Bbox],
 ) -> Bbox:
-    """Write a name near its point, with a line to it; returns the rectangle it takes, in pixels.
+    """Write a method's name near its point, with a line to the point.
 
-    As far as there is room, the name lies on nothing blocked or busy, and the line crosses nothing blocked.
+    Args:
+        axes: of the figure, whose layout is final.
+        name, point, colour: text, data coordinates and colour.
+        blocked: rectangles in pixels that neither the name nor its line should cross.
+        busy: rectangles in pixels that the name should not cover; the line may cross them.
+
+    Returns:
+        The rectangle of the name in pixels. If there is no room, it overlaps others.
     """
     text = axes.annotate(
         name,
@@ -165,7 +172,7 @@ def place_name(
         color=colour,
         arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.4, "shrinkA": 0, "shrinkB": 3},
     )
-    size = Text.get_window_extent(text)  # of the name alone, without its line
+    size = Text.get_window_extent(text)  # of the name without its line
     x, y = axes.transData.transform(point)
     # First left and right of the point, then on the diagonals, above and below, and between these.
     sixteenths = (0, 8, 2, 14, 6, 10, 4, 12, *range(1, 16, 2))
@@ -181,11 +188,11 @@ def place_name(
         inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
         return inside and not box.count_overlaps([*blocked, *busy])
 
-    def reached(box: Bbox) -> bool:
+    def reachable(box: Bbox) -> bool:
         line = Line([(x, y), (box.x0 + box.width / 2, box.y0 + box.height / 2)])
         return not any(map(line.intersects_bbox, blocked))
 
     free = list(filter(clear, boxes)) or boxes
-    box = next(filter(reached, free), free[0])
+    box = next(filter(reachable, free), free[0])
     text.set_position((box.x0 + box.width / 2, box.y0 + box.height / 2))
     return box
