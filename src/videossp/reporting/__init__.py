@@ -1,1 +1,1 @@
-"""Figures and HTML pages."""
+"""Reports: HTML pages and figures."""
