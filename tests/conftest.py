@@ -48,6 +48,8 @@ from videossp.model.videomamba import VideoMamba  # noqa: E402
 # Wide matrices, soaks, compilation and runs of several processes: marked slow, but for the cases named here.
 SLOW = {
     "test_a_compiled_classifier_trains_and_exports": ["full"],
+    "test_a_measurement_is_cpu_time_of_every_piece_of_work": [],
+    "test_a_method_of_another_distribution_trains_saves_loads_and_compares": [],
     "test_a_recipe_plans_the_published_run_without_the_data": ["hmdb51"],
     "test_a_resumed_run_equals_one_that_was_not_killed": [],
     "test_any_two_methods_make_a_chain": ["linear", "lora", "ssp"],
