@@ -5,7 +5,7 @@
 A and B are folders that contain src/videossp; both run with this Python and its packages. Three pieces of
 work are timed: a forward pass of videomamba_nano with SSP on 8 clips, a training step of it on 8 clips, and a
 scan with its input gradients at the size of VideoMamba-M. Each process does every piece once to warm up, then
-measures the CPU time (user and system, all threads) of some repetitions.
+takes the median CPU time (user and system, all threads) of some repetitions.
 
 The ratio of a pair is the CPU time of B over that of A. The script prints the geometric mean of the ratios
 over all pairs and its 95 % interval (Student's t on the logarithms). An interval that contains 1.000 shows no
@@ -16,6 +16,7 @@ cache does not notice a change in a module that a kernel imports. Set NUMBA_CACH
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -29,11 +30,11 @@ from pathlib import Path
 
 # Explicit, because defaults may differ between checkouts.
 OPTIONS = {"gather_width": 128, "spread_width": 88, "heads": 8}
-REPETITIONS = {"forward": 5, "step": 3, "scan": 40}
+REPETITIONS = {"forward": 7, "step": 4, "scan": 40}
 
 
 def measure() -> dict[str, float]:
-    """CPU seconds of one call of each piece of work, in this process, after a warm-up call.
+    """Median CPU seconds of a call of each piece of work, in this process, after a warm-up call.
 
     It uses the public interface only, which is the same in old checkouts.
     """
@@ -77,10 +78,11 @@ def measure() -> dict[str, float]:
     seconds = {}
     for work in (forward, step, scan):
         work()
-        before = cpu_time()
+        times = [cpu_time()]
         for _ in range(REPETITIONS[work.__name__]):
             work()
-        seconds[work.__name__] = (cpu_time() - before) / REPETITIONS[work.__name__]
+            times.append(cpu_time())
+        seconds[work.__name__] = statistics.median(b - a for a, b in itertools.pairwise(times))
     return seconds
 
 

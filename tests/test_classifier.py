@@ -1,4 +1,4 @@
-"""The trained set, saving and loading, and what a prediction may depend on."""
+"""Making, training, saving and loading a classifier, and its disabled, merged and rounded states."""
 
 import dataclasses
 import itertools
@@ -76,7 +76,7 @@ def test_thawed_backbone_parameters_train_and_are_saved(small_backbone, clips, t
     class Norms(Tuner):
         thaw = ("layers.*.norm.weight",)
 
-        def __init__(self, spec):
+        def __init__(self, config):
             super().__init__()
 
     monkeypatch.setitem(METHODS, "norms", Norms)
@@ -94,7 +94,7 @@ def test_a_thaw_pattern_that_matches_nothing_is_an_error(small_backbone, monkeyp
     class Nothing(Tuner):
         thaw = ("layers.*.bias_of_nothing",)
 
-        def __init__(self, spec):
+        def __init__(self, config):
             super().__init__()
 
     monkeypatch.setitem(METHODS, "nothing", Nothing)
@@ -388,7 +388,7 @@ def test_weights_are_found_from_another_folder(tmp_path, monkeypatch):
     assert videossp.load("../adapter").method == "linear"
 
 
-def test_bf16_products_stay_close_and_leave_what_is_learned_alone(classifier, clips):
+def test_bf16_products_stay_close_and_leave_trained_weights_alone(classifier, clips):
     classifier.eval()
     before = {name: x.clone() for name, x in classifier.trainable().items()}
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Parity with the published model: numbers that it gave for seeded weights and inputs, in tests/data."""
+"""Parity with the published model: its numbers for seeded weights and inputs, in tests/golden."""
 
 import re
 
@@ -126,7 +126,7 @@ def test_a_merged_classifier_is_not_exported(small_backbone):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_way_back_gives_the_published_tensors(name):
+def test_the_export_gives_the_published_tensors(name):
     numbers, _ = golden(name)
     state = videossp.to_official(videossp.from_official(numbers["param"]))
     assert state.keys() == numbers["param"].keys()
@@ -168,3 +168,10 @@ def test_parameter_counts_by_prompts(prompts, count):
     with torch.device("meta"):
         ssp = SSP(BACKBONES["videomamba_middle"], prompts=prompts)
     assert sum(x.numel() for x in ssp.parameters()) == count
+
+
+def test_the_random_numbers_of_the_caller_are_left_alone():
+    numbers, _ = golden("ssp_b1")
+    state = torch.random.get_rng_state()
+    videossp.from_official(numbers["param"])
+    assert torch.equal(torch.random.get_rng_state(), state)

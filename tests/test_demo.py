@@ -1,4 +1,4 @@
-"""What comes with the package, and the demo that shows the whole job with it."""
+"""The bundled weights and clips, and the demo, which runs from end to end on them."""
 
 import hashlib
 import json
@@ -26,18 +26,18 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shipped")
+    folder = tmp_path_factory.mktemp("bundled")
     return unpack_clips(folder)
 
 
-def test_what_is_shipped_is_small_and_what_its_card_says():
+def test_bundled_files_are_small_and_have_the_hashes_of_their_card():
     card = (FOLDER / "README.md").read_text()
-    for path, most in ((WEIGHTS["videomamba_nano"], 8e6), (CLIPS, 3e6)):
-        assert path.stat().st_size <= most
+    for path, limit in ((WEIGHTS["videomamba_nano"], 8e6), (CLIPS, 3e6)):
+        assert path.stat().st_size <= limit
         assert hashlib.sha256(path.read_bytes()).hexdigest() in card
 
 
-def test_the_weights_are_a_whole_videomamba_nano_under_published_names():
+def test_the_bundled_weights_are_those_of_a_videomamba_nano_under_published_names():
     file = load_file(WEIGHTS["videomamba_nano"])
     expected = VideoMamba(BACKBONES["videomamba_nano"]).state_dict()
     assert expected.keys() <= file.keys() <= expected.keys() | {"norm_f.weight"}
@@ -47,20 +47,20 @@ def test_the_weights_are_a_whole_videomamba_nano_under_published_names():
     assert all(torch.equal(made[name], file[name].float()) for name in expected)
 
 
-def test_random_weights_of_the_shipped_backbone_are_had_by_name():
+def test_the_bundled_backbone_has_random_weights_on_request():
     random = Classifier.create("videomamba_nano", weights="random", num_classes=2)
-    shipped = Classifier.create("videomamba_nano", num_classes=2)
-    assert random.source.random and not shipped.source.random
-    assert "RANDOM" in random.notes[0] and "simulated robots" in shipped.notes[0]
+    bundled = Classifier.create("videomamba_nano", num_classes=2)
+    assert random.source.random and not bundled.source.random
+    assert "RANDOM" in random.notes[0] and "simulated robots" in bundled.notes[0]
     again = Classifier.create("videomamba_nano", weights="random", num_classes=2)
-    assert random.sha256 == again.sha256 != shipped.sha256
+    assert random.sha256 == again.sha256 != bundled.sha256
 
 
-def test_the_clips_are_whole_and_their_splits_share_nothing(clips):
-    place, unseen = clips
-    diagnosis = examine(place, workers=1)
+def test_the_clips_can_be_decoded_and_their_splits_share_nothing(clips):
+    folder, unseen = clips
+    diagnosis = examine(folder, workers=1)
     assert not diagnosis.errors
-    data = read_data(place)
+    data = read_data(folder)
     assert {split: len(x) for split, x in data.splits.items()} == {"train": 144, "test": 72}
     assert len(data.classes) == 6 and len({x.split("-")[0] for x in data.classes}) == 3  # opposite pairs
     for split, samples in data.splits.items():
@@ -87,24 +87,24 @@ def nearest_mean(classifier, data):
     return (torch.cdist(test, means).argmin(1) == y["test"]).float().mean().item()
 
 
-def test_what_the_backbone_learned_helps_on_classes_that_it_never_saw(clips):
+def test_the_pretraining_helps_on_classes_that_were_not_in_it(clips):
     data = read_data(clips[0])
-    shipped = nearest_mean(Classifier.create(classes=data.classes).eval(), data)
+    pretrained = nearest_mean(Classifier.create(classes=data.classes).eval(), data)
     random = nearest_mean(Classifier.create(weights="random", classes=data.classes).eval(), data)
-    assert shipped > random + 0.1
+    assert pretrained > random + 0.1
 
 
-def test_the_demo_from_one_end_to_the_other(tmp_path, monkeypatch, capsys):
+def test_the_demo_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     short = {name: TrainConfig(epochs=1, batch_size=8, flip="off") for name in module.METHODS}
     monkeypatch.setattr(module, "METHODS", short)
     monkeypatch.setattr(module, "unpack_clips", thinned)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["methods"].keys() == {"linear", "ssp"} and facts["doctor"]["error"] == 0
-    assert sum(facts["unseen"]["probabilities"].values()) == pytest.approx(1)
+    results = json.loads(capsys.readouterr().out)
+    assert results["methods"].keys() == {"linear", "ssp"} and results["doctor"]["error"] == 0
+    assert sum(results["unseen"]["probabilities"].values()) == pytest.approx(1)
     page = (out / "report.html").read_text()
-    assert all(cell in page for row in module.table_of(facts) for cell in row)
+    assert all(cell in page for row in module.table_of(results) for cell in row)
     assert "<h2>Wrong" in page and "<h2>Learning curves</h2>" in page
     assert (out / "ssp" / "adapter").is_dir() and (out / "linear" / "report.html").is_file()
     assert main(["demo", "--out", str(out)]) == 2  # nothing is overwritten
@@ -112,28 +112,28 @@ def test_the_demo_from_one_end_to_the_other(tmp_path, monkeypatch, capsys):
 
 
 def thinned(folder):
-    """The shipped clips, four of each class to train and two to test."""
-    place, unseen = unpack_clips(folder)
+    """The bundled clips, four of each class to train and two to test."""
+    clips, unseen = unpack_clips(folder)
     for split, count in (("train", 4), ("test", 2)):
-        head, *rows = (place / f"{split}.csv").read_text().splitlines()
+        head, *rows = (clips / f"{split}.csv").read_text().splitlines()
         seen = {}
         for row in rows:
             seen.setdefault(row.split(",")[1], []).append(row)
         kept = [row for row in rows if row in seen[row.split(",")[1]][:count]]
-        (place / f"{split}.csv").write_text("\n".join([head, *kept]) + "\n")
-    return place, unseen
+        (clips / f"{split}.csv").write_text("\n".join([head, *kept]) + "\n")
+    return clips, unseen
 
 
 def test_the_readme_shows_the_figures_of_a_run():
-    facts = json.loads((ROOT / "docs" / "demo.json").read_text())
+    results = json.loads((ROOT / "docs" / "demo.json").read_text())
     readme = (ROOT / "README.md").read_text()
-    assert "\n".join(demo_lines(facts)) in readme
-    assert facts["backbone_sha256"] == Classifier.create(module.BACKBONE, num_classes=2).sha256, (
+    assert "\n".join(demo_lines(results)) in readme
+    assert results["backbone_sha256"] == Classifier.create(module.BACKBONE, num_classes=2).sha256, (
         "run it again"
     )
     for method, config in module.METHODS.items():
-        asked = {"epochs": config.epochs, "lr": config.lr, "options": module.OPTIONS[method]}
-        assert asked.items() <= facts["methods"][method].items(), "run it again"
+        expected = {"epochs": config.epochs, "lr": config.lr, "options": module.OPTIONS[method]}
+        assert expected.items() <= results["methods"][method].items(), "run it again"
     assert "docs/demo.png" in readme
     with Image.open(ROOT / "docs" / "demo.png") as picture:
         run = hashlib.sha256((ROOT / "docs" / "demo.json").read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""How fast this machine is: the scan, a forward pass and a training step, each beside what bounds it."""
+"""The speed of this machine: the scan, a forward pass, a training step, and the matrix products alone."""
 
 import statistics
 import time
@@ -27,7 +27,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of one piece of work, over some rounds."""
+    """Seconds of one task, over several rounds."""
 
     median: float
     minimum: float
@@ -37,12 +37,12 @@ class Time:
 
 
 def show(seconds: float) -> str:
-    """Seconds with their unit."""
+    """Seconds or milliseconds, with the unit."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
 
 
 def clock(works: Mapping[str, Work], rounds: int) -> dict[str, Time]:
-    """Time pieces of work in turn, A B C A B C ..., so that a slow moment of the machine hits them alike."""
+    """Time tasks in turn, A B C A B C ..., so that a slow moment of the machine affects all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work()
@@ -55,7 +55,7 @@ def clock(works: Mapping[str, Work], rounds: int) -> dict[str, Time]:
 
 
 def scan_arguments(length: int, d_inner: int, d_state: int) -> dict[str, Tensor]:
-    """A batch of one, of the magnitudes of a VideoMamba: steps around 0.05, decay rates 1 to d_state."""
+    """Arguments of a scan, batch 1, as large as in a VideoMamba: steps near 0.05, rates 1 to d_state."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -72,7 +72,7 @@ def scan_arguments(length: int, d_inner: int, d_state: int) -> dict[str, Tensor]
 
 
 def scans() -> dict[str, Callable[[dict[str, Tensor]], Tensor]]:
-    """The scans of this package, by name, as functions of `scan_arguments`."""
+    """The implementations of the scan, by name, as functions of `scan_arguments`."""
     return {
         "videossp": lambda t: selective_scan(Scan(**t)),
         "plain torch, chunked": lambda t: scan_chunked(**t),
@@ -81,41 +81,45 @@ def scans() -> dict[str, Callable[[dict[str, Tensor]], Tensor]]:
 
 
 def forward_and_backward(run: Callable[[dict[str, Tensor]], Tensor], tensors: dict[str, Tensor]) -> Work:
-    """One scan and the gradients of its inputs u, delta, B, C: what a frozen backbone needs."""
+    """One scan and the gradients of its inputs u, delta, B, C, which a frozen backbone needs."""
     inputs = {name: x.clone().requires_grad_(name in ("u", "delta", "B", "C")) for name, x in tensors.items()}
     wanted = [x for x in inputs.values() if x.requires_grad]
     dy = torch.ones_like(tensors["u"])
     return lambda: torch.autograd.grad(run(inputs), wanted, dy)
 
 
-def product_shapes(spec: VideoMambaConfig, tokens: int) -> list[tuple[int, int, int]]:
+def product_shapes(config: VideoMambaConfig, tokens: int) -> list[tuple[int, int, int]]:
     """(rows, features in, features out) of every matrix product of the backbone on one clip."""
     ops = ("in_proj", "x_proj", "x_proj", "dt_proj", "dt_proj", "out_proj")
-    blocks = [(tokens, *spec.width(op)) for _ in range(spec.depth) for op in ops]
-    rows, columns = spec.grid
-    return [(spec.frames * rows * columns, 3 * spec.patch**2, spec.d_model), *blocks]
+    blocks = [(tokens, *config.width(op)) for _ in range(config.depth) for op in ops]
+    rows, columns = config.grid
+    return [(config.frames * rows * columns, 3 * config.patch**2, config.d_model), *blocks]
 
 
-def ssp_shapes(spec: VideoMambaConfig, width: int) -> list[tuple[int, int, int]]:
+def ssp_shapes(config: VideoMambaConfig, width: int) -> list[tuple[int, int, int]]:
     """(rows, features in, features out) of the products over all patches of SSP's gathering."""
-    rows, columns = spec.grid
-    patches = spec.frames * rows * columns
-    return spec.depth * [(patches, spec.d_model, width), (patches, width, spec.d_model)]
+    rows, columns = config.grid
+    patches = config.frames * rows * columns
+    return config.depth * [(patches, config.d_model, width), (patches, width, config.d_model)]
 
 
 def products(
     shapes: Sequence[tuple[int, int, int]], dtype: torch.dtype, *, backward: bool = False
 ) -> list[Work]:
-    """Two ways to do all these products and nothing else; the faster one is the floor of a forward pass.
+    """Two ways to compute these products and nothing else; the faster is a lower bound of a forward pass.
 
-    Through the library this package calls, and by `torch.mm` into outputs that were allocated before.
-    With `backward`, also the gradient of the input of each.
+    One uses `linear`, as this package does; the other `torch.mm`, with outputs that are allocated before.
+
+    Args:
+        shapes: (rows, features in, features out) of each product.
+        dtype: of the operands.
+        backward: also compute the gradient of each input.
     """
     operands = {}
     for shape in set(shapes):
         rows, width_in, width_out = shape
         x = torch.randn(rows, width_in, dtype=dtype)
-        # Frozen, as the backbone's: the library may arrange it once.
+        # Frozen, as in the backbone: `linear` may then reorder it once for all calls.
         weight = torch.nn.Parameter(torch.randn(width_out, width_in, dtype=dtype), requires_grad=False)
         operands[shape] = x, weight, torch.empty(rows, width_out, dtype=dtype), torch.empty_like(x)
 
@@ -136,7 +140,14 @@ def products(
 
 @dataclass(frozen=True)
 class Forward:
-    """A forward pass of a backbone with SSP on one clip, beside its matrix products alone."""
+    """Times of a forward pass with SSP on one clip, and of its matrix products alone.
+
+    Attributes:
+        tokens: of the clip, with its prompts.
+        whole: the forward pass.
+        products: its matrix products.
+        backbone_products: those without the products of SSP.
+    """
 
     tokens: int
     whole: Time
@@ -145,12 +156,12 @@ class Forward:
 
     @property
     def ratio(self) -> float:
-        """Of the medians, whole to products."""
+        """Median time of the forward pass, divided by that of its products."""
         return self.whole.median / self.products.median
 
 
 def floor(times: Mapping[str, Time], prefix: str) -> Time:
-    """The faster of the ways to do the same products."""
+    """The time of the faster of several ways to compute the same products."""
     return min((x for name, x in times.items() if name.startswith(prefix)), key=lambda x: x.median)
 
 
@@ -169,29 +180,29 @@ def make(backbone: str, frames: int | None = None) -> tuple[Classifier, Tensor]:
 
 
 def shapes_of(classifier: Classifier) -> tuple[int, list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-    """Tokens of a clip with its prompts; products of the backbone; products of SSP."""
+    """Number of tokens of a clip with its prompts; shapes of the backbone's products; those of SSP's."""
     tuner: Any = classifier.tuner
-    spec = classifier.backbone.config
-    tokens = 1 + spec.frames * (spec.grid[0] * spec.grid[1] + tuner.prompts)
-    return tokens, product_shapes(spec, tokens), ssp_shapes(spec, tuner.gather.down.out_features)
+    config = classifier.backbone.config
+    tokens = 1 + config.frames * (config.grid[0] * config.grid[1] + tuner.prompts)
+    return tokens, product_shapes(config, tokens), ssp_shapes(config, tuner.gather.down.out_features)
 
 
 def time_forward(backbone: str, frames: int | None, rounds: int, precision: Precision = "float32") -> Forward:
-    """A forward pass in the given precision, and its products in the same."""
+    """Time a forward pass and its products, both in this precision."""
     classifier, clip = make(backbone, frames)
     classifier.eval().to_precision(precision)
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
-    tokens, own, of_ssp = shapes_of(classifier)
+    tokens, of_backbone, of_ssp = shapes_of(classifier)
     with torch.inference_mode():
         works: dict[str, Work] = {"whole": lambda: classifier(clip)}
-        works |= {f"all {i}": work for i, work in enumerate(products(own + of_ssp, dtype))}
-        works |= {f"backbone {i}": work for i, work in enumerate(products(own, dtype))}
+        works |= {f"all {i}": work for i, work in enumerate(products(of_backbone + of_ssp, dtype))}
+        works |= {f"backbone {i}": work for i, work in enumerate(products(of_backbone, dtype))}
         times = clock(works, rounds)
     return Forward(tokens, times["whole"], floor(times, "all"), floor(times, "backbone"))
 
 
 def training_step(classifier: Classifier, clip: Tensor, *, grad_checkpoint: bool = False) -> Work:
-    """One step of AdamW on the tuned set, as `train` makes it."""
+    """One training step with AdamW, as in `train`."""
     classifier.train().backbone.grad_checkpoint = grad_checkpoint
     optimizer = torch.optim.AdamW(classifier.trainable().values(), lr=1e-4)
     label = torch.zeros(len(clip), dtype=torch.long)
@@ -206,32 +217,32 @@ def training_step(classifier: Classifier, clip: Tensor, *, grad_checkpoint: bool
 
 
 def time_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> tuple[Time, Time, Time]:
-    """A training step of SSP on one clip; its forward products with input gradients; its forward pass."""
+    """Time a training step of SSP on one clip; its products with their input gradients; its forward pass."""
     classifier, clip = make(backbone)
     step = training_step(classifier, clip, grad_checkpoint=grad_checkpoint)
-    _, own, of_ssp = shapes_of(classifier)
+    _, of_backbone, of_ssp = shapes_of(classifier)
 
     works: dict[str, Work] = {"step": step, "forward": lambda: classifier(clip)}
     with torch.no_grad():
-        pairs = products(own + of_ssp, torch.float32, backward=True)
-    works |= {f"products {i}": torch.no_grad()(work) for i, work in enumerate(pairs)}
+        both = products(of_backbone + of_ssp, torch.float32, backward=True)
+    works |= {f"products {i}": torch.no_grad()(work) for i, work in enumerate(both)}
     times = clock(works, rounds)
     return times["step"], floor(times, "products"), times["forward"]
 
 
 def report_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> str:
-    """One training step in words. Memory is that of the steps alone, taken before the products run."""
+    """Report on a training step, as text. The memory is that of the steps, read before the products run."""
     classifier, clip = make(backbone)
     step = training_step(classifier, clip, grad_checkpoint=grad_checkpoint)
     clock({"": step}, rounds)
     memory = peak_memory()
-    took, alone, forward = time_step(backbone, rounds, grad_checkpoint=grad_checkpoint)
+    whole, alone, forward = time_step(backbone, rounds, grad_checkpoint=grad_checkpoint)
     name = f"{backbone} + ssp, one clip, float32" + ", grad_checkpoint" * grad_checkpoint
     lines = [
         f"training step of {name}",
-        f"  step                             {took}",
+        f"  step                             {whole}",
         f"  forward, input-gradient products {alone}",
-        f"  ratio                            {took.median / alone.median:9.2f}",
+        f"  ratio                            {whole.median / alone.median:9.2f}",
         f"  its forward pass alone           {forward}",
         f"  peak memory of the process       {memory:9.2f} GB",
     ]
@@ -239,9 +250,10 @@ def report_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) ->
 
 
 def summary(backbone: str, rounds: int) -> dict[str, float]:
-    """The figures of `videossp bench`: seconds (medians) and ratios within this run."""
-    spec = BACKBONES[backbone]
-    tensors = scan_arguments(1 + spec.frames * spec.grid[0] * spec.grid[1], spec.d_inner, spec.d_state)
+    """The figures of `videossp bench`: medians in seconds, and ratios of times of this run."""
+    config = BACKBONES[backbone]
+    length = 1 + config.frames * config.grid[0] * config.grid[1]
+    tensors = scan_arguments(length, config.d_inner, config.d_state)
     kinds = {name: run for name, run in scans().items() if name != "plain torch, chunked"}
     with torch.no_grad():
         forward = clock({name: partial(run, tensors) for name, run in kinds.items()}, rounds)

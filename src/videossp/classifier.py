@@ -1,4 +1,4 @@
-"""`Classifier` = backbone + tuner + head: the trained set, save, load."""
+"""`Classifier`: a backbone, a tuner and a head; how it is made, saved and loaded."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,17 +33,30 @@ from videossp.model.head import Head, fill_head
 from videossp.model.hooks import Tuner
 from videossp.model.precision import Precision, computing, round_frozen
 from videossp.model.tokens import Layout, Tokens
-from videossp.model.videomamba import NO_TUNER, VideoMamba
+from videossp.model.videomamba import VideoMamba
 from videossp.system.versions import versions
 
 EVAL_BATCH = 4  # views per forward pass when nothing trains
 
 
 class Classifier(nn.Module):
-    """A frozen backbone, a tuner and a head; build it with `create`, `load` or `from_official`.
+    """A frozen backbone, a tuner and a head; make it with `create`, `load` or `from_official`.
 
-    What trains, and exactly what is saved: the tuner's parameters, the head's, and the backbone
-    parameters that the tuner thaws.
+    The parameters of the tuner and of the head train, and those of the backbone that the tuner thaws. Exactly
+    these are saved.
+
+    Attributes:
+        classes: class names, in the order of the labels.
+        method, options: name and all options of the tuning method.
+        clip_format: how a video becomes a clip.
+        source, sha256: where the backbone came from, and its `fingerprint` before training.
+        precision: of the matrix products, see `to_precision`.
+        metrics: figures of the training, saved with the adapter.
+        notes: remarks on explicit choices, one line each.
+        warnings: reasons why results may mislead, one line each.
+        unregistered: the class of a method that has no registered name, or None.
+        rounded, merged, disabled: whether the frozen weights are rounded to bf16, `merge` was called, a
+            `disable_adapter` context is active.
     """
 
     def __init__(
@@ -101,8 +114,8 @@ class Classifier(nn.Module):
     ) -> "Classifier":
         """Make a classifier to be trained.
 
-        What may make results mislead and was not asked for, such as random weights, is a `VideoSSPWarning`,
-        and listed in `warnings`; remarks on what was asked for are in `notes`.
+        A `VideoSSPWarning` is issued for each thing that may mislead and was not asked for, such as random
+        weights; `warnings` lists them too. Remarks on explicit choices are in `notes`.
 
         Args:
             backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint. Also
@@ -275,7 +288,7 @@ class Classifier(nn.Module):
     def _cls(self, clip: Tensor) -> Tensor:
         with computing(self.precision, clip.device):
             if clip.ndim > 3:
-                return self.backbone(clip, NO_TUNER if self.disabled else self.tuner)
+                return self.backbone(clip) if self.disabled else self.backbone(clip, self.tuner)
             if self.disabled:
                 return clip[:, 0]
             layout = Layout(self.backbone.config.frames, self.backbone.config.grid)
@@ -283,12 +296,16 @@ class Classifier(nn.Module):
             return self.tuner.edit_cls(tokens, clip[:, 0])
 
     def features(self, clip: Tensor) -> Tensor:
-        """Normalised cls feature, (batch, d_model), of a clip (batch, 3, frames, height, width)."""
+        """The normalised cls token that the head reads, (batch, d_model); arguments as in `forward`."""
         out: Tensor = self.head.norm(self._cls(clip))
         return out
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Logits (batch, classes) of a clip (batch, 3, frames, height, width), normalised."""
+        """Logits (batch, classes).
+
+        Args:
+            clip: (batch, 3, frames, height, width), normalised, or the features that `frozen` makes of it.
+        """
         out: Tensor = self.head(self._cls(clip))
         return out
 
@@ -325,7 +342,7 @@ class Classifier(nn.Module):
         return predict(self, paths, segments=segments, crops=crops, on_error=on_error)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """What trains and what is saved, by name."""
+        """The parameters that train and are saved, by name."""
         return {name: x for name, x in self.named_parameters() if x.requires_grad}
 
     def check_saving(self) -> None:

@@ -1,9 +1,10 @@
-"""Published VideoMamba and SSP training checkpoints as a `Classifier`, and back."""
+"""Converts published VideoMamba and SSP training checkpoints to a `Classifier`, and back."""
 
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from videossp.classifier import Classifier
@@ -19,12 +20,15 @@ from videossp.model.videomamba import VideoMamba
 def from_official(
     state_dict: Mapping[str, Any], *, importance: Literal["clip", "batch"] = "clip", heads: int = 8
 ) -> Classifier:
-    """A classifier from a published VideoMamba or SSP training checkpoint, sizes read off its tensors.
+    """Make a classifier of a published VideoMamba or SSP training checkpoint.
+
+    Sizes and options are read off the tensors, but for the two that no tensor shows, which are arguments.
+    Omissions and changes are in `Classifier.notes`; those that may make results mislead are warnings.
 
     Args:
-        state_dict: flat, or under 'model' or 'module'.
+        state_dict: {name: tensor}, or that inside 'model' or 'module'.
         importance: see `methods.ssp.SSP`; "batch" for the published behaviour.
-        heads: of the spreading attention, which no tensor shows; published: 8.
+        heads: of the spreading attention; published: 8.
 
     Raises:
         WeightsError: tensors are missing, unknown or of other shapes.
@@ -32,29 +36,29 @@ def from_official(
     published = sort_published(unwrap(state_dict))
     if published.head is None or published.norm is None:
         raise WeightsError("a classifier needs norm_f and head, which this checkpoint lacks")
-    spec = config_of(published.backbone)
+    config = config_of(published.backbone)
     method, options = "linear", {}
     if published.tuner:
         method = "ssp"
         options = {**ssp_options(published.tuner), "heads": heads, "importance": importance}
-    backbone, tuner = VideoMamba(spec), make_tuner(method, spec, options)
+    with torch.random.fork_rng(devices=[]):  # all random weights are replaced
+        backbone, tuner = VideoMamba(config), make_tuner(method, config, options)
+        head = Head(config.d_model, len(published.head["bias"]))
     backbone.load_state_dict(published.backbone)
     try:
         tuner.load_state_dict(published.tuner)
     except RuntimeError as error:
         raise WeightsError(str(error)) from error
-    head = Head(spec.d_model, len(published.head["bias"]))
     fill_head(head, published)
     names = [str(i) for i in range(len(published.head["bias"]))]
-    clip_format = ClipFormat(spec.frames, spec.size)
     classifier = Classifier(
         backbone,
         tuner,
         head,
         classes=names,
         method=method,
-        options=resolve_options(method, spec, options),
-        clip_format=clip_format,
+        options=resolve_options(method, config, options),
+        clip_format=ClipFormat(config.frames, config.size),
         source=Source(STATE_DICT),
     )
     classifier.notes, classifier.warnings = tuple(published.notes), tuple(published.warnings)
@@ -64,14 +68,14 @@ def from_official(
 
 
 def to_official(classifier: Classifier) -> dict[str, Tensor]:
-    """The whole classifier under the published names; methods `ssp` and `linear` only.
+    """Export all tensors of a classifier under the published names; methods `ssp` and `linear` only.
 
-    No tensor shows the heads of the spreading, nor the importance: `from_official` must be told again.
+    No tensor shows the heads of the spreading and the importance: give them to `from_official` again.
 
     Raises:
-        ValueError: what it computes is not what the published code would make of its tensors.
+        ValueError: the published code would not compute the same from these tensors.
     """
-    # The reason that no other choice of the user can mend comes first.
+    # The most fundamental reason first: the user need not mend several in turn.
     if classifier.method not in ("ssp", "linear"):
         raise ValueError(
             f"only ssp and linear can be exported to the published code, not {classifier.method}"

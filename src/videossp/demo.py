@@ -1,4 +1,4 @@
-"""`demo`: the whole job on clips that come with the package, without network, in about three minutes."""
+"""`demo`: an end-to-end run on the bundled clips and weights, without network, in about three minutes."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -18,39 +18,44 @@ from videossp.training.run_folder import make_run_folder
 from videossp.training.train import train
 
 BACKBONE = "videomamba_nano"
-# A mirrored clip would show another action. SSP is as wide, for the width of the backbone, as published.
+# Flips are off: a mirrored clip would show another action.
 METHODS = {
     "linear": TrainConfig(epochs=40, batch_size=8, lr=1e-2, flip="off", fixed_augmentations=2),
     "ssp": TrainConfig(epochs=20, batch_size=8, lr=1e-2, flip="off"),
 }
+# The published widths of SSP, in proportion to the width of the backbone.
 OPTIONS: dict[str, dict[str, Any]] = {"linear": {}, "ssp": {"gather_width": 128, "spread_width": 88}}
 
 
 def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Unpack, examine, tune a linear probe and SSP, test both, predict, and write a page.
+    """Unpack and check the clips, train a linear probe and SSP, test both, predict, and write a report.
 
     Args:
         out: folder to write: clips/, unseen/, a run folder for each method, report.html.
-        say: told what is done, a line each.
+        say: called with each line of progress.
 
     Returns:
-        The figures; `demo_lines` says them in words.
+        The results; `demo_lines` prints them.
+
+    Raises:
+        ValueError: the folder is not empty.
+        DataError: the check of the unpacked clips has an error.
     """
     started = time.monotonic()
     folder = make_run_folder(out)
-    place, unseen = unpack_clips(folder)
-    data = read_data(place)
+    clips, unseen = unpack_clips(folder)
+    data = read_data(clips)
     sizes = {split: len(samples) for split, samples in data.splits.items()}
-    say(f"{place}: {sizes['train']} clips to train, {sizes['test']} to test; {', '.join(data.classes)}")
-    diagnosis = examine(place)
+    say(f"{clips}: {sizes['train']} clips to train, {sizes['test']} to test; {', '.join(data.classes)}")
+    diagnosis = examine(clips)
     say("doctor: " + ", ".join(f"{count} {severity}" for severity, count in diagnosis.counts.items()))
     if diagnosis.errors:
-        raise DataError(f"{place}: {diagnosis.errors[0].message}")
+        raise DataError(f"{clips}: {diagnosis.errors[0].message}")
     methods, tests, histories = {}, {}, {}
     for method, config in METHODS.items():
         say(f"{BACKBONE} + {method}: {config.epochs} epochs")
         classifier = Classifier.create(BACKBONE, classes=data.classes, method=method, **OPTIONS[method])
-        # Forty epochs of a probe take seconds: nothing to follow.
+        # The epochs of the probe take seconds: no progress to follow.
         run = train(classifier, data, config, out=folder / method, progress=method != "linear")
         tests[method], histories[method] = evaluate(classifier, data.splits["test"]), run.history
         methods[method] = {
@@ -63,7 +68,7 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
             "options": OPTIONS[method],
         }
     (prediction,) = classifier.predict(unseen[0])
-    facts = {
+    results = {
         "backbone": BACKBONE,
         "backbone_sha256": classifier.sha256,
         "classes": data.classes,
@@ -78,37 +83,37 @@ def demo(out: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         "report": str(folder / "report.html"),
         "seconds": time.monotonic() - started,
     }
-    order = tuple(reversed(METHODS))  # one for all pictures, which so have the same colours
+    order = tuple(reversed(METHODS))  # the same in all pictures, so that a method keeps its colour
     write_report(
         folder / "report.html",
-        f"{len(data.classes)} actions, {sizes['train']} clips: State Space Prompting beside a linear probe",
-        table_of(facts),
+        f"{len(data.classes)} actions, {sizes['train']} clips: State Space Prompting and a linear probe",
+        table_of(results),
         {method: tests[method] for method in order},
         classifier.clip_format,
         {method: histories[method] for method in order},
     )
-    return facts
+    return results
 
 
-def table_of(facts: Mapping[str, Any]) -> list[list[str]]:
-    """The figures as rows below a header: chance, the linear probe, SSP."""
-    count = facts["clips"]["test"]
+def table_of(results: Mapping[str, Any]) -> list[list[str]]:
+    """The results as a table: a header, then chance, the linear probe and SSP."""
+    count = results["clips"]["test"]
     rows = [["", f"top-1, {count} clips", "95 % interval", "weights trained", "epochs", "training"]]
-    rows.append(["chance", f"{100 / len(facts['classes']):.1f} %", "", "", "", ""])
-    for method, x in facts["methods"].items():
+    rows.append(["chance", f"{100 / len(results['classes']):.1f} %", "", "", "", ""])
+    for method, x in results["methods"].items():
         interval = "{:.0f} to {:.0f} %".format(*(100 * end for end in x["interval"]))
         costs = f"{x['trained']:,}", str(x["epochs"]), f"{x['seconds']:.0f} s"
         rows.append([method, f"{100 * x['top1']:.1f} %", interval, *costs])
     return rows
 
 
-def demo_lines(facts: Mapping[str, Any]) -> list[str]:
-    """The figures as they are printed at the end."""
-    rows, unseen = table_of(facts), facts["unseen"]
+def demo_lines(results: Mapping[str, Any]) -> list[str]:
+    """The results as the lines that `videossp demo` prints at the end."""
+    rows, unseen = table_of(results), results["unseen"]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     best = [f"{100 * p:.1f} % {name}" for name, p in unseen["probabilities"].items()][:3]
     return [
         *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
         f"{unseen['video']}: {', '.join(best)} (it is {unseen['class']})",
-        f"{facts['report']}: curves, accuracy by class, film strips; {facts['seconds']:.0f} s in all",
+        f"{results['report']}: curves, accuracy by class, film strips; {results['seconds']:.0f} s in all",
     ]

@@ -1,5 +1,6 @@
 """The help of every verb: short, grouped, and with the options of the chosen method only."""
 
+import argparse
 import inspect
 import re
 from dataclasses import fields
@@ -8,7 +9,7 @@ import pytest
 
 from videossp.classifier import Classifier
 from videossp.cli.main import main
-from videossp.cli.options import argument_docs, first_clause, metavar_of
+from videossp.cli.options import SUPPRESS, argument_docs, first_clause, metavar_of
 from videossp.cli.verbs import VERBS
 from videossp.methods import METHODS
 from videossp.model.hooks import Tuner
@@ -122,6 +123,10 @@ class Documented(Tuner):
 
     def __init__(self, config, *, width: int = 3, height: int | None = None, kind: str = "a") -> None:
         super().__init__()
+
+
+def test_the_mark_of_flags_without_a_default_is_that_of_argparse():
+    assert SUPPRESS == argparse.SUPPRESS
 
 
 def test_help_of_a_method_comes_from_its_docstring(help_of, monkeypatch):

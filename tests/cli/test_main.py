@@ -283,9 +283,7 @@ def test_a_name_that_is_not_utf8_does_not_end_the_predictions(small_classifier, 
     assert [x["error"] for x in results] == [None, None]
 
 
-def test_eval_prints_figures_even_if_the_picture_cannot_be_written(
-    call, small_backbone, class_folder, tmp_path
-):
+def test_eval_prints_figures_though_no_picture_can_be_written(call, small_backbone, class_folder, tmp_path):
     classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
     classifier.save(tmp_path / "adapter")
     (tmp_path / "x.png").mkdir()

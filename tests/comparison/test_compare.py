@@ -28,7 +28,6 @@ from videossp.errors import VideoSSPWarning
 from videossp.methods import METHODS, default_lr
 from videossp.model.config import BACKBONES
 from videossp.model.hooks import Tuner
-from videossp.reporting.figures import draw_comparison
 from videossp.training.config import RENAMED, TrainConfig
 from videossp.training.settings import differences
 
@@ -445,25 +444,6 @@ def test_a_comparison_without_out_gets_the_next_free_number(
     names = sorted(x.name for x in (tmp_path / "runs").iterdir())
     assert names == [f"compare-{class_folder.name}-{i}" for i in (1, 2)]
     assert "linear" in stdout and f"runs/{names[1]} has results.json, results.csv and accuracy.png" in stdout
-
-
-def test_labels_of_close_points_do_not_overlap(tmp_path, monkeypatch):
-    module, boxes = __import__("videossp.reporting.figures", fromlist=["pictures"]), []
-    real = module.place_name
-
-    def spy(*arguments, **things):
-        box = real(*arguments, **things)
-        assert not box.count_overlaps([*things["blocked"], *things["busy"]])
-        boxes.append(box)
-        return box
-
-    monkeypatch.setattr(module, "place_name", spy)
-    rows = [
-        {"method": name, "parameters_m": 2 + 0.01 * i, "top1": 0.9, "top1_low": 0.88, "top1_high": 0.92}
-        for i, name in enumerate(METHODS)
-    ]
-    draw_comparison([*rows, {"method": "failed", "top1": None}], tmp_path / "a.png")
-    assert len(boxes) == len(METHODS) and all(box.count_overlaps(boxes) == 1 for box in boxes)
 
 
 SMALL_NANO = {"backbone": "videomamba_nano", "size": 32, "frames": 2}

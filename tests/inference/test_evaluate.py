@@ -59,7 +59,7 @@ def test_scores_that_are_not_finite_are_no_prediction(small_classifier, class_fo
         small_classifier.predict([samples[0].path])
 
 
-def test_figures_equal_those_of_a_second_way_to_count():
+def test_figures_equal_those_of_numpy():
     rng = np.random.default_rng(0)
     scores = rng.dirichlet(np.ones(7), 200).astype(np.float32)
     labels = rng.integers(0, 7, 200).tolist()
@@ -282,7 +282,7 @@ def test_labels_are_matched_by_class_name():
         relabel(samples, ("b", "z"), ("a", "b"))
 
 
-def test_the_picture_takes_any_class_name(tmp_path):
+def test_the_picture_of_the_confusion_accepts_any_class_name(tmp_path):
     from videossp.reporting.figures import draw_confusion
 
     samples = (Sample("/0", "0", 0), Sample("/1", "1", 1))

@@ -195,12 +195,6 @@ def test_optional_arguments_are_zero_or_absent():
     assert torch.equal(selective_scan(Scan(**absent)), selective_scan(Scan(**zero)))
 
 
-def test_z_gates_the_output():
-    tensors, z = arguments(1, 20, 5, 3), torch.randn(1, 20, 5)
-    expected = selective_scan(Scan(**tensors)) * z * torch.sigmoid(z)
-    torch.testing.assert_close(selective_scan(Scan(**tensors, z=z)), expected)
-
-
 def test_reverse_is_a_flip():
     tensors = arguments(2, 70, 6, 3)
     flipped = {n: x.flip(1) if n in ("u", "delta", "B", "C") else x for n, x in tensors.items()}
@@ -292,7 +286,7 @@ def test_bfloat16_keeps_a_float32_state():
 
 @pytest.mark.parametrize(
     "change",
-    [{"B": torch.zeros(1, 6, 3)}, {"D": torch.zeros(4)}, {"u": torch.zeros(1, 0, 3)}, {"z": torch.zeros(1)}],
+    [{"B": torch.zeros(1, 6, 3)}, {"D": torch.zeros(4)}, {"u": torch.zeros(1, 0, 3)}, {"h0": torch.zeros(1)}],
 )
 def test_an_argument_of_the_wrong_shape_is_named(change):
     with pytest.raises(ValueError, match=rf"^{next(iter(change))} must be"):

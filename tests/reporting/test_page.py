@@ -1,4 +1,4 @@
-"""The page of a training or an evaluation shows what was measured, and the frames that the model saw."""
+"""The page of a training or an evaluation shows the results, and the frames that the model saw."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ SCORES = [(0.9, 0.1), (0.6, 0.4), (0.3, 0.7), (0.8, 0.2), (0.45, 0.55), (0.05, 0
 
 @pytest.fixture
 def evaluation(class_folder):
-    """Four videos of bright, of which two are called dark, and four of dark, one of them called bright."""
+    """Four videos of bright, two of them predicted dark, and four of dark, one of them predicted bright."""
     data = read_data(class_folder)
     scores = torch.tensor(SCORES)[:, None]
     samples = sorted(data.splits["test"], key=lambda x: x.name)
@@ -31,8 +31,8 @@ def evaluation(class_folder):
 
 def pictures(page, kind):
     """The images of a class, as arrays of uint8."""
-    found = re.findall(rf'class="{kind}" src="data:image/png;base64,([^"]+)"', page)
-    return [np.round(255 * imread(io.BytesIO(base64.b64decode(x)))).astype(np.uint8)[..., :3] for x in found]
+    images = re.findall(rf'class="{kind}" src="data:image/png;base64,([^"]+)"', page)
+    return [np.round(255 * imread(io.BytesIO(base64.b64decode(x)))).astype(np.uint8)[..., :3] for x in images]
 
 
 def write(tmp_path, evaluation, **more):
@@ -40,13 +40,11 @@ def write(tmp_path, evaluation, **more):
     return (tmp_path / "a.html").read_text()
 
 
-def test_wrong_and_right_predictions_are_told_with_their_probabilities_the_surest_of_each_class_first(
-    tmp_path, evaluation
-):
+def test_predictions_have_probabilities_and_the_most_confident_of_each_class_come_first(tmp_path, evaluation):
     page = write(tmp_path, evaluation)
-    right, wrong = page.split("<h2>Right")[1].split("<h2>Wrong")
-    told = [re.findall(r"</b>: (\w+) \(.*?\) called (.*?)</figcaption>", part) for part in (right, wrong)]
-    assert told == [
+    parts = page.split("<h2>Correct")[1].split("<h2>Wrong")
+    shown = [re.findall(r"</b>: (\w+) \(.*?\), predicted (.*?)</figcaption>", part) for part in parts]
+    assert shown == [
         [
             ("dark", "dark 95.0 %, bright 5.0 %"),
             ("bright", "bright 90.0 %, dark 10.0 %"),
@@ -60,12 +58,12 @@ def test_wrong_and_right_predictions_are_told_with_their_probabilities_the_sures
             ("bright", "dark 55.0 %, bright 45.0 %"),
         ],
     ]
-    assert len(told[0]) <= STRIPS
+    assert len(shown[0]) <= STRIPS
 
 
 def test_a_strip_shows_the_frames_that_the_model_saw(tmp_path, evaluation):
     first = pictures(write(tmp_path, evaluation), "strip")[0]
-    clip = read_views(evaluation.samples[5].path, FORM)[0]  # the surest
+    clip = read_views(evaluation.samples[5].path, FORM)[0]  # the most confident
     mean, std = (np.array(x)[:, None, None, None] for x in (FORM.mean, FORM.std))
     frames = (255 * (clip.numpy() * std + mean)).transpose(1, 2, 3, 0)
     assert first.shape == (32, 4 * 32 + 3 * 2, 3)
@@ -75,13 +73,13 @@ def test_a_strip_shows_the_frames_that_the_model_saw(tmp_path, evaluation):
 
 
 def test_names_are_text_not_markup(tmp_path, evaluation):
-    odd = Evaluation(("<b>", "dark & $x$"), *list(evaluation.__dict__.values())[1:5])
-    page = write(tmp_path, odd)
+    renamed = Evaluation(("<b>", "dark & $x$"), *list(evaluation.__dict__.values())[1:5])
+    page = write(tmp_path, renamed)
     assert "&lt;b&gt; (bright/" in page.replace("test/", "") and "(<b>" not in page
     assert "dark &amp; $x$ 95.0 %" in page
 
 
-def test_a_video_that_was_not_decoded_has_no_strip_and_one_that_has_gone_is_left_out(tmp_path, evaluation):
+def test_a_video_that_was_not_decoded_has_no_strip(tmp_path, evaluation):
     lost = Evaluation(
         evaluation.classes,
         evaluation.samples,
@@ -92,7 +90,7 @@ def test_a_video_that_was_not_decoded_has_no_strip_and_one_that_has_gone_is_left
     assert len(pictures(write(tmp_path, lost), "strip")) == 7
 
 
-def test_nothing_wrong_is_said(tmp_path, evaluation):
+def test_no_wrong_predictions_are_reported_as_none(tmp_path, evaluation):
     kept = [i for i in range(8) if evaluation.scores[i].argmax() == evaluation.samples[i].label]
     samples = tuple(evaluation.samples[i] for i in kept)
     page = write(tmp_path, Evaluation(evaluation.classes, samples, evaluation.view_scores[kept], {}, (1, 1)))
@@ -104,7 +102,7 @@ def test_accuracy_by_class_is_the_share_of_its_videos(evaluation):
     assert evaluation.class_accuracy.tolist() == [0.5, 0.75]
 
 
-def test_the_page_holds_all_it_shows(tmp_path, evaluation):
+def test_the_page_is_self_contained(tmp_path, evaluation):
     rows = [{"epoch": k, "loss": 1 / k, "val_top1": 0.5} for k in (1, 2)]
     page = write(tmp_path, evaluation, histories={"ssp": rows})
     assert all(x.startswith("data:image/png;base64,") for x in re.findall(r'src="([^"]*)"', page))

@@ -152,5 +152,5 @@ def test_a_process_that_cannot_join_the_others_does_not_train_alone(
 def test_processes_that_start_from_different_steps_are_refused(small_backbone, class_folder, monkeypatch):
     """As when one of them does not see the run folder, and would start from the beginning."""
     monkeypatch.setattr(ProcessGroup, "gather", lambda self, x: [x, {**x, "step": 4}])
-    with pytest.raises(ValueError, match="process 1 differs from process 0 in step: each must see the same"):
+    with pytest.raises(ValueError, match="process 1 differs from process 0 in step: all processes must see"):
         train(plain(small_backbone), class_folder, TrainConfig(epochs=1))

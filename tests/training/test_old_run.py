@@ -13,6 +13,7 @@ from test_resume import TIMES, assert_same, outcome
 
 from conftest import GOLDEN
 from videossp.classifier import Classifier
+from videossp.cli.main import main
 from videossp.data.datasets import read_data
 from videossp.methods import published_options
 from videossp.model.config import BACKBONES, VideoMambaConfig
@@ -100,3 +101,9 @@ def test_the_old_checkpoint_has_old_names_and_leaves_options_out():
     _, facts = load_state(OLD / "run" / "checkpoints", pytest.fail)
     assert has_old_names(facts["settings"]) and facts["settings"]["options"] == {"drop": 0.1}
     assert facts["best_epoch"] == 2 and facts["step"] == 5
+
+
+def test_the_command_line_resumes_an_old_run(old_run, tmp_path):
+    train(*arguments_from(old_run), out=tmp_path / "quiet")
+    assert main(["train", "--resume", str(old_run)]) == 0
+    assert_same(old_run, tmp_path / "quiet")

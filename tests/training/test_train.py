@@ -55,7 +55,8 @@ def test_two_easy_classes_are_learned_and_the_run_folder_is_complete(small_backb
     )
     assert loaded.metrics["best_epoch"] == run.best["epoch"] and loaded.metrics["precision"] == "float32"
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config["epochs"] == 3 and config["ssp"] == SSP_SMALL and config["lr"] == 1e-2
+    assert config["epochs"] == 3 and config["ssp"].items() >= SSP_SMALL.items()
+    assert config["lr"] == 1e-2
     split = (folder / "split.csv").read_text()
     assert "test/" not in split and split.count(",val") == 4 and split.count(",train") == 12
 

@@ -13,8 +13,8 @@ def unpack_clips(folder: Path) -> tuple[Path, list[Path]]:
     """Unpack the clips of the demo into a new folder.
 
     Returns:
-        The data set, with its splits train and test, and the videos that are in neither of them, each named
-        by its class.
+        The folder of the data set, which has the splits train and test; and the videos of neither split, each
+        named after its class.
     """
     with zipfile.ZipFile(CLIPS) as archive:
         archive.extractall(folder)

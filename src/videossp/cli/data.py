@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from videossp.cli.arguments import Arguments, listed
@@ -163,6 +162,8 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
     """Total, minimum, median and maximum; None if there are no values."""
     if not values:
         return None
+    from statistics import median
+
     return {"total": sum(values), "min": min(values), "median": median(values), "max": max(values)}
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -35,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(overview())
         return 0 if arguments else USAGE
     if arguments[0] == "--version":
+        from importlib.metadata import version
+
         print(version("videossp"))
         return 0
     verb, *rest = arguments
@@ -65,7 +66,8 @@ def run_verb(verb: str, given: Arguments) -> int:
     """Parse the arguments of a verb and call it."""
     from jsonargparse import ArgumentParser
 
-    from videossp.cli.options import HelpFormatter, group_of, parse_error
+    from videossp.cli.help import HelpFormatter
+    from videossp.cli.options import group_of, parse_error
 
     build = VERBS[verb]
     parser = ArgumentParser(

@@ -1,10 +1,7 @@
 """Options of the command line made from signatures, with short help; one-line errors for wrong values."""
 
-import argparse
-import difflib
 import inspect
 import re
-import textwrap
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
+SUPPRESS = "==SUPPRESS=="  # of argparse, which is not imported before a verb is known
 METAVARS = {int: "N", float: "X", bool: "true|false", str: "NAME"}
 SHORT = 24  # characters of a list of choices that still fits beside its flag
 LONGEST = 84  # characters of the help of a method's option
@@ -22,21 +20,6 @@ NAMED = {
     "data": "PATH",
     "expect": "{NAME: VALUE}",
 }
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help with the spelling of flags that people type: --batch-size, not --batch_size."""
-
-    def __init__(self, prog: str, **settings: Any) -> None:
-        super().__init__(prog, **{**settings, "max_help_position": 28})
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings:
-            return str(action.metavar or action.dest)
-        shown = (x for x in action.option_strings if not x.endswith("+"))  # the parser's --LIST+ appends
-        names = dict.fromkeys(name.replace("_", "-") for name in shown)
-        metavar = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
-        return ", ".join(names) + metavar
 
 
 def group_of(parser: "ArgumentParser", title: str) -> Any:
@@ -55,7 +38,7 @@ def add_option(group: Any, name: str, kind: Any, text: str, *, default: Any = No
         name: with underscores, as in a config file.
         kind: type of the value.
         text: help, best one line.
-        default: argparse.SUPPRESS leaves the name out of the parsed arguments if the flag is not given.
+        default: SUPPRESS leaves the name out of the parsed arguments if the flag is not given.
         shown: the default as help shows it, if that is not `default`.
     """
     metavar, choices = NAMED.get(name) or metavar_of(kind), ""
@@ -102,7 +85,7 @@ def add_options(
             prefix + name,
             Any if untyped else parameter.annotation,
             texts.get(name) or first_clause(documented.get(name, "")),
-            default=argparse.SUPPRESS if suppress else default,
+            default=SUPPRESS if suppress else default,
             shown=shown_default(shown.get(name, default)),
         )
 
@@ -126,7 +109,7 @@ def metavar_of(kind: Any) -> str:
 
 def shown_default(value: Any) -> str:
     """A default as it is typed; empty for None, "" and empty collections."""
-    if value in (None, "", argparse.SUPPRESS) or (isinstance(value, (tuple, list, dict)) and not value):
+    if value in (None, "", SUPPRESS) or (isinstance(value, (tuple, list, dict)) and not value):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
@@ -154,6 +137,8 @@ def argument_docs(function: Callable[..., Any]) -> dict[str, str]:
 
 def first_clause(text: str) -> str:
     """A text up to its first full stop or semicolon, cut where it would take more than two lines of help."""
+    import textwrap
+
     return textwrap.shorten(re.split(r"[.;](?= |$)", text, maxsplit=1)[0], LONGEST, placeholder=" ...")
 
 
@@ -195,6 +180,8 @@ def hint(name: str, known: Iterable[str], renamed: Mapping[str, str], show: Call
     """The new name of an option that was renamed, or the name that may have been meant; else empty."""
     if name in renamed:
         return f"; it is now {show(renamed[name])}"
+    import difflib
+
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {show(near[0])}?" if near else ""
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from videossp.ops import scan_cpu
@@ -23,7 +22,6 @@ class Scan:
         A: (d_inner, d_state), negative.
         B, C: (batch, length, d_state).
         D: (d_inner,), the skip weight, or None.
-        z: (batch, length, d_inner), the output is multiplied by silu(z), or None.
         delta_bias: (d_inner,) or None.
         h0: (batch, d_inner, d_state), the state before the first step, or None for zero.
         reverse: scan from the end. The tensors stay in the order of the sequence; nothing is flipped.
@@ -38,7 +36,6 @@ class Scan:
     B: Tensor
     C: Tensor
     D: Tensor | None = None
-    z: Tensor | None = None
     delta_bias: Tensor | None = None
     h0: Tensor | None = None
     reverse: bool = False
@@ -55,7 +52,6 @@ class Scan:
             "B": (batch, length, d_state),
             "C": (batch, length, d_state),
             "D": (d_inner,),
-            "z": sequence,
             "delta_bias": (d_inner,),
             "h0": (batch, d_inner, d_state),
         }
@@ -188,5 +184,4 @@ def selective_scan(scan: Scan) -> Tensor:
         y = scan_mamba(*tensors[:-1], reverse=scan.reverse)
     else:
         y = scan_chunked(*tensors, reverse=scan.reverse)
-    y = y.to(scan.u.dtype)
-    return y if scan.z is None else y * F.silu(scan.z)
+    return y.to(scan.u.dtype)
