@@ -40,7 +40,7 @@ class Row:
         options: of the method.
         times: as many epochs as others have.
         drop_path: stochastic depth of the frozen backbone.
-        backbone: its weights: those that come along, "random" ones, or a file of `--backbones`.
+        backbone: its weights: the bundled ones, "random" ones, or a file of `--backbones`.
     """
 
     method: str
@@ -77,7 +77,7 @@ ROWS: dict[str, Row] = {
     "stop": Row("stop", {"pixel_kernel": 5, "token_kernel": (3, 9)}),
 }
 CONTROL = "linear for 4 x the epochs"  # what a head alone gains from going on
-# What carries SSP: one thing is changed at a time; also what others do with its spreading, or without time.
+# Ablations of SSP, one change at a time; also other methods with its spreading, or without time.
 ABLATIONS: dict[str, Row] = {
     "gathering alone": Row("ssp", SSP | {"prompts": 0}),
     "spreading alone": Row("ssp", SSP | {"gathering": False}),

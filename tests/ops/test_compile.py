@@ -100,6 +100,7 @@ class TestInductor:
         for name, actual, expected in zip(tensors, compiled, eager, strict=True):
             torch.testing.assert_close(actual, expected, msg=lambda text, name=name: f"{name}: {text}")
 
+    @pytest.mark.slow
     def test_bfloat16_gradients_of_full_tuning_equal_the_eager_ones(self, no_inductor_cache, monkeypatch):
         tiny = VideoMambaConfig(depth=1, d_model=32, frames=2, size=(32, 32), d_state=4)
         monkeypatch.setitem(BACKBONES, "videomamba_tiny_test", tiny)
