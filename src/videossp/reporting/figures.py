@@ -14,25 +14,13 @@ from torch import Tensor
 from videossp.data.sampling import ClipFormat
 from videossp.inference.evaluate import Evaluation
 from videossp.system.files import atomic_write
-from videossp.system.files import atomic_write
 
 GAP = 2  # pixels between the frames of a strip
-DPI = 120
 DPI = 120
 
 
 def _write(figure: Figure, file: Path | BinaryIO) -> None:
     """Write a figure as a PNG, to a path atomically."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DPI)
-    if isinstance(file, Path):
-        atomic_write(file, picture.getvalue())
-    else:
-        file.write(picture.getvalue())
-
-
-def _write(figure: Figure, file: Path | BinaryIO) -> None:
-    """Write a figure as a PNG; a file is replaced atomically."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=DPI)
     if isinstance(file, Path):
