@@ -43,7 +43,7 @@ def test_no_option_is_named_like_an_argument_of_create():
 
 def test_the_decorator_of_the_types_leaves_create_a_class_method():
     assert isinstance(inspect.getattr_static(Classifier, "create"), classmethod)
-    assert Classifier.create.__doc__.startswith("A classifier")
+    assert Classifier.create.__doc__.startswith("Make a classifier")
 
 
 def test_names_are_checked_against_the_choices():
