@@ -48,15 +48,17 @@ from videossp.model.videomamba import VideoMamba  # noqa: E402
 # Wide matrices, soaks, compilation and runs of several processes: marked slow, but for the cases named here.
 SLOW = {
     "test_a_compiled_classifier_trains_and_exports": ["full"],
+    "test_a_measurement_is_cpu_time_of_every_piece_of_work": [],
+    "test_a_method_of_another_distribution_trains_saves_loads_and_compares": [],
     "test_a_recipe_plans_the_published_run_without_the_data": ["hmdb51"],
     "test_a_resumed_run_equals_one_that_was_not_killed": [],
     "test_any_two_methods_make_a_chain": ["linear", "lora", "ssp"],
     "test_bf16_products_stay_close_and_gradients_too": ["full", "lora", "ssp"],
     "test_bfloat16_gradients_of_full_tuning_equal_the_eager_ones": [],
-    "test_three_processes_give_the_evaluation_of_one_to_the_last_digit": [],
+    "test_the_pretraining_helps_on_classes_that_were_not_in_it": [],
     "test_thousands_of_decodes_keep_the_memory_flat": ["cut"],
+    "test_three_processes_give_the_evaluation_of_one_to_the_last_digit": [],
     "test_two_clips_are_overfitted_in_sixty_steps": ["small-linear", "small-lora", "small-ssp", "small-vpt"],
-    "test_what_the_backbone_learned_helps_on_classes_that_it_never_saw": [],
     "test_workers_decode_the_same_frames": ["fork"],
 }
 GOLDEN = Path(__file__).parent / "golden"

@@ -20,6 +20,18 @@ with exclusive_lock(Path(sys.argv[1]), "held"):
     print("held", flush=True)
     sys.stdin.read()
 """
+FORK = """
+import os, sys, time
+from pathlib import Path
+from videossp.system.files import exclusive_lock
+with exclusive_lock(Path(sys.argv[1]), "held"):
+    if not os.fork():
+        print(os.getpid(), flush=True)
+        time.sleep(1000)
+        os._exit(0)
+    if sys.argv[2] == "killed":
+        time.sleep(1000)
+"""
 TAKE = """
 import sys
 from pathlib import Path
@@ -170,6 +182,44 @@ def test_a_killed_process_releases_its_lock(tmp_path):
         process.wait()
         with exclusive_lock(lock, "still held"):
             pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("end", ["killed", "ended"])
+def test_a_child_that_outlives_its_parent_does_not_hold_the_lock(tmp_path, end):
+    """As a worker that hangs in a decoder when its training is killed, or has failed."""
+    lock = tmp_path / ".lock"
+    command = [sys.executable, "-c", FORK, lock, end]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        try:
+            if end == "killed":
+                with pytest.raises(ValueError, match="^busy$"), exclusive_lock(lock, "busy"):
+                    pytest.fail("both hold it")
+                process.kill()
+            process.wait()
+            with exclusive_lock(lock, "still held"):
+                os.kill(child, 0)  # it lives
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_the_end_of_the_block_in_a_child_leaves_the_lock_and_the_files_of_both_alone(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from videossp.system.files import exclusive_lock\n"
+        "with exclusive_lock(Path(sys.argv[1]), 'held'):\n"
+        "    if not (child := os.fork()):\n"
+        "        other = os.open(sys.argv[1], os.O_RDONLY)  # takes the number that is free\n"
+        "    else:\n        os.waitpid(child, 0)\n"
+        "        try:\n"
+        "            with exclusive_lock(Path(sys.argv[1]), 'as it should be'):\n                pass\n"
+        "        except ValueError as error:\n            print(error)\n"
+        "if not child:\n    os.fstat(other)\n    print('child')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / ".lock"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("child\nas it should be\n", "")
 
 
 def test_the_content_of_a_lock_file_is_kept(tmp_path):

@@ -6,7 +6,19 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import lock_descriptor
+from filelock import lock_descriptor, unlock_descriptor
+
+_locked: set[int] = set()  # descriptors of the locks that this process holds
+
+
+def _leave_locks() -> None:
+    """Close what a forked child has inherited: it would hold the locks longer than its parent lives."""
+    while _locked:
+        os.close(_locked.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
 
 
 def atomic_write(path: Path, data: str | bytes) -> None:
@@ -50,8 +62,8 @@ def _sync_folder(folder: Path) -> None:
 def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
     """Hold a lock file, without waiting for it, until the block or the process ends.
 
-    It excludes other processes and other uses in this process. The lock belongs to the open file, not to its
-    content: the file stays on disk, and what is in it is not changed.
+    It excludes other processes and other uses in this process. Forked children do not share it. The lock
+    belongs to the open file, not to its content: the file stays on disk and its content is not changed.
 
     Args:
         lock: the lock file; it is created if needed.
@@ -65,9 +77,15 @@ def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
         raise ValueError(f"{lock}: a lock file must not be a symbolic link; remove it")
     # O_NOFOLLOW, where it exists, also refuses a link that appears after the check above.
     file = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    _locked.add(file)
     try:
         if not lock_descriptor(file, blocking=False):
             raise ValueError(refusal)
         yield
     finally:
-        os.close(file)  # this releases the lock
+        if file in _locked:  # not in a forked child
+            _locked.remove(file)
+            try:
+                unlock_descriptor(file)  # at once, even if a process that is just being forked has the file
+            finally:
+                os.close(file)
