@@ -13,6 +13,7 @@ from videossp.cli.main import main
 from videossp.data.datasets import Sample, VideoDataset
 from videossp.errors import DataError
 from videossp.methods import default_lr
+from videossp.model.hooks import Tuner
 from videossp.training.config import RENAMED, TrainConfig, current_names, has_old_names
 from videossp.training.optimizer import parameter_groups
 from videossp.training.plan import make_plan, resolve_lr, steps_per_epoch
@@ -224,7 +225,22 @@ def test_without_a_learning_rate_that_of_method_and_backbone_is_used(small_backb
     assert config.lr == default_lr("linear", classifier.backbone.config) > 0
     assert resolve_lr(TrainConfig(lr=0.5), classifier).lr == 0.5
     plan = make_plan(data(train=20, val=4), ("a", "b"), config)
-    assert f"learning rate {config.lr:.3g}" in plan_lines(classifier, plan, config)
+    source = "(default: not measured for linear on this backbone)"
+    assert f"learning rate {config.lr:.3g} {source}" in plan_lines(classifier, plan, config)
+    given = TrainConfig(lr=0.5)
+    plan = make_plan(data(train=20, val=4), ("a", "b"), given)
+    assert "learning rate 0.5" in plan_lines(classifier, plan, given)
+
+
+def test_the_default_rate_of_a_class_that_is_not_registered_is_its_own(small_backbone):
+    class Unregistered(Tuner):
+        lr = 0.07
+
+        def __init__(self, config):
+            super().__init__()
+
+    classifier = Classifier.create(small_backbone, num_classes=2, method=Unregistered)
+    assert resolve_lr(TrainConfig(), classifier).lr == 0.07
 
 
 def test_settings_with_old_names_get_the_current_ones():

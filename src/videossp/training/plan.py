@@ -55,7 +55,9 @@ def resolve_lr(config: TrainConfig, classifier: Classifier) -> TrainConfig:
     """The settings with a learning rate: the given one, else the default of the method and the backbone."""
     if config.lr is not None:
         return config
-    return replace(config, lr=default_lr(classifier.method, classifier.backbone.config))
+    return replace(
+        config, lr=default_lr(classifier.unregistered or classifier.method, classifier.backbone.config)
+    )
 
 
 def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig, processes: int = 1) -> Plan:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from videossp.classifier import Classifier
+from videossp.methods import default_lr, lr_source
 from videossp.training.config import TrainConfig
 from videossp.training.plan import Plan
 from videossp.training.run import Run
@@ -29,7 +30,9 @@ def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[
             f"{clip_format.frames} frames, {clip_format.sampling}; test views (segments x crops) {views}"
         )
     rule = f" = {config.lr:g} x {plan.clips_per_step} clips per step / 256" if config.scale_lr else ""
-    lines.append(f"learning rate {plan.lr:.3g}{rule}")
+    method, sizes = classifier.unregistered or classifier.method, classifier.backbone.config
+    source = f" (default: {lr_source(method, sizes)})" if config.lr == default_lr(method, sizes) else ""
+    lines.append(f"learning rate {plan.lr:.3g}{rule}{source}")
     usual = {x.name: x.default for x in fields(config)}
     changed = {name: getattr(config, name) for name in SPECIAL if getattr(config, name) != usual[name]}
     if changed:
