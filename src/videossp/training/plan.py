@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from videossp.classifier import Classifier
-from videossp.data.augment import directed, mirror
+from videossp.data.augment import directional_classes, should_flip
 from videossp.data.datasets import Sample, VideoDataset
 from videossp.errors import DataError
 from videossp.methods import default_lr
@@ -82,10 +82,10 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
             f"{len(splits.training)} videos do not fill one step of {config.batch_size} x "
             f"{config.grad_accum_steps}, so drop_last leaves none"
         )
-    flip = mirror(config.flip, classes)
+    flip = should_flip(config.flip, classes)
     notes = []
     if not flip and config.flip == "auto":
-        notes.append(f"horizontal flip disabled: it would swap {directed(classes)}")
+        notes.append(f"horizontal flip disabled: it would swap {directional_classes(classes)}")
     clips = config.batch_size * config.grad_accum_steps * config.num_sample * processes
     scale = clips / 256 if config.scale_lr else 1.0
     plan = Plan(

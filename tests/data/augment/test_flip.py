@@ -2,7 +2,7 @@
 
 import pytest
 
-from videossp.data.augment import directed, mirror
+from videossp.data.augment import directional_classes, should_flip
 
 HMDB51 = """
 brush_hair cartwheel catch chew clap climb climb_stairs dive draw_sword dribble drink eat fall_floor fencing
@@ -48,10 +48,12 @@ ThrowDiscus UnevenBars WallPushups WritingOnBoard YoYo
     ],
 )
 def test_flip_is_off_or_refused_if_classes_have_a_direction(classes, named):
-    assert directed(classes) == named
-    assert not mirror("auto", classes) and not mirror("off", classes) and mirror("force", classes)
+    assert directional_classes(classes) == named
+    assert (
+        not should_flip("auto", classes) and not should_flip("off", classes) and should_flip("force", classes)
+    )
     with pytest.raises(ValueError) as caught:
-        mirror("on", classes)
+        should_flip("on", classes)
     message = str(caught.value)
     assert named in message and "flip=force" in message and "\n" not in message
 
@@ -68,5 +70,5 @@ def test_flip_is_off_or_refused_if_classes_have_a_direction(classes, named):
     ids=["hmdb51", "ucf101", "up and down", "words", "more words"],
 )
 def test_flip_is_on_if_no_class_has_a_direction(classes):
-    assert directed(classes) is None
-    assert [mirror(x, classes) for x in ("auto", "on", "off", "force")] == [True, True, False, True]
+    assert directional_classes(classes) is None
+    assert [should_flip(x, classes) for x in ("auto", "on", "off", "force")] == [True, True, False, True]

@@ -41,10 +41,10 @@ def error_of(data, **options):
     return str(caught.value)
 
 
-def complaints_of(data, **options):
+def problems_of(data, **options):
     """(result of `read`, problems) if problems are collected."""
-    complaints = []
-    return read(data, complain=lambda *x: complaints.append(x), **options), complaints
+    problems = []
+    return read(data, report_problem=lambda *x: problems.append(x), **options), problems
 
 
 def test_classes_are_sorted_folders(tmp_path):
@@ -125,7 +125,7 @@ def test_problems_of_a_folder_are_errors(tmp_path, names, words):
 
 def test_empty_class_is_left_out_if_problems_are_collected(tmp_path):
     touch(tmp_path, "a/1.mp4", "b/notes.txt", "c/1.mp4")
-    assert complaints_of(tmp_path) == (
+    assert problems_of(tmp_path) == (
         {"train": {"a/1.mp4": "a", "c/1.mp4": "c"}},
         [("class.empty", f"{tmp_path}: no videos in b; remove the folder or fill it", "")],
     )

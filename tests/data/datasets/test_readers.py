@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from test_datasets import complaints_of, error_of, frames, read, touch, write
+from test_datasets import error_of, frames, problems_of, read, touch, write
 
 from videossp.data.datasets import read_data
 
@@ -144,7 +144,7 @@ def test_fewer_frames_than_listed_are_a_problem(tmp_path):
     file = write(tmp_path / "train.txt", "a 2 0\nb 3 1\n")
     message = f"{file}:2: b has 2 frames, not 3"
     assert error_of(tmp_path) == message
-    assert complaints_of(tmp_path) == ({"train": {"a": "0", "b": "1"}}, [("file.truncated", message, "b")])
+    assert problems_of(tmp_path) == ({"train": {"a": "0", "b": "1"}}, [("file.truncated", message, "b")])
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv", "lst", "list"])
@@ -340,9 +340,9 @@ def test_all_problems_can_be_collected(tmp_path):
     write(tmp_path / "classes.txt", "a\nb")
     lines = "1.mp4 a\n2.mp4 b\nnone.mp4 a\n1.mp4 b\n3.mp4 c\n2.mp4 b\n"
     file = write(tmp_path / "train.txt", lines)
-    read_so_far, complaints = complaints_of(tmp_path)
+    read_so_far, problems = problems_of(tmp_path)
     assert read_so_far == {"train": {"1.mp4": "a", "2.mp4": "b"}}
-    assert complaints == [
+    assert problems == [
         ("file.missing", f"{file}:3: no such video: none.mp4", "none.mp4"),
         ("name.collision", f"{file}:4: 1.mp4 is listed before, in {file}:1", "1.mp4"),
         ("label.unknown", f"{file}:5: class 'c' is not in {tmp_path}/classes.txt", "3.mp4"),

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from test_datasets import complaints_of, error_of, frames, read, touch, write
+from test_datasets import error_of, frames, problems_of, read, touch, write
 
 from videossp.data.datasets import hold_out, read_data
 
@@ -181,8 +181,8 @@ def test_two_videos_of_one_name_are_an_error(tmp_path):
     both = f"{tmp_path}/{first}, {tmp_path}/{second}"
     message = f"{tmp_path}/testlist01.txt:1: {first} may be one of several videos: {both}"
     assert error_of(tmp_path) == message
-    assert complaints_of(tmp_path)[1] == [("name.collision", message, first)]
-    assert read(tmp_path, videos=tmp_path / "copy", complain=lambda *x: None)["test"] == {
+    assert problems_of(tmp_path)[1] == [("name.collision", message, first)]
+    assert read(tmp_path, videos=tmp_path / "copy", report_problem=lambda *x: None)["test"] == {
         f"HandstandPushups/{HANDSTAND}": "HandstandPushups"
     }
 

@@ -86,12 +86,12 @@ def test_any_text_gives_samples_or_a_data_error(format, data):
         for file in FILES[format]:
             begin = HEADERS.get(format, "") if data.draw(st.booleans()) and file.endswith(".csv") else ""
             write(folder / file, begin.encode() + data.draw(anything))
-        complaints = []
+        problems = []
         for named in format, "auto":
             try:
-                samples = read_data(folder, format=named, complain=lambda *x: complaints.append(x))
+                samples = read_data(folder, format=named, report_problem=lambda *x: problems.append(x))
             except DataError as error:
                 assert str(error).startswith(name)
             else:
                 assert all(0 <= x.label < len(samples.classes) for _, x in samples.all_samples())
-        assert all(len(x) == 3 for x in complaints)
+        assert all(len(x) == 3 for x in problems)

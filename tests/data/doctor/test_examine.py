@@ -328,7 +328,7 @@ def test_unreadable_data_is_an_error_with_the_first_problem(tmp_path):
 def test_readers_report_ids_of_checks():
     source = Path(videossp.__file__).parent / "data/datasets"
     text = "".join(x.read_text() for x in source.glob("*.py"))
-    ids = set(re.findall(r'complain\(\s*"([^"]+)"', text))
+    ids = set(re.findall(r'report_problem\(\s*"([^"]+)"', text))
     assert {"file.missing", "label.unknown", "name.collision"} <= ids <= set(CHECKS)
 
 

@@ -284,7 +284,7 @@ def test_avi_with_repeated_frames_is_truncated_only_if_it_is_cut(tmp_path, codec
     assert len(images) == 40 and np.array_equal(pick(path, [39, 0, 20]), images[[39, 0, 20]])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(TruncatedError, match="header promises"):
+    with pytest.raises(TruncatedError, match="header declares"):
         read_video(path)
 
 
@@ -305,7 +305,7 @@ def test_vp8_packets_that_are_never_shown_are_no_frames(tmp_path):
 
     remux(tmp_path / "a.mkv", tmp_path / "b.mkv", hide)
     video = read_video(tmp_path / "b.mkv")
-    assert video.timed and len(video) == 18
+    assert video.has_timestamps and len(video) == 18
     left = [i for i in range(20) if i not in (3, 12)]
     assert numbers_of(read_frames(video)) == left
     assert numbers_of(read_frames(video, lambda n: [4, 17])) == [left[4], left[17]]
@@ -682,15 +682,15 @@ def damaged(path, kind):
 @pytest.mark.parametrize(
     ("name", "kind", "error", "words"),
     [
-        ("a.mp4", "cut", TruncatedError, "cut short: its header promises 40 frames"),
-        ("a.avi", "cut", TruncatedError, "cut short: its header promises 40 frames"),
-        ("a.mkv", "cut", TruncatedError, "cut short: its header promises .* bytes, it has"),
-        ("a.webm", "cut", TruncatedError, "cut short: its header promises .* bytes, it has"),
+        ("a.mp4", "cut", TruncatedError, "truncated: the header declares 40 frames"),
+        ("a.avi", "cut", TruncatedError, "truncated: the header declares 40 frames"),
+        ("a.mkv", "cut", TruncatedError, "truncated: the header declares .* bytes, .* were found"),
+        ("a.webm", "cut", TruncatedError, "truncated: the header declares .* bytes, .* were found"),
         (
             "a.mp4",
             "headless",
             TruncatedError,
-            "cut short: its index .moov., which should end it, is not there",
+            "truncated: the index .moov atom. at the end is missing",
         ),
         ("a.mp4", "bits", DataError, "damaged"),
         ("a.mp4", "empty", NoVideoError, "the file is empty"),

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import split_in_name
 from videossp.data.datasets.text import read_rows
@@ -36,7 +36,7 @@ def person_roots(root: Path) -> list[Path]:
     return []
 
 
-def read_breakfast(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
+def read_breakfast(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read one of the four splits by person: the persons of `fold` are tested, the others train.
 
     CSV lists with the columns file_name and action (ViS4mer's) replace this split. Person and camera are part
@@ -47,7 +47,7 @@ def read_breakfast(data: Annotation, fold: int, complain: Complain) -> VideoData
         raise DataError(f"{data.videos}: no P03/CAMERA/P03_ACTIVITY.avi, here or one folder down")
     if len(roots) > 1:
         raise DataError(f"{data.videos}: Breakfast is in several folders: {roots[0]}, {roots[1]}")
-    builder = SampleBuilder(ACTIVITIES, "the ten activities of Breakfast", complain)
+    builder = SampleBuilder(ACTIVITIES, "the ten activities of Breakfast", report_problem)
     lists = data.tables(lambda header: {"file_name", "action"} <= header, below=True)
     if fold not in TEST_PERSONS or (lists and fold != 1):
         folds = "leave it out: the lists have one" if lists else "it is 1, 2, 3 or 4"

@@ -16,7 +16,7 @@ INTEGER = re.compile(r"-?\d{1,9}")
 NUMBERED = re.compile(r"(\d{1,9})([\s,;:]+|[.)]\s+)(.+)")
 
 
-class Meaning(NamedTuple):
+class LabelMap(NamedTuple):
     """The classes that labels mean.
 
     Attributes:
@@ -162,7 +162,7 @@ def numbered_names(lines: Sequence[Line]) -> dict[int, str]:
     return classes
 
 
-def meaning_of(labels: set[str], folder: Path, used: Sequence[Path]) -> Meaning:
+def resolve_labels(labels: set[str], folder: Path, used: Sequence[Path]) -> LabelMap:
     """The classes that labels mean: they are class names or, if all are integers, numbers of a class file.
 
     Without such a file the integers are the names.
@@ -179,8 +179,8 @@ def meaning_of(labels: set[str], folder: Path, used: Sequence[Path]) -> Meaning:
     ordered = [classes[x] for x in sorted(classes)] or None
     integers = all(INTEGER.fullmatch(x) for x in labels)
     if not integers or labels <= set(classes.values()):
-        return Meaning({x: x for x in labels}, ordered, str(file))
+        return LabelMap({x: x for x in labels}, ordered, str(file))
     if not classes:
-        return Meaning({x: str(int(x)) for x in labels}, None, "")
+        return LabelMap({x: str(int(x)) for x in labels}, None, "")
     source = f"{file} (numbers {min(classes)} to {max(classes)})"
-    return Meaning({x: classes.get(int(x), f"number {x}") for x in labels}, ordered, source)
+    return LabelMap({x: classes.get(int(x), f"number {x}") for x in labels}, ordered, source)

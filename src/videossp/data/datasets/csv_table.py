@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.classes import UNLABELLED, meaning_of
+from videossp.data.datasets.classes import UNLABELLED, resolve_labels
 from videossp.data.datasets.lists import refuse_other_lists
-from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import SPLIT_COLUMNS, split_of
 from videossp.data.datasets.text import Row, read_rows
@@ -28,7 +28,7 @@ def has_columns(header: set[str]) -> bool:
     return bool(header & set(PATH)) and bool(header & {*NAME, *NUMBER})
 
 
-def read_tables(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
+def read_tables(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read one CSV file, or all of a folder that have a header.
 
     Paths are relative to the folder of videos. The split is in a column, else in the file's name, else in the
@@ -43,11 +43,11 @@ def read_tables(data: Annotation, fold: int, complain: Complain) -> VideoDataset
     numbers = numbers_of(row for _, row in rows)
     names = {str(number): name for name, number in numbers.items()}
     labels = [row.first(NAME) or names.get(row.first(NUMBER)) or row.first(NUMBER) for _, row in rows]
-    meaning = meaning_of(set(labels), data.folder, files)
-    classes, source = meaning.classes, meaning.source
+    label_map = resolve_labels(set(labels), data.folder, files)
+    classes, source = label_map.classes, label_map.source
     if classes is None and numbers:
         classes, source = sorted(numbers, key=lambda x: numbers[x]), "the classes with a number"
-    builder = SampleBuilder(classes, source, complain)
+    builder = SampleBuilder(classes, source, report_problem)
     for (file, row), label in zip(rows, labels, strict=True):
         path, start, end = row.first(PATH), row.seconds(START), row.seconds(END)
         candidates = locate(data.videos, path)
@@ -61,7 +61,7 @@ def read_tables(data: Annotation, fold: int, complain: Complain) -> VideoDataset
             split_of(row.location, row.first(SPLIT_COLUMNS), file, name),
             candidates,
             name,
-            meaning.names.get(label),
+            label_map.names.get(label),
             start=start,
             end=end,
             group=row.first(("group",)) or None,

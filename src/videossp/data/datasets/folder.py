@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.sample import Complain, Sample, VideoDataset
+from videossp.data.datasets.sample import ReportProblem, Sample, VideoDataset
 from videossp.data.datasets.splits import SPLITS
 from videossp.data.datasets.video_index import visible
 from videossp.data.video import VIDEO_SUFFIXES, is_video
 from videossp.errors import DataError
 
 
-def read_folder(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
+def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read a folder whose class names are the folder names, sorted; a folder of images is one video.
 
     Without split folders all videos are in the split "train". Entries that are neither class folders nor
@@ -37,7 +37,9 @@ def read_folder(data: Annotation, fold: int, complain: Complain) -> VideoDataset
     names = {name for classes in paths.values() for name in classes}
     filled = sorted(name for name in names if any(classes.get(name) for classes in paths.values()))
     if empty := sorted(names.difference(filled)):
-        complain("class.empty", f"{root}: no videos in {', '.join(empty)}; remove the folder or fill it", "")
+        report_problem(
+            "class.empty", f"{root}: no videos in {', '.join(empty)}; remove the folder or fill it", ""
+        )
 
     def name_of(path: str) -> str:
         return os.path.relpath(path, root)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import Split
 from videossp.data.datasets.text import read_lines
@@ -26,7 +26,7 @@ def classes_of(home: Path) -> set[str]:
     return {x.name.rsplit("_", 2)[0] for x in home.glob(FILES)}
 
 
-def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
+def read_hmdb51(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read the official split `fold` (1 to 3): for each class 70 training and 30 test videos.
 
     The class is in the name of the split file. Names of videos contain #, (, &, ; and !. Groups are the films
@@ -42,7 +42,7 @@ def read_hmdb51(data: Annotation, fold: int, complain: Complain) -> VideoDataset
     if missing := classes_of(home).difference(classes):
         raise DataError(f"{home}: no {min(missing)}{end}")
     videos = VideoIndex(data.videos, classes)
-    builder = SampleBuilder(classes, "the names of the split files", complain)
+    builder = SampleBuilder(classes, "the names of the split files", report_problem)
     for label in classes:
         for location, line in read_lines(home / f"{label}{end}"):
             row = re.fullmatch(r"(.+?)\s+([012])", line.strip())

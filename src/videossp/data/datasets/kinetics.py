@@ -3,7 +3,7 @@
 import posixpath
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import SPLIT_COLUMNS, split_of
 from videossp.data.datasets.text import read_rows
@@ -21,7 +21,7 @@ def has_ids(header: set[str]) -> bool:
     return "youtube_id" in header
 
 
-def read_kinetics(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
+def read_kinetics(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read every CSV file of the folder; the split is in a column, else in the file's name.
 
     Class folders may have blanks or underscores in their names, or be absent. Many videos no longer exist:
@@ -31,7 +31,7 @@ def read_kinetics(data: Annotation, fold: int, complain: Complain) -> VideoDatas
     if not files:
         raise DataError(f"{data.root}: no CSV file with a column youtube_id, here or one folder down")
     videos = VideoIndex(data.videos)
-    builder = SampleBuilder(None, "", complain)
+    builder = SampleBuilder(None, "", report_problem)
     missing, rows = [], 0
     for file in files:
         for row in read_rows(file):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.classes import meaning_of
-from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.classes import resolve_labels
+from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import Split, split_in_name, split_of
 from videossp.data.datasets.text import first_line, read_lines
@@ -98,7 +98,7 @@ def has_video_suffix(path: str) -> bool:
     return unquoted(path.strip()).lower().endswith(VIDEO_SUFFIXES)
 
 
-def read_lists(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
+def read_lists(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read lists of SlowFast, VideoMAE, VideoMamba, SSP (PATH LABEL) or mmaction2 (FOLDER FRAMES LABEL).
 
     Paths are relative to the folder of videos. Label -1, or no label, means unlabelled. Other labels are
@@ -111,8 +111,8 @@ def read_lists(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     other_folds = {x for paths in by_split(data).values() for x in paths}
     refuse_other_lists(data, [*files, *other_folds])
     lines = [(file, line) for file in files for line in read_list(file, data.videos)]
-    meaning = meaning_of({line.label for _, line in lines}, data.folder, files)
-    builder = SampleBuilder(meaning.classes, meaning.source, complain)
+    label_map = resolve_labels({line.label for _, line in lines}, data.folder, files)
+    builder = SampleBuilder(label_map.classes, label_map.source, report_problem)
     for file, line in lines:
         candidates = locate(data.videos, line.path)
         name = candidates[0].name if candidates else unquoted(line.path)
@@ -120,9 +120,9 @@ def read_lists(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
             count = sum(x.lower().endswith(IMAGE_SUFFIXES) for x in os.listdir(candidates[0].path))
             if count < line.frames:
                 reason = f"{line.location}: {name} has {count} frames, not {line.frames}"
-                complain("file.truncated", reason, name)
+                report_problem("file.truncated", reason, name)
         builder.add(
-            line.location, split_of("", "", file, name), candidates, name, meaning.names.get(line.label)
+            line.location, split_of("", "", file, name), candidates, name, label_map.names.get(line.label)
         )
     return builder.build()
 

@@ -12,7 +12,7 @@ from videossp.data.datasets.folder import read_folder
 from videossp.data.datasets.hmdb51 import is_hmdb51, read_hmdb51
 from videossp.data.datasets.kinetics import is_kinetics, read_kinetics
 from videossp.data.datasets.lists import is_lists, read_lists
-from videossp.data.datasets.sample import Complain, VideoDataset, refuse
+from videossp.data.datasets.sample import ReportProblem, VideoDataset, refuse
 from videossp.data.datasets.ssv2 import is_ssv2, read_ssv2
 from videossp.data.datasets.ucf101 import is_ucf101, read_ucf101
 from videossp.errors import DataError
@@ -23,13 +23,13 @@ class Format(NamedTuple):
 
     Attributes:
         detect: whether a data set has it.
-        read: function (annotation, fold, complain) -> samples.
+        read: function (annotation, fold, report_problem) -> samples.
         folds: whether it has several splits.
         file: whether the annotation may be a single file.
     """
 
     detect: Callable[[Annotation], bool]
-    read: Callable[[Annotation, int, Complain], VideoDataset]
+    read: Callable[[Annotation, int, ReportProblem], VideoDataset]
     folds: bool = False
     file: bool = False
 
@@ -54,7 +54,7 @@ def read_data(
     format: Name = "auto",
     fold: int = 1,
     videos: str | Path | None = None,
-    complain: Complain = refuse,
+    report_problem: ReportProblem = refuse,
 ) -> VideoDataset:
     """Read the labelled videos of a data set.
 
@@ -64,7 +64,7 @@ def read_data(
         fold: which of the published splits (UCF101, HMDB51: 1 to 3; Breakfast: 1 to 4; lists with
             split_N in their names).
         videos: folder of the videos, if it is not that of the annotation.
-        complain: called with each problem of the annotation; the default raises an error.
+        report_problem: called with each problem of the annotation; the default raises an error.
 
     Raises:
         DataError: the data cannot be read; the message names the file and the line.
@@ -76,7 +76,7 @@ def read_data(
     if video_folder and not video_folder.is_dir():
         raise DataError(f"{video_folder}: no such folder of videos")
     try:
-        name, samples = _read(Annotation(root, video_folder), format, fold, complain)
+        name, samples = _read(Annotation(root, video_folder), format, fold, report_problem)
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read: {error.strerror or error}") from error
     if len(samples.classes) < 2:
@@ -87,7 +87,7 @@ def read_data(
     return replace(samples, origin=origin)
 
 
-def read_with_complaints(data: str | Path, **options: Any) -> tuple[VideoDataset, list[tuple[str, str, str]]]:
+def read_with_problems(data: str | Path, **options: Any) -> tuple[VideoDataset, list[tuple[str, str, str]]]:
     """Read a data set and leave out the lines with problems.
 
     Args:
@@ -99,16 +99,18 @@ def read_with_complaints(data: str | Path, **options: Any) -> tuple[VideoDataset
     Raises:
         DataError: the data cannot be read at all; the message includes the first problem.
     """
-    complaints: list[tuple[str, str, str]] = []
+    problems: list[tuple[str, str, str]] = []
     try:
-        return read_data(data, **options, complain=lambda *x: complaints.append(x)), complaints
+        return read_data(data, **options, report_problem=lambda *x: problems.append(x)), problems
     except DataError as error:
-        if not complaints:
+        if not problems:
             raise
-        raise DataError(f"{error}; {len(complaints)} problems, the first: {complaints[0][1]}") from error
+        raise DataError(f"{error}; {len(problems)} problems, the first: {problems[0][1]}") from error
 
 
-def _read(data: Annotation, format: str, fold: int, complain: Complain) -> tuple[str, VideoDataset]:
+def _read(
+    data: Annotation, format: str, fold: int, report_problem: ReportProblem
+) -> tuple[str, VideoDataset]:
     """(name of the format, samples)."""
     if format not in (*FORMATS, "auto"):
         raise ValueError(f"no format {format!r}; the formats are auto, {', '.join(FORMATS)}")
@@ -122,7 +124,7 @@ def _read(data: Annotation, format: str, fold: int, complain: Complain) -> tuple
         raise DataError(f"{data.root}: --format {format} reads a folder, not a file")
     if fold != 1 and not FORMATS[format].folds:
         raise DataError(f"{data.root}: the format {format} has no folds; leave --fold out")
-    samples = FORMATS[format].read(data, fold, complain)
+    samples = FORMATS[format].read(data, fold, report_problem)
     paths = (x.path for _, x in samples.all_samples())
     if bad := next((x for x in paths if x.encode(errors="replace").decode() != x), None):
         raise DataError(f"{bad!a}: its name is not UTF-8; rename it")

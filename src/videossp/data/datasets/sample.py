@@ -8,7 +8,7 @@ from typing import Any
 from videossp.errors import DataError
 
 # Called with (id of a check in `doctor.checks.CHECKS`, one line with file and line, name of the video).
-Complain = Callable[[str, str, str], None]
+ReportProblem = Callable[[str, str, str], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from videossp.data.datasets.sample import Complain, Sample, VideoDataset
+from videossp.data.datasets.sample import ReportProblem, Sample, VideoDataset
 from videossp.data.datasets.video_index import VideoPath
 
 
@@ -14,11 +14,11 @@ class SampleBuilder:
     Args:
         classes: class names in the order of their labels; None: the names that occur, sorted.
         source: the file that lists the class names, for messages.
-        complain: called with each problem; if it returns, the line is left out.
+        report_problem: called with each problem; if it returns, the line is left out.
     """
 
-    def __init__(self, classes: Sequence[str] | None, source: str, complain: Complain) -> None:
-        self.classes, self.source, self.complain = classes, source, complain
+    def __init__(self, classes: Sequence[str] | None, source: str, report_problem: ReportProblem) -> None:
+        self.classes, self.source, self.report_problem = classes, source, report_problem
         self._known = None if classes is None else set(classes)
         self._splits: dict[str, list[tuple[str, Sample]]] = defaultdict(list)  # with class names
         self._unlabelled: dict[str, list[str]] = defaultdict(list)
@@ -52,14 +52,18 @@ class SampleBuilder:
         first = self._locations.setdefault((split, name), location)
         if label is not None and self._known is not None and label not in self._known:
             hint = self._hint(label)
-            self.complain("label.unknown", f"{location}: class {label!r} is not in {self.source}{hint}", name)
+            self.report_problem(
+                "label.unknown", f"{location}: class {label!r} is not in {self.source}{hint}", name
+            )
         elif not candidates:
-            self.complain("file.missing", f"{location}: no such video: {name}", name)
+            self.report_problem("file.missing", f"{location}: no such video: {name}", name)
         elif len(candidates) > 1:
             both = f"{candidates[0].path}, {candidates[1].path}"
-            self.complain("name.collision", f"{location}: {name} may be one of several videos: {both}", name)
+            self.report_problem(
+                "name.collision", f"{location}: {name} may be one of several videos: {both}", name
+            )
         elif first != location:
-            self.complain("name.collision", f"{location}: {name} is listed before, in {first}", name)
+            self.report_problem("name.collision", f"{location}: {name} is listed before, in {first}", name)
         elif label is None:
             self._unlabelled[split].append(name)
         else:

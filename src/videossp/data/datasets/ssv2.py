@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import Split
 from videossp.data.datasets.text import read_lines, read_text
@@ -29,7 +29,7 @@ def find_release(data: Annotation) -> tuple[Path, str] | None:
     return None
 
 
-def read_ssv2(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
+def read_ssv2(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read all splits. Classes are in the order of the label file's numbers.
 
     The class of an item is its template without brackets. Ids may be text or numbers. The test split has
@@ -41,7 +41,7 @@ def read_ssv2(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
     home, prefix = release
     class_file = home / f"{prefix}labels.json"
     videos = VideoIndex(data.videos)
-    builder = SampleBuilder(read_numbers(class_file), str(class_file), complain)
+    builder = SampleBuilder(read_numbers(class_file), str(class_file), report_problem)
     for split, stem in SPLITS:
         file = home / f"{prefix}{stem}.json"
         if not file.is_file():

@@ -4,7 +4,7 @@ import re
 
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.classes import read_numbered_classes
-from videossp.data.datasets.sample import Complain, VideoDataset
+from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import Split
 from videossp.data.datasets.text import read_lines
@@ -21,7 +21,7 @@ def is_ucf101(data: Annotation) -> bool:
     return data.home(*FILES) is not None
 
 
-def read_ucf101(data: Annotation, fold: int, complain: Complain) -> VideoDataset:
+def read_ucf101(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read the official split `fold` (1 to 3). Groups are the source videos, gNN of a class.
 
     Classes are in the order of classInd.txt, which counts from 1. In some mirrors the names of class folders
@@ -35,7 +35,7 @@ def read_ucf101(data: Annotation, fold: int, complain: Complain) -> VideoDataset
     classes = [by_number[x] for x in sorted(by_number)]
     by_normalised = {normalised(name): name for name in classes}
     videos = VideoIndex(data.videos, classes)
-    builder = SampleBuilder(classes, str(class_file), complain)
+    builder = SampleBuilder(classes, str(class_file), report_problem)
     for split, stem in LISTS:
         file = home / f"{stem}{fold:02}.txt"
         if not file.is_file():
@@ -49,7 +49,7 @@ def read_ucf101(data: Annotation, fold: int, complain: Complain) -> VideoDataset
             if number and by_number.get(int(number)) != label:
                 named = by_number.get(int(number), "no class")
                 reason = f"{location}: {path} has number {number}, which is {named} in {class_file}"
-                complain("label.unknown", reason, path)
+                report_problem("label.unknown", reason, path)
                 continue
             group = re.search(r"_(g\d+)_c\d+\.", name)
             builder.add(

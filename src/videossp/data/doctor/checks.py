@@ -63,13 +63,13 @@ class CheckContext:
 
     Attributes:
         data: the data set.
-        complaints: (check, message, video) of each problem of the annotation.
+        problems: (check, message, video) of each problem of the annotation.
         probes: probes of the samples in their order; empty if no check needs the files.
         frames: number of frames of a clip.
     """
 
     data: VideoDataset
-    complaints: Sequence[tuple[str, str, str]]
+    problems: Sequence[tuple[str, str, str]]
     probes: Sequence[Probe]
     frames: int
 
@@ -137,7 +137,7 @@ def listing(members: Sequence[Member]) -> str:
 
 def annotation_problems(context: CheckContext) -> Iterator[Finding]:
     """Wrong lines of the annotation; Kinetics videos that are not on the disk."""
-    for check, text, name in context.complaints:
+    for check, text, name in context.problems:
         if check == "class.empty":
             # An error, because `train` refuses the folder. The reader's text says what to do.
             yield Finding(check, text, (), "error")
@@ -147,7 +147,7 @@ def annotation_problems(context: CheckContext) -> Iterator[Finding]:
         yield replace(finding("file.missing", f"{name}: not there", severity="warning"), videos=(name,))
 
 
-def files(context: CheckContext) -> Iterator[Finding]:
+def unreadable_or_short(context: CheckContext) -> Iterator[Finding]:
     """Files that cannot be read; videos that are too short or frozen. Parts of a file share a finding."""
     broken: dict[tuple[str, str], list[Member]] = defaultdict(list)
     for member, probe in zip(context.data.all_samples(), context.probes, strict=True):
@@ -165,7 +165,7 @@ def files(context: CheckContext) -> Iterator[Finding]:
 def class_sizes(context: CheckContext) -> Iterator[Finding]:
     """Classes without videos, without training videos, or of very different size."""
     classes, members = context.data.classes, context.data.all_samples()
-    already_reported = any(check == "class.empty" for check, _, _ in context.complaints)
+    already_reported = any(check == "class.empty" for check, _, _ in context.problems)
     by_label: dict[int, list[Member]] = defaultdict(list)
     for split, sample in members:
         by_label[sample.label].append((split, sample))
@@ -183,7 +183,7 @@ def class_sizes(context: CheckContext) -> Iterator[Finding]:
             yield finding("class.imbalanced", text)
 
 
-def leaks(members: Sequence[Member]) -> Iterator[tuple[str, list[Member], list[Member]]]:
+def split_pairs(members: Sequence[Member]) -> Iterator[tuple[str, list[Member], list[Member]]]:
     """(split, its members, members of later splits) where train or val share members with a later split."""
     for split, later in {"train": ("val", "test"), "val": ("test",)}.items():
         here, others = ([x for x in members if x[0] in splits] for splits in ((split,), later))
@@ -195,7 +195,7 @@ def shared_videos(context: CheckContext) -> Iterator[Finding]:
     """The same video in two splits. Parts of a file count if they overlap; see also `shared_groups`."""
     val_in_test: list[Member] = []
     for members in context.duplicates:
-        for split, here, others in leaks(members):
+        for split, here, others in split_pairs(members):
             leaked, copies = overlapping(here, others), overlapping(others, here)
             if split == "val":
                 val_in_test += leaked
@@ -213,7 +213,7 @@ def shared_groups(context: CheckContext) -> Iterator[Finding]:
     """A group in two splits; the parts of a file are a group."""
     grouped = [x for x in context.data.all_samples() if x[1].group or x[1].start or x[1].end]
     for members in groups_by_key((x, x[1].group or os.path.abspath(x[1].path)) for x in grouped):
-        for split, here, others in leaks(members):
+        for split, here, others in split_pairs(members):
             name = members[0][1].group or members[0][1].path
             text = f"{name}: {listing(here)} and {listing(others)} belong together"
             yield finding("split.leak-group", text, here, severity=None if split == "train" else "warning")
@@ -253,7 +253,7 @@ def base_names(context: CheckContext) -> Iterator[Finding]:
 # (ids that a function can find, the function)
 CHECK_FUNCTIONS: tuple[tuple[set[str], Callable[[CheckContext], Iterator[Finding]]], ...] = (
     (set(CHECKS), annotation_problems),
-    (PROBED, files),
+    (PROBED, unreadable_or_short),
     ({"class.empty", "class.imbalanced", "label.unknown"}, class_sizes),
     ({"split.leak-duplicate"}, shared_videos),
     ({"split.leak-group"}, shared_groups),

@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from videossp.data.datasets import VideoDataset, read_with_complaints
+from videossp.data.datasets import VideoDataset, read_with_problems
 from videossp.data.datasets.read import Name
 from videossp.data.doctor.checks import (
     CHECK_FUNCTIONS,
@@ -89,7 +89,7 @@ def examine(
     checks = [x for x in (select(only) if only else CHECKS) if x not in skipped]
     if not checks:
         raise ValueError("no check is left to run")
-    samples, complaints = read_with_complaints(data, format=format, fold=fold, videos=videos)
+    samples, problems = read_with_problems(data, format=format, fold=fold, videos=videos)
     probes: list[Probe] = []
     if PROBED & {*checks}:
         stream = probe_all(
@@ -103,7 +103,7 @@ def examine(
         )
         with closing(stream):
             probes = list(stream)
-    context = CheckContext(samples, complaints, probes, frames)
+    context = CheckContext(samples, problems, probes, frames)
     functions = [function for ids, function in CHECK_FUNCTIONS if ids & {*checks}]
     findings = [x for function in functions for x in function(context) if x.check in checks]
     order = list(CHECKS)

@@ -105,9 +105,8 @@ def as_data_error(path: Path, problem: str) -> Iterator[None]:
         if size and int(size[1]) * int(size[2]) > max_pixels():
             raise too_large(path, int(size[1]), int(size[2])) from error
         if "moov atom not found" in text and head_of(path)[4:8] in MP4_BOXES:
-            raise TruncatedError(
-                f"{path}: cut short: its index (moov), which should end it, is not there"
-            ) from error
+            message = f"{path}: truncated: the index (moov atom) at the end is missing"
+            raise TruncatedError(message) from error
         raise DataError(f"{path}: {problem}: {reason_of(error)}") from error
     finally:
         av.logging.set_level(level)

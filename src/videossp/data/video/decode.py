@@ -1,4 +1,4 @@
-"""`read_frames`: decode the wanted frames of a video, and little else."""
+"""`read_frames`: decode selected frames of a video."""
 
 import os
 from bisect import bisect_left, bisect_right
@@ -61,7 +61,7 @@ def _decode(video: Video, positions: set[int]) -> dict[int, np.ndarray]:
     """Frames by their position in `video.times`: the fast ways first, then the safe one."""
     # Some containers (AVI, MPEG) seek inexactly. If a seek overshoots, the second try reads on instead.
     gaps = (SEEK_GAP, len(video.times)) if len(video.times) > SEEK_GAP else (SEEK_GAP,)
-    for gap in gaps if video.timed and video.keys else ():
+    for gap in gaps if video.has_timestamps and video.keys else ():
         with suppress(FFmpegError, OSError):
             images = _decode_needed(video, positions, gap)
             if len(images) == len(positions):
@@ -133,7 +133,7 @@ def _decode_all(video: Video, positions: set[int]) -> dict[int, np.ndarray]:
     ):
         frames = (frame for packet in packets for frame in packet.decode())
         for number, frame in enumerate(frames):
-            position = wanted.get(frame.pts) if video.timed else number
+            position = wanted.get(frame.pts) if video.has_timestamps else number
             if frame.is_corrupt:
                 corrupt = number
             elif frame.key_frame:

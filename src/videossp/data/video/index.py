@@ -33,19 +33,19 @@ class Video:
         path: the file, or the folder of frames.
         times: presentation time of each frame of the file in display order; for a folder 0, 1, ...
         keys: times of the key frames, where decoding can start.
-        timed: whether packets carry the times of their frames; if not, all frames must be decoded to count
-            to one.
+        has_timestamps: whether packets carry the times of their frames; if not, all frames must be decoded to
+            count to one.
         unit: seconds per unit of `times`; None for a folder of frames, or without a frame rate.
-        over: time at which the file's last frame ends.
+        end_time: time at which the file's last frame ends.
         first, stop: the part consists of the frames with `times[first:stop]`.
     """
 
     path: Path
     times: Sequence[int]
     keys: Sequence[int]
-    timed: bool
+    has_timestamps: bool
     unit: Fraction | None
-    over: Fraction | int
+    end_time: Fraction | int
     first: int
     stop: int
 
@@ -55,8 +55,8 @@ class Video:
     @property
     def seconds(self) -> float | None:
         """Duration of the video or part; None if there is no frame rate."""
-        over = self.times[self.stop] if self.stop < len(self.times) else self.over
-        return None if self.unit is None else float((over - self.times[self.first]) * self.unit)
+        end = self.times[self.stop] if self.stop < len(self.times) else self.end_time
+        return None if self.unit is None else float((end - self.times[self.first]) * self.unit)
 
 
 def read_video(path: str | os.PathLike[str], start: float | None = None, end: float | None = None) -> Video:
@@ -127,7 +127,7 @@ def _scan(path: Path, size: int, changed: int) -> Video:
 def _read_packets(path: Path) -> Video:
     """The frame times of a file from its packets, or by decoding it where packets do not have them."""
     if (end := _matroska_end(path)) > (size := path.stat().st_size):
-        raise TruncatedError(f"{path}: cut short: its header promises {end} bytes, it has {size}")
+        raise TruncatedError(f"{path}: truncated: the header declares {end} bytes, {size} were found")
     shown: list[int | None] = []
     keys: list[int | None] = []
     packed, coded, intact, duration = False, 0, 0, 0
@@ -154,22 +154,22 @@ def _read_packets(path: Path) -> Video:
             duration = packet.duration or 0
         # AVI has no presentation times. FFmpeg invents them, for these codecs in the wrong order.
         wrong = packed or (container.format.name == "avi" and context.name in ("h264", "hevc"))
-        promised, unit, spare = stream.frames, stream.time_base, max(2, stream.frames // 100)
+        declared, unit, spare = stream.frames, stream.time_base, max(2, stream.frames // 100)
         if "mov" in container.format.name and len(index := stream.index_entries):
             # The header also counts the frames that an edit list cuts off; the index does not.
             cut = index[-1].pos + index[-1].size > size
-            promised, spare = (len(index), 0) if cut else (0, 0)
-    if promised - intact > spare:
-        raise TruncatedError(f"{path}: cut short: its header promises {promised} frames, it holds {intact}")
+            declared, spare = (len(index), 0) if cut else (0, 0)
+    if declared - intact > spare:
+        raise TruncatedError(f"{path}: truncated: the header declares {declared} frames, {intact} were found")
     times = sorted({time for time in shown if time is not None})
-    timed = len(times) == len(shown) and not wrong
-    if not timed and len(times) != coded:
+    has_timestamps = len(times) == len(shown) and not wrong
+    if not has_timestamps and len(times) != coded:
         times, unit = _decoded_times(path)
     if not times:
         raise NoVideoError(f"{path}: the video stream holds no frames")
     step = Fraction(times[-1] - times[0], len(times) - 1) if len(times) > 1 else duration
     starts = array("q", sorted(key for key in keys if key is not None))
-    return Video(path, array("q", times), starts, timed, unit, times[-1] + step, 0, len(times))
+    return Video(path, array("q", times), starts, has_timestamps, unit, times[-1] + step, 0, len(times))
 
 
 def _decoded_times(path: Path) -> tuple[list[int], Fraction | None]:
