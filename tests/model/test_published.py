@@ -268,7 +268,7 @@ def test_weights_are_only_for_named_backbones(tmp_path):
         Classifier.create(str(tmp_path / "a.pth"), weights=str(tmp_path / "b.pth"), num_classes=3)
 
 
-def test_what_may_mislead_is_a_warning_and_what_was_requested_is_a_note(tmp_path, small_backbone):
+def test_defaults_that_mislead_warn_and_explicit_choices_are_noted(tmp_path, small_backbone):
     with pytest.warns(VideoSSPWarning, match="videomamba_small_test: RANDOM weights") as caught:
         classifier = Classifier.create(small_backbone, num_classes=2)
     assert classifier.warnings == (str(caught[0].message),) and not classifier.notes

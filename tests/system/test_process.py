@@ -87,7 +87,7 @@ def test_the_settings_of_the_user_are_kept():
         assert run(code, env=path | environment).strip() == printed
 
 
-def test_the_peak_of_the_memory_includes_what_was_freed():
+def test_peak_memory_includes_freed_memory():
     code = (
         "from videossp.system.process import peak_memory\n"
         "before = peak_memory(); x = bytearray(300_000_000); x[::4096] = b'1' * len(x[::4096]); del x\n"

@@ -36,8 +36,8 @@ class SSP(Tuner):
       and w(t) of `frame_weights`, from the entropy of the frame's prompts, with sum 1 over the clip. Before
       the first block there is no spreading.
 
-    Prompt and slots are zero at the start, but slots take up positions: the first logits are close to the
-    backbone's, not equal.
+    Prompts and slots start at zero. Slots still occupy positions, so the initial logits are close but not
+    equal to the backbone's.
 
     Args:
         config: sizes of the backbone.
@@ -52,9 +52,9 @@ class SSP(Tuner):
         heads: of the attention; they divide `spread_width`.
         token: the token that stands for a frame: its last patch, which ends the forward scan of the frame
             (published), the mean of its first and last, or the mean of all.
-        importance: the entropy that counts as the largest in the weights of frames: that of the clip, the
-            largest possible ("constant"), or that of the batch (published), which makes predictions depend on
-            the other clips of a batch.
+        importance: normaliser of the entropy in the weights of frames. It is the maximum over the clip
+            ("clip"), over the batch ("batch", published), or log(channels) ("constant"). With "batch", a
+            prediction depends on the other clips of its batch.
         detach: no gradient flows from the spreading to the gathering (published).
     """
 

@@ -24,7 +24,7 @@ class Head(nn.Module):
 
 
 def fill_head(head: Head, published: Published) -> None:
-    """Start a head from the checkpoint's: always from its norm, from its rows if the classes are as many.
+    """Initialise a head from the checkpoint: always the norm; the rows only if the number of classes matches.
 
     A 710-class head, whose first rows are Kinetics-400, also starts a head of 400 classes. A note is added to
     `published` if the rows start at random.

@@ -1,4 +1,4 @@
-"""Converts published state dicts to ours and back; strict, with errors that list every misfit."""
+"""Convert published state dicts to ours and back; strict: errors list every tensor that does not match."""
 
 import argparse
 import re

@@ -13,7 +13,10 @@ from videossp.ops.threads import run_jobs
 
 BLOCK = 96  # channels of one job
 TAPS = 4  # kernel width of the published models; other widths use the reference
-RING, LOW = 8, 7  # a ring of rows: the current one, 3 before and 3 after; row t is at index t & LOW
+RING, RING_MASK = (
+    8,
+    7,
+)  # a ring of rows: the current one, 3 before and 3 after; row t is at index t & RING_MASK
 AHEAD = 2  # rows between the prefetch of a row and its use
 
 
@@ -37,16 +40,21 @@ def _conv_block(job, x, weight, bias, u, u_b):
         if new < length:
             x_new = x[batch, new, first:last]
             for c in range(width):
-                ring[new & LOW, c] = widen(x_new[c])
+                ring[new & RING_MASK, c] = widen(x_new[c])
         else:
-            ring[new & LOW, :] = np.float32(0.0)
+            ring[new & RING_MASK, :] = np.float32(0.0)
         if t < 0:
             continue
         if t + AHEAD < length:
             prefetch(u, batch, t + AHEAD, first, width)
             prefetch(u_b, batch, t + AHEAD, first, width)
-        p3, p2, p1, current = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[t & LOW]
-        n1, n2, n3 = ring[(t + 1) & LOW], ring[(t + 2) & LOW], ring[(t + 3) & LOW]
+        p3, p2, p1, current = (
+            ring[(t - 3) & RING_MASK],
+            ring[(t - 2) & RING_MASK],
+            ring[(t - 1) & RING_MASK],
+            ring[t & RING_MASK],
+        )
+        n1, n2, n3 = ring[(t + 1) & RING_MASK], ring[(t + 2) & RING_MASK], ring[(t + 3) & RING_MASK]
         for c in range(BLOCK):
             v = (
                 w[0, 0, c] * p3[c]
@@ -106,12 +114,12 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
         if new < length:
             x_new = x[batch, new, first:last]
             for c in range(width):
-                ring[new & LOW, c] = widen(x_new[c])
+                ring[new & RING_MASK, c] = widen(x_new[c])
         else:
-            ring[new & LOW, :] = np.float32(0.0)
+            ring[new & RING_MASK, :] = np.float32(0.0)
         if t < 0:
             continue
-        now = t & LOW
+        now = t & RING_MASK
         if t < length:
             if t + AHEAD < length:
                 prefetch(du, batch, t + AHEAD, first, width)
@@ -119,8 +127,13 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
             du_t, du_b_t = du[batch, t, first:last], du_b[batch, t, first:last]
             for c in range(width):
                 g[now, c], g_b[now, c] = widen(du_t[c]), widen(du_b_t[c])
-            p3, p2, p1, current = ring[(t - 3) & LOW], ring[(t - 2) & LOW], ring[(t - 1) & LOW], ring[now]
-            n1, n2, n3 = ring[(t + 1) & LOW], ring[(t + 2) & LOW], ring[(t + 3) & LOW]
+            p3, p2, p1, current = (
+                ring[(t - 3) & RING_MASK],
+                ring[(t - 2) & RING_MASK],
+                ring[(t - 1) & RING_MASK],
+                ring[now],
+            )
+            n1, n2, n3 = ring[(t + 1) & RING_MASK], ring[(t + 2) & RING_MASK], ring[(t + 3) & RING_MASK]
             for c in range(BLOCK):
                 v = w[0, 0, c] * p3[c] + w[0, 1, c] * p2[c] + w[0, 2, c] * p1[c] + w[0, 3, c] * current[c]
                 g[now, c] *= _silu_slope(v + shift[0, c])
@@ -129,7 +142,7 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
                 g_b[now, c] *= _silu_slope(v + shift[1, c])
             if dweight.size > 0:
                 for k in range(TAPS):
-                    before, after = ring[(t - 3 + k) & LOW], ring[(t + 3 - k) & LOW]
+                    before, after = ring[(t - 3 + k) & RING_MASK], ring[(t + 3 - k) & RING_MASK]
                     for c in range(BLOCK):
                         gw[0, k, c] += g[now, c] * before[c]
                         gw[1, k, c] += g_b[now, c] * after[c]
@@ -145,8 +158,13 @@ def _conv_block_backward(job, du, du_b, x, weight, bias, dx, dweight, dbias):
             continue
         if done + AHEAD < length:
             prefetch(dx, batch, done + AHEAD, first, width)
-        g0, g1, g2, g3 = g[done & LOW], g[(done + 1) & LOW], g[(done + 2) & LOW], g[now]
-        b0, b1, b2, b3 = g_b[done & LOW], g_b[(done - 1) & LOW], g_b[(done - 2) & LOW], g_b[(done - 3) & LOW]
+        g0, g1, g2, g3 = g[done & RING_MASK], g[(done + 1) & RING_MASK], g[(done + 2) & RING_MASK], g[now]
+        b0, b1, b2, b3 = (
+            g_b[done & RING_MASK],
+            g_b[(done - 1) & RING_MASK],
+            g_b[(done - 2) & RING_MASK],
+            g_b[(done - 3) & RING_MASK],
+        )
         for c in range(BLOCK):
             out[c] = w[0, 3, c] * g0[c] + w[0, 2, c] * g1[c] + w[0, 1, c] * g2[c] + w[0, 0, c] * g3[c]
         for c in range(BLOCK):

@@ -141,7 +141,7 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, _, ctx.reverse, _ = inputs  # the first state is h0
+    *tensors, _, ctx.reverse, _ = inputs  # h0 is not saved: states[:, 0] holds it
     ctx.set_materialize_grads(False)  # no zeros for the gradient of the states, which nothing uses
     ctx.save_for_backward(*tensors, output[1])
 

@@ -37,7 +37,7 @@ AHEAD = 2  # steps between the prefetch of a row and its use
 
 # Rows of the kernels' work arrays. An inner loop uses two or three arrays with constant offsets: LLVM knows
 # that nothing overlaps. With many small arrays it would check all pairs before every loop.
-SKIP, SHIFT, DT, DTU, OUT = range(5)  # forward: D, bias; of one step dt, dt u, y
+SKIP, ROW_BIAS, DT, DTU, OUT = range(5)  # forward: D, bias; of one step dt, dt u, y
 GDT, GY, GDTU, GSKIP, GSHIFT = 2, 4, 5, 6, 7  # backward: gradients of dt, y, dt u of one step; of D and bias
 DECAY, STATE = range(2)  # of one channel and state: A log2(e); h
 GH, GA = 1, 2  # backward: gradients of h and A
@@ -65,7 +65,7 @@ def _scan_block(job, u, delta, A, B, C, D, bias, h0, y, states, reverse):
     width = last - first
     row, per_state = work_array((5, BLOCK)), work_array((d_state, 2, BLOCK))
     steepest = work_array((d_state,))
-    row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]
+    row[SKIP, :width], row[ROW_BIAS, :width] = D[first:last], bias[first:last]
     for n in range(d_state):
         per_state[n, DECAY, :width] = A[first:last, n] * LOG2E
         steepest[n] = per_state[n, DECAY].min()
@@ -86,7 +86,7 @@ def _scan_block(job, u, delta, A, B, C, D, bias, h0, y, states, reverse):
             row[DTU, c], row[DT, c] = widen(u_t[c]), widen(delta_t[c])
         for c in range(BLOCK):
             row[OUT, c] = row[SKIP, c] * row[DTU, c]
-            row[DT, c] = softplus(row[DT, c] + row[SHIFT, c])
+            row[DT, c] = softplus(row[DT, c] + row[ROW_BIAS, c])
             row[DTU, c] *= row[DT, c]
         longest = np.float32(0.0)
         for c in range(BLOCK):
@@ -129,7 +129,7 @@ def _scan_block_backward(
     per_step = work_array((CHUNK, 4, BLOCK))
     h = np.zeros((CHUNK + 1, d_state, BLOCK), np.float32)  # before step s, and after it at s + 1
     decay = np.zeros((CHUNK, d_state, BLOCK), np.float32)
-    row[SKIP, :width], row[SHIFT, :width] = D[first:last], bias[first:last]
+    row[SKIP, :width], row[ROW_BIAS, :width] = D[first:last], bias[first:last]
     for n in range(d_state):
         per_state[n, DECAY, :width] = A[first:last, n] * LOG2E
     for chunk in range((length - 1) // CHUNK, -1, -1):
@@ -147,7 +147,7 @@ def _scan_block_backward(
             for c in range(width):
                 per_step[s, X, c], per_step[s, SLOPE, c] = widen(u_t[c]), widen(delta_t[c])
             for c in range(BLOCK):
-                v = per_step[s, SLOPE, c] + row[SHIFT, c]
+                v = per_step[s, SLOPE, c] + row[ROW_BIAS, c]
                 per_step[s, SLOPE, c] = sigmoid(v)
                 per_step[s, DT, c] = softplus(v)
                 per_step[s, DTX, c] = per_step[s, DT, c] * per_step[s, X, c]

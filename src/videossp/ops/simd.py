@@ -20,7 +20,7 @@ LOG2E = np.float32(1.4426950408889634)
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
 LOWEST = np.float32(-126.0)  # 2**LOWEST is the smallest float32 with all its bits
-SHIFT = 1.5 * 2**23  # a float32 of this size has no fractional bits
+ROUNDING_SHIFT = 1.5 * 2**23  # a float32 of this size has no fractional bits
 LINE = 16  # float32 values in a cache line
 
 
@@ -118,7 +118,7 @@ def larger(typingctx, x, y):
 
 @intrinsic
 def widen(typingctx, x):
-    """An element of `rows` as float32."""
+    """An element of a `kernel_array` as float32."""
     if x == types.float32:
         return types.float32(x), lambda context, builder, signature, args: args[0]
 
@@ -190,29 +190,29 @@ def _nearest(typingctx, x):
 
 @intrinsic
 def _shifted(typingctx, x, y):
-    """SHIFT + x y, rounded once: its low bits hold x y rounded to the nearest integer."""
+    """ROUNDING_SHIFT + x y, rounded once: its low bits hold x y rounded to the nearest integer."""
 
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.FloatType(), 3 * [ir.FloatType()])
         fma = cgutils.get_or_insert_function(builder.module, kind, "llvm.fma.f32")
-        return builder.call(fma, [*args, ir.Constant(ir.FloatType(), SHIFT)])
+        return builder.call(fma, [*args, ir.Constant(ir.FloatType(), ROUNDING_SHIFT)])
 
     return types.float32(types.float32, types.float32), codegen
 
 
 @intrinsic
 def _unshifted(typingctx, x):
-    """x - SHIFT. LLVM would cancel it against a plain sum, but not against a fused multiply-add."""
+    """x - ROUNDING_SHIFT. LLVM would cancel it against a plain sum, but not against a fused multiply-add."""
 
     def codegen(context, builder, signature, args):
-        return builder.fsub(args[0], ir.Constant(ir.FloatType(), SHIFT))
+        return builder.fsub(args[0], ir.Constant(ir.FloatType(), ROUNDING_SHIFT))
 
     return types.float32(types.float32), codegen
 
 
 @intrinsic
 def _times_power_of_shifted(typingctx, x, shifted):
-    """x * 2**exponent for shifted = SHIFT + exponent."""
+    """x * 2**exponent for shifted = ROUNDING_SHIFT + exponent."""
 
     def codegen(context, builder, signature, args):
         i32 = ir.IntType(32)

@@ -37,10 +37,11 @@ def write_report(
     """Write a page that contains all its pictures.
 
     Args:
-        path: the .html file. title: heading of the page. summary: table at the top: names and values, or rows
-        of which the first is the header. evaluations: by name, of the same videos. The accuracy by class
-        shows all of them, the confusion matrix
-            and the film strips the first one.
+        path: the .html file.
+        title: heading of the page.
+        summary: table at the top: names and values, or rows whose first is the header.
+        evaluations: by name, of the same videos. The accuracy by class shows all of them; the confusion
+            matrix and the film strips show the first.
         clip_format: the model's input, which the strips show.
         histories: by name, a row of figures per epoch.
     """

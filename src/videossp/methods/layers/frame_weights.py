@@ -8,15 +8,15 @@ from videossp.ops.entropy import softmax_entropy
 
 @torch.no_grad()
 def frame_weights(prompt: Tensor, importance: str) -> Tensor:
-    """softmax over frames of the mean over patches n of 1 - entropy(n) / largest.
+    """softmax over frames of the mean over patches n of 1 - entropy(n) / normaliser.
 
     entropy(n) is that of the softmax of a prompt over its channels. Frames whose prompts have low entropy
     weigh more. No gradient flows.
 
     Args:
         prompt: (batch, frames, patches, channels).
-        importance: the largest entropy: that of the clip ("clip") or the batch ("batch", published), or
-            log(channels), the largest possible ("constant").
+        importance: normaliser of the entropy: maximum over the clip ("clip"), over the batch ("batch",
+            published), or log(channels) ("constant").
 
     Returns:
         Weights (batch, frames) with sum 1 over the frames of a clip.
