@@ -1,7 +1,9 @@
 """README.md and the pages of docs/: commands, files, links and the example in Python."""
 
+import ast
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,32 @@ def test_files_that_a_page_names_exist(page):
 def test_relative_links_of_a_page_lead_to_files(page):
     for link in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", PAGES[page]):
         assert ((ROOT / page).parent / link).exists(), link
+
+
+def only_imports(path):
+    """Whether a file has a docstring, imports and __all__, and nothing else."""
+    return all(
+        isinstance(node, (ast.Import, ast.ImportFrom))
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Assign) and [ast.unparse(x) for x in node.targets] == ["__all__"])
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+    )
+
+
+def test_architecture_lists_every_source_file_once_under_its_folder():
+    sections = re.split(r"^##+ ", PAGES["docs/architecture.md"], flags=re.MULTILINE)
+    folders = {x[1]: section for section in sections if (x := re.match(r"`(src/[\w/]+)/`", section))}
+    listed = [
+        f"{folder}/{name}"
+        for folder, section in folders.items()
+        for name in re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    ]
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "src/videossp").rglob("*.py")
+        if path.name != "__init__.py" or not only_imports(path)
+    }
+    assert Counter(listed) == Counter(files)
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
