@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from videossp import Classifier, TrainConfig, train  # noqa: E402
-from videossp.bench import clock, show  # noqa: E402
+from videossp.bench import clock, format_seconds  # noqa: E402
 from videossp.data import video  # noqa: E402
 from videossp.data.datasets import Sample, VideoDataset  # noqa: E402
 from videossp.data.video.index import _scan  # noqa: E402
@@ -171,7 +171,7 @@ def compare(paths, rounds):
     for name, took in times.items():
         clip = took.median / len(paths)
         print(
-            f"  {name:26}{1 / clip:7.1f} clips/s  {show(clip):>9} a clip"
+            f"  {name:26}{1 / clip:7.1f} clips/s  {format_seconds(clip):>9} a clip"
             f"  {base.median / took.median:5.2f} x  {count_correct(frames[name], video_frames)} of 8 correct",
             flush=True,
         )
@@ -188,7 +188,7 @@ def waiting(backbone, width, paths):
         row = train(classifier, data, config).history[1]
         print(
             f"  {backbone:18} {width:5} wide, {workers} workers: {row['data_wait']:6.1%} of "
-            f"{show(row['seconds_per_clip'])} a clip",
+            f"{format_seconds(row['seconds_per_clip'])} a clip",
             flush=True,
         )
 

@@ -20,14 +20,14 @@ prepare_process()  # before torch is loaded
 
 import torch  # noqa: E402
 
-from videossp.bench import clock, make, show, time_forward  # noqa: E402
+from videossp.bench import clock, format_seconds, make, time_forward  # noqa: E402
 
 
 def line(name, result):
     print(
-        f"  {name:26}{result.tokens:6} tokens {show(result.whole.median):>9}"
-        f" (minimum {show(result.whole.minimum)})"
-        f"   products {show(result.products.median):>9}   ratio {result.ratio:.2f}"
+        f"  {name:26}{result.tokens:6} tokens {format_seconds(result.whole.median):>9}"
+        f" (minimum {format_seconds(result.whole.minimum)})"
+        f"   products {format_seconds(result.products.median):>9}   ratio {result.ratio:.2f}"
         f"   (to those of the backbone alone {result.whole.median / result.backbone_products.median:.2f})",
         flush=True,
     )

@@ -23,7 +23,7 @@ import torch  # noqa: E402
 from decode import encode  # noqa: E402
 
 from videossp import Classifier, TrainConfig, train  # noqa: E402
-from videossp.bench import show  # noqa: E402
+from videossp.bench import format_seconds  # noqa: E402
 from videossp.data.datasets import Sample, VideoDataset  # noqa: E402
 from videossp.methods import published_options  # noqa: E402
 from videossp.training.loop import Loop  # noqa: E402
@@ -58,7 +58,7 @@ def measure(backbone, data, workers, epochs, out):
     total, waited = spent["epochs"] + spent["checkpoints"], run.data_wait * run.seconds
     rest = total - spent["computing"] - waited
     print(
-        f"{backbone:16} {workers} workers: step {show(total / steps):>8}, computing"
+        f"{backbone:16} {workers} workers: step {format_seconds(total / steps):>8}, computing"
         f" {spent['computing'] / total:6.1%}, waiting {waited / total:6.1%}, loop {rest / total:6.2%}"
         f" (checkpoints {spent['checkpoints'] / total:.2%})",
         flush=True,

@@ -15,7 +15,7 @@ prepare_process()  # before torch is loaded
 
 import torch  # noqa: E402
 
-from videossp.bench import clock, forward_and_backward, scan_arguments, scans, show  # noqa: E402
+from videossp.bench import clock, format_seconds, forward_and_backward, scan_arguments, scans  # noqa: E402
 
 LENGTH, D_INNER, D_STATE = 1593, 1152, 16
 
@@ -68,7 +68,10 @@ def main():
             ""
         ]
         per_cell = 1e9 * took.median / (length * D_INNER * D_STATE)
-        print(f"  {frames:3} frames {length:6} tokens {show(took.median):>9}   {per_cell:.3f} ns a cell")
+        print(
+            f"  {frames:3} frames {length:6} tokens {format_seconds(took.median):>9}"
+            f"   {per_cell:.3f} ns a cell"
+        )
 
 
 if __name__ == "__main__":

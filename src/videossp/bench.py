@@ -33,10 +33,10 @@ class Time:
     minimum: float
 
     def __str__(self) -> str:
-        return f"{show(self.median):>9} (minimum {show(self.minimum)})"
+        return f"{format_seconds(self.median):>9} (minimum {format_seconds(self.minimum)})"
 
 
-def show(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Seconds or milliseconds, with the unit."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
 
@@ -249,7 +249,7 @@ def report_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) ->
     return "\n".join(lines)
 
 
-def summary(backbone: str, rounds: int) -> dict[str, float]:
+def run_benchmarks(backbone: str, rounds: int) -> dict[str, float]:
     """The figures of `videossp bench`: medians in seconds, and ratios of times of this run."""
     config = BACKBONES[backbone]
     length = 1 + config.frames * config.grid[0] * config.grid[1]

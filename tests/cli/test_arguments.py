@@ -224,7 +224,7 @@ def test_a_run_of_an_old_config_equals_that_of_the_same_settings(
         ("method: lora\nssp: {heads: 3}", "options of ssp are in the config file, but the method is lora"),
     ],
 )
-def test_options_in_a_config_file_that_cannot_be_meant(call, tmp_path, text, words):
+def test_invalid_method_options_in_config_are_refused(call, tmp_path, text, words):
     (tmp_path / "c.yaml").write_text(text)
     code, _, stderr = call("train", "--config", tmp_path / "c.yaml", "--dry-run")
     assert code == 2 and stderr == f"videossp: {words}\n"

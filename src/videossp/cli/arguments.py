@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videossp.cli.output import say
+from videossp.cli.output import print_message
 
 CONFIG_FLAGS = {"train": ("--config", "--resume"), "compare": ("--config",)}  # by verb
-METHOD = "ssp"  # that `train` takes by default
+METHOD = "ssp"  # default method of `train`
 OLD_LR = 1e-3  # the default of versions whose settings had other names
 
 
@@ -45,8 +45,8 @@ def read_arguments(verb: str, arguments: Sequence[str]) -> Arguments:
     """Split the arguments of a verb, and read the files of --config and of --resume.
 
     --resume RUN reads RUN/config.yaml and remains a flag. Arguments after "--" are not options: they stay
-    as they are. In files of older versions, settings get their current names, and options that are missing
-    get the published defaults, which these versions used for every backbone.
+    as they are. Settings in files of older versions get their current names. Add the defaults of the older
+    version for settings that the file leaves out.
 
     Raises:
         ValueError: one of the two has no value, or its file cannot be used.
@@ -142,7 +142,7 @@ def with_current_names(path: Path, settings: Mapping[str, Any]) -> dict[str, Any
         raise ValueError(f"{path}: {twice[0]} is the old name of {renamed[twice[0]]}; remove one of them")
     if renamed:
         changes = ", ".join(f"{name} is now {new}" for name, new in renamed.items())
-        say(f"{path}: written by an older version: {changes}")
+        print_message(f"{path}: written by an older version: {changes}")
     return current_names(settings)
 
 
@@ -155,7 +155,7 @@ def merge(settings: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def add_old_defaults(given: Arguments) -> None:
-    """Add what the settings of an older version do not name, as that version would have."""
+    """Add the defaults of the older version for settings that the file leaves out."""
     from videossp.methods import published_options
 
     settings = given.settings

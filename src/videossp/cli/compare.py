@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from videossp.cli.arguments import Arguments, listed
 from videossp.cli.flags import CREATING, add_training, chosen, data_of, options_of, out_folder
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import INTERRUPTED, say, show
+from videossp.cli.output import INTERRUPTED, print_message, print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -81,13 +81,13 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                 )
             except KeyboardInterrupt:
                 started = (out / RESULTS).exists()
-                say(
+                print_message(
                     f"interrupted; the same command with --out {out} resumes"
                     if started
                     else "interrupted; nothing was run"
                 )
                 return INTERRUPTED
-        show(
+        print_result(
             args, result.summary(), [*result.table(), f"{out} has results.json, results.csv and accuracy.png"]
         )
         return 1 if result.failed else 0

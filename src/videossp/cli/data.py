@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from videossp.cli.arguments import Arguments, listed
 from videossp.cli.flags import READING, add_data, chosen, data_path
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import DATA, say, show
+from videossp.cli.output import DATA, print_message, print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 SHOWN = 5  # findings per check, and frame sizes, that are printed
 TABLE = 30  # classes that are printed
-LIST_SENSITIVE = ("csv", "list", "folder")  # formats for which one more list in the folder matters
+LIST_SENSITIVE = (
+    "csv",
+    "list",
+    "folder",
+)  # formats whose detection changes if another list file is in the folder
 
 
 def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
@@ -78,17 +82,22 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
             "findings": [asdict(x) for x in diagnosis.findings],
             "counts": diagnosis.counts,
         }
-        show(args, summary, lines)  # before the list, which may not be writable
+        print_result(args, summary, lines)  # before the list, which may not be writable
         if file:
             try:
                 kept = write_table(diagnosis.clean(), samples.classes, file)
             except (DataError, ValueError, OSError) as error:
-                say(f"no list was written: {error}")
+                print_message(f"no list was written: {error}")
                 return DATA
-            say(f"{file}: {kept:,} of {counted(len(samples.all_samples()), 'video')}, those without errors")
+            print_message(
+                f"{file}: {kept:,} of {counted(len(samples.all_samples()), 'video')}, those without errors"
+            )
             beside_data = file.absolute().parent == Path(path).absolute()
             if beside_data and samples.origin["format"] in LIST_SENSITIVE:
-                say(f"use {file} as the data set: {path} now has one more list and is read differently")
+                print_message(
+                    f"use {file} as the data set: {path} now contains a second list file "
+                    "and is detected differently"
+                )
         return DATA if diagnosis.errors else 0
 
     return run
@@ -96,7 +105,7 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
 
 def data(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Describe a data set: format, classes, splits, lengths and sizes of its videos."""
-    from videossp.data.datasets import read_with_complaints
+    from videossp.data.datasets import read_with_problems
     from videossp.data.doctor.probe import probe_all
 
     add_data(parser)
@@ -106,7 +115,7 @@ def data(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], i
     add_option(group, "workers", int | None, "processes", shown="one per core")
 
     def run(args: "Namespace") -> int:
-        samples, complaints = read_with_complaints(data_path(args), **chosen(args, READING))
+        samples, problems = read_with_problems(data_path(args), **chosen(args, READING))
         probes: list[Probe] = []
         if not args.fast:
             members = [x for _, x in samples.all_samples()]
@@ -121,13 +130,13 @@ def data(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], i
             "missing": len(samples.missing),
             "unlabelled": {split: len(names) for split, names in samples.unlabelled.items()},
             "ignored": len(samples.ignored),
-            "wrong_lines": len(complaints),
+            "wrong_lines": len(problems),
             "unreadable": len(probes) - len(readable),
             "seconds": spread([x.seconds for x in readable if x.seconds is not None]),
             "frames": spread([x.frames for x in readable if x.frames is not None]),
             "sizes": dict(Counter("{} x {}".format(*x.size) for x in readable if x.size).most_common()),
         }
-        return show(args, summary, summary_lines(samples, summary))
+        return print_result(args, summary, summary_lines(samples, summary))
 
     return run
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import Arguments
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import say, show
+from videossp.cli.output import print_message, print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -19,7 +19,7 @@ def demo(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], i
     add_option(group_of(parser, "output"), "out", str, "empty or new folder to write", default="demo")
 
     def run(args: "Namespace") -> int:
-        figures = run_demo(args.out, say)
-        return show(args, figures, demo_lines(figures))
+        figures = run_demo(args.out, print_message)
+        return print_result(args, figures, demo_lines(figures))
 
     return run

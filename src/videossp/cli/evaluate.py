@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from videossp.cli.arguments import Arguments
 from videossp.cli.flags import add_adapter, add_data, chosen, data_of, data_path, load_adapter, views_of
 from videossp.cli.options import add_option, add_options, group_of
-from videossp.cli.output import first_process, say, show
+from videossp.cli.output import first_process, print_message, print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -63,7 +63,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
             **chosen(args, names),
         )
         if split == "train":
-            say("the adapter may have been trained on these videos: they are the split train")
+            print_message("these are training videos: the adapter may have been trained on them")
         summary = {
             "split": split,
             **result.summary(),
@@ -87,7 +87,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
                 f"{x['base_names']}, as evaluated by {x['processes']} process{'es' * (x['processes'] > 1)}"
                 for x in summary["per_base_name"]
             ]
-        show(args, summary, lines)  # before the files, which may not be writable
+        print_result(args, summary, lines)  # before the files, which may not be writable
         if picture and first_process():
             draw_confusion(result, picture)
         if page and first_process():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from videossp.cli.arguments import Arguments, before_separator, members
 from videossp.cli.options import add_option, add_options, group_of
-from videossp.cli.output import say
+from videossp.cli.output import print_message
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -47,7 +47,7 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "scale_lr": "multiply rates by clips per step / 256",
         "warmup_epochs": "linear warm-up; a cosine follows",
         "weight_decay": "of AdamW, on matrices only",
-        "layer_decay": "rate of a block / rate of the next",
+        "layer_decay": "learning-rate factor per block, from the head downwards",
         "label_smoothing": "target spread over all classes",
         "max_grad_norm": "clip the gradient norm; 0: off",
         "ema_decay": "moving average of the weights; 0: off",
@@ -203,7 +203,7 @@ def check_methods(given: Arguments, methods: Sequence[str]) -> None:
         if name in others and not replaced:
             raise ValueError(f"options of {name} are in the config file, but the method is {trained}")
         if name in others:
-            say(f"options of {name} in the config file are not used: the method is {trained}")
+            print_message(f"options of {name} in the config file are not used: the method is {trained}")
         elif name not in members(methods) or isinstance(given.settings[name], Mapping):
             continue
         elif given.settings[name] is not None:
@@ -233,7 +233,7 @@ def load_adapter(args: "Namespace") -> "Classifier":
     classifier = load(args.adapter, backbone=args.backbone)
     trained = classifier.precision
     if args.precision not in (None, trained):
-        say(
+        print_message(
             f"trained with --precision {trained}, computed with {args.precision}: results may differ slightly"
         )
     return classifier.to_precision(args.precision or trained)
@@ -248,7 +248,7 @@ def views_of(args: "Namespace", classifier: "Classifier") -> tuple[int, int]:
     views = tuple(y if x is None else x for x, y in zip(given, usual, strict=True))
     check_views(classifier.clip_format, *views)
     if views != usual:
-        say("views (segments x crops) {} x {}; the adapter's are {} x {}".format(*views, *usual))
+        print_message("views (segments x crops) {} x {}; the adapter's are {} x {}".format(*views, *usual))
     return views[0], views[1]
 
 

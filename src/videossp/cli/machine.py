@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from videossp.cli.arguments import Arguments
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import show
+from videossp.cli.output import print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -29,7 +29,7 @@ def info(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], i
             "backbones": ", ".join(BACKBONES),
             "methods": ", ".join(method_names()),
         }
-        return show(args, summary, [f"{name:12} {value}" for name, value in summary.items()])
+        return print_result(args, summary, [f"{name:12} {value}" for name, value in summary.items()])
 
     return run
 
@@ -38,8 +38,7 @@ def bench(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     """Time the scan, a forward pass and a training step of SSP on one clip."""
     import torch
 
-    from videossp.bench import show as seconds
-    from videossp.bench import summary as measure
+    from videossp.bench import format_seconds, run_benchmarks
     from videossp.model.config import BACKBONES
 
     group = group_of(parser, "benchmark")
@@ -49,11 +48,11 @@ def bench(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     def run(args: "Namespace") -> int:
         if args.rounds < 1:
             raise ValueError("--rounds must be at least 1")
-        figures, threads = measure(args.backbone, args.rounds), torch.get_num_threads()
+        figures, threads = run_benchmarks(args.backbone, args.rounds), torch.get_num_threads()
         lines = [f"{args.backbone} + ssp, random weights, {threads} threads"]
         for name, value in figures.items():
             no_time = " over " in name or "GB" in name
-            lines.append(f"{name:38}{value:9.2f}" if no_time else f"{name:38}{seconds(value):>12}")
-        return show(args, {"backbone": args.backbone, "threads": threads, **figures}, lines)
+            lines.append(f"{name:38}{value:9.2f}" if no_time else f"{name:38}{format_seconds(value):>12}")
+        return print_result(args, {"backbone": args.backbone, "threads": threads, **figures}, lines)
 
     return run

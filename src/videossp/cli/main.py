@@ -6,7 +6,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import CONFIG_FLAGS, Arguments, before_separator, read_arguments
-from videossp.cli.output import DATA, INTERRUPTED, say
+from videossp.cli.output import DATA, INTERRUPTED, print_message
 from videossp.cli.verbs import VERBS
 from videossp.system.process import prepare_process
 from videossp.system.warn import warning_lines
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        say(f"no verb {verb!r}; there are {', '.join(VERBS)} (videossp --help)")
+        print_message(f"no verb {verb!r}; there are {', '.join(VERBS)} (videossp --help)")
         return USAGE
     prepare_process()
     for stream in (sys.stdout, sys.stderr):
@@ -48,17 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with warning_lines(say, others="--debug" in before_separator(rest)):
+        with warning_lines(print_message, others="--debug" in before_separator(rest)):
             return run_verb(verb, read_arguments(verb, rest))
     except KeyboardInterrupt:
-        say("interrupted")
+        print_message("interrupted")
         return INTERRUPTED
     except Exception as error:
         if "--debug" in before_separator(rest):
             raise
         # Only the list of weights that do not fit has more than one line.
         text = str(error) if exit_code(error) == WEIGHTS else " ".join(str(error).split())
-        say(text or f"{type(error).__name__}; --debug shows where")
+        print_message(text or f"{type(error).__name__}; --debug shows where")
         return exit_code(error)
 
 
@@ -112,7 +112,7 @@ def usage(parser: "ArgumentParser") -> str:
 
 
 def refuse_empty_paths(args: "Namespace") -> None:
-    """Refuse "" as a path: it is most often a shell variable that is not set, not a wish for the default."""
+    """Refuse "" as a path: usually an unset shell variable."""
     for name in PATHS:
         value = args.get(name)
         if "" in (value if isinstance(value, list) else [value]):

@@ -119,7 +119,10 @@ def shown_default(value: Any) -> str:
 
 
 def argument_docs(function: Callable[..., Any]) -> dict[str, str]:
-    """By name, the text of each argument in a docstring of Google's style; "a, b: text" is of both."""
+    """By name, the text of each argument in a docstring of Google's style.
+
+    An entry "a, b: text" documents both arguments.
+    """
     lines = inspect.cleandoc(function.__doc__ or "").splitlines()
     starts = [i for i, line in enumerate(lines) if line in ("Args:", "Attributes:")]
     texts: dict[str, str] = {}
@@ -143,7 +146,7 @@ def first_clause(text: str) -> str:
 
 
 def parse_error(parser: "ArgumentParser", error: Exception, renamed: Mapping[str, str]) -> str:
-    """The message of the parser in the words of a user, with the option that may have been meant.
+    """Rewrite a jsonargparse error for users and suggest a similar option.
 
     Args:
         parser: that raised the error.

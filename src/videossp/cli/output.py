@@ -17,14 +17,14 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def show(args: "Namespace", summary: Any, lines: Sequence[str]) -> int:
+def print_result(args: "Namespace", summary: Any, lines: Sequence[str]) -> int:
     """Print a result on stdout, as text or, with --json, as JSON; returns the exit code 0."""
     if first_process():
         print(json.dumps(summary, ensure_ascii=False) if args.json else "\n".join(lines))
     return 0
 
 
-def say(line: str) -> None:
+def print_message(line: str) -> None:
     """Print a message on stderr."""
     if first_process():
         print(f"videossp: {line}", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from videossp.cli.arguments import Arguments
 from videossp.cli.flags import add_adapter, load_adapter, views_of
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import DATA, say, show
+from videossp.cli.output import DATA, print_message, print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -40,10 +40,10 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
             )
             lines.append(result.path if result.error is None else f"{result.path}\n  FAILED {result.error}")
             lines += [f"  {100 * p:5.1f} %  {name}" for name, p in ranked]
-        show(args, summary, lines)
+        print_result(args, summary, lines)
         failed = sum(result.error is not None for result in results)
         if failed:
-            say(f"{failed} of {len(results)} videos could not be decoded")
+            print_message(f"{failed} of {len(results)} videos could not be decoded")
         return DATA if failed else 0
 
     return run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from videossp.cli.arguments import METHOD, Arguments
 from videossp.cli.flags import CREATING, add_training, chosen, data_of, options_of, out_folder
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import INTERRUPTED, say, show
+from videossp.cli.output import INTERRUPTED, print_message, print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -67,30 +67,30 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             **options,
         )
         for note in classifier.notes:
-            say(note)
+            print_message(note)
         if not without_data:
             for line in deviations(args.expect, samples, classifier):
-                say(line)
+                print_message(line)
         if args.dry_run:
             config = resolve_lr(config, classifier)
             plan = make_plan(samples, classifier.classes, config)
             lines = [*plan_lines(classifier, plan, config), *(f"warning: {x}" for x in plan.warnings)]
-            return show(args, plan_summary(classifier, plan, config), lines)
+            return print_result(args, plan_summary(classifier, plan, config), lines)
         with out_folder(args.out, f"{Path(samples.origin['data']).name}-{args.method}") as out:
             try:
                 resume = args.resume is not None
                 result = run_training(classifier, samples, config, out=out, resume=resume, progress=True)
             except KeyboardInterrupt:
                 best = f"; the best adapter so far is {out / 'adapter'}" if (out / "adapter").exists() else ""
-                say(f"interrupted; videossp train --resume {out} resumes{best}")
+                print_message(f"interrupted; videossp train --resume {out} resumes{best}")
                 return INTERRUPTED
         leave_processes()
         summary = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
         if result.data_wait > 0.2 and not config.workers:
-            say(
+            print_message(
                 f"{100 * result.data_wait:.0f} % of the time was spent on decoding; --workers 1 decodes ahead"
             )
         table = run_summary(classifier, result) | {"run folder": f"{out}, adapter {out / 'adapter'}"}
-        return show(args, summary, [f"{name:20}{value}" for name, value in table.items()])
+        return print_result(args, summary, [f"{name:20}{value}" for name, value in table.items()])
 
     return run
