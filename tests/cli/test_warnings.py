@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from videossp.cli.main import main
-from videossp.cli.output import show
+from videossp.cli.output import print_result
 from videossp.cli.verbs import VERBS
 from videossp.errors import VideoSSPWarning
 from videossp.system.warn import warning_lines
@@ -22,7 +22,7 @@ def warning_verb(monkeypatch):
             for _ in range(2):
                 warnings.warn("the split\nis odd", VideoSSPWarning, stacklevel=1)
             warnings.warn("a library complains", UserWarning, stacklevel=1)
-            return show(args, {}, ["done"])
+            return print_result(args, {}, ["done"])
 
         return run
 
