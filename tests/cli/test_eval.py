@@ -67,3 +67,10 @@ def test_flags_override_the_adapter_and_the_deviation_is_reported(call, adapter,
     code, _, stderr = call(verb, adapter("float32"), class_folder / "test", "--precision", "bf16")
     assert code == 0 and "trained with --precision float32, computed with bf16" in stderr
     assert "views" not in stderr
+
+
+@pytest.mark.parametrize(("split", "warned"), [("train", True), ("test", False)])
+def test_eval_on_training_videos_warns(call, adapter, class_folder, split, warned):
+    code, _, stderr = call("eval", adapter("float32"), class_folder, "--split", split)
+    text = "videossp: these are training videos: the adapter may have been trained on them\n"
+    assert code == 0 and stderr == text * warned

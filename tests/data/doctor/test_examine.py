@@ -567,3 +567,11 @@ def test_two_doctors_can_run_at_once(broken):
     results = [json.loads(x.communicate(timeout=300)[0]) for x in both]
     for result in results:
         assert [(x["severity"], x["check"], tuple(x["videos"])) for x in result["findings"]] == BROKEN
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_clean_list_inside_the_data_set_is_reported(call, broken, tmp_path, inside):
+    file = (broken if inside else tmp_path) / "clean.csv"
+    _, _, err = call("doctor", broken, "--write-clean-list", file, "--fast", "--workers", 1)
+    text = f"use {file} as the data set: {broken} now contains a second list file and is detected differently"
+    assert (text in err) == inside
