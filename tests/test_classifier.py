@@ -163,7 +163,7 @@ def test_a_damaged_adapter_is_one_line(small_classifier, tmp_path, file, content
 def test_an_adapter_that_lacks_a_tensor_is_refused(small_classifier, tmp_path):
     small_classifier.save(tmp_path)
     path = tmp_path / "adapter_model.safetensors"
-    tensors = load_file(path)
+    tensors = {name: x.clone() for name, x in load_file(path).items()}  # not views of the file
     del tensors["tuner.gain"]
     save_file(tensors, path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
@@ -434,6 +434,10 @@ def old_adapters(tmp_path_factory):
     folder = tmp_path_factory.mktemp("old")
     with zipfile.ZipFile(OLD_ADAPTERS) as archive:
         archive.extractall(folder)
+    made = json.loads((folder / "linear" / "adapter_config.json").read_text())
+    here = Classifier.create(OLD, num_classes=2, weights="random", seed=3).sha256
+    if torch.__version__ != made["versions"]["torch"] and here != made["base_model_sha256"]:
+        pytest.skip(f"the random backbone of the adapters is one of torch {made['versions']['torch']}")
     return folder
 
 

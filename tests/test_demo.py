@@ -90,8 +90,11 @@ def nearest_mean(classifier, data):
 def test_the_pretraining_helps_on_classes_that_were_not_in_it(clips):
     data = read_data(clips[0])
     pretrained = nearest_mean(Classifier.create(classes=data.classes).eval(), data)
-    random = nearest_mean(Classifier.create(weights="random", classes=data.classes).eval(), data)
-    assert pretrained > random + 0.1
+    random = [
+        nearest_mean(Classifier.create(weights="random", seed=seed, classes=data.classes).eval(), data)
+        for seed in range(3)  # the weights of a seed depend on the version of torch
+    ]
+    assert pretrained > max(random) and pretrained > sum(random) / 3 + 0.1
 
 
 def test_the_demo_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
