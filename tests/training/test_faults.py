@@ -103,7 +103,7 @@ def test_with_max_skipped_0_the_first_such_step_ends_the_run(small_backbone, cla
         train(make(small_backbone), class_folder, config)
 
 
-def test_validation_notices_weights_that_the_last_step_made_useless(small_backbone, class_folder, tmp_path):
+def test_nonfinite_weights_after_last_step_are_detected_in_validation(small_backbone, class_folder, tmp_path):
     """Each loss is finite; the weights after the only step are not, and only the validation can notice."""
     config = TrainConfig(epochs=1, batch_size=16, lr=1e20, warmup_epochs=0)
     with pytest.raises(DivergedError, match="epoch 1, validation: .*not finite.*; a smaller --lr"):

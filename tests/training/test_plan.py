@@ -32,7 +32,7 @@ def data(classes=("a", "b"), **splits):
     )
 
 
-def test_a_val_split_is_used_whole():
+def test_existing_val_split_is_used_unchanged():
     samples = data(train=4, val=4, test=4)
     training, validation, how, warnings = choose_splits(samples, ("a", "b"), TrainConfig())
     assert (training, validation) == (samples.splits["train"], samples.splits["val"])
@@ -46,7 +46,7 @@ def test_validation_videos_that_are_test_videos_are_warned_of():
     *_, warnings = choose_splits(samples, ("a", "b"), TrainConfig())
     assert warnings == [
         "3 of 3 validation videos are also test videos: the epoch is selected on TEST videos, "
-        "so the accuracy on them is too good"
+        "which gives an optimistically biased accuracy"
     ]
 
 

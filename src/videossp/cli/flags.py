@@ -51,7 +51,7 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "label_smoothing": "target spread over all classes",
         "max_grad_norm": "clip the gradient norm; 0: off",
         "ema_decay": "moving average of the weights; 0: off",
-        "max_skipped": "steps skipped as not finite, at most",
+        "max_skipped": "most steps to skip because of non-finite values",
         "seed": "of all random numbers",
     },
     "augmentation": {

@@ -99,7 +99,7 @@ class Evaluation:
         return -scores.clamp_min(1e-12).log().mean().item() if len(scores) else float("inf")
 
     def per_base_name(self, processes: int = 1) -> dict[str, Any]:
-        """The score as the published code computes it, which takes videos of one base name for one video.
+        """Accuracy as the published code computes it: videos with the same base name count as one.
 
         The published code identifies a video by `Sample.base_name` and keeps the first score of each view.
         The cameras of Breakfast share their base name, so one camera is scored for each view: with one
@@ -178,12 +178,12 @@ def evaluate(
             classifier.
         batch_size: views per forward pass, of several videos if one has fewer. A GPU is faster with more.
         workers: processes that decode ahead; 0 decodes in this one.
-        timeout: seconds that a worker process may take for a video; 0: no limit. It does not apply
-            without workers.
+        timeout: seconds that a worker process may take for a video; 0: no limit. Has no
+            effect with workers=0.
         on_error: "error" stops at the first video that cannot be decoded; "skip" lists it and
             counts it as wrong.
         progress: show a bar on stderr if that is a terminal.
-        through: makes another data set of that of the views, such as `FeatureCache.of`.
+        through: replaces the data set of views by another one, e.g. `FeatureCache.of`.
 
     Raises:
         DataError: no samples, or (on_error "error") one that cannot be decoded.

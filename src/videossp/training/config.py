@@ -50,31 +50,29 @@ class TrainConfig:
         features_limit: GB (10**9 bytes) that the cache may take. At the end of a run the files that were not
             used for longest are removed, but none that was used within a day.
         crop_scale: smallest and largest fraction of a frame's area that a random crop covers.
-        flip: mirror half of the clips. auto: unless class names hold a direction; on: the same, but that
-            is an error; force: whatever the class names hold.
+        flip: mirror half of the clips. auto: off if class names contain a direction. on: an error in that
+            case. force: always on.
         rand_augment: RandAugment by timm's name for it, as rand-m7-n4-mstd0.5-inc1; empty: none.
         erasing: probability of random erasing.
         mixup, cutmix: alpha of the Beta distribution of Mixup and CutMix; 0: off. With both, each batch takes
             one of them at random.
         val_fraction: fraction of each class held out for validation if the data has no validation split. The
             same videos are held out whatever the seed, so that runs can be compared.
-        select_on: the split that selects the epoch. test, which many published runs use, makes the
-            reported accuracy too good.
+        select_on: the split that selects the epoch. test, which many published runs use, gives an
+            optimistically biased accuracy.
         grad_checkpoint: recompute the inside of each block in the backward pass instead of keeping it: less
             than half the memory, about 1.6 times the time.
         precision: of the matrix products; bf16 rounds the frozen weights.
         max_grad_norm: largest norm of the gradient; 0: unlimited.
         ema_decay: decay of an exponential moving average of the weights, which is then validated and saved;
             0: none.
-        max_skipped: largest number of steps that a run may skip because the loss or the gradient is not
-            finite.
+        max_skipped: most steps to skip because of non-finite values.
         save_minutes: a checkpoint is written at least this often, and after each epoch.
         trackers: names of accelerate's trackers (tensorboard, wandb, ...), besides metrics.jsonl.
         on_error: at a video that cannot be decoded: stop with an error, or skip it and report it.
         workers: worker processes that decode ahead; 0: the training process decodes.
         timeout: seconds that a worker process may take for a training batch, or for a video in validation
-            and feature caching; 0: no limit. Without workers nothing can interrupt a decoder, so no limit
-            applies.
+            and feature caching; 0: no limit. Has no effect with workers=0.
         seed: of all random numbers.
     """
 

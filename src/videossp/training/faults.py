@@ -15,7 +15,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 @contextmanager
 def explain_memory_errors(advice: str) -> Iterator[None]:
-    """Replace a failed allocation, whose message in torch takes a page.
+    """Replace torch's page-long out-of-memory message by one line.
 
     Args:
         advice: the settings that need less memory.

@@ -31,10 +31,10 @@ from videossp.training.state import TrainState
 
 
 class Loop:
-    """Trains a classifier. Step k depends on the state after step k - 1 and on nothing else.
+    """Trains a classifier.
 
-    So no random state is kept: the order of an epoch, the augmentation of a clip, and dropout and mixing of a
-    batch are drawn from (seed, epoch, video) or (seed, step, batch). The batches of a step are divided among
+    Each step depends only on the state after the previous step. No generator state is saved: the order of an
+    epoch, the augmentation of a clip, and dropout and mixing of a batch are drawn from (seed, epoch, video) or (seed, step, batch). The batches of a step are divided among
     the processes; its gradient is the mean over all clips, whichever batch and process they are in.
 
     Args:
@@ -98,7 +98,9 @@ class Loop:
         )
 
     def run(self, save: Callable[[], None]) -> None:
-        """Train from the current state to the end of the last epoch; save the state whatever ends it.
+        """Train from the current state to the end of the last epoch.
+
+        The state is saved even if training ends with an error.
 
         Args:
             save: writes `state`. Only the first process calls it.
@@ -138,7 +140,10 @@ class Loop:
         self._saved_at = time.monotonic()
 
     def _save_after_fault(self) -> None:
-        """Save the state if it is consistent; a failure is only reported, not to hide the fault."""
+        """Save the state if it is consistent.
+
+        If saving fails, report it and let the original error propagate.
+        """
         if not self.state.consistent:
             self.messages.say("interrupted during an update; the last checkpoint is kept")
             return
@@ -304,7 +309,7 @@ class Loop:
         return ""
 
     def count_skipped(self, epoch: int, reason: str) -> None:
-        """Warn that a step is skipped, or end the training if that is one too many."""
+        """Warn that a step is skipped, or stop the training if more than `max_skipped` steps were skipped."""
         count, limit = self.state.skipped + 1, self.config.max_skipped
         self._last_not_finite = line = f"step {self.state.step + 1} (epoch {epoch + 1}): not finite: {reason}"
         if count > limit:
@@ -316,7 +321,7 @@ class Loop:
         return f"a smaller --lr (now {self.config.lr:g}) or --max-grad-norm 1 may help"
 
     def _warn(self, text: str) -> None:
-        """Warn once, however many processes train."""
+        """Warn in the main process only."""
         if self.accelerator.is_main_process:
             warn(text)
 

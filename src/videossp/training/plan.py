@@ -21,7 +21,7 @@ class Plan:
     Attributes:
         training: videos to train on.
         validation: videos that select the epoch.
-        held_out: where the validation videos come from.
+        validation_source: where the validation videos come from.
         flip: whether clips are mirrored.
         steps_per_epoch: optimiser steps.
         steps: of all epochs.
@@ -34,7 +34,7 @@ class Plan:
 
     training: Sequence[Sample]
     validation: Sequence[Sample]
-    held_out: str
+    validation_source: str
     flip: bool
     steps_per_epoch: int
     steps: int
@@ -91,7 +91,7 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
     plan = Plan(
         splits.training,
         splits.validation,
-        splits.held_out,
+        splits.validation_source,
         flip,
         steps_per_epoch=per_epoch,
         steps=config.epochs * per_epoch,

@@ -19,8 +19,8 @@ def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[
     trained, total = parameter_counts(classifier)
     lines = [
         f"{classifier.source.name} + {classifier.method}: {trained:,} of {total:,} parameters are trained",
-        f"{len(plan.training)} training videos, {len(plan.validation)} validation videos ({plan.held_out}), "
-        f"{len(classifier.classes)} classes, {config.epochs} epochs of {plan.steps_per_epoch} steps, "
+        f"{len(plan.training)} training videos, {len(plan.validation)} validation videos "
+        f"({plan.validation_source}), {len(classifier.classes)} classes, {config.epochs} epochs of {plan.steps_per_epoch} steps, "
         f"horizontal flip {'on' if plan.flip else 'off'}",
     ]
     clip_format = classifier.clip_format

@@ -64,7 +64,8 @@ def train(
         DivergedError: too many steps whose loss or gradient is not finite.
         OutOfMemoryError: too little memory.
         WorkerLostError: a worker process or another process of the training is gone.
-        KeyboardInterrupt: SIGTERM or Ctrl-C. Whatever ends the training, the state is saved before.
+        KeyboardInterrupt: after SIGTERM or Ctrl-C. The state is saved before any exception leaves this
+            function.
     """
     if classifier.merged:
         raise ValueError("a merged classifier cannot be trained; load the adapter again")
@@ -125,14 +126,14 @@ class Saver:
         if self.folder is None:
             return
         state = self.loop.state
-        tensors, facts = state.pack()
+        tensors, metadata = state.pack()
         if state.best and state.best["epoch"] != self.written:
             with state.using(state.best_weights):
                 self.loop.classifier.save(self.folder / "adapter")
             self.written = state.best["epoch"]
         write_history(self.folder, state.history)
-        facts = {**facts, "settings": self.loop.settings}
-        save_state(self.folder / CHECKPOINTS, state.step, tensors, facts)
+        metadata = {**metadata, "settings": self.loop.settings}
+        save_state(self.folder / CHECKPOINTS, state.step, tensors, metadata)
 
 
 def restore(folder: Path, loop: Loop, messages: Messages) -> bool:
@@ -144,9 +145,9 @@ def restore(folder: Path, loop: Loop, messages: Messages) -> bool:
     checkpoint = load_state(folder / CHECKPOINTS, messages.say)
     if checkpoint is None:
         return False
-    tensors, facts = checkpoint
-    check_settings(folder, facts["settings"], loop.settings)
-    loop.state.unpack(tensors, facts, loop.plan.validation)
+    tensors, metadata = checkpoint
+    check_settings(folder, metadata["settings"], loop.settings)
+    loop.state.unpack(tensors, metadata, loop.plan.validation)
     messages.say(f"{folder}: resumed after step {loop.state.step}")
     return True
 
