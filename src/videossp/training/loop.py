@@ -15,16 +15,17 @@ from videossp.data.augment import mix, parse_rand_augment, soft_targets
 from videossp.data.clips import TrainClips
 from videossp.errors import DataError, DivergedError, WorkerLostError
 from videossp.inference.evaluate import evaluate
+from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
 from videossp.system.warn import warn
 from videossp.training.batches import Batch, Share, collate, shares_of
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import ProcessGroup
-from videossp.training.faults import explain_lost_processes, explain_memory_errors, first_not_finite
+from videossp.training.faults import explain_memory_errors, first_not_finite
 from videossp.training.feature_cache import FeatureCache, Features, cache_folder
 from videossp.training.optimizer import parameter_groups
-from videossp.training.plan import Plan
+from videossp.training.plan import Plan, caches_features
 from videossp.training.settings import settings_of
 from videossp.training.signals import GracefulStop
 from videossp.training.state import TrainState
@@ -34,8 +35,9 @@ class Loop:
     """Trains a classifier.
 
     Each step depends only on the state after the previous step. No generator state is saved: the order of an
-    epoch, the augmentation of a clip, and dropout and mixing of a batch are drawn from (seed, epoch, video) or (seed, step, batch). The batches of a step are divided among
-    the processes; its gradient is the mean over all clips, whichever batch and process they are in.
+    epoch, the augmentation of a clip, and dropout and mixing of a batch are drawn from (seed, epoch, video)
+    or (seed, step, batch). The batches of a step are divided among the processes; its gradient is the mean
+    over all clips, whichever batch and process they are in.
 
     Args:
         classifier: changed in place.
@@ -84,10 +86,8 @@ class Loop:
     def _make_cache(self) -> FeatureCache | None:
         """The feature cache, if augmentations repeat and the method reads the backbone's output only."""
         config = self.config
-        if not config.fixed_augmentations or self.classifier.tuner.depends_on == "blocks":
+        if not caches_features(config, self.classifier):
             return None
-        if config.mixup or config.cutmix:
-            raise ValueError("fixed_augmentations caches features, but mixup and cutmix mix pixels: drop one")
         return FeatureCache(
             self.classifier,
             Path(config.features) if config.features else cache_folder(),
@@ -97,13 +97,14 @@ class Loop:
             wait=self.accelerator.wait_for_everyone,
         )
 
-    def run(self, save: Callable[[], None]) -> None:
+    def run(self, save: Callable[[], None], resumable: bool) -> None:
         """Train from the current state to the end of the last epoch.
 
         The state is saved even if training ends with an error.
 
         Args:
             save: writes `state`. Only the first process calls it.
+            resumable: whether `save` writes a checkpoint; then errors advise to resume.
 
         Raises:
             KeyboardInterrupt: SIGTERM or Ctrl-C.
@@ -117,7 +118,7 @@ class Loop:
         advice = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
         with GracefulStop() as stop:
             try:
-                with explain_lost_processes(), explain_memory_errors(advice):
+                with explain_lost_processes(resumable), explain_memory_errors(advice):
                     self.group.check_agreement({"step": self.state.step, **self.settings})
                     for epoch in range(len(self.state.history), self.config.epochs):
                         self.train_epoch(epoch, stop)

@@ -60,6 +60,22 @@ def resolve_lr(config: TrainConfig, classifier: Classifier) -> TrainConfig:
     )
 
 
+def caches_features(config: TrainConfig, classifier: Classifier) -> bool:
+    """Whether the training caches features: augmentations repeat, and the method reads only the output.
+
+    Raises:
+        ValueError: mixup or cutmix, which need pixels, together with the cache.
+    """
+    if not config.fixed_augmentations or classifier.tuner.depends_on == "blocks":
+        return False
+    if config.mixup or config.cutmix:
+        raise ValueError(
+            f"fixed_augmentations caches the features of {classifier.method}, but mixup and cutmix mix "
+            "pixels: leave out one of them"
+        )
+    return True
+
+
 def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig, processes: int = 1) -> Plan:
     """Plan a training.
 

@@ -24,7 +24,7 @@ from videossp.training.run import Run
 from videossp.training.settings import arguments_of
 from videossp.training.summaries import run_summary
 
-CHECKPOINTS, CONFIG, HISTORY = "checkpoints", "config.yaml", "metrics.jsonl"
+CHECKPOINTS, CONFIG, HISTORY, LOCK = "checkpoints", "config.yaml", "metrics.jsonl", ".lock"
 
 
 def make_run_folder(out: str | Path) -> Path:
@@ -51,7 +51,7 @@ def claim_run(folder: Path) -> Iterator[None]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such run folder")
-    with exclusive_lock(folder / ".lock", f"{folder}: another process trains in it"):
+    with exclusive_lock(folder / LOCK, f"{folder}: another process trains in it"):
         yield
 
 
