@@ -118,7 +118,9 @@ def test_a_gradient_that_is_not_finite_is_named(small_backbone, class_folder, mo
     weight = classifier.head.linear.weight
     weight.register_hook(lambda x: x * (np.inf if loops[0].state.step == 0 else 1))
     loops, real = [], Loop.run
-    monkeypatch.setattr(Loop, "run", lambda self, save: (loops.append(self), real(self, save))[1])
+    monkeypatch.setattr(
+        Loop, "run", lambda self, *args, **named: (loops.append(self), real(self, *args, **named))[1]
+    )
     with pytest.warns(VideoSSPWarning, match="not finite: the gradient of head.linear.weight"):
         train(classifier, class_folder, CONFIG)
 
