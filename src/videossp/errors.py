@@ -29,7 +29,7 @@ class DivergedError(VideoSSPError, RuntimeError):
 
 
 class WorkerLostError(VideoSSPError, RuntimeError):
-    """A process that this one needs died or does not answer."""
+    """A worker or peer process died or stopped responding."""
 
 
 class OutOfMemoryError(VideoSSPError, RuntimeError):

@@ -292,7 +292,8 @@ def test_the_table_notes_that_the_test_split_selected_the_epoch(weights, class_f
     config = TrainConfig(epochs=1, select_on="test")
     result = compare(class_folder, ["linear"], [0], config, out=tmp_path, backbone=weights)
     assert (
-        "note: the epoch is selected on the TEST split, so the accuracy on it is too good" in result.table()
+        "note: the epoch is selected on the TEST split, which gives an optimistically biased accuracy"
+        in result.table()
     )
 
 

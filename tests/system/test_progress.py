@@ -46,6 +46,18 @@ def test_the_training_time_is_estimated_once_without_the_first_step(capsys, monk
     assert capsys.readouterr() == ("", expected)
 
 
+def test_the_training_time_is_estimated_after_a_bar_that_is_no_training(capsys, monkeypatch):
+    """As the bar of the features of the backbone, which comes before the first epoch."""
+    now = 0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    messages = Messages(True)
+    for title, remaining in (("features of the backbone", 0), ("epoch", 450)):
+        for _ in messages.bar(range(MEASURED + 3), title, 0, MEASURED + 3, remaining):
+            now += 2
+    expected = "the training will take about 15 min, without validation\n"
+    assert capsys.readouterr() == ("", expected)
+
+
 def test_a_short_training_is_not_estimated(capsys):
     list(Messages(True).bar(range(MEASURED + 3), "epoch", 0, MEASURED + 3, MEASURED + 3))
     assert capsys.readouterr().err == ""

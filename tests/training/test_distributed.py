@@ -16,6 +16,7 @@ from test_resume import outcome
 
 from conftest import SSP_SMALL
 from videossp.classifier import Classifier
+from videossp.cli.main import main
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import read_data
 from videossp.inference.evaluate import evaluate
@@ -57,6 +58,16 @@ def test_the_documented_commands_train_and_evaluate_in_two_processes(class_folde
     assert len((tmp_path / "R1" / "metrics.jsonl").read_text().splitlines()) == 2
     out, _ = torchrun("eval", "R1", str(class_folder))
     assert out.count("on 8 videos of test") == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1, 12])
+def test_an_error_of_any_process_is_printed_with_its_rank(tmp_path, monkeypatch, capsys, rank):
+    """torchrun ends the other processes, so only this one can say what was wrong."""
+    monkeypatch.setenv("RANK", str(rank))
+    assert main(["train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")]) == 3
+    prefix = f"videossp: process {rank}: " if rank else "videossp: "
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"{prefix}{tmp_path / 'nowhere'}: ") and err.count("\n") == 1
 
 
 def join_by_hand(rank, processes, port):

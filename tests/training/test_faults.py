@@ -19,9 +19,11 @@ from videossp.cli.main import main
 from videossp.data import clips as clips_module
 from videossp.data.datasets import VideoDataset, read_data
 from videossp.errors import DataError, DivergedError, VideoSSPWarning, WorkerLostError
+from videossp.inference.evaluate import evaluate
+from videossp.system.lost_processes import explain_lost_processes
 from videossp.training.checkpoints import list_states
 from videossp.training.config import TrainConfig
-from videossp.training.faults import explain_lost_processes, first_not_finite
+from videossp.training.faults import first_not_finite
 from videossp.training.feature_cache import FeatureCache
 from videossp.training.loop import Loop
 from videossp.training.signals import GracefulStop
@@ -103,7 +105,7 @@ def test_with_max_skipped_0_the_first_such_step_ends_the_run(small_backbone, cla
         train(make(small_backbone), class_folder, config)
 
 
-def test_validation_notices_weights_that_the_last_step_made_useless(small_backbone, class_folder, tmp_path):
+def test_nonfinite_weights_after_last_step_are_detected_in_validation(small_backbone, class_folder, tmp_path):
     """Each loss is finite; the weights after the only step are not, and only the validation can notice."""
     config = TrainConfig(epochs=1, batch_size=16, lr=1e20, warmup_epochs=0)
     with pytest.raises(DivergedError, match="epoch 1, validation: .*not finite.*; a smaller --lr"):
@@ -116,7 +118,9 @@ def test_a_gradient_that_is_not_finite_is_named(small_backbone, class_folder, mo
     weight = classifier.head.linear.weight
     weight.register_hook(lambda x: x * (np.inf if loops[0].state.step == 0 else 1))
     loops, real = [], Loop.run
-    monkeypatch.setattr(Loop, "run", lambda self, save: (loops.append(self), real(self, save))[1])
+    monkeypatch.setattr(
+        Loop, "run", lambda self, *args, **named: (loops.append(self), real(self, *args, **named))[1]
+    )
     with pytest.warns(VideoSSPWarning, match="not finite: the gradient of head.linear.weight"):
         train(classifier, class_folder, CONFIG)
 
@@ -231,8 +235,27 @@ def test_a_worker_that_hangs_while_features_are_computed_is_noticed(
     monkeypatch.setattr(clips_module.TrainClips, "__getitem__", lambda self, index: time.sleep(60))
     classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
     caching = {"workers": 1, "timeout": 2, "fixed_augmentations": 1, "features": str(tmp_path)}
-    with pytest.raises(WorkerLostError, match="^a worker process did not answer"):
+    with pytest.raises(WorkerLostError, match="^a worker process did not answer") as lost:
         train(classifier, class_folder, TrainConfig(**CONFIG.__dict__ | caching))
+    assert "resume" not in str(lost.value)  # there is no run folder
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: time.sleep(60), "a worker process did not answer"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "a worker process died"),
+    ],
+    ids=["hangs", "dies"],
+)
+def test_a_lost_worker_of_an_evaluation_is_one_line(small_backbone, class_folder, monkeypatch, act, words):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+    in_validation(monkeypatch, act)
+    samples = read_data(class_folder).splits["test"]
+    with pytest.raises(WorkerLostError, match=f"^{words}") as lost:
+        evaluate(make(small_backbone), samples, workers=1, timeout=2)
+    assert "resume" not in str(lost.value)
 
 
 @pytest.mark.parametrize(
@@ -249,9 +272,13 @@ def test_a_worker_that_hangs_while_features_are_computed_is_noticed(
 def test_torch_errors_about_lost_processes_become_one_line(text, words):
     with (
         pytest.raises(WorkerLostError, match=f"{words}.*continue the run with --resume$"),
+        explain_lost_processes(resumable=True),
         explain_lost_processes(),
     ):
         raise RuntimeError(text)
+    with pytest.raises(WorkerLostError, match=words) as lost, explain_lost_processes():
+        raise RuntimeError(text)
+    assert "resume" not in str(lost.value)
     with pytest.raises(RuntimeError, match="^size mismatch$"), explain_lost_processes():
         raise RuntimeError("size mismatch")
 

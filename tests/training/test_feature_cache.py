@@ -185,7 +185,7 @@ def test_pruning_removes_the_files_unused_for_longest_and_nothing_else(small_bac
     assert all(x.is_file() for x in foreign)
 
 
-def test_pruning_keeps_what_was_used_within_a_day_whatever_it_takes(small_backbone, tmp_path):
+def test_pruning_never_removes_files_used_within_a_day(small_backbone, tmp_path):
     files = filled(tmp_path, 4, 1000, 0.2)  # 0.2 to 3.2 days ago
     cache = FeatureCache(make(small_backbone), tmp_path, Messages(False))
     assert cache._use(files[1])  # a run begins to use it

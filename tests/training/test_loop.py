@@ -95,7 +95,7 @@ def test_a_tracker_gets_the_figures_of_each_epoch(small_backbone, class_folder, 
 
 @pytest.mark.parametrize("videos", [7, 16, 33])
 @pytest.mark.parametrize(("processes", "grad_accum_steps"), [(1, 6), (2, 3), (3, 2), (6, 1)])
-def test_batches_are_numbered_alike_however_they_are_divided(videos, processes, grad_accum_steps):
+def test_batch_numbers_do_not_depend_on_number_of_processes(videos, processes, grad_accum_steps):
     """Together the processes have every video of the epoch once, in the batches of one process."""
     samples = [Sample(f"/{i}", f"{i}", i % 2) for i in range(videos)]
     data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})

@@ -1,20 +1,24 @@
 """Settings and plans of a training; groups and learning rates of the optimiser."""
 
 import csv
+import json
 import math
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import yaml
 
-from conftest import SSP_SMALL
+from conftest import SMALL, SSP_SMALL
 from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.data.datasets import Sample, VideoDataset
 from videossp.errors import DataError
 from videossp.methods import default_lr
+from videossp.model.config import BACKBONES
 from videossp.model.hooks import Tuner
 from videossp.training.config import RENAMED, TrainConfig, current_names, has_old_names
+from videossp.training.loop import Loop
 from videossp.training.optimizer import parameter_groups
 from videossp.training.plan import make_plan, resolve_lr, steps_per_epoch
 from videossp.training.splits import choose_splits
@@ -32,7 +36,7 @@ def data(classes=("a", "b"), **splits):
     )
 
 
-def test_a_val_split_is_used_whole():
+def test_existing_val_split_is_used_unchanged():
     samples = data(train=4, val=4, test=4)
     training, validation, how, warnings = choose_splits(samples, ("a", "b"), TrainConfig())
     assert (training, validation) == (samples.splits["train"], samples.splits["val"])
@@ -46,7 +50,7 @@ def test_validation_videos_that_are_test_videos_are_warned_of():
     *_, warnings = choose_splits(samples, ("a", "b"), TrainConfig())
     assert warnings == [
         "3 of 3 validation videos are also test videos: the epoch is selected on TEST videos, "
-        "so the accuracy on them is too good"
+        "which gives an optimistically biased accuracy"
     ]
 
 
@@ -185,7 +189,29 @@ IMPOSSIBLE = [
     {"epochs": 2.5},
     {"batch_size": True},
     {"seed": 2**32},
+    {"drop_last": "yes"},
+    {"scale_lr": 1},
+    {"grad_checkpoint": None},
+    {"lr": "1e-3"},
+    {"lr": True},
+    {"mixup": False},
+    {"timeout": None},
+    {"epochs": "3"},
+    {"crop_scale": ("0.5", 1.0)},
+    {"crop_scale": 0.5},
+    {"crop_scale": "0.5"},
+    {"trackers": "tensorboard"},
+    {"trackers": (1,)},
+    {"rand_augment": None},
+    {"features": 3},
+    {"flip": False},
+    {"flip": ["on"]},
 ]
+
+
+def test_numbers_of_numpy_and_whole_numbers_for_fractions_are_accepted():
+    config = TrainConfig(epochs=np.int64(3), lr=np.float32(0.5), mixup=1, crop_scale=[1, 1], timeout=0)
+    assert config.epochs == 3 and config.crop_scale == (1, 1)
 
 
 @pytest.mark.parametrize("change", IMPOSSIBLE)
@@ -200,7 +226,7 @@ NUMBERS = ["lr", *(x.name for x in fields(TrainConfig) if isinstance(x.default, 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", [*NUMBERS, "crop_scale"])
 def test_settings_that_are_not_finite_are_refused(name, value):
-    with pytest.raises(ValueError, match=f"^{name} must be (finite|a whole number)"):
+    with pytest.raises(ValueError, match=f"^{name} must be (finite|a whole number|True or False)"):
         TrainConfig(**{name: (value, 1.0) if name == "crop_scale" else value})
 
 
@@ -272,6 +298,45 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert "learning rate 0.00781 = 0.5 x 4 clips per step / 256" in out and "test views" not in out
     assert main(["train", str(class_folder), *flags, "--views", "[8,3]", "--dry-run"]) == 0
     assert "4 frames, uniform; test views (segments x crops) 8 x 3" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_lists_the_warnings_of_the_classifier(class_folder, monkeypatch, capsys):
+    monkeypatch.setitem(BACKBONES, "videomamba_unpublished_test", SMALL)
+    flags = ["--backbone", "videomamba_unpublished_test", "--epochs", "1", "--dry-run", "--json"]
+    assert main(["train", str(class_folder), "--method", "linear", *flags]) == 0
+    out, err = capsys.readouterr()
+    random, warmup = json.loads(out)["warnings"]
+    assert "RANDOM weights" in random and random in err
+    assert warmup.startswith("the warm-up takes")
+
+
+CONFLICT = ["--method", "linear", "--fixed-augmentations", "2", "--mixup", "0.5"]
+
+
+@pytest.mark.parametrize("more", [[], ["--out", "R"], ["--dry-run"]])
+def test_a_cache_of_features_with_mixup_is_refused_before_a_folder_is_made(
+    small_backbone, class_folder, tmp_path, capsys, monkeypatch, more
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(class_folder), "--backbone", small_backbone, *CONFLICT, *more]) == 2
+    assert "mixup and cutmix mix pixels: leave out one of them" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [[], ["--out", "R"]])
+def test_a_training_that_fails_before_its_first_file_leaves_no_folder(
+    small_backbone, class_folder, tmp_path, monkeypatch, more
+):
+    """The lock is in the folder by then."""
+
+    def fail(*_):
+        assert [x.name for x in tmp_path.rglob(".lock")] == [".lock"]
+        raise ValueError("no loop")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Loop, "__init__", fail)
+    assert main(["train", str(class_folder), "--backbone", small_backbone, "--method", "linear", *more]) == 2
     assert list(tmp_path.iterdir()) == []
 
 

@@ -245,7 +245,7 @@ def comparable(tensors, facts):
 
 
 @pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
-def test_signals_at_any_moment_leave_states_that_a_quiet_run_passes_through(
+def test_state_after_a_signal_equals_an_uninterrupted_run(
     small_backbone, class_folder, tmp_path, monkeypatch, every
 ):
     """Two, which end at once: at lines of a validation, at some of the tensors that it swaps."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from videossp.cli.arguments import Arguments, before_separator, members
 from videossp.cli.options import add_option, add_options, group_of
-from videossp.cli.output import print_message
+from videossp.cli.output import first_process, print_message
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -51,7 +51,7 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "label_smoothing": "target spread over all classes",
         "max_grad_norm": "clip the gradient norm; 0: off",
         "ema_decay": "moving average of the weights; 0: off",
-        "max_skipped": "steps skipped as not finite, at most",
+        "max_skipped": "most steps to skip because of non-finite values",
         "seed": "of all random numbers",
     },
     "augmentation": {
@@ -268,17 +268,30 @@ def chosen(args: "Namespace", names: Iterable[str]) -> dict[str, Any]:
 
 @contextmanager
 def out_folder(out: str | None, stem: str) -> Iterator[Path]:
-    """The folder `out`, or a new one, runs/STEM-N. It is removed again if nothing is written to it."""
+    """The folder `out`, or a new one, runs/STEM-N. It is removed again if it holds nothing but its lock."""
     existed = out is not None and Path(out).exists()  # then it is the user's, empty or not
     folder = Path(out) if out else new_folder(Path("runs"), stem)
     try:
         yield folder
     finally:
-        with suppress(OSError):  # not empty, or never made
-            if not existed:
-                folder.rmdir()
+        if not existed and first_process():
+            remove_unused(folder)
             if not out:
-                folder.parent.rmdir()
+                with suppress(OSError):  # it has other runs
+                    folder.parent.rmdir()
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove a folder that is empty, or that holds only a lock that no process holds."""
+    from videossp.system.files import exclusive_lock
+    from videossp.training.run_folder import LOCK
+
+    lock = folder / LOCK
+    with suppress(OSError, ValueError):  # it has other files, it is in use, or it was never made
+        if [x.name for x in folder.iterdir()] == [LOCK]:
+            with exclusive_lock(lock, f"{folder}: in use"):
+                lock.unlink()
+        folder.rmdir()
 
 
 def new_folder(parent: Path, stem: str) -> Path:

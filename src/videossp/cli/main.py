@@ -6,7 +6,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import CONFIG_FLAGS, Arguments, before_separator, read_arguments
-from videossp.cli.output import DATA, INTERRUPTED, print_message
+from videossp.cli.output import DATA, INTERRUPTED, print_error, print_message
 from videossp.cli.verbs import VERBS
 from videossp.system.process import prepare_process
 from videossp.system.warn import warning_lines
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         # Only the list of weights that do not fit has more than one line.
         text = str(error) if exit_code(error) == WEIGHTS else " ".join(str(error).split())
-        print_message(text or f"{type(error).__name__}; --debug shows where")
+        print_error(text or f"{type(error).__name__}; --debug shows where")
         return exit_code(error)
 
 

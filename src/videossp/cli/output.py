@@ -28,3 +28,9 @@ def print_message(line: str) -> None:
     """Print a message on stderr."""
     if first_process():
         print(f"videossp: {line}", file=sys.stderr)
+
+
+def print_error(line: str) -> None:
+    """Print an error on stderr, in every process: of several, only one may have it."""
+    prefix = "" if first_process() else f"process {os.environ['RANK']}: "
+    print(f"videossp: {prefix}{line}", file=sys.stderr)

@@ -21,7 +21,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     from videossp.methods import method_names
     from videossp.training.config import TrainConfig
     from videossp.training.distributed import leave_processes
-    from videossp.training.plan import make_plan, resolve_lr
+    from videossp.training.plan import caches_features, make_plan, resolve_lr
     from videossp.training.recipe import deviations, expected_samples
     from videossp.training.summaries import plan_lines, plan_summary, run_summary
     from videossp.training.train import train as run_training
@@ -73,6 +73,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 print_message(line)
         if args.dry_run:
             config = resolve_lr(config, classifier)
+            caches_features(config, classifier)
             plan = make_plan(samples, classifier.classes, config)
             lines = [*plan_lines(classifier, plan, config), *(f"warning: {x}" for x in plan.warnings)]
             return print_result(args, plan_summary(classifier, plan, config), lines)

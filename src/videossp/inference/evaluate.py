@@ -18,6 +18,7 @@ from videossp.data.datasets import Sample
 from videossp.errors import DataError
 from videossp.inference.predict import OnError as OnError
 from videossp.inference.predict import check_on_error
+from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.process import give_back_memory
 
 
@@ -99,7 +100,7 @@ class Evaluation:
         return -scores.clamp_min(1e-12).log().mean().item() if len(scores) else float("inf")
 
     def per_base_name(self, processes: int = 1) -> dict[str, Any]:
-        """The score as the published code computes it, which takes videos of one base name for one video.
+        """Accuracy as the published code computes it: videos with the same base name count as one.
 
         The published code identifies a video by `Sample.base_name` and keeps the first score of each view.
         The cameras of Breakfast share their base name, so one camera is scored for each view: with one
@@ -178,16 +179,17 @@ def evaluate(
             classifier.
         batch_size: views per forward pass, of several videos if one has fewer. A GPU is faster with more.
         workers: processes that decode ahead; 0 decodes in this one.
-        timeout: seconds that a worker process may take for a video; 0: no limit. It does not apply
-            without workers.
+        timeout: seconds that a worker process may take for a video; 0: no limit. Has no
+            effect with workers=0.
         on_error: "error" stops at the first video that cannot be decoded; "skip" lists it and
             counts it as wrong.
         progress: show a bar on stderr if that is a terminal.
-        through: makes another data set of that of the views, such as `FeatureCache.of`.
+        through: replaces the data set of views by another one, e.g. `FeatureCache.of`.
 
     Raises:
         DataError: no samples, or (on_error "error") one that cannot be decoded.
         FloatingPointError: probabilities are not finite.
+        WorkerLostError: a worker process or another process of the evaluation is gone.
     """
     check_on_error(on_error)
     if batch_size < 1:
@@ -204,32 +206,33 @@ def evaluate(
     per_batch = 1 if alone else batch_size // per_video
     indices = [i for i in range(len(samples)) if i // per_batch % processes == rank]
     clips = EvalViews([samples[i] for i in indices], classifier.clip_format, *views)
-    data = through(clips) if through else clips
-    loader: Iterable[tuple[Tensor | None, str]] = DataLoader(
-        data, batch_size=None, num_workers=workers, timeout=timeout if workers else 0
-    )
-    console = Console(stderr=True)
-    if progress and console.is_terminal and rank == 0:
-        loader = track(loader, "evaluating", total=len(indices), console=console, transient=True)
-    if workers:
-        give_back_memory()
     scored: dict[int, Tensor | str] = {}  # by index in `samples`: none is lost or counted twice
     waiting: dict[int, Tensor] = {}
-    for i, (clip, reason) in zip(indices, loader, strict=True):
-        if clip is not None:
-            waiting[i] = clip
-        else:
-            scored[i] = reason
-            if on_error == "error":
-                break
-        if waiting and (i % per_batch == per_batch - 1 or i == indices[-1]):
-            probabilities = classifier.probabilities(torch.cat([*waiting.values()]), batch_size)
-            scored |= zip(waiting, probabilities.chunk(len(waiting)), strict=True)
-            waiting.clear()
-    if distributed_run:
-        parts: list[dict[int, Tensor | str]] = [{}] * processes
-        distributed.all_gather_object(parts, scored)
-        scored = {i: result for part in parts for i, result in part.items()}
+    with explain_lost_processes():
+        data = through(clips) if through else clips
+        loader: Iterable[tuple[Tensor | None, str]] = DataLoader(
+            data, batch_size=None, num_workers=workers, timeout=timeout if workers else 0
+        )
+        console = Console(stderr=True)
+        if progress and console.is_terminal and rank == 0:
+            loader = track(loader, "evaluating", total=len(indices), console=console, transient=True)
+        if workers:
+            give_back_memory()
+        for i, (clip, reason) in zip(indices, loader, strict=True):
+            if clip is not None:
+                waiting[i] = clip
+            else:
+                scored[i] = reason
+                if on_error == "error":
+                    break
+            if waiting and (i % per_batch == per_batch - 1 or i == indices[-1]):
+                probabilities = classifier.probabilities(torch.cat([*waiting.values()]), batch_size)
+                scored |= zip(waiting, probabilities.chunk(len(waiting)), strict=True)
+                waiting.clear()
+        if distributed_run:
+            parts: list[dict[int, Tensor | str]] = [{}] * processes
+            distributed.all_gather_object(parts, scored)
+            scored = {i: result for part in parts for i, result in part.items()}
     failures = {samples[i].name: x for i, x in sorted(scored.items()) if isinstance(x, str)}
     if failures and on_error == "error":
         raise DataError(next(iter(failures.values())))

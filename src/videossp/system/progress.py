@@ -40,7 +40,8 @@ class Messages:
             title: text before the bar.
             first: where the bar starts: steps that were done before an interruption.
             total: where the bar ends.
-            remaining: steps whose time is estimated: all that the training has left.
+            remaining: steps that the training has left, for the estimate; 0: the items are no training
+                steps.
         """
         columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         hidden = not (self.on and self.console.is_terminal)
@@ -49,7 +50,8 @@ class Messages:
             task = bar.add_task(title, total=total, completed=first)
             started = time.monotonic()
             for i, item in enumerate(items):
-                if i == MEASURED + 1 and not self._estimated:  # the first step, which compiles, is not timed
+                # The first step, which compiles, is not timed.
+                if i == MEASURED + 1 and remaining and not self._estimated:
                     self._estimated = True
                     seconds = (time.monotonic() - started) / MEASURED * remaining
                     if seconds > 60:

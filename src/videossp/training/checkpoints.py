@@ -17,21 +17,21 @@ KEPT = 2
 NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
-def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
+def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
     """Write a checkpoint, step-STEP-SHA256.safetensors, and remove all but the newest two.
 
-    A full disk or a killed process leaves a partial file under another name only, which the next checkpoint
-    removes. The name of a checkpoint holds the hash of its content.
+    After a full disk or a kill, only a temporary file is left; the next checkpoint deletes it. The
+    name of a checkpoint holds the hash of its content.
 
     Args:
         folder: created if needed.
         step: optimiser steps done.
         tensors: by name.
-        facts: the rest of the state, as JSON.
+        metadata: the rest of the state, as JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
     on_cpu = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
-    data = save(on_cpu, metadata={"facts": json.dumps(facts)})
+    data = save(on_cpu, metadata={"facts": json.dumps(metadata)})
     path = folder / f"step-{step:09}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
     atomic_write(path, data)
     for old in [*partial_files(folder), *(x for _, x in list_states(folder)[KEPT:])]:
@@ -40,7 +40,11 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
 
 
 def list_states(folder: Path) -> list[tuple[int, Path]]:
-    """(step, file) of the checkpoints, newest first: by time, as an epoch that restarts has fewer steps."""
+    """(step, file) of the checkpoints.
+
+    Newest first, ordered by modification time. Step numbers are not sufficient: a restarted epoch has fewer
+    steps.
+    """
     named = [(NAME.fullmatch(x.name), x) for x in folder.glob("step-*.safetensors")]
     states = [(int(match[1]), x) for match, x in named if match]
     return sorted(states, key=lambda x: (written_at(x[1]), x[0]), reverse=True)
@@ -75,7 +79,7 @@ def load_state(
         report: called with a line for each damaged checkpoint.
 
     Returns:
-        (tensors, facts), or None if there is no intact checkpoint.
+        (tensors, metadata), or None if there is no intact checkpoint.
     """
     states = list_states(folder)
     for i, (_, path) in enumerate(states):

@@ -1,10 +1,11 @@
 """`TrainConfig`: the settings of a training, the same for every method; old names of its fields."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from videossp.data.augment import parse_rand_augment
@@ -22,6 +23,9 @@ RENAMED = {
     "ema": "ema_decay",
 }
 LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
+# Types of fields: the classes of their values, and their names in errors. NumPy's numbers are numbers too.
+KINDS: dict[type, type] = {bool: bool, int: Integral, float: Real, str: str}
+KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
 
 
 @dataclass(frozen=True)
@@ -50,31 +54,29 @@ class TrainConfig:
         features_limit: GB (10**9 bytes) that the cache may take. At the end of a run the files that were not
             used for longest are removed, but none that was used within a day.
         crop_scale: smallest and largest fraction of a frame's area that a random crop covers.
-        flip: mirror half of the clips. auto: unless class names hold a direction; on: the same, but that
-            is an error; force: whatever the class names hold.
+        flip: mirror half of the clips. auto: off if class names contain a direction. on: an error in that
+            case. force: always on.
         rand_augment: RandAugment by timm's name for it, as rand-m7-n4-mstd0.5-inc1; empty: none.
         erasing: probability of random erasing.
         mixup, cutmix: alpha of the Beta distribution of Mixup and CutMix; 0: off. With both, each batch takes
             one of them at random.
         val_fraction: fraction of each class held out for validation if the data has no validation split. The
             same videos are held out whatever the seed, so that runs can be compared.
-        select_on: the split that selects the epoch. test, which many published runs use, makes the
-            reported accuracy too good.
+        select_on: the split that selects the epoch. test, which many published runs use, gives an
+            optimistically biased accuracy.
         grad_checkpoint: recompute the inside of each block in the backward pass instead of keeping it: less
             than half the memory, about 1.6 times the time.
         precision: of the matrix products; bf16 rounds the frozen weights.
         max_grad_norm: largest norm of the gradient; 0: unlimited.
         ema_decay: decay of an exponential moving average of the weights, which is then validated and saved;
             0: none.
-        max_skipped: largest number of steps that a run may skip because the loss or the gradient is not
-            finite.
+        max_skipped: most steps to skip because of non-finite values.
         save_minutes: a checkpoint is written at least this often, and after each epoch.
         trackers: names of accelerate's trackers (tensorboard, wandb, ...), besides metrics.jsonl.
         on_error: at a video that cannot be decoded: stop with an error, or skip it and report it.
         workers: worker processes that decode ahead; 0: the training process decodes.
         timeout: seconds that a worker process may take for a training batch, or for a video in validation
-            and feature caching; 0: no limit. Without workers nothing can interrupt a decoder, so no limit
-            applies.
+            and feature caching; 0: no limit. Has no effect with workers=0.
         seed: of all random numbers.
     """
 
@@ -114,9 +116,9 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "crop_scale", tuple(self.crop_scale))
-        object.__setattr__(self, "trackers", tuple(self.trackers))
         for name, kind in field_types().items():
+            if get_origin(kind) is tuple:
+                object.__setattr__(self, name, as_tuple(name, getattr(self, name)))
             check_type(name, getattr(self, name), kind)
         for name in ("epochs", "batch_size", "grad_accum_steps", "num_sample"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
@@ -161,15 +163,37 @@ def field_types() -> dict[str, Any]:
     return {x.name: types[x.name] for x in fields(TrainConfig)}
 
 
+def as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """A sequence as a tuple. A string is not one: its letters would become the elements."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list or tuple, got {value!r}")
+    return tuple(value)
+
+
 def check_type(name: str, value: Any, kind: Any) -> None:
-    """Refuse numbers that are not finite, fractions for whole numbers, and unknown choices."""
-    for x in value if isinstance(value, tuple) else (value,):
-        if isinstance(x, Real) and not math.isfinite(x):
-            raise ValueError(f"{name} must be finite, got {x}")
-    if kind is int and (isinstance(value, bool) or not isinstance(value, Integral)):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ValueError(f"{name} must be {' or '.join(get_args(kind))}, got {value!r}")
+    """Refuse values of another type, numbers that are not finite, and unknown choices.
+
+    Args:
+        name: the field, for the message.
+        value: its value.
+        kind: its type, as the class declares it.
+
+    Raises:
+        ValueError: names the field and the type that it must have.
+    """
+    if get_origin(kind) is tuple:
+        for x in value:
+            check_type(name, x, get_args(kind)[0])
+    elif get_origin(kind) is UnionType:
+        if value is not None:
+            check_type(name, value, get_args(kind)[0])
+    elif get_origin(kind) is Literal:
+        if not isinstance(value, str) or value not in get_args(kind):
+            raise ValueError(f"{name} must be {' or '.join(get_args(kind))}, got {value!r}")
+    elif not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} must be {KIND_NAMES[kind]}, got {value!r}")
+    elif isinstance(value, Real) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
 
 
 def has_old_names(settings: Mapping[str, Any]) -> bool:

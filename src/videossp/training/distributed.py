@@ -15,7 +15,8 @@ def join_processes() -> bool:
     """Join the processes that torchrun or `accelerate launch` started, if any.
 
     Returns:
-        Whether they compute on a CPU. Unless accelerate knows, each process believes that it is alone.
+        Whether they compute on a CPU. accelerate must be told this, otherwise each process assumes that it is
+        the only one.
 
     Raises:
         RuntimeError: several processes were started, but this one cannot join them.
@@ -34,7 +35,10 @@ def join_processes() -> bool:
 
 
 def leave_processes() -> None:
-    """Leave the other processes, at the end of a program; a library that is used again must not."""
+    """Leave the other processes.
+
+    Only for the end of a program: the process group cannot be used afterwards.
+    """
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videossp.errors import OutOfMemoryError, WorkerLostError
+from videossp.errors import OutOfMemoryError
 from videossp.model.tokens import Tokens
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -15,7 +15,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 @contextmanager
 def explain_memory_errors(advice: str) -> Iterator[None]:
-    """Replace a failed allocation, whose message in torch takes a page.
+    """Replace torch's page-long out-of-memory message by one line.
 
     Args:
         advice: the settings that need less memory.
@@ -29,35 +29,6 @@ def explain_memory_errors(advice: str) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not any(x in str(error) for x in OUT_OF_MEMORY):
             raise
         raise OutOfMemoryError(f"too little memory: {advice}") from error
-
-
-@contextmanager
-def explain_lost_processes() -> Iterator[None]:
-    """Replace the errors of torch about another process that is gone.
-
-    torch raises the death of a worker process wherever this process is at that moment, not only where it
-    waits for the worker.
-
-    Raises:
-        WorkerLostError: one line that says what to do.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        text = str(error)
-        if "DataLoader worker" in text and "Bus error" in text:
-            reason = "a worker process died because the shared memory, /dev/shm, is too small"
-        elif "DataLoader worker" in text:
-            reason = "a worker process died (killed for lack of memory?); fewer --workers may help"
-        elif "DataLoader timed out" in text:
-            reason = (
-                "a worker process did not answer within the timeout; videossp doctor finds a file that hangs"
-            )
-        elif "Connection closed by peer" in text or "Connection reset by peer" in text:
-            reason = "another process of this training ended; its own message says why"
-        else:
-            raise
-        raise WorkerLostError(f"{reason}; continue the run with --resume") from error
 
 
 def first_not_finite(model: nn.Module, clips: Tensor) -> str:

@@ -25,9 +25,9 @@ from videossp.system.versions import versions
 
 Clips = TrainClips | EvalViews
 
-UNUSED = 24 * 3600  # seconds: files that were used more recently are never removed
-OWN = re.compile(r"[0-9a-f]{64}\.npy")  # a file of a cache
-ASIDE = re.compile(r"\.[0-9a-f]{64}\.npy\..+")  # a partial file of a killed process
+MIN_AGE_TO_REMOVE = 24 * 3600  # seconds: files that were used more recently are never removed
+CACHE_FILE = re.compile(r"[0-9a-f]{64}\.npy")  # a file of a cache
+TEMPORARY_FILE = re.compile(r"\.[0-9a-f]{64}\.npy\..+")  # a partial file of a killed process
 
 
 def cache_folder() -> Path:
@@ -49,7 +49,7 @@ class FeatureCache:
         messages: prints progress.
         workers: worker processes that decode ahead.
         timeout: seconds that a worker process may take for a video; 0: no limit.
-        wait: returns when all processes have called it.
+        wait: barrier across the processes.
 
     Raises:
         ValueError: the features of the classifier change during training.
@@ -70,7 +70,7 @@ class FeatureCache:
         self.classifier, self.folder, self.messages = classifier, folder, messages
         self.workers, self.timeout, self.wait = workers, timeout, wait
         self.kind = f"{classifier.sha256} {classifier.precision} {classifier.tuner.depends_on} {versions()}"
-        self.identity = functools.cache(video_identity)  # a video is looked at once in a run
+        self.identity = functools.cache(video_identity)  # each video is hashed once per run
         self.used: set[Path] = set()  # files that this run has used
 
     def of(self, clips: Clips, rank: int = 0, processes: int = 1) -> "Features":
@@ -86,7 +86,7 @@ class FeatureCache:
         keys = (f"{self.kind} {clips.identity(i, self.identity)}" for i in range(len(clips)))
         names = [hashlib.sha256(x.encode()).hexdigest() for x in keys]
         files = [self.folder / name[:2] / f"{name}.npy" for name in names]
-        # The work is divided before anyone looks: other processes may be writing files meanwhile.
+        # Divide the work before checking which files exist, because other processes may be writing files.
         missing = [i for i in range(rank, len(files), processes) if not self._use(files[i])]
         if missing:
             loader = DataLoader(
@@ -130,20 +130,20 @@ class FeatureCache:
     def prune(self, limit: float) -> None:
         """Remove the files that were not used for longest, until the others take at most `limit` GB.
 
-        A GB is 10**9 bytes. Files that some process used within a day stay, whatever they take, and so do
-        files that do not belong to the cache. Several processes may use and prune a folder at the same time.
+        A GB is 10**9 bytes. Never removed: files used within the last day, even above the limit, and files
+        that are not cache files. Several processes may use and prune a folder at the same time.
         """
-        recent = time.time() - UNUSED
+        recent = time.time() - MIN_AGE_TO_REMOVE
         files, total = [], 0
         for path in self.folder.glob("??/*"):
             try:
                 status = path.stat()
             except OSError:
                 continue
-            if OWN.fullmatch(path.name):
+            if CACHE_FILE.fullmatch(path.name):
                 total += status.st_size
                 files.append((status.st_mtime, status.st_size, path))
-            elif ASIDE.fullmatch(path.name) and status.st_mtime < recent:
+            elif TEMPORARY_FILE.fullmatch(path.name) and status.st_mtime < recent:
                 with contextlib.suppress(OSError):
                     path.unlink()
         for used, size, path in sorted(files):

@@ -15,27 +15,29 @@ from videossp.data.augment import mix, parse_rand_augment, soft_targets
 from videossp.data.clips import TrainClips
 from videossp.errors import DataError, DivergedError, WorkerLostError
 from videossp.inference.evaluate import evaluate
+from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
 from videossp.system.warn import warn
 from videossp.training.batches import Batch, Share, collate, shares_of
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import ProcessGroup
-from videossp.training.faults import explain_lost_processes, explain_memory_errors, first_not_finite
+from videossp.training.faults import explain_memory_errors, first_not_finite
 from videossp.training.feature_cache import FeatureCache, Features, cache_folder
 from videossp.training.optimizer import parameter_groups
-from videossp.training.plan import Plan
+from videossp.training.plan import Plan, caches_features
 from videossp.training.settings import settings_of
 from videossp.training.signals import GracefulStop
 from videossp.training.state import TrainState
 
 
 class Loop:
-    """Trains a classifier. Step k depends on the state after step k - 1 and on nothing else.
+    """Trains a classifier.
 
-    So no random state is kept: the order of an epoch, the augmentation of a clip, and dropout and mixing of a
-    batch are drawn from (seed, epoch, video) or (seed, step, batch). The batches of a step are divided among
-    the processes; its gradient is the mean over all clips, whichever batch and process they are in.
+    Each step depends only on the state after the previous step. No generator state is saved: the order of an
+    epoch, the augmentation of a clip, and dropout and mixing of a batch are drawn from (seed, epoch, video)
+    or (seed, step, batch). The batches of a step are divided among the processes; its gradient is the mean
+    over all clips, whichever batch and process they are in.
 
     Args:
         classifier: changed in place.
@@ -84,10 +86,8 @@ class Loop:
     def _make_cache(self) -> FeatureCache | None:
         """The feature cache, if augmentations repeat and the method reads the backbone's output only."""
         config = self.config
-        if not config.fixed_augmentations or self.classifier.tuner.depends_on == "blocks":
+        if not caches_features(config, self.classifier):
             return None
-        if config.mixup or config.cutmix:
-            raise ValueError("fixed_augmentations caches features, but mixup and cutmix mix pixels: drop one")
         return FeatureCache(
             self.classifier,
             Path(config.features) if config.features else cache_folder(),
@@ -97,11 +97,14 @@ class Loop:
             wait=self.accelerator.wait_for_everyone,
         )
 
-    def run(self, save: Callable[[], None]) -> None:
-        """Train from the current state to the end of the last epoch; save the state whatever ends it.
+    def run(self, save: Callable[[], None], resumable: bool) -> None:
+        """Train from the current state to the end of the last epoch.
+
+        The state is saved even if training ends with an error.
 
         Args:
             save: writes `state`. Only the first process calls it.
+            resumable: whether `save` writes a checkpoint; then errors advise to resume.
 
         Raises:
             KeyboardInterrupt: SIGTERM or Ctrl-C.
@@ -115,7 +118,7 @@ class Loop:
         advice = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
         with GracefulStop() as stop:
             try:
-                with explain_lost_processes(), explain_memory_errors(advice):
+                with explain_lost_processes(resumable), explain_memory_errors(advice):
                     self.group.check_agreement({"step": self.state.step, **self.settings})
                     for epoch in range(len(self.state.history), self.config.epochs):
                         self.train_epoch(epoch, stop)
@@ -138,7 +141,10 @@ class Loop:
         self._saved_at = time.monotonic()
 
     def _save_after_fault(self) -> None:
-        """Save the state if it is consistent; a failure is only reported, not to hide the fault."""
+        """Save the state if it is consistent.
+
+        If saving fails, report it and let the original error propagate.
+        """
         if not self.state.consistent:
             self.messages.say("interrupted during an update; the last checkpoint is kept")
             return
@@ -304,7 +310,7 @@ class Loop:
         return ""
 
     def count_skipped(self, epoch: int, reason: str) -> None:
-        """Warn that a step is skipped, or end the training if that is one too many."""
+        """Warn that a step is skipped, or stop the training if more than `max_skipped` steps were skipped."""
         count, limit = self.state.skipped + 1, self.config.max_skipped
         self._last_not_finite = line = f"step {self.state.step + 1} (epoch {epoch + 1}): not finite: {reason}"
         if count > limit:
@@ -316,7 +322,7 @@ class Loop:
         return f"a smaller --lr (now {self.config.lr:g}) or --max-grad-norm 1 may help"
 
     def _warn(self, text: str) -> None:
-        """Warn once, however many processes train."""
+        """Warn in the main process only."""
         if self.accelerator.is_main_process:
             warn(text)
 

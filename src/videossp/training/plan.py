@@ -21,7 +21,7 @@ class Plan:
     Attributes:
         training: videos to train on.
         validation: videos that select the epoch.
-        held_out: where the validation videos come from.
+        validation_source: where the validation videos come from.
         flip: whether clips are mirrored.
         steps_per_epoch: optimiser steps.
         steps: of all epochs.
@@ -34,7 +34,7 @@ class Plan:
 
     training: Sequence[Sample]
     validation: Sequence[Sample]
-    held_out: str
+    validation_source: str
     flip: bool
     steps_per_epoch: int
     steps: int
@@ -58,6 +58,22 @@ def resolve_lr(config: TrainConfig, classifier: Classifier) -> TrainConfig:
     return replace(
         config, lr=default_lr(classifier.unregistered or classifier.method, classifier.backbone.config)
     )
+
+
+def caches_features(config: TrainConfig, classifier: Classifier) -> bool:
+    """Whether the training caches features: augmentations repeat, and the method reads only the output.
+
+    Raises:
+        ValueError: mixup or cutmix, which need pixels, together with the cache.
+    """
+    if not config.fixed_augmentations or classifier.tuner.depends_on == "blocks":
+        return False
+    if config.mixup or config.cutmix:
+        raise ValueError(
+            f"fixed_augmentations caches the features of {classifier.method}, but mixup and cutmix mix "
+            "pixels: leave out one of them"
+        )
+    return True
 
 
 def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig, processes: int = 1) -> Plan:
@@ -91,7 +107,7 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
     plan = Plan(
         splits.training,
         splits.validation,
-        splits.held_out,
+        splits.validation_source,
         flip,
         steps_per_epoch=per_epoch,
         steps=config.epochs * per_epoch,

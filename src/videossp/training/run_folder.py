@@ -15,6 +15,7 @@ import yaml
 
 from videossp.classifier import Classifier
 from videossp.data.datasets import Sample
+from videossp.model.backbones import NOT_REBUILDABLE
 from videossp.reporting.figures import draw_confusion, draw_curves
 from videossp.reporting.page import write_report
 from videossp.system.files import atomic_write, exclusive_lock
@@ -23,14 +24,13 @@ from videossp.training.run import Run
 from videossp.training.settings import arguments_of
 from videossp.training.summaries import run_summary
 
-CHECKPOINTS, CONFIG, HISTORY = "checkpoints", "config.yaml", "metrics.jsonl"
+CHECKPOINTS, CONFIG, HISTORY, LOCK = "checkpoints", "config.yaml", "metrics.jsonl", ".lock"
 
 
 def make_run_folder(out: str | Path) -> Path:
     """Make a new run folder.
 
-    A run that was killed before it wrote config.yaml, its first file, has left hidden files only: its folder
-    counts as empty.
+    Hidden files do not count: a run that was killed before it wrote config.yaml leaves only those.
 
     Raises:
         ValueError: it exists and is not empty.
@@ -51,7 +51,7 @@ def claim_run(folder: Path) -> Iterator[None]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such run folder")
-    with exclusive_lock(folder / ".lock", f"{folder}: another process trains in it"):
+    with exclusive_lock(folder / LOCK, f"{folder}: another process trains in it"):
         yield
 
 
@@ -126,9 +126,10 @@ def write_config(
         settings |= classifier.options if chain else {classifier.method: classifier.options}
     plain = json.loads(json.dumps(settings))  # tuples become lists
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-    seed = classifier.source.seed
-    if seed != config["seed"]:
-        text = f"# The classifier was created with seed {seed}; no flag can say so.\n" + text
+    source = classifier.source
+    # A source that is an object does not record the seed of the classifier.
+    if source.name not in NOT_REBUILDABLE and source.seed != config["seed"]:
+        text = f"# The classifier was created with seed {source.seed}, which no flag sets.\n" + text
     atomic_write(folder / CONFIG, text)
 
 

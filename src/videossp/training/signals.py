@@ -36,7 +36,10 @@ class GracefulStop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A context in which the first signal raises too, because stopping here loses no work."""
+        """A context in which the first signal already raises KeyboardInterrupt.
+
+        For code whose work is not lost.
+        """
         if self.asked:
             raise KeyboardInterrupt
         self._at_once = True

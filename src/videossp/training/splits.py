@@ -14,7 +14,7 @@ class Splits(NamedTuple):
 
     training: list[Sample]
     validation: list[Sample]
-    held_out: str
+    validation_source: str
     warnings: list[str]
 
 
@@ -32,21 +32,21 @@ def choose_splits(samples: VideoDataset, classes: Sequence[str], config: TrainCo
     if config.select_on == "test":
         if not test:
             raise DataError("select_on test: the data has no test split")
-        warning = "the epoch is selected on the TEST split, so the accuracy on it is too good"
+        warning = "the epoch is selected on the TEST split, which gives an optimistically biased accuracy"
         return Splits(training, splits["test"], "the test split", [warning])
     if validation := splits.get("val"):
         shared = sum(clip_key(x) in test for x in validation)
         warning = (
             f"{shared} of {len(validation)} validation videos are also test videos: the epoch is selected on "
-            "TEST videos, so the accuracy on them is too good"
+            "TEST videos, which gives an optimistically biased accuracy"
         )
         return Splits(training, validation, "the val split", [warning] if shared else [])
     training, validation = hold_out(training, config.val_fraction)
     if not validation:
         raise DataError("too few videos to hold some out for validation: one class needs at least two")
     grouped = any(x.group is not None for x in training)
-    held_out = f"{config.val_fraction:.0%} of each class{', whole groups' if grouped else ''}"
-    return Splits(training, validation, held_out, [])
+    validation_source = f"{config.val_fraction:.0%} of each class{', whole groups' if grouped else ''}"
+    return Splits(training, validation, validation_source, [])
 
 
 def clip_key(sample: Sample) -> tuple[str, float | None, float | None]:

@@ -25,7 +25,7 @@ class TrainState:
         history: one row of figures for each validated epoch.
         best, best_evaluation, best_weights: row, evaluation and parameters of the best of them.
         failures: reason by name of each video that could not be decoded.
-        consistent: False during an update, when a checkpoint would contain half of it.
+        consistent: False during an update; no checkpoint may be saved then.
     """
 
     def __init__(self, classifier: Classifier, optimizer: torch.optim.Optimizer, ema: bool) -> None:
@@ -50,7 +50,7 @@ class TrainState:
 
     @contextmanager
     def using(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """Put other weights in place of the trainable parameters for a while; none: change nothing."""
+        """Temporarily replace the trainable parameters. An empty mapping changes nothing."""
         if not weights:
             yield
             return
@@ -95,13 +95,13 @@ class TrainState:
             self.step, self.epoch_sums = step, zero_sums()
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(tensors, facts) of a checkpoint. Its keys are a file format: old checkpoints have them too."""
+        """(tensors, metadata) of a checkpoint. Its keys are a file format: old checkpoints have them too."""
         tensors: dict[str, Tensor] = {f"tuned/{name}": x for name, x in self.parameters.items()}
         tensors |= {f"average/{name}": x for name, x in self.average.items()}
         tensors |= {f"best/{name}": x for name, x in self.best_weights.items()}
         for i, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{i}/{key}": x for key, x in moments.items()}
-        facts: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "step": self.step,
             "skipped": self.skipped,
             "history": self.history,
@@ -111,16 +111,16 @@ class TrainState:
         }
         if self.best_evaluation is not None:
             tensors["kept"] = self.best_evaluation.view_scores
-            facts["kept_failures"] = self.best_evaluation.failures
-        return tensors, facts
+            metadata["kept_failures"] = self.best_evaluation.failures
+        return tensors, metadata
 
     def unpack(
-        self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], validation: Sequence[Sample]
+        self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], validation: Sequence[Sample]
     ) -> None:
         """Restore the state of a checkpoint.
 
         Args:
-            tensors, facts: from `pack`.
+            tensors, metadata: from `pack`.
             validation: the validation videos, in their order.
         """
 
@@ -136,15 +136,15 @@ class TrainState:
             moments.setdefault(int(i), {})[name] = x
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.step, self.skipped = facts["step"], facts["skipped"]
-        self.history, self.failures = facts["history"], facts["failures"]
-        self.epoch_sums = facts["under_way"]
-        if facts["best_epoch"]:
-            self.best = self.history[facts["best_epoch"] - 1]
+        self.step, self.skipped = metadata["step"], metadata["skipped"]
+        self.history, self.failures = metadata["history"], metadata["failures"]
+        self.epoch_sums = metadata["under_way"]
+        if metadata["best_epoch"]:
+            self.best = self.history[metadata["best_epoch"] - 1]
             self.best_evaluation = Evaluation(
-                self.classifier.classes, tuple(validation), tensors["kept"], facts["kept_failures"], (1, 1)
+                self.classifier.classes, tuple(validation), tensors["kept"], metadata["kept_failures"], (1, 1)
             )
-            self.classifier.metrics = self._metrics(facts["best_epoch"], self.best_evaluation)
+            self.classifier.metrics = self._metrics(metadata["best_epoch"], self.best_evaluation)
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

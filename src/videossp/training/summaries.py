@@ -19,9 +19,9 @@ def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[
     trained, total = parameter_counts(classifier)
     lines = [
         f"{classifier.source.name} + {classifier.method}: {trained:,} of {total:,} parameters are trained",
-        f"{len(plan.training)} training videos, {len(plan.validation)} validation videos ({plan.held_out}), "
-        f"{len(classifier.classes)} classes, {config.epochs} epochs of {plan.steps_per_epoch} steps, "
-        f"horizontal flip {'on' if plan.flip else 'off'}",
+        f"{len(plan.training)} training videos, {len(plan.validation)} validation videos "
+        f"({plan.validation_source}), {len(classifier.classes)} classes, {config.epochs} epochs "
+        f"of {plan.steps_per_epoch} steps, horizontal flip {'on' if plan.flip else 'off'}",
     ]
     clip_format = classifier.clip_format
     if clip_format.sampling != "uniform" or clip_format.views != (1, 1):
@@ -59,7 +59,7 @@ def plan_summary(classifier: Classifier, plan: Plan, config: TrainConfig) -> dic
         "min_lr": plan.min_lr,
         "warmup_epochs": config.warmup_epochs,
         "views": "{} x {}".format(*classifier.clip_format.views),
-        "warnings": list(plan.warnings),
+        "warnings": [*classifier.warnings, *plan.warnings],
     }
 
 

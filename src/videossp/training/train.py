@@ -8,14 +8,14 @@ from accelerate import Accelerator
 
 from videossp.classifier import Classifier, load_trainable
 from videossp.data.datasets import VideoDataset, read_data
+from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.progress import Messages
 from videossp.system.warn import warn
 from videossp.training.checkpoints import load_state, remove_states, save_state
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import join_processes
-from videossp.training.faults import explain_lost_processes
 from videossp.training.loop import Loop
-from videossp.training.plan import Plan, make_plan, resolve_lr
+from videossp.training.plan import Plan, caches_features, make_plan, resolve_lr
 from videossp.training.run import Run
 from videossp.training.run_folder import (
     CHECKPOINTS,
@@ -60,11 +60,13 @@ def train(
         Figures, validation and warnings of the run. Warnings are also issued as `VideoSSPWarning`.
 
     Raises:
+        ValueError: settings that conflict, or (resume) that differ from those of the run.
         DataError: the data cannot be used, or a video cannot be decoded (on_error "error").
         DivergedError: too many steps whose loss or gradient is not finite.
         OutOfMemoryError: too little memory.
         WorkerLostError: a worker process or another process of the training is gone.
-        KeyboardInterrupt: SIGTERM or Ctrl-C. Whatever ends the training, the state is saved before.
+        KeyboardInterrupt: after SIGTERM or Ctrl-C. The state is saved before any exception leaves this
+            function.
     """
     if classifier.merged:
         raise ValueError("a merged classifier cannot be trained; load the adapter again")
@@ -73,6 +75,7 @@ def train(
     if out is not None:
         classifier.check_saving()
     config = resolve_lr(config or TrainConfig(), classifier)
+    caches_features(config, classifier)  # refuses settings that conflict, before the folder is made
     samples = data if isinstance(data, VideoDataset) else read_data(data)
     folder = None if out is None else Path(out)
     accelerator = Accelerator(
@@ -102,14 +105,14 @@ def train(
         if main:
             for text in early_warnings(samples, plan):
                 warn(text)
-        loop.run(Saver(folder, loop))
+        loop.run(Saver(folder, loop), resumable=folder is not None)
         for tracker in accelerator.trackers:
             tracker.finish()  # not end_training(), which also ends the process group
         run = finish(loop, samples)
         if folder and main:
             write_results(folder, classifier, run)
             remove_states(folder / CHECKPOINTS)
-    with explain_lost_processes():
+    with explain_lost_processes(resumable=folder is not None):
         accelerator.wait_for_everyone()  # now the run folder is complete for every process
     return run
 
@@ -125,14 +128,14 @@ class Saver:
         if self.folder is None:
             return
         state = self.loop.state
-        tensors, facts = state.pack()
+        tensors, metadata = state.pack()
         if state.best and state.best["epoch"] != self.written:
             with state.using(state.best_weights):
                 self.loop.classifier.save(self.folder / "adapter")
             self.written = state.best["epoch"]
         write_history(self.folder, state.history)
-        facts = {**facts, "settings": self.loop.settings}
-        save_state(self.folder / CHECKPOINTS, state.step, tensors, facts)
+        metadata = {**metadata, "settings": self.loop.settings}
+        save_state(self.folder / CHECKPOINTS, state.step, tensors, metadata)
 
 
 def restore(folder: Path, loop: Loop, messages: Messages) -> bool:
@@ -144,9 +147,9 @@ def restore(folder: Path, loop: Loop, messages: Messages) -> bool:
     checkpoint = load_state(folder / CHECKPOINTS, messages.say)
     if checkpoint is None:
         return False
-    tensors, facts = checkpoint
-    check_settings(folder, facts["settings"], loop.settings)
-    loop.state.unpack(tensors, facts, loop.plan.validation)
+    tensors, metadata = checkpoint
+    check_settings(folder, metadata["settings"], loop.settings)
+    loop.state.unpack(tensors, metadata, loop.plan.validation)
     messages.say(f"{folder}: resumed after step {loop.state.step}")
     return True
 

@@ -1,0 +1,46 @@
+"""Errors about worker processes and peer processes that are gone, as one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from videossp.errors import WorkerLostError
+
+RESUME = "; continue the run with --resume"
+
+
+@contextmanager
+def explain_lost_processes(resumable: bool = False) -> Iterator[None]:
+    """Convert torch's errors about a lost process.
+
+    torch may raise them at any point, not only while waiting for the worker.
+
+    Args:
+        resumable: whether this is a training that writes checkpoints: the message advises to resume it.
+
+    Raises:
+        WorkerLostError: one line that says what to do.
+    """
+    advice = RESUME if resumable else ""
+    try:
+        yield
+    except WorkerLostError as error:  # of an evaluation within the training
+        if not advice or str(error).endswith(advice):
+            raise
+        raise WorkerLostError(f"{error}{advice}") from error
+    except RuntimeError as error:
+        if not (reason := lost_process(str(error))):
+            raise
+        raise WorkerLostError(f"{reason}{advice}") from error
+
+
+def lost_process(text: str) -> str:
+    """The reason in plain words, if this message of torch is about a lost process; else ""."""
+    if "DataLoader worker" in text and "Bus error" in text:
+        return "a worker process died because the shared memory, /dev/shm, is too small"
+    if "DataLoader worker" in text:
+        return "a worker process died (killed for lack of memory?); fewer --workers may help"
+    if "DataLoader timed out" in text:
+        return "a worker process did not answer within the timeout; videossp doctor finds a file that hangs"
+    if "Connection closed by peer" in text or "Connection reset by peer" in text:
+        return "another process of this run ended; its own message says why"
+    return ""
