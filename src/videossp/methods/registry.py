@@ -221,7 +221,10 @@ def _known_rates(method: str | type[Tuner], config: VideoMambaConfig) -> dict[st
 def _members(
     method: str | type[Tuner], options: Mapping[str, Any]
 ) -> dict[str, tuple[type[Tuner], dict[str, Any]]]:
-    """By name, the class and the options of each member. A single method is treated as a chain of length one."""
+    """By name, the class and the options of each member.
+
+    A single method is treated as a chain of length one.
+    """
     if not isinstance(method, str):
         name = next((x for x, cls in (METHODS | _registered).items() if cls is method), method.__name__)
         _check_class(name, method)
