@@ -37,9 +37,12 @@ def features_in(folder, **change):
 def count_clips(monkeypatch):
     """How many clips go through the backbone."""
     seen, real = [], Classifier.frozen_features
-    monkeypatch.setattr(
-        Classifier, "frozen_features", lambda self, x: (seen.append(len(x)), real(self, x))[1]
-    )
+
+    def count(self, clip):
+        seen.append(len(clip))
+        return real(self, clip)
+
+    monkeypatch.setattr(Classifier, "frozen_features", count)
     return seen
 
 
