@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 
 import videossp
-from conftest import SSP_SMALL, golden
+from conftest import SSP_SMALL, golden, switch_on
 from videossp.errors import WeightsError
 from videossp.methods.layers.frame_weights import frame_weights
 from videossp.methods.ssp import SSP
 from videossp.model.config import BACKBONES
 from videossp.model.published import to_published
 
+PUBLISHED_SMALL = SSP_SMALL | {"heads": 8}
 CASES = {"backbone_b2": "clip", "ssp_b1": "clip", "ssp_b3": "batch"}
 
 
@@ -80,10 +81,19 @@ def test_batch_importance_is_the_published_behaviour_and_differs_from_clip():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"reads": "residual"}, "reads"), ({"token": "mean"}, "token"), ({"gathering": False}, "gathering")],
+    [
+        ({"reads": "residual"}, "reads"),
+        ({"token": "mean"}, "token"),
+        ({"token": "first+last"}, "token"),
+        ({"gathering": False}, "gathering"),
+        ({"gather_kernel": (1, 3, 3)}, "gather_kernel"),
+        ({"gather_kernel": (3, 1, 1), "prompts": 0}, "gather_kernel"),
+        ({"heads": 4}, "heads"),
+        ({"importance": "constant"}, "importance"),
+    ],
 )
-def test_what_the_published_code_does_not_have_is_not_exported(small_backbone, options, words):
-    classifier = videossp.Classifier.create(small_backbone, num_classes=2, **SSP_SMALL | options)
+def test_options_that_the_published_code_lacks_are_not_exported(small_backbone, options, words):
+    classifier = videossp.Classifier.create(small_backbone, num_classes=2, **PUBLISHED_SMALL | options)
     with pytest.raises(ValueError, match=f"no option {words}"):
         videossp.to_official(classifier)
 
@@ -118,8 +128,29 @@ def test_clips_that_are_not_square_are_not_exported(small_backbone, merged):
         videossp.to_official(classifier)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"detach": False},
+        {"importance": "batch"},
+        {"gather_width": 12, "spread_width": 24, "prompts": 2},
+        {"prompts": 0, "heads": 4, "token": "mean", "importance": "constant"},  # without spreading no effect
+    ],
+)
+def test_an_export_reads_back_with_the_same_logits(small_backbone, options):
+    classifier = videossp.Classifier.create(small_backbone, num_classes=2, **PUBLISHED_SMALL | options)
+    switch_on(classifier)
+    importance = "batch" if options.get("importance") == "batch" else "clip"
+    again = videossp.from_official(videossp.to_official(classifier), importance=importance)
+    sizes = classifier.clip_format
+    clips = torch.randn(2, 3, sizes.frames, *sizes.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(clips), classifier.eval()(clips), rtol=1e-5, atol=1e-6)
+
+
 def test_a_merged_classifier_is_not_exported(small_backbone):
-    classifier = videossp.Classifier.create(small_backbone, num_classes=2, **SSP_SMALL)
+    classifier = videossp.Classifier.create(small_backbone, num_classes=2, **PUBLISHED_SMALL)
     classifier.merge()
     with pytest.raises(ValueError, match="export it before merge"):
         videossp.to_official(classifier)

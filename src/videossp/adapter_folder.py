@@ -18,8 +18,10 @@ from videossp.errors import VideoSSPWarning, WeightsError
 from videossp.model.published import first_line
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-FORMAT = 2  # of the config; one without "format" is the first, whose missing options mean the published ones
+# A config without `format` has format 1: missing options there have their published values.
+FORMAT = 2
 DIGEST = "tensors_sha256"
+ABANDONED = 600  # seconds after its last change until a temporary file counts as that of a dead writer
 
 
 def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -28,6 +30,8 @@ def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
     All files are complete on disk before the first of them replaces an old one, so a full disk changes
     nothing. The tensors are replaced first. Until the config follows, `read_adapter` finds it under its
     temporary name, which has the hash of the tensors in it.
+
+    Afterwards the temporary files of writers that were killed are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format": FORMAT, **config, DIGEST: digest(tensors)}
@@ -53,10 +57,25 @@ def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
             new.pop(CONFIG, None)  # it belongs to the tensors that are already there
         for path in new.values():
             path.unlink(missing_ok=True)
+    _remove_abandoned(folder)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove temporary files that no writer has changed for long.
+
+    The process id in their names does not tell whether the writer is alive: on a shared disk it may belong to
+    another machine. For the same reason, the time is compared with that of the file just written, which has
+    the same clock.
+    """
+    now = (folder / CARD).stat().st_mtime
+    for path in (path for name in (WEIGHTS, CONFIG, CARD) for path in folder.glob(f".{name}.*")):
+        with suppress(OSError):  # another writer has removed it, or it belongs to another user
+            if now - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def _unfinished(sha256: str) -> str:
-    """How the name of a config begins that is complete, but has not yet replaced the old one."""
+    """Prefix of the temporary file name of a new config."""
     return f".{CONFIG}.{sha256[:16]}"
 
 
@@ -94,13 +113,14 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise WeightsError(f"{folder / WEIGHTS}: missing or damaged: {first_line(error)}") from error
     sha256 = digest(tensors)
     if config.get(DIGEST) != sha256:
-        # The config of these tensors has not replaced the old one yet, or has since that was read.
+        # Either the new config is still under its temporary name, or it replaced the old one after we
+        # read it.
         unfinished = _unfinished_config(folder, sha256)
         config = unfinished or _read_config(folder / CONFIG)
         if unfinished:
             warnings.warn(
-                f"{folder}: {CONFIG} is older than {WEIGHTS}, because the last writer was interrupted or is "
-                "still at work; the adapter is the new one",
+                f"{folder}: {CONFIG} is older than {WEIGHTS}, because a write was interrupted or is in "
+                "progress; the new adapter is loaded",
                 VideoSSPWarning,
                 stacklevel=3,
             )

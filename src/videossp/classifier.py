@@ -129,7 +129,7 @@ class Classifier(nn.Module):
                 (videomamba_nano), else random ones.
             frames: frames of a clip; default: the backbone's. Position embeddings are resized to it.
             size: pixels of a clip, (height, width) or one number for both; default: the backbone's.
-            sampling, stride: which frames of a video a clip has, see `ClipFormat`.
+            sampling, stride: how frames are sampled from a video, see `ClipFormat`.
             views: (segments, crops) of a video in evaluation and prediction.
             drop_path: stochastic depth of the backbone while training; 0 leaves that of a given module.
             dropout: dropout before the linear head while training.
@@ -165,9 +165,7 @@ class Classifier(nn.Module):
             if not count and published and published.head:
                 count = published.head["bias"].shape[0]
             if not count:
-                raise ValueError(
-                    "give num_classes or classes: the backbone has no head that tells the number"
-                )
+                raise ValueError("give num_classes or classes: the checkpoint has no classifier head")
             names = tuple(classes or (str(i) for i in range(count)))
             if len(names) != count or len(set(names)) != count:
                 raise ValueError(f"{count} different class names are needed, got {list(names)}")
@@ -229,7 +227,7 @@ class Classifier(nn.Module):
             raise ValueError("merge() changed the frozen weights in place: load the adapter again")
         if self.tuner.thaw:
             raise ValueError(
-                f"{self.method} trains weights of the backbone, whose frozen ones are not kept: "
+                f"{self.method} trains backbone weights in place; the original weights are not kept: "
                 "make a classifier of the backbone with method 'linear'"
             )
         before, self.disabled = self.disabled, True
@@ -239,7 +237,9 @@ class Classifier(nn.Module):
             self.disabled = before
 
     def merge(self) -> str:
-        """Fold the method's additions into the frozen weights where that is exact: the same logits, sooner.
+        """Fold the method's additions into the frozen weights where that is exact.
+
+        The merged classifier computes the same logits in less time.
 
         The classifier then only predicts: it can be neither trained nor saved.
 
@@ -252,7 +252,8 @@ class Classifier(nn.Module):
         if self.merged:
             raise ValueError("the classifier is merged already")
         if self.precision != "float32":
-            raise ValueError("merge() needs float32: call it before to_precision('bf16')")
+            rounded = "; these weights are rounded to bf16 already: load the adapter again" * self.rounded
+            raise ValueError(f"merge() needs float32: call to_precision('float32') first{rounded}")
         if self.disabled:
             raise ValueError("merge() cannot be called within disable_adapter()")
         blocks: Any = self.backbone.layers
@@ -274,7 +275,7 @@ class Classifier(nn.Module):
             "merge() changed the frozen weights in place and cannot be undone: load the adapter again"
         )
 
-    def frozen(self, clip: Tensor) -> Tensor:
+    def frozen_features(self, clip: Tensor) -> Tensor:
         """The output of the frozen backbone that tuner and head read, (batch, 1 or length, d_model).
 
         `forward` takes it in place of the clip. Only for a method that works on the output of the last block
@@ -304,7 +305,7 @@ class Classifier(nn.Module):
         """Logits (batch, classes).
 
         Args:
-            clip: (batch, 3, frames, height, width), normalised, or the features that `frozen` makes of it.
+            clip: (batch, 3, frames, height, width), normalised, or its `frozen_features`.
         """
         out: Tensor = self.head(self._cls(clip))
         return out
@@ -316,7 +317,7 @@ class Classifier(nn.Module):
         Leaves the classifier in eval mode.
 
         Args:
-            views: clips, or their features from `frozen`.
+            views: clips, or their `frozen_features`.
             batch_size: views in a forward pass.
 
         Raises:

@@ -16,13 +16,27 @@ from videossp.model.head import Head, fill_head
 from videossp.model.published import config_of, sort_published, ssp_options, to_published, unwrap
 from videossp.model.videomamba import VideoMamba
 
+# Options of SSP with the values that the published code can compute, its only or usual one first. In batches
+# of one clip, importance "clip" and "batch" are the same. The other options are sizes, which tensors have.
+PUBLISHED: dict[str, tuple[Any, ...]] = {
+    "reads": ("branch",),
+    "token": ("last",),
+    "gathering": (True,),
+    "gather_kernel": ((1, 1, 1),),
+    "heads": (8,),
+    "importance": ("batch", "clip"),
+}
+SPREADING = ("token", "heads", "importance")  # without effect if there are no prompts
+
 
 def from_official(
     state_dict: Mapping[str, Any], *, importance: Literal["clip", "batch"] = "clip", heads: int = 8
 ) -> Classifier:
     """Make a classifier of a published VideoMamba or SSP training checkpoint.
 
-    Sizes and options are read off the tensors, but for the two that no tensor shows, which are arguments.
+    Sizes and options are inferred from the tensors. Two cannot be inferred and are arguments:
+    `importance` and `heads`.
+
     Omissions and changes are in `Classifier.notes`; those that may make results mislead are warnings.
 
     Args:
@@ -70,21 +84,24 @@ def from_official(
 def to_official(classifier: Classifier) -> dict[str, Tensor]:
     """Export all tensors of a classifier under the published names; methods `ssp` and `linear` only.
 
-    No tensor shows the heads of the spreading and the importance: give them to `from_official` again.
+    An export with importance "clip" computes the same there in batches of one clip. `detach` changes only the
+    training.
 
     Raises:
-        ValueError: the published code would not compute the same from these tensors.
+        ValueError: the published code would not compute the same logits from these tensors.
     """
-    # The most fundamental reason first: the user need not mend several in turn.
+    # Check the most fundamental requirement first.
     if classifier.method not in ("ssp", "linear"):
         raise ValueError(
             f"only ssp and linear can be exported to the published code, not {classifier.method}"
         )
-    for name, published in {"reads": "branch", "token": "last", "gathering": True}.items():
-        value = classifier.options.get(name, published)
-        if value != published:
+    options = classifier.options
+    for name in (name for name in PUBLISHED if name in options):
+        value, published = options[name], PUBLISHED[name]
+        unused = name in SPREADING and not options["prompts"]
+        if value not in published and not unused:
             raise ValueError(
-                f"the published code has no option {name}: it computes {name}={published!r}, not {value!r}"
+                f"the published code has no option {name}: it computes {name}={published[0]!r}, not {value!r}"
             )
     if classifier.clip_format.size[0] != classifier.clip_format.size[1]:
         raise ValueError(f"the published code reads square clips only, not {classifier.clip_format.size}")

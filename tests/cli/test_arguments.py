@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from safetensors.torch import save_file
 
-from conftest import write_video
+from conftest import published, write_video
 from videossp.classifier import Classifier
 from videossp.cli.arguments import read_arguments
 from videossp.cli.main import main
@@ -228,3 +229,31 @@ def test_invalid_method_options_in_config_are_refused(call, tmp_path, text, word
     (tmp_path / "c.yaml").write_text(text)
     code, _, stderr = call("train", "--config", tmp_path / "c.yaml", "--dry-run")
     assert code == 2 and stderr == f"videossp: {words}\n"
+
+
+@pytest.mark.parametrize("recipe", ["breakfast", "hmdb51", "run"])
+def test_compare_reads_recipes_and_configs_of_runs(call, class_folder, tmp_path, recipe):
+    weights = tmp_path / "small.safetensors"
+    save_file(published(), weights)
+    flags = [class_folder, "--backbone", weights, "--frames", 2, "--size", 32, "--epochs", 1]
+    if recipe == "run":
+        settings = ["--method", "svp", "--batch-size", 8, "--seed", 5, "--out", tmp_path / "run"]
+        assert call("train", *flags, *settings)[0] == 0
+    config = tmp_path / "run" / "config.yaml" if recipe == "run" else recipe
+    batches = ["--batch-size", 8, "--grad-accum-steps", 1, "--num-sample", 1]
+    small = [*batches, "--rand-augment", "", "--views=[1,1]"]
+    arguments = [*flags, *small, "--config", config, "--methods", "linear", "--seeds", 2]
+    code, _, stderr = call("compare", *arguments, "--out", tmp_path / "out")
+    assert code == 0, stderr
+    unused = "method, seed" if recipe == "run" else "method, seed, expect"
+    assert f"videossp: not used of the config file, because only train has them: {unused}\n" in stderr
+    (run,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert (run["method"], run["seed"], run["error"]) == ("linear", 2, None)
+
+
+def test_settings_that_neither_verb_has_are_refused_by_compare(call, class_folder, tmp_path):
+    (tmp_path / "c.yaml").write_text("method: ssp\nbatchsize: 3\n")
+    code, _, stderr = call("compare", class_folder, "--methods", "linear", "--config", tmp_path / "c.yaml")
+    assert code == 2 and "unknown setting 'batchsize' in a config file; did you mean batch_size?" in stderr
+    code, _, stderr = call("compare", class_folder, "--methods", "linear", "--seed", 3)
+    assert code == 2 and "unknown option --seed; did you mean --seeds?" in stderr

@@ -1,9 +1,11 @@
 """Comparisons: which runs are made and which are reused, settings, failures, files."""
 
 import csv
+import io
 import json
 import math
 import os
+import pickle
 import signal
 import threading
 import time
@@ -23,7 +25,7 @@ from videossp.cli.main import main
 from videossp.comparison import worker
 from videossp.comparison.compare import compare
 from videossp.comparison.intervals import student, wilson
-from videossp.data.datasets import read_data
+from videossp.data.datasets import VideoDataset, read_data
 from videossp.errors import VideoSSPWarning
 from videossp.methods import METHODS, default_lr
 from videossp.model.config import BACKBONES
@@ -46,13 +48,13 @@ class Here:
     """In place of a separate process: makes the run in this one."""
 
     def __init__(self, command, **_):
-        _, self.job = json.loads(command[-1])
-        self.code = None
+        _, self.arguments = json.loads(command[-1])
+        self.code, self.stdin = None, io.BytesIO()
 
     def wait(self):
         try:
             if self.code is None:
-                self.code = worker.run_alone(**self.job) or 0
+                self.code = worker.run_alone(pickle.loads(self.stdin.getvalue()), **self.arguments) or 0
         except SystemExit as end:
             self.code = end.code
         return self.code
@@ -131,6 +133,62 @@ def test_each_run_is_a_process_with_the_figures_of_its_classifier(weights, class
     samples = read_data(class_folder).splits["test"]
     loaded = videossp.load(folder)
     assert videossp.evaluate(loaded, samples).top(1) == run["top1"] == row["top1"]
+
+
+def test_runs_use_the_given_videos_not_those_on_disk(weights, class_folder, tmp_path):
+    every = read_data(class_folder)
+    splits = {"train": every.splits["train"][2:12], "test": every.splits["test"][1:6]}
+    result = compare(replace(every, splits=splits), ["linear"], [0], QUICK, out=tmp_path, backbone=weights)
+    (run,) = result.runs
+    assert (run["error"], run["videos"], result.settings["videos"]) == (None, 5, {"train": 10, "test": 5})
+    (folder,) = tmp_path.glob("linear-*")
+    with (folder / "split.csv").open() as file:
+        used = [row["video"] for row in csv.DictReader(file)]
+    assert sorted(used) == sorted(x.name for x in splits["train"])
+    with pytest.raises(ValueError, match="run with other settings: videos.train: 10 before, 16 now"):
+        compare(class_folder, ["linear"], [0], QUICK, out=tmp_path, backbone=weights)
+
+
+def test_a_data_set_built_by_hand_is_compared_whatever_its_size(weights, class_folder, tmp_path):
+    every = read_data(class_folder)
+    missing = tuple(f"video {i}" for i in range(300_000))  # more than a command line can hold
+    samples = VideoDataset(("light", "night"), every.splits, missing=missing)
+    arguments = {"config": QUICK, "backbone": weights}
+    result = compare(samples, ["linear"], [0], out=tmp_path / "hand", **arguments)
+    assert videossp.load(tmp_path / "hand" / "linear-lr0.01-seed0").classes == ("light", "night")
+    read = compare(class_folder, ["linear"], [0], out=tmp_path / "read", **arguments)
+    assert figures(result) == figures(read) and read.runs[0]["error"] is None
+    for other in (VideoDataset(("a", "b"), every.splits), moved(samples)):
+        with pytest.raises(ValueError, match="run with other settings: data.sha256"):
+            compare(other, ["linear"], [0], out=tmp_path / "hand", **arguments)
+
+
+def moved(samples):
+    """The same data set in another folder."""
+    splits = {
+        split: [replace(x, path=f"/elsewhere/{x.name}") for x in members]
+        for split, members in samples.splits.items()
+    }
+    return replace(samples, splits=splits)
+
+
+def test_videos_that_differ_from_the_recorded_ones_fail_the_run(
+    weights, class_folder, tmp_path, in_process, monkeypatch
+):
+    samples = read_data(class_folder)
+    fewer = replace(samples, splits={**samples.splits, "test": samples.splits["test"][:-1]})
+    monkeypatch.setattr(worker, "send", lambda _, pipe: pipe.write(pickle.dumps(fewer)))
+    result = compare(samples, ["linear"], [0], QUICK, out=tmp_path, backbone=weights)
+    assert "the videos of the split test changed since the comparison began" in result.runs[0]["error"]
+
+
+def test_a_process_that_ends_before_it_reads_its_data_is_a_failed_run(
+    weights, class_folder, tmp_path, monkeypatch
+):
+    samples = replace(read_data(class_folder), missing=("x" * 10**7,))  # more than a pipe holds
+    monkeypatch.setattr(worker, "CHILD", "raise SystemExit(3)")
+    result = compare(samples, ["linear"], [0], QUICK, out=tmp_path, backbone=weights)
+    assert result.runs[0]["error"] == "its process ended with exit code 3"
 
 
 def test_a_resumed_comparison_repeats_no_finished_run_and_has_the_same_figures(

@@ -1,6 +1,7 @@
 """Methods by name: registered ones, those of other distributions, default options and learning rates."""
 
 import importlib
+import inspect
 import json
 import os
 import statistics
@@ -86,6 +87,54 @@ def test_a_name_that_no_option_could_have_is_refused(name):
         register_method(name, Gain)
 
 
+@pytest.mark.parametrize("at_import", [False, True])
+def test_another_process_registers_the_methods_of_this_one(tmp_path, monkeypatch, at_import):
+    register = '\n\nimport videossp\n\nvideossp.register_method("mine", Outside)\n'
+    (tmp_path / "mine.py").write_text(OUTSIDE + register * at_import)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for _ in range(2):
+        registry.register_again([("mine", "mine:Outside", 0.5)])
+        assert find_method("mine") is sys.modules["mine"].Outside
+    with pytest.raises(ValueError, match="there is a method 'mine' already; register SSP under another name"):
+        registry.register_again([("mine", "videossp.methods.ssp:SSP", None)])
+
+
+def method_with_option(option):
+    """A method that has one option, of this name."""
+    scope = {"Tuner": Tuner, "__name__": __name__}
+    exec(f"class Own(Tuner):\n    def __init__(self, config, *, {option}=3): super().__init__()", scope)
+    return scope["Own"]
+
+
+def test_reserved_names_are_the_arguments_of_create():
+    arguments = inspect.signature(videossp.Classifier.create.__func__).parameters.values()
+    assert set(registry.RESERVED) == {x.name for x in arguments if x.kind is not x.VAR_KEYWORD}
+
+
+@pytest.mark.parametrize("option", registry.RESERVED)
+def test_option_that_create_would_not_pass_on_is_refused(small_backbone, option):
+    cls = method_with_option(option)
+    message = f"'own': the option {option} of Own is an argument of Classifier.create; rename it"
+    with pytest.raises(ValueError, match=message):
+        register_method("own", cls)
+    assert "own" not in method_names()
+    with pytest.raises(ValueError, match=message.replace("own", "Own")):
+        videossp.Classifier.create(small_backbone, num_classes=2, method=cls)
+
+
+@pytest.mark.parametrize("option", ["options", "scale", "self_"])
+def test_option_of_another_name_reaches_the_method(small_backbone, option):
+    register_method("own", method_with_option(option))
+    classifier = videossp.Classifier.create(small_backbone, num_classes=2, method="own", **{option: 7})
+    assert classifier.options == {option: 7}
+
+
+@pytest.mark.parametrize("name", ["size", "seed", "classes"])
+def test_method_named_like_an_argument_of_create_is_refused(name):
+    with pytest.raises(ValueError, match=f"must not be an argument of Classifier.create, got '{name}'"):
+        register_method(name, Gain)
+
+
 def test_a_class_without_readable_options_is_refused():
     class Plain:
         def __init__(self, config):
@@ -140,10 +189,14 @@ def test_a_class_is_as_good_as_its_name():
         make_tuner(Gain, SMALL, {"stop": 1.0})
 
 
-def test_a_registered_method_is_compared_in_processes_of_its_own(class_folder, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(OUTSIDE)
+@pytest.mark.parametrize("at_import", [False, True])
+def test_compare_runs_registered_method_in_subprocess(class_folder, tmp_path, monkeypatch, at_import):
+    register = '\n\nimport videossp\n\nvideossp.register_method("mine", Outside)\n'
+    (tmp_path / "mine.py").write_text(OUTSIDE + register * at_import)
     monkeypatch.syspath_prepend(str(tmp_path))
-    register_method("mine", importlib.import_module("mine").Outside)
+    module = importlib.import_module("mine")
+    if not at_import:
+        register_method("mine", module.Outside)
     weights = tmp_path / "small.safetensors"
     save_file(published(), weights)
     config = videossp.TrainConfig(epochs=1, batch_size=8, lr=1e-2)
@@ -253,6 +306,11 @@ def test_a_declared_method_is_not_imported_until_it_is_asked_for(distribution):
 BROKEN = {
     "no module": ("outside = nowhere:Outside", OUTSIDE, "ModuleNotFoundError: No module named 'nowhere'"),
     "no class": ("outside = outside:Inside", OUTSIDE, "AttributeError: module 'outside' has no attribute"),
+    "a reserved option": (
+        "outside = outside:Outside",
+        OUTSIDE.replace("start", "dropout"),
+        "the option dropout of Outside is an argument of Classifier.create; rename it",
+    ),
     "no method": ("outside = outside:torch", OUTSIDE, "must be a subclass of videossp.Tuner"),
     "an error of two lines": (
         "outside = outside:Outside",

@@ -36,8 +36,13 @@ def features_in(folder, **change):
 
 def count_clips(monkeypatch):
     """How many clips go through the backbone."""
-    seen, real = [], Classifier.frozen
-    monkeypatch.setattr(Classifier, "frozen", lambda self, x: (seen.append(len(x)), real(self, x))[1])
+    seen, real = [], Classifier.frozen_features
+
+    def count(self, clip):
+        seen.append(len(clip))
+        return real(self, clip)
+
+    monkeypatch.setattr(Classifier, "frozen_features", count)
     return seen
 
 
@@ -251,5 +256,5 @@ def test_features_are_what_the_classifier_makes_of_the_clip(small_backbone):
     for method, options in (("linear", {}), ("attentive", {"heads": 4})):
         classifier = make(small_backbone, method, **options).eval()
         torch.testing.assert_close(
-            classifier(classifier.frozen(clip)), classifier(clip), rtol=1e-5, atol=1e-6
+            classifier(classifier.frozen_features(clip)), classifier(clip), rtol=1e-5, atol=1e-6
         )

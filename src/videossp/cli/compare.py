@@ -13,6 +13,9 @@ from videossp.cli.output import INTERRUPTED, print_message, print_result
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+# Settings in recipes and in the config.yaml of a run that only `videossp train` has.
+TRAIN_ONLY = ("method", "seed", "expect")
+
 
 def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Train several methods with several seeds on the same data and print one table."""
@@ -21,6 +24,10 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     from videossp.methods import method_names
     from videossp.training.config import TrainConfig
 
+    if unused := [name for name in TRAIN_ONLY if name in given.settings]:
+        say(f"not used of the config file, because only train has them: {', '.join(unused)}")
+        for name in unused:
+            del given.settings[name]
     methods = given.methods() if given.value("methods") is not None else []
     add_training(
         parser,
@@ -49,7 +56,8 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     )
     parser.epilog = (
         "Defaults are in brackets. Options of methods: videossp compare --methods ssp,lora --help.\n"
-        "In a config file, names have underscores, and options of methods are nested: ssp: {prompts: 3}."
+        "In a config file, names have underscores, and options of methods are nested: ssp: {prompts: 3}.\n"
+        "Recipes and the config.yaml of a run are such files; their method, seed and expect are not used."
     )
 
     def run(args: "Namespace") -> int:

@@ -1,5 +1,6 @@
 """`compare`: train methods with several seeds on the same data with the same settings."""
 
+import hashlib
 import itertools
 import json
 import sys
@@ -9,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from videossp.classifier import Classifier
-from videossp.comparison.folder import Job, Key, finished_runs, lock_folder, remove_unfinished, write_results
+from videossp.comparison.folder import (
+    Key,
+    MethodPlan,
+    finished_runs,
+    lock_folder,
+    remove_unfinished,
+    write_results,
+)
 from videossp.comparison.results import Comparison
 from videossp.comparison.worker import run_child
 from videossp.data.datasets import VideoDataset, read_data
@@ -42,8 +50,8 @@ def compare(
     seeds at the rate with the lowest validation loss (`Comparison.lr_of`).
 
     Args:
-        data: a data set, or its folder or annotation file. Accuracy is measured on the test split, or on the
-            validation split if there is no test split.
+        data: a data set, or its folder or annotation file, which is read once, before the first run. Accuracy
+            is measured on the test split, or on the validation split if there is no test split.
         methods: names of methods, or chains as "ssp+lora".
         seeds: of the classifier and of the training.
         config: settings of all runs, except their seed.
@@ -66,9 +74,9 @@ def compare(
     """
     config = config or TrainConfig()
     samples = data if isinstance(data, VideoDataset) else read_data(data)
-    jobs, notes = plan_jobs(samples, methods, seeds, lrs, config, backbone, options or {}, create)
-    tries = range(len(jobs[methods[0]].lrs))
-    keys = [(method, jobs[method].lrs[i], seed) for seed in seeds for i in tries for method in methods]
+    plans, notes = plan_methods(samples, methods, seeds, lrs, config, backbone, options or {}, create)
+    tries = range(len(plans[methods[0]].lrs))
+    keys = [(method, plans[method].lrs[i], seed) for seed in seeds for i in tries for method in methods]
 
     def report(line: str) -> None:
         if progress:
@@ -78,20 +86,21 @@ def compare(
         report(note)
     folder = Path(out)
     with lock_folder(folder):
-        done = finished_runs(folder, jobs, keys)
+        done = finished_runs(folder, plans, keys)
         paths = {key: folder / "{}-lr{}-seed{}".format(*key) for key in keys if key not in done}
         for key, path in paths.items():
             remove_unfinished(path, key)
 
         def so_far() -> Comparison:
             runs = [done[key] for key in keys if key in done]
-            return Comparison(tuple(methods), tuple(seeds), jobs[methods[0]].settings, runs)
+            return Comparison(tuple(methods), tuple(seeds), plans[methods[0]].settings, runs)
 
         def order() -> Iterator[Key]:
-            # All methods at one rate or seed before the next: an interrupted comparison covers all methods.
-            yield from ((method, jobs[method].lrs[i], seeds[0]) for i in tries for method in methods)
+            # Run all methods at one rate or seed before the next, so that an interrupted comparison covers
+            # every method.
+            yield from ((method, plans[method].lrs[i], seeds[0]) for i in tries for method in methods)
             for seed, method in itertools.product(seeds[1:], methods):
-                yield method, so_far().lr_of(method) or jobs[method].lrs[0], seed
+                yield method, so_far().lr_of(method) or plans[method].lrs[0], seed
 
         write_results(folder, so_far())
         count = len(methods) * (len(tries) + len(seeds) - 1)
@@ -102,13 +111,13 @@ def compare(
                 report(f"{title}: already finished")
                 continue
             report(title)
-            run = done[key] = run_child(jobs[method], lr, seed, paths[key], progress=progress)
+            run = done[key] = run_child(plans[method], samples, lr, seed, paths[key], progress=progress)
             write_results(folder, so_far())
             report(f"{title}: " + (run["error"] or f"top-1 {100 * run['top1']:.1f} %"))
     return so_far()
 
 
-def plan_jobs(
+def plan_methods(
     samples: VideoDataset,
     methods: Sequence[str],
     seeds: Sequence[int],
@@ -117,7 +126,7 @@ def plan_jobs(
     backbone: str,
     options: Mapping[str, Mapping[str, Any]],
     create: Mapping[str, Any],
-) -> tuple[dict[str, Job], list[str]]:
+) -> tuple[dict[str, MethodPlan], list[str]]:
     """By method, the settings, options and learning rates of its runs; and notes on plan and backbone.
 
     Each classifier is made once, so that invalid arguments are reported before anything runs. The warnings of
@@ -128,7 +137,7 @@ def plan_jobs(
             raise ValueError(f"{name}: at least one is needed, without repetitions, got {list(values)}")
     if unused := [name for name in options if name not in methods]:
         raise ValueError(f"options of {unused[0]} are given, but the methods are {', '.join(methods)}")
-    jobs = {}
+    plans = {}
     for method in methods:
         given = options.get(method, {})
         classifier = Classifier.create(backbone, classes=samples.classes, method=method, **create, **given)
@@ -138,7 +147,7 @@ def plan_jobs(
             plan = make_plan(samples, samples.classes, replace(config, seed=seed, lr=lr))
         training = {name: value for name, value in asdict(config).items() if name not in ("lr", "seed")}
         settings = {
-            "data": dict(samples.origin),
+            "data": dict(samples.origin) or {"sha256": digest(samples)},
             "videos": {split: len(members) for split, members in samples.splits.items()},
             "annotation": {split: fingerprint(members) for split, members in samples.splits.items()},
             "notes": [*plan.warnings, *plan.notes],
@@ -149,10 +158,16 @@ def plan_jobs(
         }
         # Tuples become lists, as in a file.
         settings, complete = json.loads(json.dumps([settings, resolve_options(method, sizes, given)]))
-        jobs[method] = Job(method, complete, settings, rates, registrations(method))
+        plans[method] = MethodPlan(method, complete, settings, rates, registrations(method))
     for text in plan.warnings:
         warn(text)
     notes = [*plan.notes, *classifier.notes]
     del classifier
     give_back_memory()
-    return jobs, notes
+    return plans, notes
+
+
+def digest(samples: VideoDataset) -> str:
+    """sha256 of classes and files, to recognise a data set that was not read from disk."""
+    files = {split: [str(x.path) for x in members] for split, members in samples.splits.items()}
+    return hashlib.sha256(json.dumps([samples.classes, files]).encode()).hexdigest()

@@ -25,7 +25,7 @@ Key = tuple[str, float, int]  # a run: method, learning rate, seed
 
 
 @dataclass(frozen=True)
-class Job:
+class MethodPlan:
     """The part of a method's runs that does not depend on the seed.
 
     Attributes:
@@ -33,7 +33,7 @@ class Job:
         options: all options of the method.
         settings: data, backbone and training settings, which all runs of a comparison share.
         lrs: learning rates to select from.
-        registered: what `register_again` needs for methods that this program registered.
+        registered: arguments of `register_again`, for the methods that this program registered.
     """
 
     method: str
@@ -70,12 +70,14 @@ def is_comparison(folder: Path) -> bool:
         return False
 
 
-def finished_runs(folder: Path, jobs: Mapping[str, Job], keys: Sequence[Key]) -> dict[Key, dict[str, Any]]:
+def finished_runs(
+    folder: Path, plans: Mapping[str, MethodPlan], keys: Sequence[Key]
+) -> dict[Key, dict[str, Any]]:
     """The finished runs of a folder that belong to a comparison.
 
     Args:
         folder: of the comparison.
-        jobs: by method, the settings and options that its runs must have.
+        plans: by method, the settings and options that its runs must have.
         keys: the runs of the comparison.
 
     Returns:
@@ -92,9 +94,9 @@ def finished_runs(folder: Path, jobs: Mapping[str, Job], keys: Sequence[Key]) ->
             key = method, run["lr"], run["seed"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not readable; remove {path.parent} to run it again") from error
-        expected = {**next(iter(jobs.values())).settings, method: options}
-        if method in jobs:
-            expected = {**jobs[method].settings, method: jobs[method].options}
+        expected = {**next(iter(plans.values())).settings, method: options}
+        if method in plans:
+            expected = {**plans[method].settings, method: plans[method].options}
         expected.pop("notes", None)
         if lines := differences({**settings, method: options}, expected):
             raise ValueError(

@@ -28,7 +28,8 @@ def over_videos(gaps: Sequence[float]) -> tuple[float, float, float]:
         (mean, low, high).
     """
     count = len(gaps) + 2
-    middle = sum(gaps) / count  # the added videos differ by 0, 0, 1 and -1, half a video each
+    # The two pseudo-videos: half a video for each outcome, with differences 0, 0, 1, -1.
+    middle = sum(gaps) / count
     half = NORMAL * math.sqrt((sum(x * x for x in gaps) + 1) / count - middle**2) / math.sqrt(count)
     return statistics.fmean(gaps), middle - half, middle + half
 

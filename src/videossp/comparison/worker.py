@@ -1,6 +1,7 @@
 """One run of a comparison, in a separate process."""
 
 import json
+import pickle
 import signal
 import statistics
 import sys
@@ -8,52 +9,62 @@ import time
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
 from videossp.adapter_folder import WEIGHTS
 from videossp.classifier import Classifier
-from videossp.comparison.folder import ERROR, RESULT, Job
-from videossp.data.datasets import read_data
-from videossp.errors import VideoSSPWarning
+from videossp.comparison.folder import ERROR, RESULT, MethodPlan
+from videossp.data.datasets import VideoDataset
+from videossp.errors import DataError, VideoSSPWarning
 from videossp.inference.evaluate import evaluate
 from videossp.methods.registry import register_again
 from videossp.system.files import atomic_write
 from videossp.system.process import peak_memory
 from videossp.system.warn import warning_lines
 from videossp.training.config import TrainConfig
+from videossp.training.settings import fingerprint
 from videossp.training.train import train
 
-# The program of the process of a run. It ends when the parent process ends: then its standard input closes.
+# The program of the process of a run. Its standard input has the data set, then stays open until the parent
+# process ends; so does the child.
 CHILD = """
-import json, os, signal, sys, threading
+import json, os, pickle, signal, sys, threading
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
-sys.path, job = json.loads(sys.argv[1])
+sys.path, arguments = json.loads(sys.argv[1])
 from videossp.system.process import prepare_process
 prepare_process()
+samples = pickle.load(sys.stdin.buffer)
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
 from videossp.comparison.worker import run_alone
-run_alone(**job)
+run_alone(samples=samples, **arguments)
 """
 
 
-def run_child(job: Job, lr: float, seed: int, folder: Path, *, progress: bool) -> dict[str, Any]:
+def run_child(
+    plan: MethodPlan, samples: VideoDataset, lr: float, seed: int, folder: Path, *, progress: bool
+) -> dict[str, Any]:
     """Run a training in a new process.
 
     A process of multiprocessing would import the program of the caller again, and torch before
-    `prepare_process`. -I keeps a json.py in the working folder from replacing Python's.
+    `prepare_process`. -I keeps a json.py in the working folder from replacing Python's. The data set goes
+    through a pipe, because the length of a command line is limited.
 
     Returns:
         The figures of the run (`run_alone`); or its method, lr, seed and options with `error`, the reason of
         its failure.
     """
-    run = {"method": job.method, "lr": lr, "seed": seed, "options": job.options}
-    arguments = {**run, "settings": job.settings, "folder": str(folder), "progress": progress}
-    arguments["registered"] = job.registered
+    run = {"method": plan.method, "lr": lr, "seed": seed, "options": plan.options}
+    arguments = {**run, "settings": plan.settings, "folder": str(folder), "progress": progress}
+    arguments["registered"] = plan.registered
     command = [sys.executable, "-I", "-c", CHILD, json.dumps([sys.path, arguments])]
-    with Popen(command, stdin=PIPE, stdout=2) as child:  # stdout is for the table
+    # stdout is for the table; bufsize=0, so that closing a pipe whose reader has failed raises nothing.
+    with Popen(command, stdin=PIPE, stdout=2, bufsize=0) as child:
         try:
+            with suppress(BrokenPipeError):  # the exit code tells why
+                send(samples, child.stdin)
             code = child.wait()
         finally:
             child.kill()
@@ -71,7 +82,15 @@ def run_child(job: Job, lr: float, seed: int, folder: Path, *, progress: bool) -
     return run | {"error": reason}
 
 
+def send(samples: VideoDataset, pipe: Any) -> None:
+    """Write a pickled data set to an unbuffered pipe, which may take only a part at once."""
+    rest = memoryview(pickle.dumps(samples))
+    while rest:
+        rest = rest[pipe.write(rest) :]
+
+
 def run_alone(
+    samples: VideoDataset,
     settings: Mapping[str, Any],
     method: str,
     options: Mapping[str, Any],
@@ -94,7 +113,7 @@ def run_alone(
     try:
         register_again(registered)
         with warning_lines(show, known=settings["notes"]):  # the parent process has shown these
-            figures = run_figures(settings, method, options, lr, seed, folder, progress)
+            figures = run_figures(samples, settings, method, options, lr, seed, folder, progress)
         figures["minutes"] = (time.monotonic() - started) / 60
         figures["settings"] = settings
         atomic_write(Path(folder) / RESULT, json.dumps(figures, indent=2) + "\n")
@@ -106,6 +125,7 @@ def run_alone(
 
 
 def run_figures(
+    samples: VideoDataset,
     settings: Mapping[str, Any],
     method: str,
     options: Mapping[str, Any],
@@ -114,8 +134,17 @@ def run_figures(
     folder: str,
     progress: bool,
 ) -> dict[str, Any]:
-    """Train, evaluate on the split that counts, and collect the figures of result.json."""
-    samples = read_data(**settings["data"])
+    """Train, evaluate on the split that counts, and collect the figures of result.json.
+
+    Raises:
+        DataError: the videos are not those of the settings, which result.json would record.
+    """
+    for split, expected in settings["annotation"].items():
+        if fingerprint(samples.splits.get(split, ())) != expected:
+            raise DataError(
+                f"the videos of the split {split} changed since the comparison began: run it again with "
+                "another out"
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VideoSSPWarning)  # shown by the parent process
         classifier = Classifier.create(

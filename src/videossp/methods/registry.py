@@ -16,6 +16,7 @@ from videossp.methods.full import Full
 from videossp.methods.linear_probe import LinearProbe
 from videossp.methods.lora import LoRA
 from videossp.methods.mean import Mean
+from videossp.methods.options import CreateArguments
 from videossp.methods.partial import Partial
 from videossp.methods.rates import UNMEASURED, measured_lr
 from videossp.methods.ssp import SSP
@@ -29,6 +30,8 @@ from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.hooks import Tuner
 
 ENTRY_POINTS = "videossp.methods"  # the group that a distribution declares its methods in
+# Arguments of `Classifier.create`, which takes the options of a method beside them.
+RESERVED = ("cls", "backbone", "method", *CreateArguments.__annotations__)
 
 METHODS: dict[str, type[Tuner]] = {
     "linear": LinearProbe,
@@ -67,10 +70,10 @@ def register_method(name: str, cls: type[Tuner], *, lr: float | None = None) -> 
         lr: learning rate to train with by default; default: `cls.lr`, else 1e-3.
 
     Raises:
-        ValueError: the name is taken or no identifier, or the class is not such a method.
+        ValueError: the name is taken or no identifier, the class is not such a method, or the name or an
+            option is an argument of `Classifier.create`.
     """
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise ValueError(f"the name of a method must be a Python identifier, got {name!r}")
+    _check_name(name)
     _check_class(name, cls)
     if name in method_names():
         raise ValueError(f"there is a method {name!r} already; register {cls.__name__} under another name")
@@ -81,7 +84,13 @@ def register_method(name: str, cls: type[Tuner], *, lr: float | None = None) -> 
 
 
 def registrations(method: str) -> list[tuple[str, str, float | None]]:
-    """Members of a chain that only this process knows: (name, "module:class", lr), for `register_again`.
+    """Methods registered at runtime, as arguments for `register_again`.
+
+    Args:
+        method: a name, or a chain.
+
+    Returns:
+        (name, "module:class", lr) of each member that `register_method` added.
 
     Raises:
         ValueError: a class lies where another process cannot import it.
@@ -100,10 +109,18 @@ def registrations(method: str) -> list[tuple[str, str, float | None]]:
 
 
 def register_again(registered: Iterable[tuple[str, str, float | None]]) -> None:
-    """Register the methods that another process had registered, if this one does not have them."""
+    """Register the methods that another process had registered.
+
+    Args:
+        registered: of `registrations` in the other process.
+
+    Raises:
+        ValueError: there is another method of this name.
+    """
     for name, path, lr in registered:
-        if name not in _registered:
-            register_method(name, EntryPoint(name, path, ENTRY_POINTS).load(), lr=lr)
+        cls = EntryPoint(name, path, ENTRY_POINTS).load()
+        if _registered.get(name) is not cls:  # the import of its module may have registered it
+            register_method(name, cls, lr=lr)
 
 
 def method_names() -> list[str]:
@@ -204,7 +221,10 @@ def _known_rates(method: str | type[Tuner], config: VideoMambaConfig) -> dict[st
 def _members(
     method: str | type[Tuner], options: Mapping[str, Any]
 ) -> dict[str, tuple[type[Tuner], dict[str, Any]]]:
-    """By name, the class and the options of each member of a chain; a single method is its one member."""
+    """By name, the class and the options of each member.
+
+    A single method is treated as a chain of length one.
+    """
     if not isinstance(method, str):
         name = next((x for x, cls in (METHODS | _registered).items() if cls is method), method.__name__)
         _check_class(name, method)
@@ -235,6 +255,14 @@ def _parameters(cls: type[Tuner]) -> dict[str, inspect.Parameter]:
     return dict(list(inspect.signature(cls).parameters.items())[1:])
 
 
+def _check_name(name: str) -> None:
+    """Raise a ValueError if options cannot be given under this name."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ValueError(f"the name of a method must be a Python identifier, got {name!r}")
+    if name in RESERVED:  # in a chain, its options are an argument of this name
+        raise ValueError(f"the name of a method must not be an argument of Classifier.create, got {name!r}")
+
+
 def _check_class(name: str, cls: object) -> None:
     """Raise a ValueError if this is not a method whose options can be read off its constructor."""
     if not (isinstance(cls, type) and issubclass(cls, Tuner)):
@@ -248,6 +276,11 @@ def _check_class(name: str, cls: object) -> None:
         raise ValueError(
             f"method {name!r}: the constructor of {cls.__name__} must be "
             "__init__(self, config, *, option=default, ...)"
+        )
+    if taken := [key for key in _parameters(cls) if key in RESERVED]:
+        raise ValueError(
+            f"method {name!r}: the option {taken[0]} of {cls.__name__} is an argument of Classifier.create; "
+            "rename it"
         )
     if unknown := [key for key in cls.scaled if key not in _parameters(cls)]:
         raise ValueError(f"method {name!r}: {cls.__name__}.scaled names {unknown[0]}, which is no option")
@@ -272,6 +305,7 @@ def _declared() -> dict[str, list[EntryPoint]]:
 def _load(entry: EntryPoint) -> type[Tuner]:
     """The class that an entry point names."""
     try:
+        _check_name(entry.name)
         cls = entry.load()
         _check_class(entry.name, cls)
     except Exception as error:  # whatever the import of another package raises
