@@ -284,6 +284,9 @@ def test_torch_errors_about_lost_processes_become_one_line(text, words):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+# A signal between the opening of a file and its `with` leaves the file to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_to_a_whole_group_is_an_interruption_not_a_lost_worker(
     small_backbone, class_folder, tmp_path, monkeypatch
 ):

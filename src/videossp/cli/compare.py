@@ -25,7 +25,7 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     from videossp.training.config import TrainConfig
 
     if unused := [name for name in TRAIN_ONLY if name in given.settings]:
-        say(f"not used of the config file, because only train has them: {', '.join(unused)}")
+        print_message(f"not used of the config file, because only train has them: {', '.join(unused)}")
         for name in unused:
             del given.settings[name]
     methods = given.methods() if given.value("methods") is not None else []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Measure the accuracy of an adapter on labelled videos."""
+    from videossp.comparison.intervals import wilson
     from videossp.errors import DataError
     from videossp.inference.evaluate import evaluate as run_evaluation
     from videossp.inference.evaluate import relabel
@@ -67,14 +68,16 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
         summary = {
             "split": split,
             **result.summary(),
+            "top1_interval": wilson(result.top(1), len(samples)),
             "failures": result.failures,
             "classes": result.classes,
             "confusion": result.confusion.tolist(),
         }
+        low, high = (100 * x for x in summary["top1_interval"])
         top5 = "" if summary["top5"] is None else f"top-5 {100 * summary['top5']:.1f} %, "
         lines = [f"could not be decoded, counted as wrong: {reason}" for reason in result.failures.values()]
         lines += [
-            f"top-1 {100 * summary['top1']:.1f} %, {top5}mean class accuracy "
+            f"top-1 {100 * summary['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %), {top5}mean class accuracy "
             f"{100 * summary['mean_class_accuracy']:.1f} % on {len(samples)} videos of {split}, "
             f"views (segments x crops) {summary['views']}",
             *result.confusion_table(),
