@@ -82,8 +82,8 @@ def test_train_then_eval_then_predict(call, run_folder, class_folder, tmp_path):
     for flag in ("--confusion", "--report"):
         code_, _, said = call("eval", run_folder, class_folder, flag, tmp_path / "no" / "page.html")
         assert code_ == 2 and "in a folder that exists" in said
-    # Wilson's interval of 8 of 8 videos: 8 / (8 + 1.96^2) to 1.
-    assert code == 0 and "top-1 100.0 % (95 % interval 67.6 to 100.0 %)" in stdout
+    # Wilson's interval of 16 of 16 videos: 16 / (16 + 1.96^2) to 1.
+    assert code == 0 and "top-1 100.0 % (95 % interval 80.6 to 100.0 %)" in stdout
     assert "confusion matrix" in stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     videos = class_folder / "test" / "dark"
