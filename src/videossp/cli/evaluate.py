@@ -77,9 +77,9 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
         top5 = "" if summary["top5"] is None else f"top-5 {100 * summary['top5']:.1f} %, "
         lines = [f"could not be decoded, counted as wrong: {reason}" for reason in result.failures.values()]
         lines += [
-            f"top-1 {100 * summary['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %), "
-            f"{top5}mean class accuracy {100 * summary['mean_class_accuracy']:.1f} % on {len(samples)} videos of {split}, "
-            f"views (segments x crops) {summary['views']}",
+            f"top-1 {100 * summary['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %), {top5}"
+            f"mean class accuracy {100 * summary['mean_class_accuracy']:.1f} % on {len(samples)} videos of "
+            f"{split}, views (segments x crops) {summary['views']}",
             *result.confusion_table(),
         ]
         if data.origin["format"] == "breakfast":
