@@ -30,7 +30,7 @@ CREATING = {  # arguments of `Classifier.create`, but for method and options
     "frames": "frames per clip [the backbone's]",
     "size": "N or [HEIGHT,WIDTH] in pixels [the backbone's]",
     "sampling": "which frames make a clip",
-    "stride": "distance of the frames in dense sampling",
+    "stride": "frames from one to the next in dense sampling",
     "views": "[segments,crops] of a test video",
     "drop_path": "stochastic depth of the backbone",
     "dropout": "dropout before the head",
@@ -46,7 +46,7 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "min_lr": "learning rate at start and end",
         "scale_lr": "multiply rates by clips per step / 256",
         "warmup_epochs": "linear warm-up; a cosine follows",
-        "weight_decay": "of AdamW, on matrices only",
+        "weight_decay": "weight decay of AdamW, on matrices only",
         "layer_decay": "learning-rate factor per block, from the head downwards",
         "label_smoothing": "target spread over all classes",
         "max_grad_norm": "clip the gradient norm; 0: off",
@@ -75,9 +75,9 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "precision": "of matrix products; bf16 rounds weights",
         "grad_checkpoint": "recompute activations: half the memory",
         "workers": "worker processes that decode ahead",
-        "timeout": "seconds a worker process may take",
+        "timeout": "time limit of a worker process in seconds",
     },
-    "output": {"trackers": "trackers of accelerate, as tensorboard"},
+    "output": {"trackers": "trackers of accelerate, e.g. tensorboard"},
 }
 
 

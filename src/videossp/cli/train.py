@@ -40,9 +40,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     group.add_argument(
         "--dry_run", action="store_true", help="print the plan and stop; needs no DATA with --expect"
     )
-    add_option(
-        group, "expect", dict[str, int | str], "report if classes, train, test, backbone differ", default={}
-    )
+    add_option(group, "expect", dict[str, int | str], "expected classes, train, test, backbone", default={})
     parser.epilog = (
         "Defaults are in brackets. Options of another method: videossp train --method NAME --help.\n"
         "In a config file, names have underscores, and options of methods are nested: ssp: {prompts: 3}."

@@ -50,9 +50,9 @@ class SSP(Tuner):
         gather_kernel: (time, rows, columns) of the convolution; published: 1 x 1 x 1.
         spread_width: width of the attention; published: 256 at VideoMamba-M.
         heads: of the attention; they divide `spread_width`.
-        token: the token that stands for a frame: its last patch, which ends the forward scan of the frame
-            (published), the mean of its first and last, or the mean of all.
-        importance: normaliser of the entropy in the weights of frames. It is the maximum over the clip
+        token: patches that are averaged to the token of a frame. The published choice is the last patch, at the
+            end of the forward scan over the frame.
+        importance: maximum entropy that weighs the frames. It is the maximum over the clip
             ("clip"), over the batch ("batch", published), or log(channels) ("constant"). With "batch", a
             prediction depends on the other clips of its batch.
         detach: no gradient flows from the spreading to the gathering (published).

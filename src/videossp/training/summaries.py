@@ -19,7 +19,7 @@ def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[
     """A plan as it is printed before a run; without its warnings."""
     trained, total = parameter_counts(classifier)
     lines = [
-        f"{classifier.source.name} + {classifier.method}: {trained:,} of {total:,} parameters are trained",
+        f"{classifier.source.name} + {classifier.method}: {trained:,} of {total:,} parameters are trainable",
         f"{len(plan.training)} training videos, {len(plan.validation)} validation videos "
         f"({plan.validation_source}), {len(classifier.classes)} classes, {config.epochs} epochs "
         f"of {plan.steps_per_epoch} steps, horizontal flip {'on' if plan.flip else 'off'}",
