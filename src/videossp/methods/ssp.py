@@ -44,14 +44,14 @@ class SSP(Tuner):
         prompts: slots after each frame; 0 for gathering alone.
         gathering: whether to prompt the patches. Without it, spreading reads the patches in place of prompt
             and code.
-        reads: the stream that gathering reads: the output of the last mixer (published) or the sum of both
-            streams.
+        reads: input of the gathering. "branch" is the output of the last mixer (published), "residual" the sum
+            of both streams.
         gather_width: rank of the prompts; published: 384 at VideoMamba-M.
         gather_kernel: (time, rows, columns) of the convolution; published: 1 x 1 x 1.
         spread_width: width of the attention; published: 256 at VideoMamba-M.
         heads: of the attention; they divide `spread_width`.
-        token: patches that are averaged to the token of a frame. The published choice is the last patch, at the
-            end of the forward scan over the frame.
+        token: patches that are averaged to the token of a frame. The published choice is the last patch,
+            which ends the forward scan over the frame.
         importance: maximum entropy that weighs the frames. It is the maximum over the clip
             ("clip"), over the batch ("batch", published), or log(channels) ("constant"). With "batch", a
             prediction depends on the other clips of its batch.
