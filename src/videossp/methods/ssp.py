@@ -44,8 +44,8 @@ class SSP(Tuner):
         prompts: slots after each frame; 0 for gathering alone.
         gathering: whether to prompt the patches. Without it, spreading reads the patches in place of prompt
             and code.
-        reads: input of the gathering. "branch" is the output of the last mixer (published), "residual" the sum
-            of both streams.
+        reads: input of the gathering. "branch" is the output of the last mixer (published), "residual" the
+            sum of both streams.
         gather_width: rank of the prompts; published: 384 at VideoMamba-M.
         gather_kernel: (time, rows, columns) of the convolution; published: 1 x 1 x 1.
         spread_width: width of the attention; published: 256 at VideoMamba-M.
