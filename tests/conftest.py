@@ -57,7 +57,6 @@ SLOW = {
     "test_bfloat16_gradients_of_full_tuning_equal_the_eager_ones": [],
     "test_each_run_is_a_process_with_the_figures_of_its_classifier": [],
     "test_every_bfloat16_gradient_of_a_scan_equals_the_eager_one": [],
-    "test_the_documented_commands_train_and_evaluate_in_two_processes": [],
     "test_the_pretraining_helps_on_classes_that_were_not_in_it": [],
     "test_thousands_of_decodes_keep_the_memory_flat": ["cut"],
     "test_three_processes_give_the_evaluation_of_one_to_the_last_digit": [],
