@@ -20,6 +20,7 @@ from safetensors import safe_open
 from conftest import SMALL, SSP_SMALL, write_video
 from videossp.classifier import Classifier
 from videossp.cli.main import main
+from videossp.comparison.intervals import wilson
 from videossp.inference.predict import find_videos
 from videossp.methods import METHODS
 from videossp.model.config import BACKBONES
@@ -64,7 +65,9 @@ def test_a_training_prints_a_table_of_its_results(call, small_backbone, class_fo
         tuned = sum(np.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     assert table["weights"].startswith(f"{tuned:,.0f} of ")
     assert table["best epoch"].startswith(f"{best['epoch']} of 2,")
-    assert table["validation"].startswith(f"top-1 {100 * best['val_top1']:.1f} % (95 % interval ")
+    assert table["validation"].startswith(f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy ")
+    low, high = wilson(best["val_top1"], 4)  # of 8 + 9 videos, 2 of each class are held out
+    assert table["95 % interval"].startswith(f"{100 * low:.1f} to {100 * high:.1f} %")
     assert table["videos not decoded"] == "train/dark/broken.mp4"
     assert table["time"].startswith(f"{sum(row['seconds'] for row in rows):.0f} s without validation, ")
     assert str(out / "adapter") in table["run folder"] and (out / "adapter").is_dir()

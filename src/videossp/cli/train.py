@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Train a prompt (or another method) on a folder of videos and write a run folder."""
     from videossp.classifier import Classifier
+    from videossp.comparison.intervals import wilson
     from videossp.methods import method_names
     from videossp.training.config import TrainConfig
     from videossp.training.distributed import leave_processes
@@ -89,7 +90,11 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             print_message(
                 f"{100 * result.data_wait:.0f} % of the time was spent on decoding; --workers 1 decodes ahead"
             )
-        table = run_summary(classifier, result) | {"run folder": f"{out}, adapter {out / 'adapter'}"}
+        low, high = (100 * x for x in wilson(result.best["val_top1"], len(result.validation.samples)))
+        table = run_summary(classifier, result) | {
+            "95 % interval": f"{low:.1f} to {high:.1f} % for top-1 on validation",
+            "run folder": f"{out}, adapter {out / 'adapter'}",
+        }
         return print_result(args, summary, [f"{name:20}{value}" for name, value in table.items()])
 
     return run

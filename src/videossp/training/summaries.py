@@ -5,7 +5,6 @@ from dataclasses import fields
 from typing import Any
 
 from videossp.classifier import Classifier
-from videossp.comparison.intervals import wilson
 from videossp.methods import default_lr, lr_source
 from videossp.training.config import TrainConfig
 from videossp.training.plan import Plan
@@ -68,15 +67,13 @@ def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
     """The result of a training, for the table that ends it and for its report."""
     best, skipped, validation = run.best, run.history[-1]["skipped_steps"], run.validation
     trained, total = parameter_counts(classifier)
-    low, high = (100 * x for x in wilson(best["val_top1"], len(validation.samples)))
     clips = sum(row["seconds"] / row["seconds_per_clip"] for row in run.history)
     return {
         "backbone": classifier.source.weights or classifier.source.name,
         "method": classifier.method,
         "weights": f"{trained:,} of {total:,} trained",
         "best epoch": f"{best['epoch']} of {len(run.history)}, selected on validation",
-        "validation": f"top-1 {100 * best['val_top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %), "
-        "mean class accuracy "
+        "validation": f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy "
         f"{100 * best['val_mean_class_accuracy']:.1f} % on {len(validation.samples)} videos",
         "time": f"{run.seconds:.0f} s without validation, {run.seconds / clips:.2g} s per clip, "
         f"{100 * run.data_wait:.0f} % of it waiting for clips",
