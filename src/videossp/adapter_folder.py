@@ -21,17 +21,17 @@ CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "REA
 # A config without `format` has format 1: missing options there have their published values.
 FORMAT = 2
 DIGEST = "tensors_sha256"
-ABANDONED = 600  # seconds after its last change until a temporary file counts as that of a dead writer
+ABANDONED = 600  # seconds without a change after which a temporary file counts as abandoned
 
 
 def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write the folder so that a reader gets the old adapter or the new one, never parts of both.
 
-    All files are complete on disk before the first of them replaces an old one, so a full disk changes
-    nothing. The tensors are replaced first. Until the config follows, `read_adapter` finds it under its
-    temporary name, which has the hash of the tensors in it.
+    All new files are written under temporary names first, so a full disk changes nothing. Then the tensors
+    are replaced, and after them the config. Between the two, `read_adapter` finds the new config by its
+    temporary name, which contains the hash of the new tensors.
 
-    Afterwards the temporary files of writers that were killed are removed.
+    At the end, temporary files of killed writers are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format": FORMAT, **config, DIGEST: digest(tensors)}
@@ -54,7 +54,7 @@ def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
             del new[name]
     finally:
         if WEIGHTS not in new:
-            new.pop(CONFIG, None)  # it belongs to the tensors that are already there
+            new.pop(CONFIG, None)  # keep it: the new tensors are in place and need it
         for path in new.values():
             path.unlink(missing_ok=True)
     _remove_abandoned(folder)
@@ -63,9 +63,9 @@ def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
 def _remove_abandoned(folder: Path) -> None:
     """Remove temporary files that no writer has changed for long.
 
-    The process id in their names does not tell whether the writer is alive: on a shared disk it may belong to
-    another machine. For the same reason, the time is compared with that of the file just written, which has
-    the same clock.
+    The process id in a name does not tell whether the writer is alive: on a shared disk, it may be a process
+    of another machine. The clocks of machines may also differ, so file times are compared with that of the
+    file just written, not with the local clock.
     """
     now = (folder / CARD).stat().st_mtime
     for path in (path for name in (WEIGHTS, CONFIG, CARD) for path in folder.glob(f".{name}.*")):
@@ -135,7 +135,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _unfinished_config(folder: Path, sha256: str) -> dict[str, Any] | None:
-    """The config of the tensors with this hash that has not yet replaced the old one, if there is one."""
+    """The config still under its temporary name that belongs to the tensors with this hash, or None."""
     for path in folder.glob(f"{_unfinished(sha256)}.*"):
         with suppress(WeightsError):  # it has just replaced the old one
             config = _read_config(path)

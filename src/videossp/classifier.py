@@ -42,8 +42,8 @@ EVAL_BATCH = 4  # views per forward pass when nothing trains
 class Classifier(nn.Module):
     """A frozen backbone, a tuner and a head; make it with `create`, `load` or `from_official`.
 
-    The parameters of the tuner and of the head train, and those of the backbone that the tuner thaws. Exactly
-    these are saved.
+    The trained parameters are those of the tuner, those of the head, and the backbone parameters that the
+    tuner thaws. Only these are saved.
 
     Attributes:
         classes: class names, in the order of the labels.
@@ -55,8 +55,9 @@ class Classifier(nn.Module):
         notes: remarks on explicit choices, one line each.
         warnings: reasons why results may mislead, one line each.
         unregistered: the class of a method that has no registered name, or None.
-        rounded, merged, disabled: whether the frozen weights are rounded to bf16, `merge` was called, a
-            `disable_adapter` context is active.
+        rounded: whether the frozen weights are rounded to bf16.
+        merged: whether `merge` was called.
+        disabled: whether a `disable_adapter` context is active.
     """
 
     def __init__(
@@ -278,8 +279,8 @@ class Classifier(nn.Module):
     def frozen_features(self, clip: Tensor) -> Tensor:
         """The output of the frozen backbone that tuner and head read, (batch, 1 or length, d_model).
 
-        `forward` takes it in place of the clip. Only for a method that works on the output of the last block
-        (`Tuner.depends_on`).
+        `forward` accepts it instead of a clip. This works only for methods that read the output of the last
+        block alone (`Tuner.depends_on`).
         """
         with computing(self.precision, clip.device):
             tokens = self.backbone.encode(clip)
@@ -347,9 +348,9 @@ class Classifier(nn.Module):
         return {name: x for name, x in self.named_parameters() if x.requires_grad}
 
     def check_saving(self) -> None:
-        """Raise a ValueError if `save` would refuse, to learn it before a training and not after.
+        """Raise a ValueError if `save` would refuse. Call it before a training, not after.
 
-        A class that was registered since `create` is now known by its name.
+        If the method's class was registered after `create`, its name is looked up again.
         """
         if self.merged:
             raise ValueError("a merged classifier cannot be saved; save it before merge()")
@@ -413,7 +414,7 @@ def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | 
         )
         clip_format, classes, method = ClipFormat(**config["clip"]), config["classes"], config["method"]
         options, sha256, metrics = config["options"], config["base_model_sha256"], dict(config["metrics"])
-        # An adapter of the first format has its precision among its metrics, and neither of the other two.
+        # Adapters of format 1 store the precision in the metrics, and store no drop_path and no dropout.
         precision = config.get("precision") or metrics.get("precision", "float32")
         drop_path, dropout = config.get("drop_path", 0.0), config.get("dropout", 0.0)
         if precision not in get_args(Precision):
@@ -443,7 +444,7 @@ def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | 
             options = published_options(method, options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
-            # A recorded path is absolute, so a recorded name that reads as a hub id is one.
+            # Recorded paths are absolute. So a recorded name in the form of a hub id is a hub id.
             network, _ = build_backbone(
                 source, sizes.frames, sizes.size, drop_path, given=given, prefer_hub=source is recorded
             )
@@ -487,7 +488,7 @@ def _source_of(backbone: VideoMambaConfig | VideoMamba, seed: int) -> Source:
 def _registered_name(method: type[Tuner]) -> str | None:
     """The name of a method's class, if it has one."""
     for name in method_names():
-        with suppress(ValueError):  # one of another distribution that cannot be imported
+        with suppress(ValueError):  # a declared method whose package cannot be imported
             if find_method(name) is method:
                 return name
     return None

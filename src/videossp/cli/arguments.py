@@ -130,7 +130,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def with_current_names(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a file with the current names of those that were renamed, which is reported.
+    """Replace old names of a file's settings by their current names, and report the changes.
 
     Raises:
         ValueError: a setting is there under both names.

@@ -31,6 +31,6 @@ def print_message(line: str) -> None:
 
 
 def print_error(line: str) -> None:
-    """Print an error on stderr, in every process: of several, only one may have it."""
+    """Print an error on stderr, in every process, because an error may occur in one of them only."""
     prefix = "" if first_process() else f"process {os.environ['RANK']}: "
     print(f"videossp: {prefix}{line}", file=sys.stderr)

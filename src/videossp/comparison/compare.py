@@ -127,10 +127,13 @@ def plan_methods(
     options: Mapping[str, Mapping[str, Any]],
     create: Mapping[str, Any],
 ) -> tuple[dict[str, MethodPlan], list[str]]:
-    """By method, the settings, options and learning rates of its runs; and notes on plan and backbone.
+    """Plan the runs of each method.
 
-    Each classifier is made once, so that invalid arguments are reported before anything runs. The warnings of
-    plan and backbone are issued here, and not again by each run.
+    Each classifier is created once, so that invalid arguments are reported before any run starts. Warnings
+    about plan and backbone are issued here; the runs do not repeat them.
+
+    Returns:
+        (plan by method, notes on plan and backbone).
     """
     for name, values in (("methods", methods), ("seeds", seeds), ("learning rates", lrs)):
         if (not values and name != "learning rates") or len(set(values)) < len(values):

@@ -28,8 +28,8 @@ from videossp.training.config import TrainConfig
 from videossp.training.settings import fingerprint
 from videossp.training.train import train
 
-# The program of the process of a run. Its standard input has the data set, then stays open until the parent
-# process ends; so does the child.
+# The program of a child process. It reads the data set from standard input. The pipe then stays open until
+# the parent process ends; when it closes, the child exits too.
 CHILD = """
 import json, os, pickle, signal, sys, threading
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -48,9 +48,9 @@ def run_child(
 ) -> dict[str, Any]:
     """Run a training in a new process.
 
-    A process of multiprocessing would import the program of the caller again, and torch before
-    `prepare_process`. -I keeps a json.py in the working folder from replacing Python's. The data set goes
-    through a pipe, because the length of a command line is limited.
+    multiprocessing is not used: it would import the caller's program again, and torch before
+    `prepare_process`. The option -I prevents that a json.py in the working folder replaces Python's. The
+    data set goes through a pipe, because the length of a command line is limited.
 
     Returns:
         The figures of the run (`run_alone`); or its method, lr, seed and options with `error`, the reason of
@@ -60,7 +60,8 @@ def run_child(
     arguments = {**run, "settings": plan.settings, "folder": str(folder), "progress": progress}
     arguments["registered"] = plan.registered
     command = [sys.executable, "-I", "-c", CHILD, json.dumps([sys.path, arguments])]
-    # stdout is for the table; bufsize=0, so that closing a pipe whose reader has failed raises nothing.
+    # stdout is for the table, so the child prints to stderr. With bufsize=0, closing the pipe of a child
+    # that has failed raises no error.
     with Popen(command, stdin=PIPE, stdout=2, bufsize=0) as child:
         try:
             with suppress(BrokenPipeError):  # the exit code tells why

@@ -103,13 +103,14 @@ class Evaluation:
         """Accuracy as the published code computes it: videos with the same base name count as one.
 
         The published code identifies a video by `Sample.base_name` and keeps the first score of each view.
-        The cameras of Breakfast share their base name, so one camera is scored for each view: with one
-        process the first of the list; with several the first by process, which mixes cameras.
+        In Breakfast, the videos of several cameras share a base name, so only one camera is scored for each
+        view. With one process, that is the first camera in the list. With several processes, it is the
+        first in the order of the processes, which may differ between views.
 
         Args:
-            processes: number of processes of the published evaluation. View v of video i has number
-                v * videos + i and goes to the process of rank (number % processes); the results are read rank
-                by rank.
+            processes: number of processes of the published evaluation. View v of video i has the number
+                n = v * videos + i and is computed by the process with rank n % processes. The results are
+                read in the order of the ranks.
 
         Returns:
             {"top1": accuracy, "base_names": number of base names}.

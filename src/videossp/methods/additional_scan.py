@@ -20,8 +20,8 @@ class AdditionalScan(Tuner):
     Args:
         config: sizes of the backbone.
         states: states added per channel; published: 6 at VideoMamba-M, which has 16.
-        start: initial A of the added states: that of the channel's first or last frozen state (published:
-            first), or "s4d", which continues the series 1, 2, ... of S4D.
+        start: initial A of the added states: a copy of that of the channel's first or last frozen state
+            (published: first), or "s4d", which continues the series 1, 2, ... of S4D.
         silent: C of the added states starts at zero, and with it their output. Published: False.
     """
 

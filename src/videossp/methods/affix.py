@@ -13,9 +13,9 @@ from videossp.model.hooks import Tuner
 class Affix(Tuner):
     """Puts `length` learned inputs in front of the sequence of each scan, and removes their outputs.
 
-    The inputs pass the convolution, x_proj, dt_proj and the scan, and so set the state that the scan starts
-    the sequence with. Each direction has its inputs. The published code also learns their gate, which acts
-    only on the outputs that are removed and doubles the parameters; here the gate is zero.
+    The inputs pass through the convolution, x_proj, dt_proj and the scan. They set the state with which the
+    scan enters the sequence. Each direction has its own inputs. The published code also learns gates for the
+    inputs. These double the parameters but act only on the removed outputs; here they are zero.
 
     Args:
         config: sizes of the backbone.

@@ -55,7 +55,7 @@ class LoRA(Tuner):
         if rank < 1 or not 0 <= drop < 1:
             raise ValueError("rank must be at least 1, drop in [0, 1)")
         self.scale, self.drop = scale, drop
-        # By projection: keys in `pairs`, with the output features [first, last) that each changes.
+        # projection -> [(key in `pairs`, first, last)]: each pair changes the output features [first, last).
         self.changes: dict[str, list[tuple[str, int, int]]] = {}
         pairs = {}
         for target in targets:

@@ -11,8 +11,8 @@ from videossp.ops.matmul import Linear
 class Mean(Tuner):
     """Adds to cls a linear map of the mean of all patches after the last block. Starts at zero.
 
-    cls receives a long clip only through the few states of a scan. The mean reads every patch, without their
-    order. The head's norm scales the sum of both.
+    In a long clip, information reaches cls only through the few states of a scan. The mean reads every patch
+    directly, but ignores their order. The head's norm is applied to the sum of both.
 
     Args:
         config: sizes of the backbone.

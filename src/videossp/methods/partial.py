@@ -18,7 +18,7 @@ PARTS = {
 class Partial(Tuner):
     """Adds nothing; some kinds of the backbone's weights train. With "bias" alone this is BitFit.
 
-    The weights are not decayed. MambaPEFT learns and decays a difference to the frozen weight.
+    There is no weight decay. MambaPEFT instead learns the difference to the frozen weight and decays it.
 
     Args:
         config: sizes of the backbone.

@@ -4,9 +4,9 @@ from videossp.model.config import BACKBONES, VideoMambaConfig
 
 UNMEASURED = 1e-3
 
-# By method, on a backbone of the depth and width of videomamba_nano: the median, on the grid of rates that
-# were tried, of the rates that validation chose on the four sets of docs/benchmarks.md (benchmarks/results);
-# between two rates the smaller.
+# Learning rate by method, for backbones with the depth and width of videomamba_nano. On each of the four data
+# sets of docs/benchmarks.md, validation chose one rate from a grid (benchmarks/results). The value here is
+# the median of the four; if it falls between two rates of the grid, the smaller one.
 NANO = {
     "linear": 1e-2,
     "mean": 1e-2,

@@ -60,8 +60,8 @@ _rates: dict[str, float] = {}
 def register_method(name: str, cls: type[Tuner], *, lr: float | None = None) -> None:
     """Make a method available under a name, in this process.
 
-    A distribution makes its methods available in every process, and on the command line, by entry points of
-    the group "videossp.methods" in place of this call.
+    A distribution can declare entry points of the group "videossp.methods" instead. Its methods are then
+    available in every process and on the command line.
 
     Args:
         name: a Python identifier that no other method has.
@@ -184,7 +184,8 @@ def resolve_options(
 def published_options(method: str | type[Tuner], options: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the options of a method by the published defaults, which are those at VideoMamba-M.
 
-    Older versions used these on every backbone: adapters and run folders that lack an option mean them.
+    Older versions used these on every backbone. So if an old adapter or run folder lacks an option, the
+    published default applies.
     """
     return resolve_options(method, BACKBONES["videomamba_middle"], options)
 
@@ -242,7 +243,7 @@ def _members(
 
 
 def _checked(name: str, cls: type[Tuner], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options; a ValueError lists the known ones if the method lacks one of them."""
+    """Return the options. Raise a ValueError that lists the known ones if one is unknown."""
     parameters = _parameters(cls)
     if unknown := [key for key in options if key not in parameters]:
         known = ", ".join(parameters) or "none"
@@ -259,7 +260,7 @@ def _check_name(name: str) -> None:
     """Raise a ValueError if options cannot be given under this name."""
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"the name of a method must be a Python identifier, got {name!r}")
-    if name in RESERVED:  # in a chain, its options are an argument of this name
+    if name in RESERVED:  # a chain passes the options as an argument with the method's name
         raise ValueError(f"the name of a method must not be an argument of Classifier.create, got {name!r}")
 
 

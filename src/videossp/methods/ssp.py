@@ -98,7 +98,8 @@ class SSP(Tuner):
 
     def _add_spreading(self, config: VideoMambaConfig, code_width: int, width: int, heads: int) -> None:
         """Create the weights of the spreading, with the published initial values."""
-        # k_n: a depthwise convolution as large as the frame, without padding. Zero, and with it every slot.
+        # k_n: a depthwise convolution as large as the frame, without padding. It starts at zero,
+        # so all slots start at zero.
         self.places = nn.Conv3d(code_width, code_width, (1, *config.grid), groups=code_width)
         self.summary = nn.Linear(code_width, config.d_model)
         nn.init.xavier_normal_(self.summary.weight)

@@ -23,12 +23,12 @@ class STOP(Tuner):
       the mask is 1 for the patches of a frame that another convolution over time scores highest.
     - Between frames: E is self-attention over the patches of all frames. A network turns the patches of each
       frame of E into `prompts` tokens P, which become scale * P * (1 + w). The weight w of the frame is the
-      mean of (1 + mask) * score(E) over the frame, brought to [0, 1] within the clip. The same tokens are
+      mean of (1 + mask) * score(E) over the frame, rescaled to [0, 1] within the clip. The same tokens are
       written before every block.
 
-    The published code is for CLIP; this is a port to VideoMamba. Two things differ: the cells of the mask are
-    patches (published: a 7 x 7 pattern that is tiled over the frame by a wrong reshape), and the network that
-    scores them learns (published: a hard comparison lets no gradient through).
+    The published code is for CLIP; this is a port to VideoMamba. It differs in two points. The mask has one
+    cell per patch; the published code tiles a 7 x 7 pattern over the frame by a wrong reshape. The network
+    that scores the patches is trained; in the published code a hard comparison blocks its gradient.
 
     Args:
         config: sizes of the backbone.

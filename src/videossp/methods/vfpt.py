@@ -49,7 +49,7 @@ class VFPT(Tuner):
         self.prompts = config.prompts(config.depth, length)
 
     def tokens(self, prompts: Tensor) -> Tensor:
-        """Tokens to insert, float32, of learned ones: both (..., length, d_model)."""
+        """Transform learned tokens to those to insert, in float32; both (..., length, d_model)."""
         first, rest = prompts.float().split([self.transformed, prompts.shape[-2] - self.transformed], dim=-2)
         if self.transformed:
             first = torch.fft.fftn(first, dim=self.dims, norm=self.norm).real

@@ -60,7 +60,7 @@ class Source:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Reasons why results may mislead that the caller did not ask for, one line each."""
+        """Reasons why results may mislead, except the caller's explicit choices; one line each."""
         if self.random and self.weights is None:
             return (f"{self.name}: RANDOM weights, because no weights were given; for trials only",)
         return ()

@@ -56,8 +56,8 @@ class Tuner(nn.Module):
 
     No hook may write into its arguments in place. Layers count from 0.
 
-    Trained and saved are the tuner's parameters, the head, and the backbone parameters that `thaw` names,
-    nothing else. The keyword arguments of the constructor, after `config`, are the method's options.
+    Only the tuner's parameters, the head, and the backbone parameters that `thaw` names are trained and
+    saved. The keyword arguments of the constructor, after `config`, are the method's options.
 
     Attributes:
         thaw: glob patterns of names of backbone parameters that train as well.
@@ -68,12 +68,12 @@ class Tuner(nn.Module):
         mixes_clips: the prediction for a clip depends on the other clips of its batch.
         replaces_cls: `edit_cls` ignores its `y`, so that earlier changes to it would be lost.
         not_merged: the reason that `merge` gives for folding nothing.
-        scaled: by option, the default of those whose constructor argument is None by default and stands for
-            a size that grows with the backbone.
+        scaled: {option: default} for options whose default grows with the backbone. The constructor's default
+            of such an option is None.
         lr: learning rate to train with by default; None: see `videossp.methods.default_lr`.
-        depends_on: the part of the backbone's computation that tuner and head read: "blocks", the method
-            works before or inside blocks; "tokens" or "cls", it reads all tokens or only the cls token
-            after the last block, which are those of the frozen backbone and can be cached.
+        depends_on: the part of the backbone's computation that the method needs. "blocks": it works before or
+            inside blocks. "tokens" or "cls": it reads only the output of the last block, all tokens or cls
+            alone. These outputs are those of the frozen backbone and can be cached.
     """
 
     thaw: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Tuner(nn.Module):
             name: of the parameter, as in `named_parameters()`.
 
         Returns:
-            The layer, from 0; None for a parameter that several blocks or none share, whose rate is not
+            The layer, from 0. None for a parameter that belongs to several blocks or to none; its rate is not
             scaled.
         """
         return None

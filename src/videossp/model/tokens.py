@@ -97,7 +97,7 @@ class Tokens:
     memory: dict[str, Any] = field(default_factory=dict)
 
     def _split(self, x: Tensor) -> dict[str, Tensor]:
-        """Views of a stream by name. They come of one split, whose backward is one concatenation."""
+        """Views of a stream by name. One split makes them all, so the backward is one concatenation."""
         outer, inner = self.layout.outer, self.layout.in_frame
         parts = dict(zip(outer, x.split(list(outer.values()), dim=1), strict=True))
         frames = parts.pop("frames").unflatten(1, (self.layout.frames, -1))
@@ -138,8 +138,8 @@ class Tokens:
     def restart(self, **parts: Tensor) -> "Tokens":
         """The tokens with some prompts replaced in both streams, so that the next block reads exactly these.
 
-        They are written to the residual stream, where stochastic depth does not drop them; their hidden
-        stream is zero. The batch dimension may be left out.
+        The values are written to the residual stream, because stochastic depth drops only the hidden
+        stream. The hidden stream is set to zero at these positions. The batch dimension may be left out.
         """
         zeros = {name: torch.zeros_like(self._hidden[name]) for name in parts}
         values = {name: x.expand_as(self._residual[name]) for name, x in parts.items()}

@@ -61,8 +61,8 @@ class Mixer(nn.Module):
         Args:
             x: normalised tokens.
             layer, tuner: the number of this block, and the hooks to call.
-            save_memory: recompute cheap large tensors in the backward pass in place of keeping them, which
-                halves the memory.
+            save_memory: recompute large tensors that are cheap to compute in the backward pass instead of
+                keeping them. This halves the memory.
         """
         x_in, z = tuner.edit_projection(layer, "in_proj", x, self.in_proj(x)).chunk(2, dim=-1)
         convs: Any = (self.conv1d, self.conv1d_b)
@@ -70,7 +70,7 @@ class Mixer(nn.Module):
         computed = dict(enumerate(conv_silu(x_in, *weights)))
 
         def scan_input(direction: int) -> Tensor:
-            """u of one scan, released here; asked for again in the backward, both are recomputed."""
+            """Return u of one scan and drop it here. If it is missing (in the backward), recompute both."""
             if direction not in computed:
                 computed.update(enumerate(conv_silu(x_in, *weights)))
             return computed.pop(direction)
@@ -94,7 +94,7 @@ class Mixer(nn.Module):
         u = make_u()
         delta_B_C = tuner.edit_projection(layer, x_name, u, x_proj(u))
         dt, B, C = delta_B_C.split([dt_proj.in_features, self.d_state, self.d_state], dim=-1)
-        # Bound to a local: `functional_call` puts the module's own weights back before the backward runs.
+        # Keep a local reference: `functional_call` restores the module's own weights before the backward.
         weight = dt_proj.weight
         product = linear(dt, weight)
         delta = tuner.edit_projection(layer, dt_name, dt, product)
@@ -152,8 +152,8 @@ class VideoMamba(nn.Module):
         drop_path: stochastic depth of the last block while training; 0 for a frozen backbone.
 
     Attributes:
-        grad_checkpoint: gradient checkpointing: keep for the backward only the tokens between every second
-            block and recompute the rest, which takes much less memory and one more forward pass.
+        grad_checkpoint: use gradient checkpointing: the tokens are kept only after every second block, and
+            the backward recomputes the rest. This takes much less memory and one more forward pass.
     """
 
     def __init__(self, config: VideoMambaConfig, drop_path: float = 0.0) -> None:
@@ -205,7 +205,7 @@ class VideoMamba(nn.Module):
         def run(first: int, tokens: Tokens) -> Tokens:
             for layer in range(first, min(first + group, len(blocks))):
                 edited = tuner.edit_tokens(layer, tokens)
-                # Both ways to save memory hook into saved tensors, and only one can.
+                # Checkpointing and `save_memory` both install saved-tensor hooks, so use only one of them.
                 tokens = blocks[layer](edited, layer, tuner, save_memory=not checkpointed)
             return tokens
 

@@ -12,7 +12,7 @@ _locked: set[int] = set()  # descriptors of the locks that this process holds
 
 
 def _leave_locks() -> None:
-    """Close what a forked child has inherited: it would hold the locks longer than its parent lives."""
+    """Close the lock files that a forked child inherited; it might keep the locks after its parent ends."""
     while _locked:
         os.close(_locked.pop())
 
@@ -86,6 +86,6 @@ def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
         if file in _locked:  # not in a forked child
             _locked.remove(file)
             try:
-                unlock_descriptor(file)  # at once, even if a process that is just being forked has the file
+                unlock_descriptor(file)  # closing is not enough if a child that is being forked has the file
             finally:
                 os.close(file)

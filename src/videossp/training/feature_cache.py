@@ -38,10 +38,10 @@ def cache_folder() -> Path:
 class FeatureCache:
     """Features of clips for methods that read only the output of the frozen backbone (`Tuner.depends_on`).
 
-    A file holds the features of one item of a data set of clips. Its name is a hash of everything that they
-    depend on: backbone, precision, which tokens are read; versions of this package and of the libraries that
-    numbers depend on; the content of the video, its part, frames and crops; the augmentation and its random
-    numbers. So features are never outdated, copies of a video in other folders share them, and so do runs.
+    Each file holds the features of one item of a data set of clips. Its name is a hash of everything that the
+    features depend on: backbone, precision and the tokens that are read; versions of this package and of the
+    libraries that affect numerical results; content of the video, its part, frames and crops; augmentation
+    and its random numbers. So features are never outdated. Runs share them, and so do copies of a video.
 
     Args:
         classifier: its backbone computes the features.

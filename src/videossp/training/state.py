@@ -43,7 +43,7 @@ class TrainState:
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """An update. If it does not end, the state stays marked as inconsistent."""
+        """A context for an update. If the update fails, the state stays marked as inconsistent."""
         self.consistent = False
         yield
         self.consistent = True
