@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import videossp
-from conftest import SMALL, SSP_SMALL, golden, published, switch_on
+from conftest import GOLDEN, SMALL, SSP_SMALL, golden, published, switch_on
 from videossp.adapter_folder import digest, read_adapter
 from videossp.classifier import Classifier
 from videossp.errors import VideoSSPWarning, WeightsError
@@ -456,7 +456,8 @@ def test_bf16_gradients_are_near_those_of_float32(classifier, clips):
 
 
 OLD = VideoMambaConfig(depth=6, d_model=16, frames=2, size=(32, 32), d_state=2)
-OLD_ADAPTERS = Path(__file__).parent / "golden" / "old_adapters.zip"
+OLD_ADAPTERS = GOLDEN / "old_adapters.zip"
+OLD_BACKBONE = str(GOLDEN / "old_adapters_backbone.safetensors")
 
 
 def ramp(shape, offset=0):
@@ -469,16 +470,13 @@ def ramp(shape, offset=0):
 def old_adapters(tmp_path_factory):
     """Adapters as version 0.1.0 wrote them at commit 08e6bf9, and the logits that it gave.
 
-    Every method with default options, a chain, and one with options of its own, on a random backbone of the
-    sizes `OLD` and seed 3. All trained tensors are ramps, so that the archive is small.
+    Every method with default options, a chain, and one with options of its own. All trained tensors are
+    ramps, so that the archive is small. The backbone is `OLD_BACKBONE`, the random weights of the sizes `OLD` and
+    seed 3 there: another processor or version of torch may draw others.
     """
     folder = tmp_path_factory.mktemp("old")
     with zipfile.ZipFile(OLD_ADAPTERS) as archive:
         archive.extractall(folder)
-    made = json.loads((folder / "linear" / "adapter_config.json").read_text())
-    here = Classifier.create(OLD, num_classes=2, weights="random", seed=3).sha256
-    if torch.__version__ != made["versions"]["torch"] and here != made["base_model_sha256"]:
-        pytest.skip(f"the random backbone of the adapters is one of torch {made['versions']['torch']}")
     return folder
 
 
@@ -486,12 +484,14 @@ def old_adapters(tmp_path_factory):
 def test_adapters_of_the_first_format_give_the_same_logits(old_adapters, monkeypatch, name):
     monkeypatch.setitem(BACKBONES, "videomamba_tiny_test", OLD)
     expected = load_file(old_adapters / "logits.safetensors")[name]
-    classifier = videossp.load(old_adapters / name)
+    classifier = videossp.load(old_adapters / name, backbone=OLD_BACKBONE)
     actual = logits_of(classifier, 2 * ramp((2, 3, 2, 32, 32)))
     assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert classifier.classes == ("a", "b", "c") and classifier.clip_format.views == (2, 1)
     assert classifier.metrics["best_epoch"] == 2
-    assert videossp.load(old_adapters / name, backbone=OLD).sha256 == classifier.sha256
+    if Classifier.create(OLD, num_classes=2, weights="random", seed=3).sha256 == classifier.sha256:
+        assert videossp.load(old_adapters / name).sha256 == classifier.sha256
+        assert videossp.load(old_adapters / name, backbone=OLD).sha256 == classifier.sha256
 
 
 def test_options_that_an_old_adapter_lacks_are_the_published_ones(old_adapters, monkeypatch, tmp_path):
@@ -503,11 +503,11 @@ def test_options_that_an_old_adapter_lacks_are_the_published_ones(old_adapters, 
         "prompts": 3,
         "gather_kernel": (1, 1, 1),
     }
-    classifier = videossp.load(old_adapters / "ssp")
+    classifier = videossp.load(old_adapters / "ssp", backbone=OLD_BACKBONE)
     assert published.items() <= classifier.options.items()
-    chain = videossp.load(old_adapters / "ssp+lora")
+    chain = videossp.load(old_adapters / "ssp+lora", backbone=OLD_BACKBONE)
     assert published.items() <= chain.options["ssp"].items() and chain.options["lora"]["rank"] == 4
-    given = videossp.load(old_adapters / "ssp_options").options
+    given = videossp.load(old_adapters / "ssp_options", backbone=OLD_BACKBONE).options
     assert (given["prompts"], given["spread_width"], given["gather_width"]) == (1, 24, 384)
     # Saved again they are explicit.
     classifier.save(tmp_path)

@@ -1,4 +1,4 @@
-"""Cached features: the same numbers as computed anew, computed once, never outdated, bounded in size."""
+"""The feature cache: correct values, computed once, invalidated when an input changes, bounded in size."""
 
 import hashlib
 import os

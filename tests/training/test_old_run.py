@@ -18,8 +18,9 @@ from videossp.data.datasets import read_data
 from videossp.methods import published_options
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.system.versions import versions
-from videossp.training.checkpoints import list_states, load_state
+from videossp.training.checkpoints import list_states, load_state, save_state
 from videossp.training.config import TrainConfig, current_names, has_old_names
+from videossp.training.loop import Loop
 from videossp.training.train import train
 
 OLD = GOLDEN / "old_run"
@@ -28,18 +29,18 @@ CREATE = ("backbone", "weights", "frames", "size", "sampling", "stride", "views"
 
 @pytest.fixture
 def old_run(tmp_path, monkeypatch):
-    """A copy of the old run folder, whose config.yaml names the copied data."""
+    """A copy of the old run folder, whose config.yaml names the copied data and the weights of the backbone.
+
+    The old version drew these weights itself; another processor or version of torch may draw others.
+    """
     config = VideoMambaConfig(depth=2, d_model=16, frames=2, size=(32, 32), d_state=4)
     monkeypatch.setitem(BACKBONES, "videomamba_old_run", config)
     torch.set_num_threads(1)  # as it was made
     for name in ("data", "run"):
         shutil.copytree(OLD / name, tmp_path / name)
     settings = tmp_path / "run" / "config.yaml"
-    settings.write_text(settings.read_text().replace("data: DATA", f"data: {tmp_path / 'data'}"))
-    made = json.loads((OLD / "end" / "machine.json").read_text())["versions"]["torch"]
-    sha256 = json.loads((OLD / "run" / "env.json").read_text())["backbone_sha256"]
-    if torch.__version__ != made and arguments_from(tmp_path / "run")[0].sha256 != sha256:
-        pytest.skip(f"the random backbone of the run is one of torch {made}")
+    text = settings.read_text().replace("data: DATA", f"data: {tmp_path / 'data'}")
+    settings.write_text(text.replace("weights: null", f"weights: {OLD / 'backbone.safetensors'}"))
     return tmp_path / "run"
 
 
@@ -58,6 +59,35 @@ def arguments_from(run, **change):
     return classifier, data, TrainConfig(**fields)
 
 
+class Break(Exception):
+    pass
+
+
+@pytest.fixture
+def old_run_of_here(old_run, tmp_path, monkeypatch):
+    """The old run folder with the tensors that this machine computes up to the interruption.
+
+    Its settings and their names are those that the old version wrote. Weights that another processor computed
+    could not be compared bit by bit.
+    """
+    _, old = load_state(old_run / "checkpoints", pytest.fail)
+    loss = Loop.loss
+
+    def break_in_step_6(self, batch, number):
+        if self.state.step == 5:
+            raise Break
+        return loss(self, batch, number)
+
+    with monkeypatch.context() as patch, pytest.raises(Break):
+        patch.setattr(Loop, "loss", break_in_step_6)
+        train(*arguments_from(old_run), out=tmp_path / "broken")
+    tensors, own = load_state(tmp_path / "broken" / "checkpoints", pytest.fail)
+    assert own["step"] == old["step"] == 5 and own.keys() == old.keys()
+    shutil.rmtree(old_run / "checkpoints")
+    save_state(old_run / "checkpoints", 5, tensors, {**own, "settings": old["settings"]})
+    return old_run
+
+
 def on_the_machine_of(made):
     """Whether numbers must be those of another run to the bit: the same libraries and processor."""
     cpu = Path("/proc/cpuinfo")
@@ -67,7 +97,8 @@ def on_the_machine_of(made):
     return (here, platform.machine(), model) == (there, made["machine"], made["cpu"])
 
 
-def test_an_old_run_is_resumed_to_the_weights_and_figures_of_an_uninterrupted_one(old_run, tmp_path):
+def test_an_old_run_is_resumed_to_the_weights_and_figures_of_an_uninterrupted_one(old_run_of_here, tmp_path):
+    old_run = old_run_of_here
     ((step, _),) = list_states(old_run / "checkpoints")
     assert step == 5
     train(*arguments_from(old_run), out=tmp_path / "quiet")
@@ -83,10 +114,12 @@ def test_an_old_run_ends_as_the_old_version_would_have_ended_it(old_run):
     history = [json.loads(line) for line in (OLD / "end" / "metrics.jsonl").read_text().splitlines()]
     history = [{name: x for name, x in row.items() if name not in TIMES} for row in history]
     assert weights.keys() == expected.keys() and rows[:2] == history[:2]  # in the checkpoint
-    if on_the_machine_of(json.loads((OLD / "end" / "machine.json").read_text())):
+    made = json.loads((OLD / "end" / "machine.json").read_text())
+    if on_the_machine_of(made):
         assert all(torch.equal(weights[name], x) for name, x in expected.items()) and rows == history
-    for name, x in expected.items():
-        torch.testing.assert_close(weights[name], x, rtol=1e-2, atol=1e-3)
+    if (torch.__version__, platform.machine()) == (made["versions"]["torch"], made["machine"]):
+        for name, x in expected.items():  # others may draw other dropout
+            torch.testing.assert_close(weights[name], x, rtol=1e-2, atol=1e-3)
 
 
 def test_other_settings_than_those_of_an_old_run_are_refused_by_their_current_names(old_run):
@@ -101,13 +134,14 @@ def test_other_settings_than_those_of_an_old_run_are_refused_by_their_current_na
 
 
 def test_the_old_checkpoint_has_old_names_and_leaves_options_out():
-    """So that the tests above test something."""
+    """The fixtures of this file hold old settings, not current ones."""
     _, facts = load_state(OLD / "run" / "checkpoints", pytest.fail)
     assert has_old_names(facts["settings"]) and facts["settings"]["options"] == {"drop": 0.1}
     assert facts["best_epoch"] == 2 and facts["step"] == 5
 
 
-def test_the_command_line_resumes_an_old_run(old_run, tmp_path):
+def test_the_command_line_resumes_an_old_run(old_run_of_here, tmp_path):
+    old_run = old_run_of_here
     train(*arguments_from(old_run), out=tmp_path / "quiet")
     assert main(["train", "--resume", str(old_run)]) == 0
     assert_same(old_run, tmp_path / "quiet")

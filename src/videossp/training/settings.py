@@ -22,7 +22,7 @@ FREE = (
 
 
 def settings_of(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict[str, Any]:
-    """The settings that a checkpoint belongs to: a run can be resumed only if all of them are the same."""
+    """The settings that must be the same for a run to be resumed from a checkpoint."""
     return {
         **{name: x for name, x in asdict(config).items() if name not in FREE},
         "clips_per_step": plan.clips_per_step,

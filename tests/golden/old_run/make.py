@@ -2,8 +2,9 @@
 
     PYTHON_OF_VERSION_0.1 make.py FOLDER
 
-data/: twelve videos; run/: a run folder as an interruption in the last of three epochs left it; end/: the
-adapter's weights, the figures of the epochs and the machine of the same run without interruption.
+backbone.safetensors: the random weights of the backbone; data/: twelve videos; run/: a run folder as an
+interruption in the last of three epochs left it; end/: the adapter's weights, the figures of the epochs and the
+machine of the same run without interruption.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from videossp import process
 
@@ -88,6 +90,8 @@ def main():
     torch.set_num_threads(1)
     write_videos(folder / "data")
     data = read_data(folder / "data")
+    weights = {name: x.contiguous() for name, x in create().backbone.state_dict().items()}
+    save_file(weights, folder / "backbone.safetensors")
     train(create(), data, CONFIG, out=folder / "whole")
     (folder / "end").mkdir()
     shutil.copy(folder / "whole" / "adapter" / "adapter_model.safetensors", folder / "end")
