@@ -471,8 +471,8 @@ def old_adapters(tmp_path_factory):
     """Adapters as version 0.1.0 wrote them at commit 08e6bf9, and the logits that it gave.
 
     Every method with default options, a chain, and one with options of its own. All trained tensors are
-    ramps, so that the archive is small. The backbone is `OLD_BACKBONE`, the random weights of the sizes `OLD` and
-    seed 3 there: another processor or version of torch may draw others.
+    ramps, so that the archive is small. The backbone is `OLD_BACKBONE`: the random weights of the sizes
+    `OLD` and seed 3 there. Another processor or version of torch may draw others.
     """
     folder = tmp_path_factory.mktemp("old")
     with zipfile.ZipFile(OLD_ADAPTERS) as archive:

@@ -1,13 +1,39 @@
 """The types of options agree with the constructors of the methods and with `Classifier.create`."""
 
 import inspect
-from typing import get_type_hints
+from typing import TypedDict, get_type_hints
 
 import pytest
 
 from videossp.classifier import Classifier
 from videossp.methods import METHODS
-from videossp.methods.options import METHOD_OPTIONS, CreateArguments, check_names
+from videossp.methods import options as types
+from videossp.methods.check_names import check_names
+from videossp.methods.options import CreateArguments
+
+
+class NoOptions(TypedDict):
+    """Options of the methods that have none."""
+
+
+METHOD_OPTIONS = {
+    "linear": NoOptions,
+    "mean": NoOptions,
+    "attentive": types.AttentiveOptions,
+    "full": NoOptions,
+    "partial": types.PartialOptions,
+    "adapter": types.AdapterOptions,
+    "st_adapter": types.STAdapterOptions,
+    "lora": types.LoRAOptions,
+    "vpt": types.VPTOptions,
+    "vfpt": types.VFPTOptions,
+    "svp": types.SVPOptions,
+    "additional_scan": types.AdditionalScanOptions,
+    "affix": types.AffixOptions,
+    "state_offset": types.StateOffsetOptions,
+    "stop": types.STOPOptions,
+    "ssp": types.SSPOptions,
+}
 
 
 def test_every_method_has_a_type_of_its_options():

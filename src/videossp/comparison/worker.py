@@ -18,14 +18,13 @@ from videossp.adapter_folder import WEIGHTS
 from videossp.classifier import Classifier
 from videossp.comparison.folder import ERROR, RESULT, MethodPlan
 from videossp.data.datasets import VideoDataset
-from videossp.errors import DataError, VideoSSPWarning
+from videossp.errors import VideoSSPWarning
 from videossp.inference.evaluate import evaluate
 from videossp.methods.registry import register_again
 from videossp.system.files import atomic_write
 from videossp.system.process import peak_memory
 from videossp.system.warn import warning_lines
 from videossp.training.config import TrainConfig
-from videossp.training.settings import fingerprint
 from videossp.training.train import train
 
 # The program of a child process. It reads the data set from standard input. The pipe then stays open until
@@ -90,38 +89,34 @@ def send(samples: VideoDataset, pipe: Any) -> None:
         rest = rest[pipe.write(rest) :]
 
 
-def run_alone(
-    samples: VideoDataset,
-    settings: Mapping[str, Any],
-    method: str,
-    options: Mapping[str, Any],
-    lr: float,
-    seed: int,
-    folder: str,
-    progress: bool,
-    registered: Sequence[Any] = (),
-) -> None:
+def run_alone(samples: VideoDataset, registered: Sequence[Any] = (), **arguments: Any) -> None:
     """Run a training in this process and write its run folder with result.json, or with error.txt.
 
     result.json is written last, so that a folder without it is an unfinished run.
+
+    Args:
+        samples: the data set.
+        registered: methods that the parent process registered (`registry.registrations`).
+        arguments: the others of `run_figures`.
     """
+    folder, settings = Path(arguments["folder"]), arguments["settings"]
 
     def show(text: str) -> None:
-        if progress:
+        if arguments["progress"]:
             print(f"videossp: {text}", file=sys.stderr)
 
     started = time.monotonic()
     try:
         register_again(registered)
         with warning_lines(show, known=settings["notes"]):  # the parent process has shown these
-            figures = run_figures(samples, settings, method, options, lr, seed, folder, progress)
+            figures = run_figures(samples, **arguments)
         figures["minutes"] = (time.monotonic() - started) / 60
         figures["settings"] = settings
-        atomic_write(Path(folder) / RESULT, json.dumps(figures, indent=2) + "\n")
+        atomic_write(folder / RESULT, json.dumps(figures, indent=2) + "\n")
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        Path(folder).mkdir(exist_ok=True)
-        atomic_write(Path(folder) / ERROR, f"{reason}\n\n{traceback.format_exc()}")
+        folder.mkdir(exist_ok=True)
+        atomic_write(folder / ERROR, f"{reason}\n\n{traceback.format_exc()}")
         sys.exit(1)
 
 
@@ -135,17 +130,7 @@ def run_figures(
     folder: str,
     progress: bool,
 ) -> dict[str, Any]:
-    """Train, evaluate on the split that counts, and collect the figures of result.json.
-
-    Raises:
-        DataError: the videos are not those of the settings, which result.json would record.
-    """
-    for split, expected in settings["annotation"].items():
-        if fingerprint(samples.splits.get(split, ())) != expected:
-            raise DataError(
-                f"the videos of the split {split} changed since the comparison began: run it again with "
-                "another out"
-            )
+    """Train, evaluate on the split that counts, and collect the figures of result.json."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VideoSSPWarning)  # shown by the parent process
         classifier = Classifier.create(

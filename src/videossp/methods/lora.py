@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.methods.options import check_names
+from videossp.methods.check_names import check_names
 from videossp.model.config import ProjectionName, VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.ops.matmul import Linear, linear

@@ -4,7 +4,7 @@
 are the reference for options, defaults and meanings; tests/methods/test_options.py keeps both in agreement.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, overload
 
 from videossp.data.sampling import Sampling
@@ -14,25 +14,6 @@ if TYPE_CHECKING:
     from videossp.model.config import VideoMambaConfig
     from videossp.model.hooks import Tuner
     from videossp.model.videomamba import VideoMamba
-
-
-def check_names(option: str, given: str | Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
-    """Validate the names that an option lists: known, no duplicates, at least one.
-
-    Args:
-        option: its name, for the message.
-        given: one name or several.
-        known: the choices.
-
-    Raises:
-        ValueError: lists the choices.
-    """
-    names = (given,) if isinstance(given, str) else tuple(given)
-    wrong = [name for name in names if name not in known or names.count(name) > 1]
-    if wrong or not names:
-        text = ", ".join(dict.fromkeys(wrong)) or "none"
-        raise ValueError(f"{option} {text}: name some, each once, of {', '.join(known)}")
-    return names
 
 
 class CreateArguments(TypedDict, total=False):
@@ -165,30 +146,6 @@ class SSPOptions(TypedDict, total=False):
     importance: Literal["clip", "constant", "batch"]
     detach: bool
 
-
-class NoOptions(TypedDict):
-    """Options of the methods that have none."""
-
-
-METHOD_OPTIONS: dict[str, type] = {
-    "linear": NoOptions,
-    "mean": NoOptions,
-    "attentive": AttentiveOptions,
-    "full": NoOptions,
-    "partial": PartialOptions,
-    "adapter": AdapterOptions,
-    "st_adapter": STAdapterOptions,
-    "lora": LoRAOptions,
-    "vpt": VPTOptions,
-    "vfpt": VFPTOptions,
-    "svp": SVPOptions,
-    "additional_scan": AdditionalScanOptions,
-    "affix": AffixOptions,
-    "state_offset": StateOffsetOptions,
-    "stop": STOPOptions,
-    "ssp": SSPOptions,
-}
-"""By method, the type of its options."""
 
 if TYPE_CHECKING:
 

@@ -1,6 +1,6 @@
 """Partial fine-tuning: some weights train (BitFit, arXiv 2106.10199; MambaPEFT, arXiv 2411.03855)."""
 
-from videossp.methods.options import check_names
+from videossp.methods.check_names import check_names
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
 

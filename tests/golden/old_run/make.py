@@ -3,8 +3,8 @@
     PYTHON_OF_VERSION_0.1 make.py FOLDER
 
 backbone.safetensors: the random weights of the backbone; data/: twelve videos; run/: a run folder as an
-interruption in the last of three epochs left it; end/: the adapter's weights, the figures of the epochs and the
-machine of the same run without interruption.
+interruption in the last of three epochs left it; end/: the adapter's weights, the figures of the epochs and
+the machine of the same run without interruption.
 """
 
 import contextlib
