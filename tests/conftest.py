@@ -179,6 +179,18 @@ def class_folder(tmp_path_factory):
 
 
 @pytest.fixture
+def call(capsys):
+    """Run a command; returns (exit code, stdout, stderr)."""
+    from videossp.cli.main import main
+
+    def run(*arguments):
+        code = main([str(x) for x in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def benchmarks(monkeypatch):
     """Gives modules of benchmarks/ by name."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))

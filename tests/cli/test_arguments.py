@@ -11,19 +11,7 @@ from safetensors.torch import save_file
 from conftest import published, write_video
 from videossp.classifier import Classifier
 from videossp.cli.arguments import read_arguments
-from videossp.cli.main import main
 from videossp.training.config import RENAMED
-
-
-@pytest.fixture
-def call(capsys):
-    """Run a command; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        code = main([str(x) for x in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

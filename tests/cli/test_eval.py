@@ -5,18 +5,6 @@ import json
 import pytest
 
 from videossp.classifier import Classifier, load
-from videossp.cli.main import main
-
-
-@pytest.fixture
-def call(capsys):
-    """Run a command; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        code = main([str(x) for x in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

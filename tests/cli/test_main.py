@@ -29,17 +29,6 @@ FLAGS = [f"--ssp.{name.replace('_', '-')}={value}" for name, value in SSP_SMALL.
 
 
 @pytest.fixture
-def call(capsys):
-    """Run a command; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        code = main([str(x) for x in arguments])
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def run_folder(call, small_backbone, class_folder, tmp_path):
     out = tmp_path / "run"
     arguments = ["--backbone", small_backbone, *FLAGS, "--epochs", 3, "--batch-size", 4, "--lr", 1e-2]

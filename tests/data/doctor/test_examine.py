@@ -424,17 +424,6 @@ def test_clean_list_never_replaces_a_file_or_reads_as_other_data(tree, tmp_path)
     }
 
 
-@pytest.fixture
-def call(capsys):
-    """Run a command; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        code = main([str(x) for x in arguments])
-        return code, *capsys.readouterr()
-
-    return run
-
-
 def test_doctor_on_the_command_line(call, broken, tmp_path):
     for i in range(6):
         (broken / "b" / f"empty{i}.mp4").write_bytes(b"")
