@@ -139,7 +139,7 @@ def remove_unfinished(folder: Path, key: Key) -> None:
 
 
 def write_results(folder: Path, comparison: Comparison) -> None:
-    """Write results.json, results.csv and accuracy.png; the first two atomically."""
+    """Write results.json, results.csv and accuracy.png, each atomically."""
     text = json.dumps(comparison.summary(), indent=2, ensure_ascii=False) + "\n"
     atomic_write(folder / RESULTS, text)
     rows = comparison.rows
