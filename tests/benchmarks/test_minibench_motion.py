@@ -243,5 +243,5 @@ def test_data_is_required_and_unneeded_data_is_an_error(drawn, minibench, archiv
     open_data = minibench("clipset").open_data
     with pytest.raises(ValueError, match="--data"):
         open_data("recipes", None)
-    with pytest.raises(ValueError, match="leave --data out"):
+    with pytest.raises(ValueError, match="remove --data"):
         open_data("sheet", archive)  # a module without Data
