@@ -183,7 +183,7 @@ def waiting(backbone, width, paths):
     data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})
     options = published_options("ssp", {})  # of one size, as the recorded figures have it
     for workers in (0, 1):
-        classifier = Classifier.create(backbone, classes=data.classes, size=224, **options)
+        classifier = Classifier.create(backbone, classes=data.classes, weights="random", size=224, **options)
         config = TrainConfig(epochs=2, batch_size=4, workers=workers)
         row = train(classifier, data, config).history[1]
         print(

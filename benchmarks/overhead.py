@@ -51,7 +51,7 @@ def measure(backbone, data, workers, epochs, out):
     for count in (1, epochs):  # the first run compiles kernels and fills caches
         spent.clear()
         shutil.rmtree(out, ignore_errors=True)
-        classifier = Classifier.create(backbone, classes=data.classes, size=112, **options)
+        classifier = Classifier.create(backbone, classes=data.classes, weights="random", size=112, **options)
         run = train(classifier, data, TrainConfig(epochs=count, batch_size=8, workers=workers), out=out)
     steps = epochs * -(-len(data.splits["train"]) // 8)
     # Each epoch ends with two checkpoints, one before its validation and one after it.
