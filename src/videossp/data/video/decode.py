@@ -4,13 +4,12 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import numpy as np
 from av.error import FFmpegError
 
 from videossp.data.video.container import as_data_error, can_skip_frames, open_stream, packets_of
-from videossp.data.video.files import images_of
+from videossp.data.video.images import read_images
 from videossp.data.video.index import Video, read_video
 from videossp.data.video.orientation import upright
 from videossp.errors import DataError
@@ -47,7 +46,10 @@ def read_frames(
     if not indices or min(indices) < 0 or max(indices) >= count:
         raise DataError(f"{video.path}: frames {indices} asked for, it has {count}")
     positions = [video.first + i for i in indices]
-    images = (_decode_images if video.path.is_dir() else _decode)(video, set(positions))
+    if video.path.is_dir():
+        images = read_images(video.path, len(video.times), set(positions))
+    else:
+        images = _decode(video, set(positions))
     missing = sorted(set(positions) - set(images))
     if missing:
         raise DataError(f"{video.path}: damaged: frame {missing[0]} of {len(video.times)} cannot be decoded")
@@ -145,30 +147,3 @@ def _decode_all(video: Video, positions: set[int]) -> dict[int, np.ndarray]:
                 if len(images) == len(positions):
                     break
     return images
-
-
-def _decode_images(video: Video, positions: set[int]) -> dict[int, np.ndarray]:
-    files = images_of(video.path)
-    if len(files) != len(video.times):
-        raise DataError(f"{video.path}: had {len(video.times)} frames, has {len(files)} now")
-    return {i: _decode_image(files[i]) for i in positions}
-
-
-def _decode_image(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise DataError(f"{path}: not a regular file")  # reading a pipe could take for ever
-
-    def decode() -> np.ndarray:
-        # By default image2 takes a percent sign in a name as a number pattern.
-        with (
-            open_stream(path, format="image2", options={"pattern_type": "none"}) as (container, stream),
-            packets_of(container, stream) as packets,
-        ):
-            for frame in (frame for packet in packets for frame in packet.decode()):
-                return upright(frame, path)
-        raise DataError(f"{path}: not a readable image: no frame in it")
-
-    with suppress(FFmpegError, OSError):
-        return decode()
-    with as_data_error(path, "not a readable image"):
-        return decode()

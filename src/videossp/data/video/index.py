@@ -4,10 +4,9 @@ import os
 import re
 import stat
 from array import array
-from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from av.error import FFmpegError
 
 from videossp.data.video.container import as_data_error, head_of, open_stream, packets_of, reason_of
 from videossp.data.video.files import IMAGE_SUFFIXES, images_of
+from videossp.data.video.part import part_of
 from videossp.errors import DataError, NoVideoError, TruncatedError
 
 # DivX and Xvid can pack a B-frame into the packet of the frame before it; their times are then swapped.
@@ -59,7 +59,13 @@ class Video:
         return None if self.unit is None else float((end - self.times[self.first]) * self.unit)
 
 
-def read_video(path: str | os.PathLike[str], start: float | None = None, end: float | None = None) -> Video:
+def read_video(
+    path: str | os.PathLike[str],
+    start: float | None = None,
+    end: float | None = None,
+    *,
+    frames: tuple[int, int] | None = None,
+) -> Video:
     """Read the frame times of a file, without decoding it, or of a folder of frames.
 
     Truncation is detected in formats that store their length: MP4, AVI, Matroska, WebM. A truncated MPEG
@@ -67,11 +73,12 @@ def read_video(path: str | os.PathLike[str], start: float | None = None, end: fl
 
     Args:
         start, end: keep only the frames from `start` on and before `end`, in seconds from the first frame.
+        frames: (first, stop), counted from 0, in place of the times: keep only these frames.
 
     Raises:
         NoVideoError: no video stream, or no frames.
         TruncatedError: the file ends too early.
-        DataError: not there, not a video, frames larger than `max_pixels`, or no frame between the times.
+        DataError: not there, not a video, frames larger than `max_pixels`, or no such part of it.
     """
     path = Path(path)
     try:
@@ -85,33 +92,12 @@ def read_video(path: str | os.PathLike[str], start: float | None = None, end: fl
         if not images:
             raise NoVideoError(f"{path}: holds no frames ({', '.join(IMAGE_SUFFIXES)})")
         count = len(images)
-        return _part(Video(path, range(count), (), False, None, count, 0, count), start, end)
+        return part_of(Video(path, range(count), (), False, None, count, 0, count), start, end, frames)
     if not stat.S_ISREG(info.st_mode):
         raise DataError(f"{path}: not a regular file")  # reading a pipe could take for ever
     if info.st_size == 0:
         raise NoVideoError(f"{path}: the file is empty")
-    return _part(_scan(path, info.st_size, info.st_mtime_ns), start, end)
-
-
-def _part(video: Video, start: float | None, end: float | None) -> Video:
-    """The frames of a video from `start` on and before `end`, in seconds from its first frame."""
-    if start is None and end is None:
-        return video
-    window = f"{start or 0:g} to {'the end' if end is None else f'{end:g}'} s"
-    if video.unit is None:
-        raise DataError(f"{video.path}: frames without a rate, {window} cannot be found in it")
-    unit, zero = video.unit, video.times[0]
-    if not 0 <= (start or 0) < (float("inf") if end is None else end):
-        raise DataError(f"{video.path}: {window} is no part of a video")
-
-    def seconds(time: int) -> float:
-        return float((time - zero) * unit)  # rounded once, like the number in an annotation file
-
-    first = bisect_left(video.times, start or 0, key=seconds)
-    stop = len(video.times) if end is None else bisect_left(video.times, end, key=seconds)
-    if first >= stop:
-        raise DataError(f"{video.path}: no frame in {window}, it has {video.seconds or 0:g} s")
-    return replace(video, first=first, stop=stop)
+    return part_of(_scan(path, info.st_size, info.st_mtime_ns), start, end, frames)
 
 
 # Parts of a long video are read one after the other, and a scan takes longer than decoding a part.
