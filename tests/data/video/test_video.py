@@ -562,8 +562,7 @@ def test_frames_that_grow_above_the_limit_are_refused(tmp_path, monkeypatch):
     (tmp_path / "a.ts").write_bytes(
         (tmp_path / "small.ts").read_bytes() + (tmp_path / "large.ts").read_bytes()
     )
-    with pytest.raises(DataError, match="the frame size changes within the video"):
-        pick(tmp_path / "a.ts", [0, 19])
+    assert pick(tmp_path / "a.ts", [0, 19]).shape == (2, 48, 64, 3)
     monkeypatch.setenv("VIDEOSSP_MAX_PIXELS", "6000")
     assert pick(tmp_path / "a.ts", [0, 9]).shape == (2, 48, 64, 3)
     with pytest.raises(DataError, match="128x96 is larger than the limit of 6000 pixels"):

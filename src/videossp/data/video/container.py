@@ -14,10 +14,20 @@ from av.stream import Disposition
 from videossp.data.video.limits import max_pixels, too_large
 from videossp.errors import DataError, NoVideoError, TruncatedError
 
+# Demuxers that read one file and nothing else. FFmpeg also has demuxers that open other files or network
+# addresses: those of `FOLLOWING`.
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpegtsraw,mpeg,mpegvideo,asf,asf_o,flv,live_flv,kux,ogg,rm,mxf,nut,wtv,dv,gxf,"
+    "gif,apng,webp,ivf,obu,av1,h261,h263,h264,hevc,vvc,evc,m4v,vc1,vc1test,avs2,avs3,cavsvideo,dirac,dnxhd,"
+    "mjpeg,mjpeg_2000,smjpeg,mpjpeg,yuv4mpegpipe,nsv,nuv,pva,pmp,ty,dhav,lmlm4,roq,rpl,bink,smk,flic,film_cpk,"
+    "swf,thp,vivo,vmd,xmv,idcin,siff,wc3movie,4xm,cine,ser,lxf,luodat,ingenient"
+)
+FOLLOWING = {"concat", "hls", "dash", "sdp", "rtsp", "imf", "webm_dash_manifest", "vobsub", "mlv"}
 # Formats that store the presentation time of each frame: they open without decoding anything.
 TIMED = {"mov", "matroska", "gif", "image2"}
-# Codecs whose decoders can skip frames that no other frame refers to.
-SKIPPING = {"h264", "mpeg4", "mpeg2video", "mpeg1video"}
+# Codecs of pictures. A stream of one picture is a cover, if the file has another stream.
+STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "tiff", "webp"}
+COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # Types of the first box of an MP4 file whose index may be at the end.
 MP4_BOXES = (b"ftyp", b"mdat", b"free", b"skip", b"wide")
 
@@ -26,32 +36,52 @@ MP4_BOXES = (b"ftyp", b"mdat", b"free", b"skip", b"wide")
 def open_stream(
     path: Path, *, probe: bool = False, **options: Any
 ) -> Iterator[tuple["av.container.InputContainer", "av.VideoStream"]]:
-    """Open a container and its first video stream, whose decoder allocates no frame above the limit.
+    """Open a container and its video stream, whose decoder allocates no frame above the limit.
+
+    The file is read, and no other: a playlist is an error, whatever its name.
 
     Args:
         probe: let FFmpeg decode the first frames, to learn what the header leaves out.
-        options: further arguments of `av.open`.
+        options: further arguments of `av.open`; `format` is the only format that is tried.
     """
     # "file:" keeps FFmpeg from reading a colon in a name as a protocol. The whitelist allows no codec, so
     # opening decodes nothing: the frame size is known before a frame of that size exists, and opening takes
     # a tenth of the time. The list does not bind the stream's decoder.
     name, common = f"file:{path}", {"metadata_errors": "ignore", **options}
-    with av.open(name, container_options={"codec_whitelist": "none"}, **common) as container:
+    only = {"format_whitelist": options.get("format", FORMATS), "protocol_whitelist": "file"}
+    with av.open(name, container_options={"codec_whitelist": "none", **only}, **common) as container:
         stream = _stream(container, path)
         if not probe and TIMED & set(container.format.name.split(",")):
             yield container, stream
             return
         limit = {"max_pixels": stream.codec_context.options["max_pixels"]}
-    with av.open(name, options=limit, **common) as container:
+    with av.open(name, options=limit, container_options=only, **common) as container:
         stream = _stream(container, path)
         if probe:
             stream.thread_count = 1  # Python gets FFmpeg's log from this thread only
         yield container, stream
 
 
+def video_streams(container: "av.container.InputContainer") -> list["av.VideoStream"]:
+    """The video streams of a file, the one that a player shows first; cover pictures are left out.
+
+    Streams without a decoder are last, and before them streams of pictures, such as an unmarked cover. Of the
+    others the one that the file marks as default is first, then the largest.
+    """
+
+    def rank(stream: "av.VideoStream") -> tuple[bool, bool, bool, int, int]:
+        context, default = stream.codec_context, bool(stream.disposition & Disposition.default)
+        if context is None:
+            return True, True, not default, 0, stream.index
+        still = context.name in STILL_CODECS and stream.frames < 2
+        return False, still, not default, -context.width * context.height, stream.index
+
+    return sorted((x for x in container.streams.video if not x.disposition & COVER), key=rank)
+
+
 def _stream(container: "av.container.InputContainer", path: Path) -> "av.VideoStream":
-    """The first video stream that is not a cover picture, with its decoder configured."""
-    streams = [x for x in container.streams.video if not x.disposition & Disposition.attached_pic]
+    """The video stream that a player shows, with its decoder configured."""
+    streams = video_streams(container)
     if not streams:
         raise NoVideoError(f"{path}: no video stream (audio only?)")
     stream = streams[0]
@@ -78,14 +108,6 @@ def packets_of(container: "av.container.InputContainer", stream: "av.VideoStream
     return closing(container.demux(stream))
 
 
-def can_skip_frames(stream: "av.VideoStream") -> bool:
-    """Whether the decoder can skip the frames that no other frame refers to."""
-    name, extra = stream.codec_context.name, stream.codec_context.extradata or b""
-    # HEVC marks frames that no frame of the same temporal layer refers to: enough if there is one layer.
-    one_layer = name == "hevc" and len(extra) > 22 and extra[0] == 1 and extra[21] >> 3 & 7 == 1
-    return one_layer or name in SKIPPING
-
-
 @contextmanager
 def as_data_error(path: Path, problem: str) -> Iterator[None]:
     """Turn an error of FFmpeg into a DataError; FFmpeg's log has details that its error codes lack.
@@ -104,6 +126,11 @@ def as_data_error(path: Path, problem: str) -> Iterator[None]:
         size = re.search(r"Picture size (\d+)x(\d+) (exceeds|is invalid)", text)
         if size and int(size[1]) * int(size[2]) > max_pixels():
             raise too_large(path, int(size[1]), int(size[2])) from error
+        if "Format not on whitelist" in text:
+            name = next((name for _, name, line in log if "Format not on whitelist" in line), "")
+            if name not in FOLLOWING:
+                raise NoVideoError(f"{path}: no video stream (its format is {name})") from error
+            raise DataError(f"{path}: a playlist or script ({name}); give the video itself") from error
         if "moov atom not found" in text and head_of(path)[4:8] in MP4_BOXES:
             message = f"{path}: truncated: the index (moov atom) at the end is missing"
             raise TruncatedError(message) from error

@@ -1,26 +1,25 @@
 """`read_video`: the times of a video's frames, from its packets, without decoding them."""
 
+import math
 import os
-import re
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice, pairwise
 from pathlib import Path
 
 from av.error import FFmpegError
 
-from videossp.data.video.container import as_data_error, head_of, open_stream, packets_of, reason_of
+from videossp.data.video.container import as_data_error, open_stream, packets_of, reason_of
 from videossp.data.video.files import IMAGE_SUFFIXES, images_of
+from videossp.data.video.packets import Packets, first_frame_is_key, read_packets
 from videossp.data.video.part import part_of
-from videossp.errors import DataError, NoVideoError, TruncatedError
-
-# DivX and Xvid can pack a B-frame into the packet of the frame before it; their times are then swapped.
-# Such a stream is marked.
-PACKED = re.compile(rb"DivX\d+(b|Build)\d+p")
+from videossp.data.video.sequential import usable_frames
+from videossp.errors import DataError, NoVideoError
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Video:
         unit: seconds per unit of `times`; None for a folder of frames, or without a frame rate.
         end_time: time at which the file's last frame ends.
         first, stop: the part consists of the frames with `times[first:stop]`.
+        unproved: times of the key frames after which only the decoder can show that times are in order.
+        notes: facts of the file that its user should know, by the id of the doctor's check.
     """
 
     path: Path
@@ -48,6 +49,8 @@ class Video:
     end_time: Fraction | int
     first: int
     stop: int
+    unproved: frozenset[int] = frozenset()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.stop - self.first
@@ -105,84 +108,144 @@ def read_video(
 def _scan(path: Path, size: int, changed: int) -> Video:
     """The frame times of a file; its size and time of change are part of the cache key."""
     with suppress(FFmpegError, OSError):
-        return _read_packets(path)
+        return _index(path)
     with as_data_error(path, "not a readable video"):
-        return _read_packets(path)
+        return _index(path)
 
 
-def _read_packets(path: Path) -> Video:
-    """The frame times of a file from its packets, or by decoding it where packets do not have them."""
-    if (end := _matroska_end(path)) > (size := path.stat().st_size):
-        raise TruncatedError(f"{path}: truncated: the header declares {end} bytes, {size} were found")
-    shown: list[int | None] = []
-    keys: list[int | None] = []
-    packed, coded, intact, duration = False, 0, 0, 0
-    with open_stream(path) as (container, stream), packets_of(container, stream) as packets:
-        context = stream.codec_context
-        for packet in packets:
-            if packet.size == 0:
-                continue
-            if not shown:
-                packed = bool(PACKED.search(bytes(packet) + (context.extradata or b"")))
-            if context.name == "vp8" and not bytes(packet)[0] & 0x10:
-                continue  # an alternate reference frame: others refer to it, but it is never shown
-            # A packed frame leaves a packet of a few bytes that codes nothing.
-            coded += bytes(packet).count(b"\x00\x00\x01\xb6") - (packet.size < 20) if packed else 1
-            # Frames hidden by an edit list are decoded, because others refer to them, but not shown.
-            if not packet.is_discard:
-                shown.append(packet.pts)
-            if packet.is_keyframe:
-                keys.append(packet.pts)
-            if not packet.is_corrupt:
-                # AVI stores an empty chunk where a frame is repeated; the header counts these, too.
-                counted = container.format.name == "avi" and packet.dts is not None
-                intact = max(intact, packet.dts + 1) if counted else intact + 1
-            duration = packet.duration or 0
-        # AVI has no presentation times. FFmpeg invents them, for these codecs in the wrong order.
-        wrong = packed or (container.format.name == "avi" and context.name in ("h264", "hevc"))
-        declared, unit, spare = stream.frames, stream.time_base, max(2, stream.frames // 100)
-        if "mov" in container.format.name and len(index := stream.index_entries):
-            # The header also counts the frames that an edit list cuts off; the index does not.
-            cut = index[-1].pos + index[-1].size > size
-            declared, spare = (len(index), 0) if cut else (0, 0)
-    if declared - intact > spare:
-        raise TruncatedError(f"{path}: truncated: the header declares {declared} frames, {intact} were found")
-    times = sorted({time for time in shown if time is not None})
-    has_timestamps = len(times) == len(shown) and not wrong
-    if not has_timestamps and len(times) != coded:
-        times, unit = _decoded_times(path)
+def _index(path: Path) -> Video:
+    """The frame times of a file: those of its packets, unless only decoding can tell."""
+    packets = read_packets(path)
+    notes: dict[str, str] = {}
+    if packets.streams > 1:
+        notes["file.streams"] = f"{packets.streams} video streams; the one that a player shows is read"
+    times = sorted({time for time in packets.times if time is not None})
+    keys: Sequence[int] = sorted({key for key in packets.keys if key is not None})
+    unit, unproved = packets.unit, frozenset[int]()
+    if not packets.times:
+        raise NoVideoError(f"{path}: the video stream holds no frames")
+    has_timestamps = packets.timed and len(times) == len(packets.times)
+    if not (packets.marks_keys or packets.intra_only):
+        times, unit, has_timestamps = _decoded_times(path)
+        keys = ()
+    elif not has_timestamps:
+        if len(times) != packets.coded or not packets.starts or _loses_frames(path, packets):
+            times, unit, _ = _decoded_times(path)
+    else:
+        in_order, unproved = order_of(packets)
+        if in_order and unproved and packets.reorders:
+            in_order = packets.starts and not (packets.times[0] in unproved and _loses_frames(path, packets))
+        if not in_order:
+            notes["file.times"] = "its frame times are not in order; all its frames are decoded to count them"
+            times, unit, has_timestamps = _decoded_times(path)
+            keys, unproved = (), frozenset()
+        elif not packets.starts or times[0] != packets.times[0]:
+            usable = _usable_times(path, packets.times[0] or 0)
+            late = {x for x in times if usable and x < usable[-1]}.difference(usable)
+            times = [x for x in times if x not in late]
+            if late:
+                notes["file.starts-late"] = f"the first {len(late)} frames cannot be decoded and are left out"
+        if unproved and not (_reorders(path) if packets.reorders is None else packets.reorders):
+            unproved = frozenset()
+        keys = times if packets.intra_only else keys
     if not times:
         raise NoVideoError(f"{path}: the video stream holds no frames")
-    step = Fraction(times[-1] - times[0], len(times) - 1) if len(times) > 1 else duration
-    starts = array("q", sorted(key for key in keys if key is not None))
-    return Video(path, array("q", times), starts, has_timestamps, unit, times[-1] + step, 0, len(times))
+    step = Fraction(times[-1] - times[0], len(times) - 1) if len(times) > 1 else packets.duration
+    starts = array("q", (key for key in keys if key >= times[0]))
+    return Video(
+        path,
+        array("q", times),
+        starts,
+        has_timestamps,
+        unit,
+        times[-1] + step,
+        0,
+        len(times),
+        unproved=unproved,
+        notes=notes,
+    )
 
 
-def _decoded_times(path: Path) -> tuple[list[int], Fraction | None]:
-    """Frame times from the decoder, and their unit; frame numbers if some times are missing or repeated."""
+def order_of(packets: Packets) -> tuple[bool, frozenset[int]]:
+    """Whether the times of packets are those of frames in display order, as far as packets can tell.
+
+    In a file that was made by joining others, times begin again. In one that was made from a stream without
+    times, the times may count the packets, although the decoder shows their frames in another order.
+
+    Returns:
+        Whether times only decrease as the reordering of frames explains, and the times of the key frames
+        after which they increase from packet to packet: the decoder must show whether it reorders there.
+    """
+    keys, unproved = set(packets.keys), set[int]()
+    if len(keys) == len(packets.times) and not packets.intra_only:
+        keys = set()  # all packets are marked, so the marks mean nothing
+    latest = earliest = -math.inf  # a packet is after `latest`, or reordered: after `earliest`
+    group, size, increasing, before = None, 0, True, -math.inf
+    for time in packets.times:
+        assert time is not None
+        if time in keys:
+            if group is not None:
+                earliest = group
+                if increasing and size > 2:
+                    unproved.add(group)
+            group, size, increasing = time, 0, True
+        if time < (latest if time in keys or packets.never_reorders else earliest):
+            return False, frozenset()
+        increasing = increasing and time > before
+        latest, before, size = max(latest, time), time, size + 1
+    if group is not None and increasing and size > 2:
+        unproved.add(group)
+    return True, frozenset() if packets.never_reorders else frozenset(unproved)
+
+
+def _usable_times(path: Path, until: int) -> list[int]:
+    """Times of the first frames that the decoder shows, up to one at `until` or later, in order.
+
+    Returns:
+        [] if they are damaged. Reading these frames gives the error, and later ones may be whole.
+
+    Raises:
+        DataError: the decoder shows no frame.
+    """
+    times: list[int] = []
+    with open_stream(path) as (container, stream), packets_of(container, stream) as packets:
+        try:
+            for frame in usable_frames(packets, stream):
+                if frame.pts is not None:
+                    times.append(frame.pts)
+                    if frame.pts >= until:
+                        return sorted(times)
+        except FFmpegError:
+            return []
+    if not times:
+        raise DataError(f"{path}: no frame can be decoded: there is no key frame to start at")
+    return sorted(times)
+
+
+def _loses_frames(path: Path, packets: Packets) -> bool:
+    """Whether frames coded after the first key frame refer to frames that are not in the file.
+
+    They follow it at once. With right times they are seen without decoding: they are shown before it.
+    """
+    if not packets.reorders:
+        return False
+    with open_stream(path) as (container, stream), packets_of(container, stream) as stored:
+        first = [packet for packet in islice(stored, 3) if packet.size]
+        decode = stream.codec_context.decode
+        return sum(len(decode(packet)) for packet in [*first, None]) < len(first)
+
+
+def _reorders(path: Path) -> bool:
+    """Whether the decoder shows frames in another order than they are coded, after the first packet."""
+    with open_stream(path) as (container, stream), packets_of(container, stream) as packets:
+        return first_frame_is_key(stream.codec_context, next(x for x in packets if x.size))[1]
+
+
+def _decoded_times(path: Path) -> tuple[list[int], Fraction | None, bool]:
+    """(Frame times from the decoder, their unit, whether they are times); else they are frame numbers."""
     with open_stream(path, probe=True) as (container, stream), packets_of(container, stream) as packets:
-        times = [frame.pts for packet in packets for frame in packet.decode()]
-        distinct = sorted({time for time in times if time is not None})
-        if len(distinct) == len(times):
-            return distinct, stream.time_base
-        return list(range(len(times))), 1 / stream.average_rate if stream.average_rate else None
-
-
-def _matroska_end(path: Path) -> int:
-    """Position at which a Matroska or WebM file should end; 0 if unknown, or for other files."""
-
-    def number(at: int) -> tuple[int, int]:
-        """(value, width) of an integer whose leading zero bits give its width in bytes; -1: unknown."""
-        width = 9 - head[at].bit_length()
-        value = int.from_bytes(head[at : at + width], "big") & (1 << 7 * width) - 1
-        return (-1 if value == (1 << 7 * width) - 1 else value), width
-
-    head = head_of(path)
-    if not head.startswith(b"\x1a\x45\xdf\xa3"):
-        return 0
-    value, width = number(4)
-    segment = 4 + width + value
-    if head[segment : segment + 4] != b"\x18\x53\x80\x67":
-        return 0
-    value, width = number(segment + 4)
-    return segment + 4 + width + value if value >= 0 else 0
+        shown = [frame.pts for frame in usable_frames(packets, stream)]
+        times = [time for time in shown if time is not None]
+        if len(times) == len(shown) and all(a < b for a, b in pairwise(times)):
+            return times, stream.time_base, True
+        return list(range(len(shown))), 1 / stream.average_rate if stream.average_rate else None, False

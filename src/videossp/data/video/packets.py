@@ -1,0 +1,155 @@
+"""The packets of a video file: what the container says of its frames. Only the decoder can confirm it."""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from av.error import FFmpegError
+
+from videossp.data.video.codecs import is_intra_only, marks_keys, never_reorders, starts_with_idr
+from videossp.data.video.container import head_of, open_stream, packets_of, video_streams
+from videossp.errors import DataError, TruncatedError
+
+if TYPE_CHECKING:
+    import av
+
+# DivX and Xvid can pack a B-frame into the packet of the frame before it; their times are then swapped.
+# Such a stream is marked.
+PACKED = re.compile(rb"DivX\d+(b|Build)\d+p")
+
+
+@dataclass(frozen=True)
+class Packets:
+    """The packets of the video stream of a file.
+
+    Attributes:
+        times: presentation time of each packet with a frame that is shown, in the order of the file.
+        keys: times of the packets that are marked as key frames.
+        coded: number of frames in the packets.
+        unit: seconds per unit of the times.
+        duration: duration of the last packet; 0 if unknown.
+        timed: whether the container stores the times of frames, as far as its format tells.
+        intra_only: whether each frame is coded alone.
+        marks_keys: whether the decoder marks key frames, so that those of the container can be confirmed.
+        never_reorders: whether frames of the codec are always coded in the order in which they are shown.
+        starts: whether the decoder can start at the first packet.
+        reorders: whether the decoder shows frames in another order than they are coded; None: not asked.
+        streams: number of video streams in the file.
+    """
+
+    times: list[int | None]
+    keys: list[int | None]
+    coded: int
+    unit: Fraction | None
+    duration: int
+    timed: bool
+    intra_only: bool
+    marks_keys: bool
+    never_reorders: bool
+    starts: bool
+    reorders: bool | None
+    streams: int
+
+
+def read_packets(path: Path) -> Packets:
+    """Read the packets of a file, and decode the first one unless its bytes show that it is a key frame.
+
+    Raises:
+        TruncatedError: the file ends before the end that its header declares.
+        DataError: the file is encrypted.
+    """
+    if (end := _matroska_end(path)) > (size := path.stat().st_size):
+        raise TruncatedError(f"{path}: truncated: the header declares {end} bytes, {size} were found")
+    times: list[int | None] = []
+    keys: list[int | None] = []
+    coded, intact, duration, packed = 0, 0, 0, False
+    starts, reorders = False, None
+    clock: list[int] = []  # decoding times of the first and the last intact packet
+    with open_stream(path) as (container, stream), packets_of(container, stream) as packets:
+        context, is_avi = stream.codec_context, container.format.name == "avi"
+        for packet in packets:
+            if packet.size == 0:
+                continue
+            if not coded:
+                if packet.has_sidedata("encryption_info"):
+                    raise DataError(f"{path}: the video is encrypted; decrypt it first")
+                packed = bool(PACKED.search(bytes(packet) + (context.extradata or b"")))
+                if is_intra_only(context) or starts_with_idr(context, bytes(packet)):
+                    starts = True
+                elif marks_keys(context):
+                    starts, reorders = first_frame_is_key(context, packet)
+            if context.name == "vp8" and not bytes(packet)[0] & 0x10:
+                continue  # an alternate reference frame: others refer to it, but it is never shown
+            # A packed frame leaves a packet of a few bytes that codes nothing.
+            coded += bytes(packet).count(b"\x00\x00\x01\xb6") - (packet.size < 20) if packed else 1
+            # Frames hidden by an edit list are decoded, because others refer to them, but not shown.
+            if not packet.is_discard:
+                times.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+            if not packet.is_corrupt:
+                intact += 1
+                if is_avi and packet.dts is not None:
+                    clock[1:] = [packet.dts]
+            duration = packet.duration or 0
+        declared, spare = stream.frames, max(2, stream.frames // 100)
+        if len(clock) > 1:
+            # An AVI declares its length in units of its clock, of which a frame can take several.
+            step = -(-(clock[1] - clock[0]) // max(1, intact - 1))
+            intact, spare = clock[1] + step, max(spare, step)
+        if "mov" in container.format.name and len(index := stream.index_entries):
+            # The header also counts the frames that an edit list cuts off; the index does not.
+            cut = index[-1].pos + index[-1].size > size
+            declared, spare = (len(index), 0) if cut else (0, 0)
+        if declared - intact > spare:
+            found = f"the header declares {declared} frames, {intact} were found"
+            raise TruncatedError(f"{path}: truncated: {found}")
+        return Packets(
+            times,
+            keys,
+            coded,
+            stream.time_base,
+            duration,
+            # AVI has no presentation times. FFmpeg invents them, for these codecs in the wrong order.
+            timed=not packed and not (is_avi and context.name in ("h264", "hevc")),
+            intra_only=is_intra_only(context),
+            marks_keys=marks_keys(context),
+            never_reorders=never_reorders(context),
+            starts=starts,
+            reorders=reorders,
+            streams=len(video_streams(container)),
+        )
+
+
+def first_frame_is_key(
+    context: "av.VideoCodecContext", packet: "av.Packet[av.VideoStream]"
+) -> tuple[bool, bool]:
+    """(Whether the packet alone gives a key frame, whether the decoder reorders frames)."""
+    with suppress(FFmpegError):
+        frames = context.decode(packet) + context.decode(None)
+        context.flush_buffers()
+        return bool(frames and frames[0].key_frame), bool(context.has_b_frames)
+    return False, True
+
+
+def _matroska_end(path: Path) -> int:
+    """Position at which a Matroska or WebM file should end; 0 if unknown, or for other files."""
+
+    def number(at: int) -> tuple[int, int]:
+        """(value, width) of an integer whose leading zero bits give its width in bytes; -1: unknown."""
+        width = 9 - head[at].bit_length()
+        value = int.from_bytes(head[at : at + width], "big") & (1 << 7 * width) - 1
+        return (-1 if value == (1 << 7 * width) - 1 else value), width
+
+    head = head_of(path)
+    if not head.startswith(b"\x1a\x45\xdf\xa3"):
+        return 0
+    value, width = number(4)
+    segment = 4 + width + value
+    if head[segment : segment + 4] != b"\x18\x53\x80\x67":
+        return 0
+    value, width = number(segment + 4)
+    return segment + 4 + width + value if value >= 0 else 0
