@@ -1,4 +1,4 @@
-"""Times, key frames, index and order in a container are hints: frames equal those of a decode from the start."""
+"""Times, key frames and index of a container are hints: frames equal those of a decode from the start."""
 
 import struct
 from fractions import Fraction
@@ -26,7 +26,7 @@ ENCODERS = {
     "libx265": [{"x265-params": "log-level=none:keyint=6:min-keyint=6:bframes=3:b-adapt=0:scenecut=0"}],
     "mpeg4": [{}, {"bf": "2"}],
     "mpeg2video": [{"bf": "2"}],
-    "mpeg1video": [{}],
+    "mpeg1video": [{"bf": "2"}],
     "libvpx": [{"auto-alt-ref": "1", "lag-in-frames": "8", "cpu-used": "8"}],
     "libvpx-vp9": [{"auto-alt-ref": "1", "lag-in-frames": "8", "cpu-used": "8"}],
     "libsvtav1": [{"preset": "12", "svtav1-params": "lp=1"}],

@@ -165,11 +165,6 @@ def _decode_needed(video: Video, positions: set[int], gap: int, decoded: _Decode
                 if packet.is_keyframe and packet.pts in needed:
                     waiting |= needed.pop(packet.pts)
                     position = bisect_left(times, max(waiting))
-                    if expected is None and packet.pts in video.unproved:
-                        expected = bisect_left(times, packet.pts)
-                    if expected is not None:
-                        # The frame after a wanted one shows that no other frame belongs between them.
-                        waiting.update(times[wanted[x] + 1] for x in waiting & wanted.keys() if x < times[-1])
                 if not waiting:
                     continue
                 if skipping:
@@ -178,6 +173,10 @@ def _decode_needed(video: Video, positions: set[int], gap: int, decoded: _Decode
                     unneeded = packet.pts not in waiting and expected is None
                     context.skip_frame = "NONREF" if unneeded else "DEFAULT"
                 frames = context.decode(packet)
+                if expected is None and packet.pts in video.unproved and context.has_b_frames:
+                    expected = bisect_left(times, packet.pts)
+                    # The frame after a wanted one shows that no other frame belongs between them.
+                    waiting.update(times[wanted[x] + 1] for x in waiting & wanted.keys() if x < times[-1])
                 if expected is None:
                     waiting.discard(packet.pts)
                     if not waiting:

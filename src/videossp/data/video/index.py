@@ -16,7 +16,7 @@ from av.error import FFmpegError
 
 from videossp.data.video.container import as_data_error, open_stream, packets_of, reason_of
 from videossp.data.video.files import IMAGE_SUFFIXES, images_of
-from videossp.data.video.packets import Packets, first_frame_is_key, read_packets
+from videossp.data.video.packets import Packets, read_packets
 from videossp.data.video.part import part_of
 from videossp.data.video.sequential import usable_frames
 from videossp.errors import DataError, NoVideoError
@@ -132,9 +132,10 @@ def _index(path: Path) -> Video:
         if len(times) != packets.coded or not packets.starts or _loses_frames(path, packets):
             times, unit, _ = _decoded_times(path)
     else:
-        in_order, unproved = order_of(packets)
-        if in_order and unproved and packets.reorders:
-            in_order = packets.starts and not (packets.times[0] in unproved and _loses_frames(path, packets))
+        stored = [x for x in packets.times if x is not None]
+        in_order, unproved = order_of(stored, keys, packets.never_reorders)
+        if in_order and packets.reorders and (packets.invented or {*keys[:1]} & unproved):
+            in_order = packets.starts and not _loses_frames(path, packets)
         if not in_order:
             notes["file.times"] = "its frame times are not in order; all its frames are decoded to count them"
             times, unit, has_timestamps = _decoded_times(path)
@@ -145,8 +146,6 @@ def _index(path: Path) -> Video:
             times = [x for x in times if x not in late]
             if late:
                 notes["file.starts-late"] = f"the first {len(late)} frames cannot be decoded and are left out"
-        if unproved and not (_reorders(path) if packets.reorders is None else packets.reorders):
-            unproved = frozenset()
         keys = times if packets.intra_only else keys
     if not times:
         raise NoVideoError(f"{path}: the video stream holds no frames")
@@ -166,36 +165,34 @@ def _index(path: Path) -> Video:
     )
 
 
-def order_of(packets: Packets) -> tuple[bool, frozenset[int]]:
-    """Whether the times of packets are those of frames in display order, as far as packets can tell.
+def order_of(times: Sequence[int], keys: Sequence[int], never_reorders: bool) -> tuple[bool, frozenset[int]]:
+    """Whether the times of packets can be those of frames in display order.
 
     In a file that was made by joining others, times begin again. In one that was made from a stream without
     times, the times may count the packets, although the decoder shows their frames in another order.
+
+    Args:
+        times: times of the packets, in the order of the file.
+        keys: those of them that are marked as key frames.
+        never_reorders: whether frames of the codec are always coded in the order in which they are shown.
 
     Returns:
         Whether times only decrease as the reordering of frames explains, and the times of the key frames
         after which they increase from packet to packet: the decoder must show whether it reorders there.
     """
-    keys, unproved = set(packets.keys), set[int]()
-    if len(keys) == len(packets.times) and not packets.intra_only:
-        keys = set()  # all packets are marked, so the marks mean nothing
-    latest = earliest = -math.inf  # a packet is after `latest`, or reordered: after `earliest`
-    group, size, increasing, before = None, 0, True, -math.inf
-    for time in packets.times:
-        assert time is not None
-        if time in keys:
-            if group is not None:
-                earliest = group
-                if increasing and size > 2:
-                    unproved.add(group)
-            group, size, increasing = time, 0, True
-        if time < (latest if time in keys or packets.never_reorders else earliest):
+    # If all packets are marked, the marks mean nothing.
+    groups = set(keys) if len(keys) < len(times) else set()
+    unproved = set() if never_reorders else set(keys)
+    latest = earliest = before = group = -math.inf  # times of packets; those of `group` follow its key frame
+    for time in times:
+        if time in groups:
+            earliest, group = group, time
+        elif time < before:
+            unproved.discard(group)
+        if time < (latest if time in groups or never_reorders else earliest):
             return False, frozenset()
-        increasing = increasing and time > before
-        latest, before, size = max(latest, time), time, size + 1
-    if group is not None and increasing and size > 2:
-        unproved.add(group)
-    return True, frozenset() if packets.never_reorders else frozenset(unproved)
+        latest, before = max(latest, time), time
+    return True, frozenset(unproved)
 
 
 def _usable_times(path: Path, until: int) -> list[int]:
@@ -233,12 +230,6 @@ def _loses_frames(path: Path, packets: Packets) -> bool:
         first = [packet for packet in islice(stored, 3) if packet.size]
         decode = stream.codec_context.decode
         return sum(len(decode(packet)) for packet in [*first, None]) < len(first)
-
-
-def _reorders(path: Path) -> bool:
-    """Whether the decoder shows frames in another order than they are coded, after the first packet."""
-    with open_stream(path) as (container, stream), packets_of(container, stream) as packets:
-        return first_frame_is_key(stream.codec_context, next(x for x in packets if x.size))[1]
 
 
 def _decoded_times(path: Path) -> tuple[list[int], Fraction | None, bool]:

@@ -31,7 +31,8 @@ class Packets:
         coded: number of frames in the packets.
         unit: seconds per unit of the times.
         duration: duration of the last packet; 0 if unknown.
-        timed: whether the container stores the times of frames, as far as its format tells.
+        timed: whether packets have the times of frames, as far as the format tells.
+        invented: whether the container stores no times, and FFmpeg invents them.
         intra_only: whether each frame is coded alone.
         marks_keys: whether the decoder marks key frames, so that those of the container can be confirmed.
         never_reorders: whether frames of the codec are always coded in the order in which they are shown.
@@ -46,6 +47,7 @@ class Packets:
     unit: Fraction | None
     duration: int
     timed: bool
+    invented: bool
     intra_only: bool
     marks_keys: bool
     never_reorders: bool
@@ -113,8 +115,9 @@ def read_packets(path: Path) -> Packets:
             coded,
             stream.time_base,
             duration,
-            # AVI has no presentation times. FFmpeg invents them, for these codecs in the wrong order.
+            # For these codecs FFmpeg invents the times in the wrong order.
             timed=not packed and not (is_avi and context.name in ("h264", "hevc")),
+            invented=is_avi,
             intra_only=is_intra_only(context),
             marks_keys=marks_keys(context),
             never_reorders=never_reorders(context),
