@@ -211,11 +211,11 @@ def check_methods(given: Arguments, methods: Sequence[str]) -> None:
         del given.settings[name]
 
 
-def data_of(args: "Namespace") -> "VideoDataset":
-    """The data set that the flags name."""
+def data_of(args: "Namespace", *, classes: int = 2) -> "VideoDataset":
+    """The data set that the flags name; it has at least this number of classes."""
     from videossp.data.datasets import read_data
 
-    return read_data(data_path(args), **chosen(args, READING))
+    return read_data(data_path(args), **chosen(args, READING), classes=classes)
 
 
 def data_path(args: "Namespace") -> str:
