@@ -31,7 +31,7 @@ def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> V
             if not entry.is_dir() or is_video(Path(entry.path)):
                 ignored.append(entry.path)
                 continue
-            videos, others = videos_below(entry.path)
+            videos, others = videos_below(entry.path, without=[root, split_folder])
             _refuse_inner_splits(root, entry.path, videos)
             paths[split][entry.name] = videos
             ignored += others

@@ -51,8 +51,11 @@ def locate(folder: Path, text: str) -> list[VideoPath]:
     return []
 
 
-def walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+def walk(root: str, *, without: Iterable[str] = ()) -> Iterator[tuple[str, list[str], list[str]]]:
     """Like `os.walk`, but follow links, enter each folder once, and leave out names that are not `visible`.
+
+    Args:
+        without: folders that are not entered, when a link leads there.
 
     Raises:
         OSError: a folder cannot be read.
@@ -69,23 +72,27 @@ def walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
     def refuse(error: OSError) -> None:
         raise error
 
-    is_new(root)
+    for folder in (root, *without):
+        is_new(folder)
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         folders[:] = [x for x in sorted(folders) if visible(x) and is_new(os.path.join(folder, x))]
         yield folder, folders, [x for x in files if visible(x)]
 
 
-def videos_below(folder: str) -> tuple[list[str], list[str]]:
+def videos_below(folder: str, *, without: Iterable[str] = ()) -> tuple[list[str], list[str]]:
     """The videos below a folder, to the bottom, and the other files; each sorted by the parts of the path.
 
     A folder of frames is one video. One whose name says optical flow is none, if others are beside it.
+
+    Args:
+        without: see `walk`.
 
     Raises:
         OSError: a folder cannot be read.
     """
     videos: list[str] = []
     others: list[str] = []
-    for parent, folders, files in walk(folder):
+    for parent, folders, files in walk(folder, without=without):
         frames = [x for x in folders if is_frame_folder(Path(parent, x))]
         flow = [x for x in frames if is_flow(x)]
         flow = flow if len(flow) < len(frames) else []

@@ -227,7 +227,7 @@ def doubtful_frames(context: CheckContext) -> Iterator[Finding]:
         yield replace(finding("frames.left-out", text), videos=tuple(left_out))
     if gaps:
         name, count = next(iter(gaps.items()))
-        text = f"{sum(gaps.values()):,} numbers are missing between the frames of {len(gaps):,} folders, "
+        text = f"{sum(gaps.values()):,} numbers are missing between the frames of {len(gaps):,} videos, "
         text += f"such as {name} ({count:,})"
         yield replace(finding("frames.gap", text), videos=tuple(gaps))
 

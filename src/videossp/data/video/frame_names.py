@@ -76,8 +76,8 @@ def frame_names(folder: Path, names: Sequence[str], count: int | None = None) ->
 
 
 def is_flow(name: str) -> bool:
-    """Whether the name of an image or a folder says that it is optical flow."""
-    return not FLOW.isdisjoint(re.findall("[a-z]+", name.casefold()))
+    """Whether the name of a folder says that it holds optical flow."""
+    return re.sub(r"[\W_]", "", name.casefold()) in FLOW
 
 
 def by_leading_number(names: Sequence[str]) -> FrameNames | None:
@@ -92,14 +92,15 @@ def by_leading_number(names: Sequence[str]) -> FrameNames | None:
 def largest(folder: Path, groups: dict[str, list[str]], count: int | None) -> list[str]:
     """The names of the sort that is the frames; see `frame_names`."""
 
-    def one_of_two_axes(pattern: str) -> bool:
+    def is_flow_pattern(pattern: str) -> bool:
         twins = (
             re.sub(f"(?<![a-z]){x}(?![a-z])", y, pattern)
             for x, y in (("x", "y"), ("y", "x"), ("u", "v"), ("v", "u"))
         )
-        return any(x != pattern and x in groups for x in twins)
+        words = re.findall("[a-z]+", pattern)
+        return not FLOW.isdisjoint(words) or any(x != pattern and x in groups for x in twins)
 
-    sorts = {x: names for x, names in groups.items() if not (is_flow(x) or one_of_two_axes(x))} or groups
+    sorts = {x: names for x, names in groups.items() if not is_flow_pattern(x)} or groups
     ranked = sorted(sorts, key=lambda x: (-len(sorts[x]), x))
     first, *rest = ranked
     single = all(len(sorts[x]) <= (SINGLE if x else SINGLES) for x in rest)
