@@ -211,11 +211,11 @@ def check_methods(given: Arguments, methods: Sequence[str]) -> None:
         del given.settings[name]
 
 
-def data_of(args: "Namespace", *, classes: int = 2) -> "VideoDataset":
-    """The data set that the flags name; it has at least this number of classes."""
+def data_of(args: "Namespace", least_classes: int = 2) -> "VideoDataset":
+    """The data set that the flags name, which must have as many classes."""
     from videossp.data.datasets import read_data
 
-    return read_data(data_path(args), **chosen(args, READING), classes=classes)
+    return read_data(data_path(args), **chosen(args, READING), least_classes=least_classes)
 
 
 def data_path(args: "Namespace") -> str:

@@ -8,7 +8,6 @@ from accelerate import Accelerator
 
 from videossp.classifier import Classifier, load_trainable
 from videossp.data.datasets import VideoDataset, read_data
-from videossp.data.datasets.class_doubts import class_warnings
 from videossp.data.datasets.left_out import left_out_lines
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.progress import Messages
@@ -177,7 +176,7 @@ def early_warnings(samples: VideoDataset, plan: Plan) -> list[str]:
     """The warnings that are known before the first step, except those of the classifier's creation."""
     missing = samples.missing
     lost = [f"not on disk and left out: {len(missing)} videos ({shorten(missing)})"] if missing else []
-    return [*lost, *class_warnings(samples), *plan.warnings]
+    return [*lost, *plan.warnings]
 
 
 def late_warnings(state: TrainState) -> list[str]:

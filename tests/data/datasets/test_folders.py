@@ -284,4 +284,4 @@ def test_a_set_of_one_class_can_be_evaluated_but_not_trained(tmp_path, adapter, 
     with pytest.raises(DataError, match="1 classes found, at least two are needed"):
         read_data(tmp_path / "data")
     with pytest.raises(DataError, match="0 classes found, at least one is needed"):
-        read_data(tmp_path / "data/b", classes=1)
+        read_data(tmp_path / "data/b", least_classes=1)

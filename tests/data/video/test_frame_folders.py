@@ -121,7 +121,13 @@ def test_flow_and_single_pictures_are_no_frames(tmp_path, beside):
     assert is_video(tmp_path) and len(read_video(tmp_path)) == 12
 
 
+def test_a_cover_does_not_replace_a_video_of_flow(tmp_path):
+    names = [f"flow_img_{i}.jpg" for i in range(8)]
+    assert frames_in(touch(tmp_path, [*names, "cover.jpg"])) == names
+
+
 REFUSED = {
+    "flow and a cover": [*(f"flow_{a}_{i:05}.jpg" for a in "xy" for i in range(8)), "cover.jpg"],
     "stereo": [f"{side}_{i}.jpg" for side in ("left", "right") for i in range(8)],
     "depth": [f"{i:04}_{x}.png" for x in ("rgb", "depth") for i in range(8)],
     "masks": [*FRAMES, *(f"{x[:-4]}_mask.png" for x in FRAMES)],

@@ -1,6 +1,7 @@
 """What a data set leaves out, counted and named alike by every verb."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -96,7 +97,7 @@ def doubtful(names: Iterable[str]) -> list[str]:
 
 def frame_folders(data: VideoDataset) -> dict[str, str]:
     """Path by name of the videos that are folders of frames; parts of one count once."""
-    names = {x.path: x.name.partition("#t=")[0] for _, x in data.all_samples()}
+    names = {x.path: re.sub("#(t|frames)=[^#/]*$", "", x.name) for _, x in data.all_samples()}
     return {name: path for path, name in names.items() if os.path.isdir(path)}
 
 

@@ -54,8 +54,8 @@ def read_data(
     format: Name = "auto",
     fold: int = 1,
     videos: str | Path | None = None,
-    classes: int = 2,
     report_problem: ReportProblem = refuse,
+    least_classes: int = 2,
 ) -> VideoDataset:
     """Read the labelled videos of a data set.
 
@@ -65,8 +65,9 @@ def read_data(
         fold: which of the published splits (UCF101, HMDB51: 1 to 3; Breakfast: 1 to 4; lists with
             split_N in their names).
         videos: folder of the videos, if it is not that of the annotation.
-        classes: the least number of classes; an evaluation set may have one.
         report_problem: called with each problem of the annotation; the default raises an error.
+        least_classes: number of classes that the data must have. A training needs two; a test set may have
+            one.
 
     Raises:
         DataError: the data cannot be read; the message names the file and the line.
@@ -81,10 +82,10 @@ def read_data(
         name, samples = _read(Annotation(root, video_folder), format, fold, report_problem)
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read: {error.strerror or error}") from error
-    if len(samples.classes) < classes:
-        needed = "two are" if classes > 1 else "one is"
+    if (count := len(samples.classes)) < least_classes:
         formats = "FOLDER/CLASS/VIDEO or FOLDER/train/CLASS/VIDEO, or one of the formats of docs/data.md"
-        raise DataError(f"{root}: {len(samples.classes)} classes found, at least {needed} needed ({formats})")
+        least = "at least two are" if least_classes > 1 else "at least one is"
+        raise DataError(f"{root}: {count} classes found, {least} needed ({formats})")
     origin = {"data": str(root.resolve()), "format": name, "fold": fold}
     origin["videos"] = video_folder and str(video_folder.resolve())
     return replace(samples, origin=origin)

@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = (
 # Made by operating systems, archives and servers; in lower case. Names with a dot in front are hidden, too.
 SYSTEM = {
     "lost+found", "__macosx", "@eadir", "@recycle", "@__thumb", "#recycle", "#snapshot", "$recycle.bin",
-    "recycler", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+    "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 }
 # fmt: on
 SOURCE_SUFFIXES = (".ts", ".mts")  # also those of TypeScript

@@ -42,7 +42,7 @@ def frame_names(folder: Path, names: Sequence[str], count: int | None = None) ->
     Names are alike if they differ only in their numbers, in case and in their suffix; names without a number
     are alike, too, and sorted as text. Of several sorts of names
 
-    - optical flow (flow_x_, flow_y_, x_ with y_, u_ with v_) is left out,
+    - optical flow (flow_x_, flow_y_, x_ with y_, u_ with v_) is left out beside about as many others,
     - the largest is taken if the others are a few single pictures (cover.jpg),
     - the one with `count` names is taken if there is only one such.
 
@@ -100,7 +100,9 @@ def largest(folder: Path, groups: dict[str, list[str]], count: int | None) -> li
         words = re.findall("[a-z]+", pattern)
         return not FLOW.isdisjoint(words) or any(x != pattern and x in groups for x in twins)
 
-    sorts = {x: names for x, names in groups.items() if not is_flow_pattern(x)} or groups
+    sorts = {x: names for x, names in groups.items() if not is_flow_pattern(x)}
+    if 2 * max(map(len, sorts.values()), default=0) < max(map(len, groups.values())):
+        sorts = groups  # beside a cover, the flow is the video
     ranked = sorted(sorts, key=lambda x: (-len(sorts[x]), x))
     first, *rest = ranked
     single = all(len(sorts[x]) <= (SINGLE if x else SINGLES) for x in rest)
