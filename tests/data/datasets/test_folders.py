@@ -112,7 +112,7 @@ def test_class_folders_of_the_wrong_level_are_a_warning(tmp_path):
         "2021/run/v.mp4",
     )
     (warning,) = class_warnings(read_data(tmp_path))
-    assert "sub-folders of the same names (jump, run): if these are the classes, move them" in warning
+    assert "sub-folders of the same names (jump, run); if these are the classes, move them" in warning
     touch(tmp_path, "2021/v.mp4")
     assert class_warnings(read_data(tmp_path)) == []
 

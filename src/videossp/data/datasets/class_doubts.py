@@ -14,13 +14,15 @@ class Doubt(NamedTuple):
 
     Attributes:
         check: id of the doctor's check.
-        text: one line.
+        text: the doubt in one line.
+        advice: what to do.
         is_warning: whether it is probably a mistake; else it is only worth knowing.
         samples: (split, sample) of the videos concerned.
     """
 
     check: str
     text: str
+    advice: str
     is_warning: bool
     samples: list[tuple[str, Sample]]
 
@@ -32,7 +34,7 @@ def class_doubts(data: VideoDataset) -> list[Doubt]:
 
 def class_warnings(data: VideoDataset) -> list[str]:
     """The doubts that are probably mistakes, as lines."""
-    return [x.text for x in class_doubts(data) if x.is_warning]
+    return [f"{x.text}; {x.advice}" for x in class_doubts(data) if x.is_warning]
 
 
 def alike_names(classes: Iterable[str]) -> list[Doubt]:
@@ -44,8 +46,8 @@ def alike_names(classes: Iterable[str]) -> list[Doubt]:
     return [
         Doubt(
             "class.alike-names",
-            f"the classes {', '.join(quoted(names))} differ only in case, blanks or Unicode form; "
-            "each is a class of its own",
+            f"the classes {', '.join(quoted(names))} differ only in case, blanks or Unicode form",
+            "merge them if they are one",
             True,
             [],
         )
@@ -85,9 +87,6 @@ def nested_videos(data: VideoDataset) -> list[Doubt]:
     text += repr(data.classes[example.label])
     if not direct and 2 * sum(uses[x] for x in repeated) >= len(sub_folders):
         more = f" and {len(repeated) - 3:,} more" if len(repeated) > 3 else ""
-        text += (
-            f"; the class folders have sub-folders of the same names ({', '.join(repeated[:3])}{more}): "
-            "if these are the classes, move them to the top"
-        )
-        return [Doubt("class.nested", text, True, nested)]
-    return [Doubt("class.nested", text, False, nested)]
+        text += f"; the class folders have sub-folders of the same names ({', '.join(repeated[:3])}{more})"
+        return [Doubt("class.nested", text, "if these are the classes, move them to the top", True, nested)]
+    return [Doubt("class.nested", text, "check that it is their class", False, nested)]

@@ -12,7 +12,7 @@ from typing import Literal
 
 from videossp.data.datasets import Sample, VideoDataset
 from videossp.data.datasets.class_doubts import class_doubts
-from videossp.data.datasets.left_out import doubtful, frame_folders, not_videos
+from videossp.data.datasets.left_out import doubtful, frame_folders, has_no_class, not_videos
 from videossp.data.doctor.probe import Probe
 from videossp.data.video.files import names_in
 from videossp.data.video.frame_names import missing_numbers
@@ -196,14 +196,15 @@ def class_sizes(context: CheckContext) -> Iterator[Finding]:
 
 def doubtful_classes(context: CheckContext) -> Iterator[Finding]:
     """Classes with almost the same name; videos in sub-folders of their class folders."""
-    for check, text, is_warning, members in class_doubts(context.data):
-        yield finding(check, text, members, severity="warning" if is_warning else None)
+    for check, text, advice, is_warning, members in class_doubts(context.data):
+        yield finding(check, text, members, severity="warning" if is_warning else None, advice=advice)
 
 
 def files_left_out(context: CheckContext) -> Iterator[Finding]:
     """Files that may be videos, but are not used as such."""
     for sort in not_videos(doubtful(context.data.ignored)):
-        yield replace(finding("file.left-out", sort.line), videos=tuple(sort.names))
+        advice = "move it to the folder of its class" if has_no_class(sort.names[0]) else None
+        yield replace(finding("file.left-out", sort.line, advice=advice), videos=tuple(sort.names))
 
 
 def doubtful_frames(context: CheckContext) -> Iterator[Finding]:
