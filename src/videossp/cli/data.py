@@ -31,6 +31,7 @@ LIST_SENSITIVE = (
 
 def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Check a data set: annotation, files, classes, splits."""
+    from videossp.data.datasets.left_out import left_out_lines, left_out_summary
     from videossp.data.datasets.write import check_new_file, write_table
     from videossp.data.doctor.checks import CHECKS
     from videossp.data.doctor.examine import examine
@@ -73,11 +74,13 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
                 lines.append(f"  ... and {len(messages) - SHOWN:,} more (all with --json)")
         errors, warnings, infos = diagnosis.counts.values()
         totals = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {infos:,} info"
+        lines += left_out_lines(samples)
         lines.append(f"{totals} in {extent(samples)}{'; no frame was decoded' * args.fast}")
         summary = {
             "format": samples.origin["format"],
             "classes": len(samples.classes),
             "videos": sizes(samples),
+            "left_out": left_out_summary(samples),
             "checks": diagnosis.checks,
             "findings": [asdict(x) for x in diagnosis.findings],
             "counts": diagnosis.counts,
@@ -106,6 +109,8 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
 def data(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Describe a data set: format, classes, splits, lengths and sizes of its videos."""
     from videossp.data.datasets import read_with_problems
+    from videossp.data.datasets.class_doubts import class_warnings
+    from videossp.data.datasets.left_out import left_out_summary
     from videossp.data.doctor.probe import probe_all
 
     add_data(parser)
@@ -130,6 +135,8 @@ def data(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], i
             "missing": len(samples.missing),
             "unlabelled": {split: len(names) for split, names in samples.unlabelled.items()},
             "ignored": len(samples.ignored),
+            "left_out": left_out_summary(samples),
+            "warnings": class_warnings(samples),
             "wrong_lines": len(problems),
             "unreadable": len(probes) - len(readable),
             "seconds": spread([x.seconds for x in readable if x.seconds is not None]),
@@ -191,14 +198,10 @@ def class_table(classes: dict[str, dict[str, int]]) -> list[str]:
 
 def summary_lines(samples: "VideoDataset", summary: dict[str, Any]) -> list[str]:
     """The lines that `data` prints."""
+    from videossp.data.datasets.left_out import left_out_lines
+
     lines = [extent(samples), *class_table(summary["classes"])]
-    left_out = {
-        "listed but not there": summary["missing"],
-        "files that are no videos": summary["ignored"],
-        **{f"unlabelled in {split}": count for split, count in summary["unlabelled"].items()},
-    }
-    if words := ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count):
-        lines.append(f"left out: {words}")
+    lines += left_out_lines(samples)
     if x := summary["seconds"]:
         span = f"seconds {x['min']:.1f} to {x['max']:.1f}, median {x['median']:.1f}"
         lines.append(f"{x['total'] / 3600:.2f} hours, {span}")
@@ -211,4 +214,4 @@ def summary_lines(samples: "VideoDataset", summary: dict[str, Any]) -> list[str]
     problems = [f"{counted(wrong, 'problem')} in the annotation"] * bool(wrong)
     if problems := problems + [f"{counted(broken, 'video')} that cannot be read"] * bool(broken):
         lines.append(f"{' and '.join(problems)}; see videossp doctor")
-    return lines
+    return [*lines, *(f"warning: {x}" for x in summary["warnings"])]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Measure the accuracy of an adapter on labelled videos."""
     from videossp.comparison.intervals import wilson
+    from videossp.data.datasets.left_out import left_out_lines, left_out_summary
     from videossp.errors import DataError
     from videossp.inference.evaluate import evaluate as run_evaluation
     from videossp.inference.evaluate import relabel
@@ -48,7 +49,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
             join_processes()  # the videos are divided among them
         classifier = load_adapter(args)
         segments, crops = views_of(args, classifier)
-        data = data_of(args)
+        data = data_of(args, least_classes=1)
         split: str = args.split or ("test" if list(data.splits) != ["train"] else "train")
         picture = output_file("--confusion", args.confusion, ".png")
         page = output_file("--report", args.report, ".html")
@@ -63,6 +64,8 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
             progress=True,
             **chosen(args, names),
         )
+        for line in left_out_lines(data):
+            print_message(line)
         if split == "train":
             print_message("these are training videos: the adapter may have been trained on them")
         summary = {
@@ -70,6 +73,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
             **result.summary(),
             "top1_interval": wilson(result.top(1), len(samples)),
             "failures": result.failures,
+            "left_out": left_out_summary(data),
             "classes": result.classes,
             "confusion": result.confusion.tolist(),
         }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Print the most probable classes of videos."""
+    from videossp.inference.predict import find_videos
     from videossp.inference.predict import predict as run_prediction
 
     add_adapter(parser)
@@ -27,7 +28,8 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
             raise ValueError(f"--top must be at least 1, got {args.top}")
         classifier = load_adapter(args)
         segments, crops = views_of(args, classifier)
-        results = run_prediction(classifier, args.paths, segments=segments, crops=crops, on_error="skip")
+        videos = find_videos(args.paths, print_message)
+        results = run_prediction(classifier, videos, segments=segments, crops=crops, on_error="skip")
         lines, summary = [], []
         for result in results:
             ranked = list(result.probabilities.items())[: args.top]

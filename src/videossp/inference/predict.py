@@ -1,15 +1,17 @@
 """Class probabilities of video files and folders."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from videossp.data.clips import read_views
-from videossp.data.datasets.video_index import walk
+from videossp.data.datasets.left_out import doubtful, not_videos, pictures_in
+from videossp.data.datasets.video_index import videos_below
 from videossp.data.video import is_video
 from videossp.errors import DataError
+from videossp.system.warn import warn
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
@@ -93,29 +95,30 @@ def check_on_error(on_error: str) -> None:
         raise ValueError(f"on_error is {' or '.join(get_args(OnError))}, got {on_error!r}")
 
 
-def find_videos(paths: Paths) -> list[str]:
+def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> list[str]:
     """The videos among files and folders, in order; folders are searched to the bottom.
+
+    Args:
+        report: called with a line for each sort of files in the folders that are no videos; None: a
+            `VideoSSPWarning` for those that may be videos, which annotations and pictures are not.
 
     Raises:
         DataError: a path does not exist, or a folder has no videos.
     """
     videos: list[str] = []
+    others: list[str] = []
     for path in [Path(paths)] if isinstance(paths, str | os.PathLike) else map(Path, paths):
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         if not path.is_dir() or is_video(path):
             videos.append(str(path))  # a named file is tried, whatever its suffix
             continue
-        inside = sorted(_videos_below(path))
+        inside, not_inside = videos_below(str(path))
         if not inside:
             raise DataError(f"{path}: no videos in this folder")
-        videos += map(str, inside)
+        videos += inside
+        others += not_inside
+    others += [os.path.join(x, name) for x in videos if os.path.isdir(x) for name in pictures_in(x)]
+    for sort in not_videos(others if report else doubtful(others)):
+        (report or warn)(f"left out: {sort.line}")
     return videos
-
-
-def _videos_below(folder: Path) -> Iterator[Path]:
-    """The videos in a folder, by the rules of the readers: links are followed, hidden names skipped."""
-    for parent, folders, files in walk(str(folder)):
-        inside = {x: is_video(Path(parent, x)) for x in [*folders, *files]}
-        folders[:] = [x for x in folders if not inside[x]]  # a folder of frames is one video
-        yield from (Path(parent, name) for name, video in inside.items() if video)

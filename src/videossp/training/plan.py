@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from videossp.classifier import Classifier
 from videossp.data.augment import directional_classes, should_flip
 from videossp.data.datasets import Sample, VideoDataset
+from videossp.data.datasets.class_doubts import class_warnings
 from videossp.errors import DataError
 from videossp.methods import default_lr
 from videossp.training.config import TrainConfig
@@ -115,7 +116,7 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
         clips_per_step=clips,
         lr=config.lr * scale,
         min_lr=config.min_lr * scale,
-        warnings=tuple(splits.warnings),
+        warnings=(*class_warnings(samples), *splits.warnings),
         notes=tuple(notes),
     )
     return replace(plan, warnings=(*plan.warnings, *warmup_warnings(plan)))

@@ -1,13 +1,14 @@
 """`train`: start or resume a run and write its folder."""
 
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from videossp.classifier import Classifier, load_trainable
 from videossp.data.datasets import VideoDataset, read_data
+from videossp.data.datasets.left_out import left_out_lines
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.progress import Messages
 from videossp.system.warn import warn
@@ -158,10 +159,8 @@ def report_start(
     classifier: Classifier, samples: VideoDataset, plan: Plan, config: TrainConfig, messages: Messages
 ) -> None:
     """Print the plan, and the files and videos that are not used."""
-    if samples.ignored:
-        messages.say(f"not used, no video by its name: {shorten(samples.ignored)}")
-    for split, names in samples.unlabelled.items():
-        messages.say(f"not used, {split} without labels: {len(names)} videos")
+    for line in left_out_lines(replace(samples, missing=())):  # missing videos are a warning
+        messages.say(line)
     for line in plan_lines(classifier, plan, config):
         messages.say(line)
 

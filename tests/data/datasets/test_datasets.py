@@ -87,8 +87,8 @@ def test_a_folder_of_frames_is_one_video(tmp_path, pattern):
 
 
 def test_other_files_are_listed_not_read(tmp_path):
-    touch(tmp_path, "a/1.mp4", "a/notes.txt", "a/inner/2.mp4", "b/1.mp4", "README.md")
-    assert read_data(tmp_path).ignored == ("README.md", "a/inner", "a/notes.txt")
+    touch(tmp_path, "a/1.mp4", "a/notes.txt", "a/inner/2.txt", "b/1.mp4", "README.md")
+    assert read_data(tmp_path).ignored == ("README.md", "a/inner/2.txt", "a/notes.txt")
 
 
 def test_other_files_beside_split_folders_are_listed(tmp_path):

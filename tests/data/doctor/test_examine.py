@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import videossp
 from conftest import numbered_frames, write_video
@@ -20,6 +21,7 @@ from videossp.data.datasets.write import write_table
 from videossp.data.doctor import examine as doctor
 from videossp.data.doctor.checks import CHECKS, select
 from videossp.data.doctor.examine import examine
+from videossp.data.doctor.probe import probe_all
 from videossp.errors import DataError
 
 
@@ -505,6 +507,77 @@ def test_clean_list_in_the_data_folder_is_pointed_out(call, tree):
     assert code == 0 and f"use {tree / 'clean.csv'} as the data set" in err
 
 
+def pictures(folder, *names):
+    """Images of noise that depend on the name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        seed = int.from_bytes(name.encode(), "big")
+        pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name, format="PNG")
+
+
+def test_pictures_beside_frames_and_missing_numbers_are_infos(tmp_path):
+    pictures(tmp_path / "a/whole", *(f"{i}.jpg" for i in range(9)))
+    pictures(tmp_path / "a/mixed", *(f"{x}_{i}.jpg" for x in ("img", "flow_x", "flow_y") for i in range(8)))
+    pictures(tmp_path / "b/cover", *(f"{i}.png" for i in range(8)), "cover.png")
+    pictures(tmp_path / "b/gap", *(f"{i}.png" for i in range(20) if i not in (7, 8, 12)))
+    diagnosis = examine(tmp_path, only=["frames"])
+    assert triples(diagnosis) == [
+        ("info", "frames.left-out", ("a/mixed", "b/cover")),
+        ("info", "frames.gap", ("b/gap",)),
+    ]
+    assert "17 pictures in 2 folders of frames are no frames, such as a/mixed/flow_x_0.jpg;" in messages(
+        diagnosis
+    )
+    assert "3 numbers are missing between the frames of 1 videos, such as b/gap (3);" in messages(diagnosis)
+    probes = list(probe_all([x for _, x in diagnosis.samples.all_samples()], workers=1))
+    assert [(x.check, x.frames, x.size) for x in probes] == [(None, n, (32, 32)) for n in (8, 9, 8, 17)]
+
+
+def test_a_folder_of_several_sorts_of_frames_is_unreadable(tmp_path):
+    pictures(tmp_path / "a/1", *(f"{x}_{i}.png" for x in ("left", "right") for i in range(8)))
+    pictures(tmp_path / "b/2", *(f"{i}.png" for i in range(8)))
+    diagnosis = examine(tmp_path, workers=1)
+    assert triples(diagnosis) == [("error", "file.unreadable", ("a/1",))]
+    assert "8 such as left_0.png, 8 such as right_0.png; keep only the frames" in messages(diagnosis)
+
+
+def test_files_that_may_be_videos_are_warnings_and_sidecars_are_not(tmp_path):
+    touch(tmp_path, "a/1.mp4", "b/1.mp4", "a/2.mkv.part", "a/3", "b/4.dat", "c.mp4")
+    touch(tmp_path, "README", "b/1.txt", "b/1.json", "b/1.jpg", "a/1.srt", "a/Thumbs.db", "a/code.ts.md")
+    diagnosis = examine(tmp_path, only=["file.left-out"])
+    assert triples(diagnosis) == [
+        ("warning", "file.left-out", ("c.mp4",)),
+        ("warning", "file.left-out", ("a/2.mkv.part", "a/3", "b/4.dat")),
+    ]
+    assert "3 files that are no videos (a/2.mkv.part, a/3, b/4.dat); rename or convert" in messages(diagnosis)
+
+
+def test_alike_class_names_are_a_warning(tmp_path):
+    touch(tmp_path, "Run/0.mp4", "run/1.mp4", "jump/2.mp4", "hop/3.mp4")
+    assert triples(examine(tmp_path, only=["class"])) == [("warning", "class.alike-names", ())]
+
+
+def test_nested_videos_are_an_info_or_a_warning_if_their_folders_repeat(tmp_path):
+    touch(tmp_path, "a/0.mp4", "a/x/1.mp4", "b/2.mp4")
+    diagnosis = examine(tmp_path, only=["class"])
+    assert triples(diagnosis) == [("info", "class.nested", ("a/x/1.mp4",))]
+    touch(tmp_path / "years", *(f"{y}/{name}/v.mp4" for y in (2019, 2020) for name in ("run", "jump")))
+    diagnosis = examine(tmp_path / "years", only=["class.nested"])
+    names = ("2019/jump/v.mp4", "2019/run/v.mp4", "2020/jump/v.mp4", "2020/run/v.mp4")
+    assert triples(diagnosis) == [("warning", "class.nested", names)]
+
+
+def test_data_warns_of_alike_names(call, tmp_path):
+    touch(tmp_path, "Run/0.mp4", "run/1.mp4", "run/notes.txt")
+    code, out, _ = call("data", tmp_path, "--fast")
+    lines = out.splitlines()
+    assert code == 0 and lines[-2] == "left out: 1 file that is no video (run/notes.txt)"
+    assert lines[-1].startswith("warning: the classes 'Run', 'run' differ only in case")
+    _, out, _ = call("data", tmp_path, "--fast", "--json")
+    assert [f"warning: {x}" for x in json.loads(out)["warnings"]] == lines[-1:]
+
+
 def test_data_prints_a_summary(call, tree):
     write_video(tree / "wide.mp4", numbered_frames(20), rate=10)
     (tree / "empty.mp4").write_bytes(b"")
@@ -517,7 +590,7 @@ def test_data_prints_a_summary(call, tree):
         "     train     test",
         "a        2        1",
         "b        1        1",
-        "left out: 1 unlabelled in test",
+        "left out: 1 video without a label in test (3.mp4)",
         "0.00 hours, seconds 0.8 to 2.0, median 0.8",
         "frames 10 to 20, median 10",
         "height x width 32 x 32 (3), 48 x 64 (1)",
@@ -531,6 +604,8 @@ def test_data_prints_a_summary(call, tree):
         "missing": 0,
         "unlabelled": {"test": 1},
         "ignored": 0,
+        "left_out": [{"reason": "video without a label in test", "count": 1, "names": ["3.mp4"]}],
+        "warnings": [],
         "wrong_lines": 1,
         "unreadable": 0,
         "seconds": None,

@@ -8,7 +8,7 @@ from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import split_in_name
 from videossp.data.datasets.text import read_rows
-from videossp.data.datasets.video_index import VideoIndex, VideoPath
+from videossp.data.datasets.video_index import VideoIndex, VideoPath, visible
 from videossp.data.video import is_video
 from videossp.errors import DataError
 
@@ -75,7 +75,7 @@ def read_lists(lists: list[Path], root: Path, builder: SampleBuilder) -> VideoDa
 def read_tree(root: Path, test_persons: range, builder: SampleBuilder) -> VideoDataset:
     """Read the videos of all persons, and split them by person."""
     ignored = []
-    for path in sorted(root.glob(f"{PERSON}/*/*")):
+    for path in sorted(x for x in root.glob(f"{PERSON}/*/*") if visible(x.name)):
         name, person = path.relative_to(root).as_posix(), path.parts[-3]
         activity = re.match(rf"{person}_([a-z]+)", path.name)
         if activity is None or not is_video(path):

@@ -1,4 +1,4 @@
-"""Reader of a folder of classes: ROOT/CLASS/VIDEO, or ROOT/{train,val,test}/CLASS/VIDEO."""
+"""Reader of a folder of classes: ROOT/CLASS/.../VIDEO, or ROOT/{train,val,test}/CLASS/.../VIDEO."""
 
 import os
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.sample import ReportProblem, Sample, VideoDataset
 from videossp.data.datasets.splits import SPLITS
-from videossp.data.datasets.video_index import visible
-from videossp.data.video import VIDEO_SUFFIXES, is_video
+from videossp.data.datasets.video_index import videos_below, visible
+from videossp.data.video import is_video
 from videossp.errors import DataError
 
 
 def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
     """Read a folder whose class names are the folder names, sorted; a folder of images is one video.
 
-    Without split folders all videos are in the split "train". Entries that are neither class folders nor
-    videos are listed in `ignored`.
+    Without split folders all videos are in the split "train". Videos in sub-folders of a class folder have
+    its class. Files that are no videos, and videos outside class folders, are listed in `ignored`.
     """
     root = str(data.videos)
     folders = [x for x in _visible_entries(root) if x.is_dir()]
@@ -28,12 +28,13 @@ def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> V
     for split, split_folder in (splits or {"train": root}).items():
         paths[split] = {}
         for entry in _visible_entries(split_folder):
-            if not entry.is_dir() or _is_video(entry):
+            if not entry.is_dir() or is_video(Path(entry.path)):
                 ignored.append(entry.path)
                 continue
-            inside = [(x.path, _is_video(x)) for x in _visible_entries(entry.path)]
-            paths[split][entry.name] = [path for path, video in inside if video]
-            ignored += [path for path, video in inside if not video]
+            videos, others = videos_below(entry.path, without=[root, split_folder])
+            _refuse_inner_splits(root, entry.path, videos)
+            paths[split][entry.name] = videos
+            ignored += others
     names = {name for classes in paths.values() for name in classes}
     filled = sorted(name for name in names if any(classes.get(name) for classes in paths.values()))
     if empty := sorted(names.difference(filled)):
@@ -63,5 +64,19 @@ def _visible_entries(folder: str) -> list["os.DirEntry[str]"]:
         return sorted((x for x in entries if visible(x.name)), key=lambda x: x.name)
 
 
-def _is_video(entry: "os.DirEntry[str]") -> bool:
-    return is_video(Path(entry.path)) if entry.is_dir() else entry.name.lower().endswith(VIDEO_SUFFIXES)
+def _refuse_inner_splits(root: str, class_folder: str, videos: list[str]) -> None:
+    """Refuse split folders below a class folder: their videos would all be in one split.
+
+    Raises:
+        DataError: a video is in one.
+    """
+    for path in videos:
+        parts = os.path.relpath(path, class_folder).split(os.sep)[:-1]
+        depth = next((i for i, x in enumerate(parts) if x.lower() in SPLITS), None)
+        if depth is not None:
+            above = os.path.join(class_folder, *parts[:depth])
+            raise DataError(
+                f"{os.path.join(above, parts[depth])}: a split folder below the class folder "
+                f"{os.path.relpath(class_folder, root)}; give {above} as the data set, or move the split "
+                "folders to the top, as train/CLASS/VIDEO"
+            )

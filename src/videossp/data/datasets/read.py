@@ -55,6 +55,7 @@ def read_data(
     fold: int = 1,
     videos: str | Path | None = None,
     report_problem: ReportProblem = refuse,
+    least_classes: int = 2,
 ) -> VideoDataset:
     """Read the labelled videos of a data set.
 
@@ -65,6 +66,8 @@ def read_data(
             split_N in their names).
         videos: folder of the videos, if it is not that of the annotation.
         report_problem: called with each problem of the annotation; the default raises an error.
+        least_classes: number of classes that the data must have. A training needs two; a test set may have
+            one.
 
     Raises:
         DataError: the data cannot be read; the message names the file and the line.
@@ -79,9 +82,10 @@ def read_data(
         name, samples = _read(Annotation(root, video_folder), format, fold, report_problem)
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read: {error.strerror or error}") from error
-    if len(samples.classes) < 2:
+    if (count := len(samples.classes)) < least_classes:
         formats = "FOLDER/CLASS/VIDEO or FOLDER/train/CLASS/VIDEO, or one of the formats of docs/data.md"
-        raise DataError(f"{root}: {len(samples.classes)} classes found, at least two are needed ({formats})")
+        least = "at least two are" if least_classes > 1 else "at least one is"
+        raise DataError(f"{root}: {count} classes found, {least} needed ({formats})")
     origin = {"data": str(root.resolve()), "format": name, "fold": fold}
     origin["videos"] = video_folder and str(video_folder.resolve())
     return replace(samples, origin=origin)

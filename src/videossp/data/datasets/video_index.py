@@ -8,10 +8,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from videossp.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-
-# Folders made by file systems, archives and servers.
-SYSTEM = ("lost+found", "__MACOSX", "@eaDir")
+from videossp.data.video import VIDEO_SUFFIXES
+from videossp.data.video.files import is_frame_folder, is_image, is_video_file
+from videossp.data.video.files import visible as visible
+from videossp.data.video.frame_names import is_flow
 
 
 class VideoPath(NamedTuple):
@@ -19,11 +19,6 @@ class VideoPath(NamedTuple):
 
     path: str
     name: str
-
-
-def visible(name: str) -> bool:
-    """Whether a file or folder of this name may be data."""
-    return not name.startswith(".") and name not in SYSTEM
 
 
 @lru_cache(maxsize=100_000)
@@ -56,8 +51,11 @@ def locate(folder: Path, text: str) -> list[VideoPath]:
     return []
 
 
-def walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+def walk(root: str, *, without: Iterable[str] = ()) -> Iterator[tuple[str, list[str], list[str]]]:
     """Like `os.walk`, but follow links, enter each folder once, and leave out names that are not `visible`.
+
+    Args:
+        without: folders that are not entered, when a link leads there.
 
     Raises:
         OSError: a folder cannot be read.
@@ -74,10 +72,40 @@ def walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
     def refuse(error: OSError) -> None:
         raise error
 
-    is_new(root)
+    for folder in (root, *without):
+        is_new(folder)
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         folders[:] = [x for x in sorted(folders) if visible(x) and is_new(os.path.join(folder, x))]
         yield folder, folders, [x for x in files if visible(x)]
+
+
+def videos_below(folder: str, *, without: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """The videos below a folder, to the bottom, and the other files; each sorted by the parts of the path.
+
+    A folder of frames is one video. One whose name says optical flow is none, if others are beside it.
+
+    Args:
+        without: see `walk`.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    videos: list[str] = []
+    others: list[str] = []
+    for parent, folders, files in walk(folder, without=without):
+        frames = [x for x in folders if is_frame_folder(Path(parent, x))]
+        flow = [x for x in frames if is_flow(x)]
+        flow = flow if len(flow) < len(frames) else []
+        folders[:] = [x for x in folders if x not in frames]
+        for name in [*frames, *files]:
+            path = os.path.join(parent, name)
+            is_video = name not in flow if name in frames else is_video_file(Path(path))
+            (videos if is_video else others).append(path)
+    return sorted(videos, key=_parts), sorted(others, key=_parts)
+
+
+def _parts(path: str) -> list[str]:
+    return path.split(os.sep)
 
 
 class VideoIndex:
@@ -101,7 +129,7 @@ class VideoIndex:
             videos = [x for x in files if x.lower().endswith(VIDEO_SUFFIXES)]
             for name in videos:
                 index[_stem(name)].append(f"{relative}/{name}" if relative else name)
-            images = not folders and not videos and any(x.lower().endswith(IMAGE_SUFFIXES) for x in files)
+            images = not folders and not videos and any(map(is_image, files))
             if relative and images:
                 index[os.path.basename(relative).lower()].append(relative)
         return index

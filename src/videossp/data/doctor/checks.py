@@ -7,10 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from videossp.data.datasets import Sample, VideoDataset
+from videossp.data.datasets.class_doubts import class_doubts
+from videossp.data.datasets.left_out import doubtful, frame_folders, has_no_class, not_videos
 from videossp.data.doctor.probe import Probe
+from videossp.data.video.files import names_in
+from videossp.data.video.frame_names import missing_numbers
+from videossp.errors import DataError
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
@@ -21,10 +27,15 @@ CHECKS: dict[str, tuple[Severity, str, str]] = {
     "file.truncated": ("error", "it ends early", "copy it again or leave it out"),
     "file.no-video": ("error", "it has no video stream, or no frames", "leave it out"),
     "file.duplicate": ("warning", "a split has the same content twice", "leave one out"),
+    "file.left-out": ("warning", "a file is no video by its name", "rename or convert it if it is one"),
+    "frames.left-out": ("info", "pictures among frames are no frames by their names", "look at them"),
+    "frames.gap": ("info", "numbers are missing between frames", "look if frames were lost"),
     "clip.too-short": ("warning", "it has fewer frames than a clip", "leave it out, or lower --frames"),
     "clip.frozen": ("warning", "all its frames are one picture", "look at it, leave it out if it is broken"),
     "class.empty": ("warning", "a class has no videos", "add some or remove the class"),
     "class.imbalanced": ("warning", "classes of very different size", "judge by the mean class accuracy"),
+    "class.alike-names": ("warning", "classes with almost the same name", "merge them if they are one"),
+    "class.nested": ("info", "videos in sub-folders of a class", "check that it is their class"),
     "split.leak-duplicate": ("error", "two splits have the same video", "leave it out of one split"),
     "split.leak-group": ("error", "a group, or the parts of a file, in two splits", "keep it in one split"),
     "label.unknown": ("error", "a class is not listed, or not in train", "correct label or class list"),
@@ -183,6 +194,45 @@ def class_sizes(context: CheckContext) -> Iterator[Finding]:
             yield finding("class.imbalanced", text)
 
 
+def doubtful_classes(context: CheckContext) -> Iterator[Finding]:
+    """Classes with almost the same name; videos in sub-folders of their class folders."""
+    for check, text, advice, is_warning, members in class_doubts(context.data):
+        yield finding(check, text, members, severity="warning" if is_warning else None, advice=advice)
+
+
+def files_left_out(context: CheckContext) -> Iterator[Finding]:
+    """Files that may be videos, but are not used as such."""
+    for sort in not_videos(doubtful(context.data.ignored)):
+        advice = "move it to the folder of its class" if has_no_class(sort.names[0]) else None
+        yield replace(finding("file.left-out", sort.line, advice=advice), videos=tuple(sort.names))
+
+
+def doubtful_frames(context: CheckContext) -> Iterator[Finding]:
+    """Folders of frames with other pictures, or with missing numbers; one finding for all folders."""
+    left_out: dict[str, list[str]] = {}
+    gaps: dict[str, int] = {}
+    for name, path in frame_folders(context.data).items():
+        try:
+            names = names_in(Path(path))
+        except DataError:
+            continue  # found by the reading of the frames
+        if names.others:
+            left_out[name] = names.others
+        if count := missing_numbers(names.orders):
+            gaps[name] = count
+    if left_out:
+        name, others = next(iter(left_out.items()))
+        pictures, folders = sum(map(len, left_out.values())), len(left_out)
+        text = f"{pictures:,} pictures in {folders:,} folders of frames are no frames, "
+        text += f"such as {name}/{others[0]}"
+        yield replace(finding("frames.left-out", text), videos=tuple(left_out))
+    if gaps:
+        name, count = next(iter(gaps.items()))
+        text = f"{sum(gaps.values()):,} numbers are missing between the frames of {len(gaps):,} videos, "
+        text += f"such as {name} ({count:,})"
+        yield replace(finding("frames.gap", text), videos=tuple(gaps))
+
+
 def split_pairs(members: Sequence[Member]) -> Iterator[tuple[str, list[Member], list[Member]]]:
     """(split, its members, members of later splits) where train or val share members with a later split."""
     for split, later in {"train": ("val", "test"), "val": ("test",)}.items():
@@ -255,6 +305,9 @@ CHECK_FUNCTIONS: tuple[tuple[set[str], Callable[[CheckContext], Iterator[Finding
     (set(CHECKS), annotation_problems),
     (PROBED, unreadable_or_short),
     ({"class.empty", "class.imbalanced", "label.unknown"}, class_sizes),
+    ({"class.alike-names", "class.nested"}, doubtful_classes),
+    ({"file.left-out"}, files_left_out),
+    ({"frames.left-out", "frames.gap"}, doubtful_frames),
     ({"split.leak-duplicate"}, shared_videos),
     ({"split.leak-group"}, shared_groups),
     ({"label.conflict", "file.duplicate"}, same_contents),

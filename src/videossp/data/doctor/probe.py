@@ -15,7 +15,6 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from pathlib import Path
 from typing import TypeVar
 
-import av
 from pebble import ProcessExpired, ProcessPool
 
 # Workers import this file, so nothing here may import torch, which takes seconds.
@@ -24,6 +23,7 @@ from videossp.data.sampling import ClipFormat, eval_indices
 from videossp.data.video import max_pixels, read_frames, read_video
 from videossp.data.video.container import open_stream
 from videossp.data.video.files import images_of
+from videossp.data.video.images import read_image
 from videossp.errors import DataError, NoVideoError, TruncatedError
 
 AHEAD = 4096  # files submitted ahead of the oldest one, so that a slow file does not stop the others
@@ -46,7 +46,8 @@ class Probe:
         seconds: duration of that part; None if unknown, or for a folder of frames.
         sha256: hash of the file, or of a folder's images in order; None if not computed.
         frozen: whether all decoded frames, at least two, have the same pixels.
-        size: (height, width) in pixels from the header, before any rotation.
+        size: (height, width) in pixels: of a video from the header, before any rotation; of a folder, of its
+            first image.
     """
 
     name: str
@@ -85,15 +86,15 @@ def probe_file(
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """(height, width) from the header of a video, or of the first image of a folder; None if unknown."""
+    """(height, width) from the header of a video, or of the first image of a folder; None if unknown.
+
+    The image is decoded, because its name may not tell its format.
+    """
     if path.is_dir():
-        # By default image2 takes a percent sign in a name as a number pattern.
-        options = {"pattern_type": "none", "max_pixels": str(max_pixels())}
-        with av.open(f"file:{images_of(path)[0]}", format="image2", options=options) as container:
-            size = container.streams.video[0].height, container.streams.video[0].width
-    else:
-        with open_stream(path) as (_, stream):
-            size = stream.height, stream.width
+        height, width, _ = read_image(images_of(path)[0]).shape
+        return height, width
+    with open_stream(path) as (_, stream):
+        size = stream.height, stream.width
     return size if all(size) else None
 
 
