@@ -86,7 +86,9 @@ def read_video(
     path = Path(path)
     try:
         info = path.stat()
-        images = images_of(path) if stat.S_ISDIR(info.st_mode) else []
+        images = images_of(path, frames and frames[1]) if stat.S_ISDIR(info.st_mode) else []
+    except DataError:
+        raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{path}: no such file or folder") from error
     except (OSError, ValueError) as error:
