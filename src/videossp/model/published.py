@@ -1,15 +1,12 @@
 """Convert published state dicts to ours and back; strict: errors list every tensor that does not match."""
 
-import argparse
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
 from videossp.errors import WeightsError
@@ -30,7 +27,20 @@ SSP_NAMES = {
     r"prompt_attentions\.(\d+)\.attention\.": r"spread.\1.attention.",
     r"prompt_attentions\.(\d+)\.scale": r"spread.\1.scale",
 }
-IGNORED = ("clip_decoder.", "clip_pos_embed", "clip_img_decoder.")  # teacher heads of masked pretraining
+TUNER = r"inner_prompt|prompt_attentions|dynamic_scales"  # start of the names of published SSP tensors
+# Parts of published and usual trainers that only training needs: teachers, decoders, other heads.
+LEFT_OUT = (
+    "clip_",
+    "cls_head.",
+    "decoder",
+    "distill_head.",
+    "encoder_to_decoder",
+    "head.fc.",
+    "head_dist.",
+    "mask_token",
+    "n_averaged",
+    "pool_norm.",
+)
 
 
 @dataclass
@@ -54,47 +64,20 @@ class Published:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_checkpoint(path: str | Path) -> State:
-    """Read the tensors of a .safetensors or pickled (.pth) file; see `unwrap`.
-
-    Pickles are read with `weights_only=True`: a file cannot run code.
-
-    Raises:
-        WeightsError: the file cannot be read or has no tensors.
-    """
-    try:
-        if str(path).endswith(".safetensors"):
-            content: Any = load_file(path)
-        else:
-            # Training checkpoints of this family also hold their flags, as a Namespace.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"{path}: not a readable checkpoint: {first_line(error)}") from error
-    return unwrap(content, str(path))
-
-
 def first_line(error: Exception) -> str:
     """The first line of an error's message, or its type if it has none."""
     plain = re.sub(r"\x1b\[\d*m", "", str(error)).strip()
     return (plain or type(error).__name__).splitlines()[0]
 
 
-def unwrap(content: Any, name: str = "state dict") -> State:
-    """The flat {name: tensor} inside a training checkpoint, without the prefixes that wrappers add.
-
-    The tensors may be nested in 'model', 'module' or 'state_dict'.
-    """
-    for key in ("model", "module", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not any(isinstance(x, Tensor) for x in content.values()):
-        raise WeightsError(f"{name}: no tensors by name in it")
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    for prefix in ("_orig_mod.", "module.", "backbone.", "encoder."):
-        if all(key.startswith((prefix, "head.", *IGNORED)) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+def grouped(names: list[str]) -> str:
+    """Names of tensors by their first part: clip_decoder (4 tensors), mask_token (1)."""
+    counts: dict[str, int] = {}
+    for name in names:
+        first = name.partition(".")[0]
+        counts[first] = counts.get(first, 0) + 1
+    texts = [f"{name} ({count} tensor{'s' * (count != 1)})" for name, count in counts.items()]
+    return ", ".join(texts[:6] + [f"{len(texts) - 6} more groups"] * (len(texts) > 6))
 
 
 def sort_published(state: State, *, config: VideoMambaConfig | None = None) -> Published:
@@ -114,9 +97,12 @@ def sort_published(state: State, *, config: VideoMambaConfig | None = None) -> P
         raise WeightsError(f"the checkpoint is {actual}, but {config} was asked for")
     notes: list[str] = []
     warnings: list[str] = []
-    ignored = [key for key in state if key.startswith(IGNORED)]
+    ignored = [key for key in state if key.startswith(LEFT_OUT)]
     if ignored:
-        notes.append(f"left out: {len(ignored)} tensors of the masked pretraining ({ignored[0]}, ...)")
+        notes.append(f"left out: {grouped(ignored)}, which are no part of the backbone")
+    if "norm.weight" in state and "norm_f.weight" not in state:
+        state["norm_f.weight"] = state.pop("norm.weight")
+        notes.append("norm.weight: taken as norm_f.weight, the name of the final norm")
     norm = state.pop("norm_f.weight", None)
     head = {key: state.pop(f"head.{key}") for key in ("weight", "bias") if f"head.{key}" in state} or None
     if head and len(head) != 2:
@@ -125,7 +111,7 @@ def sort_published(state: State, *, config: VideoMambaConfig | None = None) -> P
     for key, value in state.items():
         if key in ignored:
             continue
-        if re.match(r"inner_prompt|prompt_attentions|dynamic_scales", key):
+        if re.match(TUNER, key):
             tuner[key] = value
         else:
             backbone[key] = value
@@ -210,6 +196,11 @@ def _compare(state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
         f"  shape: {key} is {tuple(state[key].shape)}, not {shape}"
         for key, shape in expected.items()
         if key in state and tuple(state[key].shape) != shape
+    ]
+    lines += [
+        f"  type: {key} is {str(x.dtype).removeprefix('torch.')}, not a floating-point type"
+        for key, x in state.items()
+        if not x.is_floating_point()
     ]
     if lines:
         shown = lines[:20] + [f"  and {len(lines) - 20} more"] * (len(lines) > 20)
