@@ -110,6 +110,31 @@ def test_a_tensor_of_another_shape_is_refused_in_every_part(key, change):
         sort_published(state)
 
 
+@pytest.mark.parametrize(
+    ("key", "shape", "words"),
+    [
+        ("pos_embed", (5, 32), r"pos_embed is \(5, 32\), not \(1, 1 \+ patches, d_model\)"),
+        ("patch_embed.proj.weight", (32, 3, 16), r"is \(32, 3, 16\), not \(d_model, 3, 1, patch, patch\)"),
+        ("layers.0.mixer.dt_proj.weight", (64,), r"dt_proj.weight is \(64,\), not \(d_inner, dt_rank\)"),
+        ("layers.0.mixer.conv1d.weight", (), r"is \(\), not \(d_inner, 1, d_conv\)"),
+        ("layers.0.mixer.A_log", (0,), r"A_log is empty, \(0,\): .*zero_to_fp32.py"),
+        ("norm_f.weight", (31,), r"shape: norm_f.weight is \(31,\), not \(32,\)"),
+        ("layers.2.mixer.out_proj.weight", (64, 32), r"is \(64, 32\), not \(32, 64\)"),
+    ],
+)
+def test_an_error_of_a_wrong_shape_names_both_shapes(key, shape, words):
+    with pytest.raises(WeightsError, match=words):
+        sort_published(published() | {key: torch.zeros(shape)})
+
+
+def test_a_missing_layer_is_named():
+    state = {key: x for key, x in published().items() if not key.startswith("layers.1.")}
+    with pytest.raises(WeightsError, match=r"all tensors of layers.1 are missing; .* layers.2$"):
+        sort_published(state)
+    with pytest.raises(WeightsError, match=r"layers.3 are missing; .* layers.2000000000$"):
+        sort_published(published() | {"layers.2000000000.norm.weight": torch.zeros(32)})
+
+
 def test_named_backbones_refuse_weights_of_other_sizes(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(published(), path)

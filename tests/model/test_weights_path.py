@@ -124,6 +124,10 @@ def asked(monkeypatch):
     class Hub(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             paths.append(self.path)
+            if "/owner/repo" not in self.path:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RepoNotFound")
+                return self.end_headers()
             files = [{"rfilename": x} for x in ("videomamba_t16.pth", "videomamba_m16.pth")]
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -151,6 +155,12 @@ def test_a_file_that_a_repository_lacks_is_an_error_with_the_nearest_names(asked
     with pytest.raises(WeightsError, match="name one file in it; it has videomamba_m16.pth, videomamba_t16"):
         find_weights("owner/repo")
     assert len(asked) == 2
+
+
+def test_a_repository_that_the_hub_lacks_is_one_line(asked, capfd):
+    with pytest.raises(WeightsError, match="the hub has no repository some/body, or it is private$") as error:
+        find_weights("some/body/weights.pth")
+    assert "\n" not in str(error.value) and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

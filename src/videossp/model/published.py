@@ -41,6 +41,15 @@ LEFT_OUT = (
     "n_averaged",
     "pool_norm.",
 )
+# The tensors that tell the sizes of a backbone, with their dimensions. Of images, patches have four.
+PATCHES = "patch_embed.proj.weight"
+NEEDED = {
+    PATCHES: "d_model, 3, 1, patch, patch",
+    "pos_embed": "1, 1 + patches, d_model",
+    "layers.0.mixer.A_log": "d_inner, d_state",
+    "layers.0.mixer.conv1d.weight": "d_inner, 1, d_conv",
+    "layers.0.mixer.dt_proj.weight": "d_inner, dt_rank",
+}
 
 
 @dataclass
@@ -135,20 +144,34 @@ def config_of(state: State) -> VideoMambaConfig:
     Raises:
         WeightsError: they are not those of a VideoMamba.
     """
-    try:
-        d_model, _, *tubelet, patch, _ = state["patch_embed.proj.weight"].shape
-        d_inner, d_state = state["layers.0.mixer.A_log"].shape
-        positions = state["pos_embed"].shape[1] - 1
-        d_conv, dt_rank = (state[f"layers.0.mixer.{x}.weight"].shape[-1] for x in ("conv1d", "dt_proj"))
-    except (KeyError, ValueError, IndexError) as error:
-        raise WeightsError(f"not a VideoMamba checkpoint: {error} is missing or has another shape") from error
+    for name, dimensions in NEEDED.items():
+        if name not in state:
+            raise WeightsError(f"not a VideoMamba checkpoint: {name} is missing")
+        shape = tuple(state[name].shape)
+        if 0 in shape:
+            raise WeightsError(
+                f"{name} is empty, {shape}: a part of a sharded checkpoint; make one file of its parts "
+                "(with DeepSpeed: zero_to_fp32.py)"
+            )
+        images = name == PATCHES and len(shape) == 4
+        if len(shape) != dimensions.count(",") + 1 and not images:
+            raise WeightsError(f"not a VideoMamba checkpoint: {name} is {shape}, not ({dimensions})")
+    d_model, _, *tubelet, patch, _ = state[PATCHES].shape
+    d_inner, d_state = state["layers.0.mixer.A_log"].shape
+    positions = state["pos_embed"].shape[1] - 1
+    d_conv, dt_rank = (state[f"layers.0.mixer.{x}.weight"].shape[-1] for x in ("conv1d", "dt_proj"))
     side = round(positions**0.5)
     if side * side != positions or tubelet not in ([], [1]):
         raise WeightsError(
             "only square inputs and one-frame patches are supported; "
             f"got {positions} patches, tubelet {tubelet}"
         )
-    depth = 1 + max(int(m[1]) for key in state if (m := re.match(r"layers\.(\d+)\.", key)))
+    numbers = {int(m[1]) for key in state if (m := re.match(r"layers\.(\d+)\.", key))}
+    depth = len(numbers)
+    if gap := next((i for i in range(depth) if i not in numbers), None):
+        raise WeightsError(
+            f"all tensors of layers.{gap} are missing; there are those of layers.{max(numbers)}"
+        )
     time = state.get("temporal_pos_embedding")
     try:
         return VideoMambaConfig(

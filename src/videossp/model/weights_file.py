@@ -37,6 +37,7 @@ FOREIGN = {
     b"GGUF": f"a GGUF file: {CONVERT}",
     b"%PDF": "a PDF document, not weights: download the file again",
 }
+NEWER_OPERANDS = range(0x8C, 0x98)  # of pickle's protocols 4 and 5
 SAVE_STATE = "in the program that wrote the file, save model.state_dict() alone"
 DAMAGED = "cut off or damaged: download or copy it again"
 
@@ -200,18 +201,23 @@ def _reason(path: Path, error: Exception) -> str:
         return f"it holds the object {found[1]}, which is not loaded because it could run code: {SAVE_STATE}"
     if "must be imported to load" in text:
         return f"it holds tensors of a distributed training: gather them and, {SAVE_STATE}"
-    if found := re.search(r"Unsupported operand (\d+)", text):
+    found = re.search(r"Unsupported operand (\d+)", text)
+    if found and int(found[1]) in NEWER_OPERANDS:
         return "its pickle has a newer protocol than torch.save's own: save it again without pickle_protocol"
-    if "weights_only" in text.lower() and not zipfile.is_zipfile(path):
-        return f"it holds other objects than tensors and plain values, or is {DAMAGED}; else, {SAVE_STATE}"
-    if not zipfile.is_zipfile(path):
-        return DAMAGED
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if not any(x.endswith("data.pkl") for x in names):
+    names = _members(path)
+    if names and not any(x.endswith("data.pkl") for x in names):
         return f"a ZIP archive ({', '.join(names[:3])}): unpack it and name the file of weights in it"
     if any(x.endswith("constants.pkl") for x in names):
         return "a TorchScript program: save the state_dict() of its module with torch.save"
     if "weights_only" in text.lower():
-        return f"it holds other objects than tensors and plain values: {SAVE_STATE}"
+        return f"it is damaged or holds other objects than tensors and plain values: {SAVE_STATE}"
     return f"{DAMAGED} ({first_line(error)})"
+
+
+def _members(path: Path) -> list[str]:
+    """The names in a ZIP archive; none if it is damaged or of another format."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return []

@@ -56,7 +56,7 @@ def _may_be_hub_id(source: str) -> bool:
 
 
 def _from_hub(source: str) -> Path:
-    """The file of a hub id: downloaded, or from the local cache if the hub does not answer."""
+    """The file of a hub id: the hub's, or that of the local cache if the hub does not answer."""
     from huggingface_hub import HfApi, hf_hub_download
 
     parts = source.split("/")
@@ -74,11 +74,23 @@ def _from_hub(source: str) -> Path:
         except WeightsError:
             raise
         except Exception as error:  # the hub's client raises a dozen kinds; all mean: not available now
-            reason = first_line(error)
+            reason = _reason(error, repository)
         with suppress(Exception):
             if name:
                 return Path(hf_hub_download(repository, name, local_files_only=True))
     raise WeightsError(f"{source}: no such file, and not available from the hub or its local cache: {reason}")
+
+
+def _reason(error: Exception, repository: str) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repository} needs an access token (huggingface-cli login)"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the hub has no repository {repository}, or it is private"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so the hub is not asked"
+    return f"the hub does not answer: {first_line(error)}"
 
 
 @contextmanager
@@ -113,8 +125,8 @@ def _only(source: str, names: Iterable[str]) -> str:
 
 def _weights_among(names: Iterable[str]) -> list[str]:
     names = sorted(names)
-    usual = [x for x in names if x.endswith(SUFFIXES)]
-    return usual or [x for x in names if x.endswith(MORE_SUFFIXES)]
+    usual = [x for x in names if x.lower().endswith(SUFFIXES)]
+    return usual or [x for x in names if x.lower().endswith(MORE_SUFFIXES)]
 
 
 def near(path: Path) -> str:
