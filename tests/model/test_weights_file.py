@@ -80,6 +80,8 @@ PAGE = b"\n<!DOCTYPE html>\n<html><head><title>Google Drive - Virus scan warning
         (b"/annex/objects/SHA256E-s1--0.pth\n", "git annex get"),
         (PAGE, "a web page"),
         (b"\xef\xbb\xbf<html lang=en>", "a web page"),
+        (b"\r\n" * 90 + b"<html>\t<body>", "a web page"),
+        (b"epoch\tloss\n1\t0.5\n", "a text that begins with 'epoch loss"),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML page"),
         (gzip.compress(save({"a": torch.zeros(2)})), "compressed with gzip"),
         (bz2.compress(b"a"), "compressed with bzip2"),

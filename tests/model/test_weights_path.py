@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from huggingface_hub.utils import _http
 from safetensors.torch import save_file
 
 import videossp
@@ -17,6 +18,15 @@ from videossp.model.checkpoint import read_checkpoint
 from videossp.model.config import VideoMambaConfig
 from videossp.model.published import config_of
 from videossp.model.weights_path import find_weights
+
+
+@pytest.fixture(autouse=True)
+def _new_session():
+    """The hub's client keeps its session, which knows whether it is offline, from one test to the next."""
+    reset = getattr(_http, "reset_sessions", None) or _http.close_session  # of older and newer versions
+    reset()
+    yield
+    reset()
 
 
 @pytest.fixture

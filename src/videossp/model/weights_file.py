@@ -97,12 +97,12 @@ def read_weights_file(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        head, size = _head(path)
+        head = _head(path)
     except OSError as error:
         raise _refused(path, error.strerror or first_line(error)) from error
     if sentence := foreign_format(path):
         raise _refused(path, sentence)
-    safetensors = _is_safetensors(head, size)
+    safetensors = _is_safetensors(head)
     try:
         return load_file(path) if safetensors else _load_pickle(path)
     except MemoryError:
@@ -113,10 +113,10 @@ def read_weights_file(path: str | Path) -> Any:
 
 def foreign_format(path: Path) -> str | None:
     """The format of a file that holds no weights, and the cure, in words; None if it may hold some."""
-    head, size = _head(path)
-    if not size:
+    head = _head(path)
+    if not head:
         return "an empty file: download or copy it again"
-    if head.startswith((ZIP, LEGACY)) or _is_safetensors(head, size):
+    if head.startswith((ZIP, LEGACY)) or _is_safetensors(head):
         return None
     for start, sentence in FOREIGN.items():
         if head.startswith(start):
@@ -134,31 +134,27 @@ def foreign_format(path: Path) -> str | None:
 
 def _kind_of_text(head: bytes) -> str | None:
     """What kind of text a file holds, in words; None if it is no text."""
-    text = head[:64].decode("utf-8", errors="ignore").removeprefix("\ufeff").strip()
-    if (
-        not text
-        or not all(x.isprintable() for x in text.splitlines())
-        or len(text.encode()) < len(head[:64]) // 2
-    ):
+    decoded = head.decode("utf-8", errors="ignore").removeprefix("\ufeff")
+    text = " ".join(decoded.split())
+    if not text.isprintable() or len(decoded.encode()) < len(head) // 2:
         return None
     if re.match(r"<(!doctype html|html|head|script|!--)", text.lower()):
         return "a web page (HTML), not weights: the download failed; download the file itself"
     if text.startswith("<"):
         return "an XML page, not weights: the download failed; download the file itself"
-    return f"a text that begins with {text.splitlines()[0][:40]!r}, not weights: download the file again"
+    return f"a text that begins with {text[:40]!r}, not weights: download the file again"
 
 
-def _head(path: Path) -> tuple[bytes, int]:
-    """The first bytes of a file, and its size."""
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(512), path.stat().st_size
+        return file.read(512)
 
 
 def _refused(path: Path, sentence: str) -> WeightsError:
     return WeightsError(f"{path}: not a readable checkpoint: {sentence}")
 
 
-def _is_safetensors(head: bytes, size: int) -> bool:
+def _is_safetensors(head: bytes) -> bool:
     """The length of the header in 8 bytes, then the header, which is JSON."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LARGEST_HEADER
 
@@ -200,7 +196,7 @@ def _reason(path: Path, error: Exception) -> str:
     if found := re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", text):
         return f"it holds the object {found[1]}, which is not loaded because it could run code: {SAVE_STATE}"
     if "must be imported to load" in text:
-        return f"it holds tensors of a distributed training: gather them and, {SAVE_STATE}"
+        return f"it holds parts of tensors of a distributed training: gather them; {SAVE_STATE}"
     found = re.search(r"Unsupported operand (\d+)", text)
     if found and int(found[1]) in NEWER_OPERANDS:
         return "its pickle has a newer protocol than torch.save's own: save it again without pickle_protocol"

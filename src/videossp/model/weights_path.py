@@ -11,7 +11,7 @@ from videossp.errors import WeightsError
 from videossp.model.published import first_line
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-MORE_SUFFIXES = (".ckpt", ".pyth", ".tar", ".pkl")  # files of a folder without any of the above
+MORE_SUFFIXES = (".ckpt", ".pyth", ".tar")  # files of a folder without any of the above
 HUB_TIMEOUT = 10.0  # seconds until the hub must answer
 
 
