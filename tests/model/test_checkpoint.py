@@ -263,8 +263,15 @@ def test_another_model_is_an_error_that_names_its_tensors(content, words):
 
 @pytest.mark.parametrize("content", [{"model": {"a": 1}}, {}, [1], None, {"optimizer": {0: ZEROS}}])
 def test_a_state_without_tensors_is_refused(content):
-    with pytest.raises(WeightsError, match="no tensors"):
+    with pytest.raises(WeightsError, match="no tensors by name in it, only "):
         unwrap(content)
+
+
+def test_an_error_of_a_checkpoint_names_the_file(tmp_path):
+    state = published() | {"classifier.weight": ZEROS}
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=r"weights.pth: 1 tensors .*\n.*classifier.weight .*\n.*left out"):
+        Classifier.create(str(tmp_path / "weights.pth"), num_classes=3)
 
 
 def test_a_dict_that_holds_itself_is_searched_once():
@@ -296,6 +303,7 @@ def trained():
         "args": argparse.Namespace(lr=np.float32(1e-3), data=Path("data"), name=np.str_("run")),
         "scores": np.arange(6.0).reshape(2, 3),
         "best": np.bool_(True),
+        "empty": np.zeros((0, 3)),
         "rng": np.random.RandomState(0).get_state(),
     }
 

@@ -121,12 +121,16 @@ def build_backbone(
         return backbone, None
     if given or source.random:
         return VideoMamba(replace(given or BACKBONES[source.name], **wanted), drop_path), None
-    state, notes = read_checkpoint(_file_of(source, prefer_hub))
-    config = config_of(state)
-    if source.name in BACKBONES:
-        config = replace(BACKBONES[source.name], frames=config.frames, size=config.size)
-    config = replace(config, **wanted)
-    published = sort_published(state, config=config)
+    file = _file_of(source, prefer_hub)
+    state, notes = read_checkpoint(file)
+    try:
+        config = config_of(state)
+        if source.name in BACKBONES:
+            config = replace(BACKBONES[source.name], frames=config.frames, size=config.size)
+        config = replace(config, **wanted)
+        published = sort_published(state, config=config)
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from error
     published.notes[:0] = notes
     if published.tuner:
         published.warnings.append(

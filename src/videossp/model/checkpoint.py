@@ -95,7 +95,10 @@ def unwrap(content: Any, name: str = "state dict") -> tuple[State, list[str]]:
     """
     tables = list(_tables(content, (), name))
     if not tables:
-        raise WeightsError(f"{name}: no tensors by name in it")
+        keys = (
+            ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
+        )
+        raise WeightsError(f"{name}: no tensors by name in it, only {keys or 'an empty dict'}")
     found: list[Found] = []
     for path, tensors in tables:
         prefixes = _prefixes(tensors)

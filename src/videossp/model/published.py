@@ -227,6 +227,8 @@ def _compare(state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
     ]
     if lines:
         shown = lines[:20] + [f"  and {len(lines) - 20} more"] * (len(lines) > 20)
+        cure = ["an unknown tensor that is no part of the backbone must be left out of the file"]
+        shown += cure * any(line.startswith("  unknown") for line in lines)
         raise WeightsError("\n".join([f"{len(lines)} tensors of the checkpoint do not fit:", *shown]))
 
 

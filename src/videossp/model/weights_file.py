@@ -176,6 +176,7 @@ def _load_pickle(path: Path) -> Any:
         np.ndarray,
         np.dtype,
         *DTYPES,
+        (_no_bytes, "builtins.bytes"),
         *((x, f"{module}.{x.__name__}") for x in NUMPY for module in NUMPY_MODULES),
         *((StandIn, name) for name in OBJECTS),
         *((OrderedDict, name) for name in DICTS),
@@ -184,6 +185,11 @@ def _load_pickle(path: Path) -> Any:
     with torch.serialization.safe_globals(allowed), warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # advice to those who wrote the file
         return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _no_bytes(*args: Any) -> bytes:
+    """What a pickle calls for the content of an empty array, and for nothing else."""
+    return b""
 
 
 def _safetensors_reason(error: Exception) -> str:
