@@ -199,7 +199,7 @@ def _safetensors_reason(error: Exception) -> str:
 def _reason(path: Path, error: Exception) -> str:
     """Why torch could not read a file. Its own words advise users to switch the protection off."""
     text = str(error)
-    if found := re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", text):
+    if found := re.search(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)", text):
         return f"it holds the object {found[1]}, which is not loaded because it could run code: {SAVE_STATE}"
     if "must be imported to load" in text:
         return f"it holds parts of tensors of a distributed training: gather them; {SAVE_STATE}"
