@@ -93,12 +93,12 @@ def unwrap(content: Any, name: str = "state dict") -> tuple[State, list[str]]:
     Raises:
         WeightsError: no backbone, or several that are equally good.
     """
-    tables = list(_tables(content, (), name))
+    tables = list(_tables(content, ()))
     if not tables:
-        keys = (
-            ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
+        keys = list(content)[:5] if isinstance(content, Mapping) else [type(content).__name__]
+        raise WeightsError(
+            f"{name}: no tensors by name in it, only {', '.join(map(str, keys)) or 'an empty dict'}"
         )
-        raise WeightsError(f"{name}: no tensors by name in it, only {keys or 'an empty dict'}")
     found: list[Found] = []
     for path, tensors in tables:
         prefixes = _prefixes(tensors)
@@ -122,7 +122,7 @@ def unwrap(content: Any, name: str = "state dict") -> tuple[State, list[str]]:
     return state, notes
 
 
-def _tables(content: Any, path: tuple[str, ...], name: str) -> Iterator[tuple[tuple[str, ...], State]]:
+def _tables(content: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], State]]:
     """Each dict of tensors in a checkpoint with the keys that lead to it, without the parts of wrappers."""
     if not isinstance(content, Mapping) or len(path) > DEEPEST:
         return
@@ -131,13 +131,14 @@ def _tables(content: Any, path: tuple[str, ...], name: str) -> Iterator[tuple[tu
     for key, x in items.items():
         if isinstance(x, Tensor):
             plain = ".".join(part for part in key.split(".") if part not in WRAPPERS)
-            if plain in state and not _same(state[plain], x):
-                raise WeightsError(f"{name}: it holds two different tensors for {plain}; the second is {key}")
-            state[plain] = x
+            if plain not in state:
+                state[plain] = x
+            elif not _same(state[plain], x):
+                state[key] = x  # no name of a backbone: left out with a note, or an error inside a backbone
     if state:
         yield path, state
     for key, x in items.items():
-        yield from _tables(x, (*path, key), name)
+        yield from _tables(x, (*path, key))
 
 
 def _prefixes(tensors: State) -> list[str]:
