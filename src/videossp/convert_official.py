@@ -12,8 +12,9 @@ from videossp.data.sampling import ClipFormat
 from videossp.errors import VideoSSPWarning, WeightsError
 from videossp.methods import make_tuner, resolve_options
 from videossp.model.backbones import STATE_DICT, Source
+from videossp.model.checkpoint import unwrap
 from videossp.model.head import Head, fill_head
-from videossp.model.published import config_of, sort_published, ssp_options, to_published, unwrap
+from videossp.model.published import config_of, sort_published, ssp_options, to_published
 from videossp.model.videomamba import VideoMamba
 
 # Options of SSP with the values that the published code can compute, its only or usual one first. In batches
@@ -40,14 +41,16 @@ def from_official(
     Omissions and changes are in `Classifier.notes`; those that may make results mislead are warnings.
 
     Args:
-        state_dict: {name: tensor}, or that inside 'model' or 'module'.
+        state_dict: {name: tensor}, or a training checkpoint that holds it; see `model.checkpoint.unwrap`.
         importance: see `methods.ssp.SSP`; "batch" for the published behaviour.
         heads: of the spreading attention; published: 8.
 
     Raises:
         WeightsError: tensors are missing, unknown or of other shapes.
     """
-    published = sort_published(unwrap(state_dict))
+    state, notes = unwrap(state_dict)
+    published = sort_published(state)
+    published.notes[:0] = notes
     if published.head is None or published.norm is None:
         raise WeightsError("a classifier needs norm_f and head, which this checkpoint lacks")
     config = config_of(published.backbone)

@@ -1,6 +1,5 @@
-"""Reading published checkpoints: wrappers, prefixes, resizing, where files are found, and errors."""
+"""Published tensors: sizes, resizing, heads, random weights and errors."""
 
-import argparse
 import warnings
 
 import pytest
@@ -9,12 +8,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 import videossp
-from conftest import SMALL, golden, published
+from conftest import golden, published
 from videossp.classifier import Classifier
 from videossp.errors import VideoSSPWarning, WeightsError
-from videossp.model.backbones import find_weights
 from videossp.model.config import BACKBONES, VideoMambaConfig
-from videossp.model.published import config_of, read_checkpoint, sort_published, unwrap
+from videossp.model.published import config_of, sort_published
 from videossp.model.videomamba import VideoMamba
 
 
@@ -28,21 +26,6 @@ def test_backbone_sizes_are_those_of_the_paper(name, count):
     norm_f = backbone.config.d_model  # ours is in the head
     assert sum(x.numel() for x in backbone.parameters()) + norm_f == count
     assert len(backbone.state_dict()) == 17 * backbone.config.depth + 5  # + norm_f and head: 8 in a file
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-@pytest.mark.parametrize("wrap", [None, "model", "module", "state_dict"])
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "encoder.", "_orig_mod."])
-def test_every_kind_of_checkpoint_file_is_read(tmp_path, suffix, wrap, prefix):
-    state = published()
-    path = tmp_path / f"weights.{suffix}"
-    content = {prefix + key: value for key, value in state.items()}
-    if suffix == "safetensors":
-        save_file(content, path)
-    else:
-        torch.save(content if wrap is None else {wrap: content, "epoch": 1}, path)
-    read = read_checkpoint(path)
-    assert read.keys() == state.keys() and all(torch.equal(read[key], state[key]) for key in state)
 
 
 def test_sizes_are_read_off_the_tensors():
@@ -127,101 +110,36 @@ def test_a_tensor_of_another_shape_is_refused_in_every_part(key, change):
         sort_published(state)
 
 
+@pytest.mark.parametrize(
+    ("key", "shape", "words"),
+    [
+        ("pos_embed", (5, 32), r"pos_embed is \(5, 32\), not \(1, 1 \+ patches, d_model\)"),
+        ("patch_embed.proj.weight", (32, 3, 16), r"is \(32, 3, 16\), not \(d_model, 3, 1, patch, patch\)"),
+        ("layers.0.mixer.dt_proj.weight", (64,), r"dt_proj.weight is \(64,\), not \(d_inner, dt_rank\)"),
+        ("layers.0.mixer.conv1d.weight", (), r"is \(\), not \(d_inner, 1, d_conv\)"),
+        ("layers.0.mixer.A_log", (0,), r"A_log is empty, \(0,\): .*zero_to_fp32.py"),
+        ("norm_f.weight", (31,), r"shape: norm_f.weight is \(31,\), not \(32,\)"),
+        ("layers.2.mixer.out_proj.weight", (64, 32), r"is \(64, 32\), not \(32, 64\)"),
+    ],
+)
+def test_an_error_of_a_wrong_shape_names_both_shapes(key, shape, words):
+    with pytest.raises(WeightsError, match=words):
+        sort_published(published() | {key: torch.zeros(shape)})
+
+
+def test_a_missing_layer_is_named():
+    state = {key: x for key, x in published().items() if not key.startswith("layers.1.")}
+    with pytest.raises(WeightsError, match=r"all tensors of layers.1 are missing; .* layers.2$"):
+        sort_published(state)
+    with pytest.raises(WeightsError, match=r"layers.3 are missing; .* layers.2000000000$"):
+        sort_published(published() | {"layers.2000000000.norm.weight": torch.zeros(32)})
+
+
 def test_named_backbones_refuse_weights_of_other_sizes(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(published(), path)
     with pytest.raises(WeightsError, match="asked for"):
         Classifier.create("videomamba_tiny", num_classes=2, weights=str(path))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"not a checkpoint", b"\x80\x02cos\nsystem\n(S'true'\ntR."],
-    ids=["empty", "text", "code"],
-)
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_unreadable_files_are_one_line(tmp_path, content, suffix):
-    path = tmp_path / f"weights.{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(WeightsError, match="not a readable checkpoint") as error:
-        read_checkpoint(path)
-    assert "\n" not in str(error.value)
-
-
-def test_flags_inside_a_training_checkpoint_do_not_matter(tmp_path):
-    torch.save({"model": published(), "args": argparse.Namespace(lr=1e-3)}, tmp_path / "weights.pth")
-    assert config_of(read_checkpoint(tmp_path / "weights.pth")) == SMALL
-
-
-def test_a_state_without_tensors_is_refused():
-    with pytest.raises(WeightsError, match="no tensors"):
-        unwrap({"model": {"a": 1}})
-
-
-@pytest.fixture
-def hub_cache(tmp_path, monkeypatch):
-    """The snapshot folder of owner/repo in an offline cache of the hub; it holds weights.pth."""
-    import huggingface_hub.constants
-
-    cache = tmp_path / "hub"
-    snapshot = cache / "models--owner--repo" / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    torch.save(published(), snapshot / "weights.pth")
-    (cache / "models--owner--repo" / "refs").mkdir()
-    (cache / "models--owner--repo" / "refs" / "main").write_text("0" * 40)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return snapshot
-
-
-def test_a_hub_id_is_found_in_the_local_cache_when_offline(hub_cache):
-    snapshot = hub_cache
-    assert find_weights("owner/repo/weights.pth") == snapshot / "weights.pth"
-    assert config_of(read_checkpoint(find_weights("owner/repo/weights.pth"))) == SMALL
-    for missing in ("owner/repo/other.pth", "owner/repo"):
-        with pytest.raises(WeightsError, match="not available from the hub") as error:
-            find_weights(missing)
-        assert "\n" not in str(error.value)
-
-
-def test_a_folder_needs_one_weight_file(tmp_path):
-    with pytest.raises(WeightsError, match="it has no weights"):
-        find_weights(str(tmp_path))
-    for name in ("a.pth", "b.pth"):
-        torch.save(published(), tmp_path / name)
-    with pytest.raises(WeightsError, match=r"a\.pth, b\.pth"):
-        find_weights(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "source", ["nothing.pth", "weights/none.pth", "./no/such/file.pth", "/no/such/file.pth"]
-)
-def test_a_missing_path_is_an_error(source):
-    with pytest.raises(WeightsError, match="no such file|no backbone"):
-        Classifier.create(source, num_classes=2)
-
-
-def test_an_adapter_of_a_hub_id_is_not_confused_by_a_local_folder_of_that_name(
-    hub_cache, tmp_path, monkeypatch
-):
-    Classifier.create("owner/repo/weights.pth", num_classes=3, method="linear").save(tmp_path / "adapter")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "owner" / "repo").mkdir(parents=True)
-    other = VideoMambaConfig(depth=1, d_model=16, frames=4, size=(32, 32), d_state=4)
-    torch.save(published(other), tmp_path / "owner" / "repo" / "weights.pth")
-    assert videossp.load(tmp_path / "adapter").backbone.config == SMALL
-    # To a new classifier a path is a path; it is recorded as one.
-    local = Classifier.create("owner/repo/weights.pth", num_classes=3, method="linear")
-    assert local.backbone.config == other
-    assert local.source.name == str(tmp_path / "owner" / "repo" / "weights.pth")
-
-
-def test_a_linked_file_keeps_its_suffix(tmp_path):
-    """The hub's cache links model.safetensors to a file that is named by its hash."""
-    save_file(published(), tmp_path / "0123abcd")
-    (tmp_path / "model.safetensors").symlink_to("0123abcd")
-    classifier = Classifier.create(str(tmp_path / "model.safetensors"), num_classes=3, method="linear")
-    assert classifier.backbone.config == SMALL
 
 
 @pytest.mark.parametrize("kind", ["empty folder", "folder with weights", "file"])

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import torch
 
 from videossp.bundled import WEIGHTS
 from videossp.errors import WeightsError
+from videossp.model.checkpoint import read_checkpoint
 from videossp.model.config import BACKBONES, VideoMambaConfig
-from videossp.model.published import Published, config_of, first_line, read_checkpoint, sort_published
+from videossp.model.published import Published, config_of, sort_published
 from videossp.model.videomamba import VideoMamba
+from videossp.model.weights_path import find_weights, near
 
 RANDOM = "random"
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 # The `Source.name` of a backbone that was given as an object, and the words for it in errors.
 STATE_DICT, MODULE, CONFIG = "state_dict", "VideoMamba", "VideoMambaConfig"
 NOT_REBUILDABLE = {STATE_DICT: "a state dict", MODULE: "a VideoMamba"}
@@ -121,12 +121,17 @@ def build_backbone(
         return backbone, None
     if given or source.random:
         return VideoMamba(replace(given or BACKBONES[source.name], **wanted), drop_path), None
-    state = read_checkpoint(_file_of(source, prefer_hub))
-    config = config_of(state)
-    if source.name in BACKBONES:
-        config = replace(BACKBONES[source.name], frames=config.frames, size=config.size)
-    config = replace(config, **wanted)
-    published = sort_published(state, config=config)
+    file = _file_of(source, prefer_hub)
+    state, notes = read_checkpoint(file)
+    try:
+        config = config_of(state)
+        if source.name in BACKBONES:
+            config = replace(BACKBONES[source.name], frames=config.frames, size=config.size)
+        config = replace(config, **wanted)
+        published = sort_published(state, config=config)
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from error
+    published.notes[:0] = notes
     if published.tuner:
         published.warnings.append(
             f"left out: {len(published.tuner)} tensors of trained SSP prompts (from_official keeps them)"
@@ -142,60 +147,13 @@ def _file_of(source: Source, prefer_hub: bool) -> Path:
         return WEIGHTS[file]
     if file in BACKBONES:
         raise WeightsError(f"{file}: no weights of this name are bundled; for a file write ./{file}")
-    path = file != RANDOM and Path(file).expanduser().exists()
-    if source.weights is None and not path and "/" not in file:
+    path = Path(file).expanduser()
+    if source.weights is None and "/" not in file and (file == RANDOM or not path.exists()):
         raise WeightsError(
             f"no backbone {file!r}: name one of {', '.join(BACKBONES)}, a file, "
-            "or a hub id (owner/repository/file)"
+            f"or a hub id (owner/repository/file){near(path)}"
         )
     return find_weights(file, prefer_hub=prefer_hub)
-
-
-def find_weights(source: str, *, prefer_hub: bool = False) -> Path:
-    """The local file of a path or of a hub id, owner/repository[/file].
-
-    The hub's file is downloaded once; its offline mode is honoured. A folder and a repository may leave out
-    the file if they hold one file of weights only.
-
-    Args:
-        source: the path or hub id.
-        prefer_hub: where a local path and a hub id have the same name, take the hub's file.
-
-    Raises:
-        WeightsError: there is no such file.
-    """
-    path = Path(source).expanduser()
-    parts = source.split("/")
-    local = len(parts) == 2 and parts[1].endswith(SUFFIXES)
-    hub = len(parts) > 1 and all(parts) and parts[0] not in (".", "..", "~") and not local
-    if path.exists() and not (hub and prefer_hub):
-        return _file_in(path, source)
-    if not hub:
-        raise WeightsError(f"{source}: no such file, and not a hub id (owner/repository/file)")
-    from huggingface_hub import HfApi, hf_hub_download
-
-    repository = "/".join(parts[:2])
-    try:
-        name = "/".join(parts[2:]) or _only(source, HfApi().list_repo_files(repository))
-        return Path(hf_hub_download(repository, name))
-    except WeightsError:
-        raise
-    except Exception as error:  # the hub's client raises a dozen kinds; all mean: not available now
-        if path.exists():
-            return _file_in(path, source)
-        reason = first_line(error)
-        raise WeightsError(f"{source}: no such file, and not available from the hub: {reason}") from error
-
-
-def _file_in(path: Path, source: str) -> Path:
-    return path / _only(source, [x.name for x in path.iterdir()]) if path.is_dir() else path
-
-
-def _only(source: str, names: Iterable[str]) -> str:
-    weights = sorted(x for x in names if x.endswith(SUFFIXES))
-    if len(weights) != 1:
-        raise WeightsError(f"{source}: name one file in it; it has {', '.join(weights) or 'no weights'}")
-    return weights[0]
 
 
 def fingerprint(backbone: VideoMamba) -> str:

@@ -1,15 +1,12 @@
 """Convert published state dicts to ours and back; strict: errors list every tensor that does not match."""
 
-import argparse
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
 from videossp.errors import WeightsError
@@ -30,7 +27,29 @@ SSP_NAMES = {
     r"prompt_attentions\.(\d+)\.attention\.": r"spread.\1.attention.",
     r"prompt_attentions\.(\d+)\.scale": r"spread.\1.scale",
 }
-IGNORED = ("clip_decoder.", "clip_pos_embed", "clip_img_decoder.")  # teacher heads of masked pretraining
+TUNER = r"inner_prompt|prompt_attentions|dynamic_scales"  # start of the names of published SSP tensors
+# Parts of published and usual trainers that only training needs: teachers, decoders, other heads.
+LEFT_OUT = (
+    "clip_",
+    "cls_head.",
+    "decoder",
+    "distill_head.",
+    "encoder_to_decoder",
+    "head.fc.",
+    "head_dist.",
+    "mask_token",
+    "n_averaged",
+    "pool_norm.",
+)
+# The tensors that tell the sizes of a backbone, with their dimensions. Of images, patches have four.
+PATCHES = "patch_embed.proj.weight"
+NEEDED = {
+    PATCHES: "d_model, 3, 1, patch, patch",
+    "pos_embed": "1, 1 + patches, d_model",
+    "layers.0.mixer.A_log": "d_inner, d_state",
+    "layers.0.mixer.conv1d.weight": "d_inner, 1, d_conv",
+    "layers.0.mixer.dt_proj.weight": "d_inner, dt_rank",
+}
 
 
 @dataclass
@@ -54,47 +73,20 @@ class Published:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_checkpoint(path: str | Path) -> State:
-    """Read the tensors of a .safetensors or pickled (.pth) file; see `unwrap`.
-
-    Pickles are read with `weights_only=True`: a file cannot run code.
-
-    Raises:
-        WeightsError: the file cannot be read or has no tensors.
-    """
-    try:
-        if str(path).endswith(".safetensors"):
-            content: Any = load_file(path)
-        else:
-            # Training checkpoints of this family also hold their flags, as a Namespace.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"{path}: not a readable checkpoint: {first_line(error)}") from error
-    return unwrap(content, str(path))
-
-
 def first_line(error: Exception) -> str:
     """The first line of an error's message, or its type if it has none."""
     plain = re.sub(r"\x1b\[\d*m", "", str(error)).strip()
     return (plain or type(error).__name__).splitlines()[0]
 
 
-def unwrap(content: Any, name: str = "state dict") -> State:
-    """The flat {name: tensor} inside a training checkpoint, without the prefixes that wrappers add.
-
-    The tensors may be nested in 'model', 'module' or 'state_dict'.
-    """
-    for key in ("model", "module", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not any(isinstance(x, Tensor) for x in content.values()):
-        raise WeightsError(f"{name}: no tensors by name in it")
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    for prefix in ("_orig_mod.", "module.", "backbone.", "encoder."):
-        if all(key.startswith((prefix, "head.", *IGNORED)) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+def grouped(names: list[str]) -> str:
+    """Names of tensors by their first part: clip_decoder (4 tensors), mask_token (1)."""
+    counts: dict[str, int] = {}
+    for name in names:
+        first = name.partition(".")[0]
+        counts[first] = counts.get(first, 0) + 1
+    texts = [f"{name} ({count} tensor{'s' * (count != 1)})" for name, count in counts.items()]
+    return ", ".join(texts[:6] + [f"{len(texts) - 6} more groups"] * (len(texts) > 6))
 
 
 def sort_published(state: State, *, config: VideoMambaConfig | None = None) -> Published:
@@ -114,9 +106,12 @@ def sort_published(state: State, *, config: VideoMambaConfig | None = None) -> P
         raise WeightsError(f"the checkpoint is {actual}, but {config} was asked for")
     notes: list[str] = []
     warnings: list[str] = []
-    ignored = [key for key in state if key.startswith(IGNORED)]
+    ignored = [key for key in state if key.startswith(LEFT_OUT)]
     if ignored:
-        notes.append(f"left out: {len(ignored)} tensors of the masked pretraining ({ignored[0]}, ...)")
+        notes.append(f"left out: {grouped(ignored)}, which are no part of the backbone")
+    if "norm.weight" in state and "norm_f.weight" not in state:
+        state["norm_f.weight"] = state.pop("norm.weight")
+        notes.append("norm.weight: taken as norm_f.weight, the name of the final norm")
     norm = state.pop("norm_f.weight", None)
     head = {key: state.pop(f"head.{key}") for key in ("weight", "bias") if f"head.{key}" in state} or None
     if head and len(head) != 2:
@@ -125,7 +120,7 @@ def sort_published(state: State, *, config: VideoMambaConfig | None = None) -> P
     for key, value in state.items():
         if key in ignored:
             continue
-        if re.match(r"inner_prompt|prompt_attentions|dynamic_scales", key):
+        if re.match(TUNER, key):
             tuner[key] = value
         else:
             backbone[key] = value
@@ -149,20 +144,34 @@ def config_of(state: State) -> VideoMambaConfig:
     Raises:
         WeightsError: they are not those of a VideoMamba.
     """
-    try:
-        d_model, _, *tubelet, patch, _ = state["patch_embed.proj.weight"].shape
-        d_inner, d_state = state["layers.0.mixer.A_log"].shape
-        positions = state["pos_embed"].shape[1] - 1
-        d_conv, dt_rank = (state[f"layers.0.mixer.{x}.weight"].shape[-1] for x in ("conv1d", "dt_proj"))
-    except (KeyError, ValueError, IndexError) as error:
-        raise WeightsError(f"not a VideoMamba checkpoint: {error} is missing or has another shape") from error
+    for name, dimensions in NEEDED.items():
+        if name not in state:
+            raise WeightsError(f"not a VideoMamba checkpoint: {name} is missing")
+        shape = tuple(state[name].shape)
+        if 0 in shape:
+            raise WeightsError(
+                f"{name} is empty, {shape}: a part of a sharded checkpoint; make one file of its parts "
+                "(with DeepSpeed: zero_to_fp32.py)"
+            )
+        images = name == PATCHES and len(shape) == 4
+        if len(shape) != dimensions.count(",") + 1 and not images:
+            raise WeightsError(f"not a VideoMamba checkpoint: {name} is {shape}, not ({dimensions})")
+    d_model, _, *tubelet, patch, _ = state[PATCHES].shape
+    d_inner, d_state = state["layers.0.mixer.A_log"].shape
+    positions = state["pos_embed"].shape[1] - 1
+    d_conv, dt_rank = (state[f"layers.0.mixer.{x}.weight"].shape[-1] for x in ("conv1d", "dt_proj"))
     side = round(positions**0.5)
     if side * side != positions or tubelet not in ([], [1]):
         raise WeightsError(
             "only square inputs and one-frame patches are supported; "
             f"got {positions} patches, tubelet {tubelet}"
         )
-    depth = 1 + max(int(m[1]) for key in state if (m := re.match(r"layers\.(\d+)\.", key)))
+    numbers = {int(m[1]) for key in state if (m := re.match(r"layers\.(\d+)\.", key))}
+    depth = len(numbers)
+    if gap := next((i for i in range(depth) if i not in numbers), None):
+        raise WeightsError(
+            f"all tensors of layers.{gap} are missing; there are those of layers.{max(numbers)}"
+        )
     time = state.get("temporal_pos_embedding")
     try:
         return VideoMambaConfig(
@@ -211,8 +220,15 @@ def _compare(state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
         for key, shape in expected.items()
         if key in state and tuple(state[key].shape) != shape
     ]
+    lines += [
+        f"  type: {key} is {str(x.dtype).removeprefix('torch.')}, not a floating-point type"
+        for key, x in state.items()
+        if not x.is_floating_point()
+    ]
     if lines:
         shown = lines[:20] + [f"  and {len(lines) - 20} more"] * (len(lines) > 20)
+        cure = ["an unknown tensor that is no part of the backbone must be left out of the file"]
+        shown += cure * any(line.startswith("  unknown") for line in lines)
         raise WeightsError("\n".join([f"{len(lines)} tensors of the checkpoint do not fit:", *shown]))
 
 

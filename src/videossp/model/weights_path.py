@@ -1,0 +1,149 @@
+"""`find_weights`: the local file of a path or of a hub id. A mistyped path does not ask the hub."""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from videossp.errors import WeightsError
+from videossp.model.published import first_line
+
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+MORE_SUFFIXES = (".ckpt", ".pyth", ".tar")  # files of a folder without any of the above
+HUB_TIMEOUT = 10.0  # seconds until the hub must answer
+
+
+def find_weights(source: str, *, prefer_hub: bool = False) -> Path:
+    """The local file of a path or of a hub id, owner/repository[/file].
+
+    The hub's file is downloaded once; its offline mode is honoured. A folder and a repository may leave out
+    the file if they hold one file of weights only.
+
+    Args:
+        source: the path or hub id.
+        prefer_hub: where a local path and a hub id have the same name, take the hub's file.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
+    path = Path(source).expanduser()
+    hub = _may_be_hub_id(source)
+    if path.exists() and not (hub and prefer_hub):
+        return _file_in(path, source)
+    if not hub:
+        raise WeightsError(f"{source}: no such file, and not a hub id (owner/repository/file){near(path)}")
+    first = source.split("/")[0]
+    if not prefer_hub and Path(first).is_dir():
+        raise WeightsError(
+            f"{source}: no such file; a folder {first} is here, so the hub is not asked{near(path)}"
+        )
+    try:
+        return _from_hub(source)
+    except WeightsError:
+        if path.exists():
+            return _file_in(path, source)
+        raise
+
+
+def _may_be_hub_id(source: str) -> bool:
+    """Whether a source has the form of a hub id, owner/repository[/file], not that of a path only."""
+    parts = source.split("/")
+    names = all(re.fullmatch(r"[\w-][\w.-]*", x) for x in parts[:2])
+    file = len(parts) == 2 and parts[1].lower().endswith(SUFFIXES + MORE_SUFFIXES)
+    return len(parts) > 1 and all(parts) and names and not file
+
+
+def _from_hub(source: str) -> Path:
+    """The file of a hub id: the hub's, or that of the local cache if the hub does not answer."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    parts = source.split("/")
+    repository, name = "/".join(parts[:2]), "/".join(parts[2:])
+    with _quiet():
+        try:
+            # Asked first because a download retries for half a minute where there is no connection.
+            info = HfApi().model_info(repository, timeout=HUB_TIMEOUT)
+            files = [x.rfilename for x in info.siblings or ()]
+            name = name or _only(source, files)
+            if files and name not in files:
+                close = ", ".join(_close(name, files)) or "no similar name"
+                raise WeightsError(f"{source}: not available from the hub: {repository} has {close}")
+            return Path(hf_hub_download(repository, name))
+        except WeightsError:
+            raise
+        except Exception as error:  # the hub's client raises a dozen kinds; all mean: not available now
+            reason = _reason(error, repository)
+        with suppress(Exception):
+            if name:
+                return Path(hf_hub_download(repository, name, local_files_only=True))
+    raise WeightsError(f"{source}: no such file, and not available from the hub or its local cache: {reason}")
+
+
+def _reason(error: Exception, repository: str) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repository} needs an access token (huggingface-cli login)"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the hub has no repository {repository}, or it is private"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so the hub is not asked"
+    return f"the hub does not answer: {first_line(error)}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the warnings of the hub's client off the terminal: an error says the same in one line."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _file_in(path: Path, source: str) -> Path:
+    if not path.is_dir():
+        return path
+    if (path / ".metadata").is_file() and any(path.glob("*.distcp")):
+        raise WeightsError(
+            f"{source}: a folder of torch.distributed.checkpoint; make one file of it with "
+            f"'python -m torch.distributed.checkpoint.format_utils dcp_to_torch {source} weights.pth'"
+        )
+    return path / _only(source, [x.name for x in path.iterdir() if x.is_file()])
+
+
+def _only(source: str, names: Iterable[str]) -> str:
+    weights = _weights_among(names)
+    if len(weights) != 1:
+        raise WeightsError(f"{source}: name one file in it; it has {', '.join(weights) or 'no weights'}")
+    return weights[0]
+
+
+def _weights_among(names: Iterable[str]) -> list[str]:
+    names = sorted(names)
+    usual = [x for x in names if x.lower().endswith(SUFFIXES)]
+    return usual or [x for x in names if x.lower().endswith(MORE_SUFFIXES)]
+
+
+def near(path: Path) -> str:
+    """Words for an error: the files or folders that a missing path may mean, or "" if there are none."""
+    folder = path.parent
+    while not folder.is_dir():
+        path, folder = folder, folder.parent
+    try:
+        names = sorted(x.name for x in folder.iterdir())
+    except OSError:
+        return ""
+    there = "" if folder == Path() else f"{folder}/"
+    if close := _close(path.name, names):
+        return f"; did you mean {' or '.join(there + x for x in close)}?"
+    weights = _weights_among(names)[:5]
+    return f"; {folder} has {', '.join(weights)}" if weights else ""
+
+
+def _close(name: str, names: list[str]) -> list[str]:
+    return difflib.get_close_matches(name, names, 3, 0.6)
