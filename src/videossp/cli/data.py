@@ -40,7 +40,7 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
     add_data(parser)
     group = group_of(parser, "checks")
     add_option(group, "frames", int, "frames of the clips to train on", default=8)
-    group.add_argument("--fast", action="store_true", help="decode no frames: misses damage inside files")
+    group.add_argument("--fast", action="store_true", help="decode first frames only: misses damage inside files")
     add_option(
         group,
         "only",
@@ -75,7 +75,7 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
         errors, warnings, infos = diagnosis.counts.values()
         totals = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {infos:,} info"
         lines += left_out_lines(samples)
-        lines.append(f"{totals} in {extent(samples)}{'; no frame was decoded' * args.fast}")
+        lines.append(f"{totals} in {extent(samples)}{'; only first frames were decoded' * args.fast}")
         summary = {
             "format": samples.origin["format"],
             "classes": len(samples.classes),

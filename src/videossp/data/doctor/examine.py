@@ -74,7 +74,8 @@ def examine(
     Args:
         data, format, fold, videos: see `read_data`.
         frames: number of frames of the clips that will be used.
-        fast: decode nothing. Truncated files are found, damage inside a file and frozen videos are not.
+        fast: decode only first frames, where they must show from which frame on decoding is possible.
+            Truncated files are found, damage inside a file and frozen videos are not.
         timeout: seconds per file.
         workers: number of worker processes; None: one per core.
         only: ids of the checks to run, or the beginning of ids ("file", "split.leak"); empty: all.
