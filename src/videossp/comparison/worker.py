@@ -149,6 +149,7 @@ def run_figures(
             on_error=config.on_error,
             progress=progress,
         )
+    assert result is not None  # `compare` refuses data with neither test nor validation videos
     trained = {name: x.numel() for name, x in classifier.trainable().items()}
     times = [row["seconds_per_clip"] for row in run.history[1:] or run.history]  # the first compiles kernels
     return {
