@@ -26,6 +26,7 @@ from videossp.errors import DataError
 from videossp.methods import default_lr, resolve_options
 from videossp.methods.registry import registrations
 from videossp.system.process import give_back_memory
+from videossp.system.terminal import escape_controls
 from videossp.system.warn import warn
 from videossp.training.config import TrainConfig
 from videossp.training.plan import make_plan
@@ -83,7 +84,7 @@ def compare(
 
     def report(line: str) -> None:
         if progress:
-            print(line, file=sys.stderr, flush=True)
+            print(escape_controls(line), file=sys.stderr, flush=True)
 
     for note in dict.fromkeys(notes):
         report(note)
