@@ -190,6 +190,7 @@ def evaluate(
         through: replaces the data set of views by another one, e.g. `FeatureCache.of`.
 
     Raises:
+        ValueError: `samples` is not a sequence of samples, such as a path or a data set.
         DataError: no samples, or (on_error "error") one that cannot be decoded.
         FloatingPointError: probabilities are not finite.
         WorkerLostError: a worker process or another process of the evaluation is gone.
@@ -197,6 +198,11 @@ def evaluate(
     check_on_error(on_error)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if isinstance(samples, str) or not isinstance(samples, Sequence):
+        kind = type(samples).__name__
+        raise ValueError(
+            f"samples must be videos with labels, as read_data(DATA).splits['test']; got a {kind}"
+        )
     if not samples:
         raise DataError("no videos to evaluate")
     default = classifier.clip_format.views
