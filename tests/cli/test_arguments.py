@@ -245,3 +245,46 @@ def test_settings_that_neither_verb_has_are_refused_by_compare(call, class_folde
     assert code == 2 and "unknown setting 'batchsize' in a config file; did you mean batch_size?" in stderr
     code, _, stderr = call("compare", class_folder, "--methods", "linear", "--seed", 3)
     assert code == 2 and "unknown option --seed; did you mean --seeds?" in stderr
+
+
+@pytest.mark.parametrize("word", ["off", "on", "yes", "No", "false", "'on'", "auto"])
+def test_on_and_off_in_a_config_file_are_choices_of_an_option(
+    call, small_backbone, class_folder, tmp_path, word
+):
+    """YAML reads these words as truth values, which other options take."""
+    (tmp_path / "c.yaml").write_text(f"flip: {word}\nscale_lr: {word if word == 'yes' else 'off'}\n")
+    flags = ["--backbone", small_backbone, "--method", "linear", "--config", tmp_path / "c.yaml"]
+    code, plan, _ = call("train", class_folder, *flags, "--dry-run")
+    assert code == 0 and f"flip {'off' if word in ('off', 'No', 'false') else 'on'}" in plan
+    assert ("clips per step / 256" in plan) == (word == "yes")
+
+
+@pytest.mark.parametrize("number", [".inf", "-.Inf", ".nan", "1e400"])
+def test_numbers_that_are_not_finite_are_refused_before_anything_is_read(call, tmp_path, number):
+    for verb, name, value in (
+        ("train", "lr", number),
+        ("train", "epochs", number),
+        ("train", "dropout", number),
+        ("train", "crop_scale", f"[0.5, {number}]"),
+        ("train", "lora", f"{{scale: {number}}}"),
+        ("compare", "lr", number),
+        ("compare", "lr", f"[0.1, {number}]"),
+    ):
+        (tmp_path / "c.yaml").write_text(f"{name}: {value}\n")
+        method = ["--method", "lora"] if verb == "train" else ["--methods", "lora"]
+        code, out, err = call(verb, "nowhere", *method, "--config", tmp_path / "c.yaml")
+        flag = "--lora.scale" if name == "lora" else f"--{name.replace('_', '-')}"
+        assert code == 2 and out == "" and err.count("\n") == 1 and f"{flag} must be " in err, err
+    number = number.replace(".Inf", "inf").replace(".", "") if "e" not in number else number
+    for verb, flag in (("train", "--min-lr"), ("train", "--lora.scale"), ("doctor", "--timeout")):
+        method = ["--method", "lora"] if verb == "train" else []
+        code, out, err = call(verb, "nowhere", *method, f"{flag}={number}")
+        assert code == 2 and out == "" and err.count("\n") == 1 and f"{flag} must be " in err, err
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+def test_seeds_out_of_range_are_refused_before_anything_is_read(call, seed):
+    code, _, err = call("train", "nowhere", "--method", "linear", f"--seed={seed}")
+    assert code == 2 and f"seed must be from 0 to 4294967295, got {seed}" in err
+    code, _, err = call("compare", "nowhere", "--methods", "linear", f"--seeds=0,{seed}")
+    assert code == 2 and f"--seeds must be whole numbers from 0 to 4294967295, got 0, {seed}" in err

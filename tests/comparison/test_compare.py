@@ -26,7 +26,7 @@ from videossp.comparison import worker
 from videossp.comparison.compare import compare
 from videossp.comparison.intervals import student, wilson
 from videossp.data.datasets import VideoDataset, read_data
-from videossp.errors import VideoSSPWarning
+from videossp.errors import DataError, VideoSSPWarning
 from videossp.methods import METHODS, default_lr
 from videossp.model.config import BACKBONES
 from videossp.model.hooks import Tuner
@@ -133,6 +133,47 @@ def test_each_run_is_a_process_with_the_figures_of_its_classifier(weights, class
     samples = read_data(class_folder).splits["test"]
     loaded = videossp.load(folder)
     assert videossp.evaluate(loaded, samples).top(1) == run["top1"] == row["top1"]
+
+
+def test_without_validation_the_test_split_is_reported_or_the_comparison_refused(
+    in_process, weights, class_folder, tmp_path
+):
+    every, out = read_data(class_folder), tmp_path / "out"
+    config = replace(QUICK, val_fraction=0)
+    with pytest.raises(DataError, match="val_fraction 0 leaves no videos to measure accuracy on"):
+        only = replace(every, splits={"train": every.splits["train"]})
+        compare(only, ["linear"], [0], config, out=out, backbone=weights)
+    with pytest.raises(ValueError, match="no validation to select from several learning rates"):
+        compare(every, ["linear"], [0], config, out=out, backbone=weights, lrs=[0.1, 0.01])
+    assert not out.exists()
+    results = [compare(every, ["linear"], [0], config, out=out, backbone=weights) for _ in range(2)]
+    (run,) = results[0].runs
+    assert run["error"] is None and run["val_top1"] is None and run["videos"] == 8
+    assert results[1].runs == [run]
+    table = "\n".join(results[1].table())
+    assert "note: val_fraction 0: no validation, the last epoch is kept" in table and "split test;" in table
+
+
+def test_one_method_one_seed_and_one_rate_need_no_lists(in_process, weights, class_folder, tmp_path):
+    options = {"out": tmp_path, "backbone": weights}
+    result = compare(class_folder, "linear", np.int64(1), QUICK, lrs=0.1, **options)
+    assert [(x["method"], x["seed"], x["lr"]) for x in result.runs] == [("linear", 1, 0.1)]
+    assert result.methods == ("linear",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("linear", -1), "seed must be from 0 to 4294967295, got -1"),
+        (("linear", [0, 2**32]), "seed must be from 0 to 4294967295, got 4294967296"),
+        (("linear", "01"), "seed must be a whole number, got '0'"),
+        (("linear", 0, QUICK, [0.1, math.inf]), "lr must be finite, got inf"),
+    ],
+)
+def test_wrong_seeds_and_rates_are_refused_before_the_data_are_read(tmp_path, arguments, words):
+    *positional, lrs = (*arguments, QUICK, ())[:4]
+    with pytest.raises(ValueError, match=words):
+        compare(tmp_path / "nowhere", *positional, lrs=lrs, out=tmp_path / "out", backbone="videomamba_nano")
 
 
 def test_runs_use_the_given_videos_not_those_on_disk(weights, class_folder, tmp_path):

@@ -14,7 +14,7 @@ import torch
 from conftest import SSP_SMALL, switch_on, write_video
 from videossp.classifier import Classifier
 from videossp.data.clips import read_views
-from videossp.data.datasets import Sample
+from videossp.data.datasets import Sample, VideoDataset
 from videossp.errors import DataError
 from videossp.inference.evaluate import Evaluation, evaluate, relabel
 
@@ -191,7 +191,7 @@ PROCESSES = """
 import json, sys, datetime, torch, torch.distributed as distributed
 sys.path, rank, size, file, adapter, samples = json.loads(sys.argv[1])
 import videossp
-from videossp.data.datasets import Sample
+from videossp.data.datasets import Sample, VideoDataset
 from videossp.model.config import BACKBONES
 from conftest import SMALL
 BACKBONES["videomamba_small_test"] = SMALL
@@ -289,3 +289,9 @@ def test_the_picture_of_the_confusion_accepts_any_class_name(tmp_path):
     result = Evaluation(("$_$", "<a>_{b"), samples, torch.eye(2)[:, None], {}, (1, 1))
     draw_confusion(result, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("samples", ["videos", Path("videos"), VideoDataset(("a", "b"), {})])
+def test_samples_that_are_no_sequence_are_refused_with_advice(small_classifier, samples):
+    with pytest.raises(ValueError, match=r"as read_data\(DATA\).splits\['test'\]; got a "):
+        evaluate(small_classifier, samples)

@@ -75,6 +75,45 @@ def test_a_second_run_computes_nothing_and_gives_the_same(
     assert seen  # the seed does
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut at 10", "one bit", "without a hash"])
+def test_damaged_features_are_computed_again_once(
+    small_backbone, class_folder, tmp_path, monkeypatch, damage
+):
+    config = features_in(tmp_path, epochs=2)
+    first = train(make(small_backbone), class_folder, config)
+    intact = {path: path.read_bytes() for path in tmp_path.rglob("*.npy")}
+    for path, content in intact.items():
+        spoiled = {
+            "empty": b"",
+            "cut at 10": content[:10],
+            "one bit": content[:150] + bytes([content[150] ^ 1]) + content[151:],
+            "without a hash": content[:-32],
+        }
+        path.write_bytes(spoiled[damage])
+    seen = count_clips(monkeypatch)
+    second = train(make(small_backbone), class_folder, config)
+    assert sum(seen) == 2 * 2 * 12 + 4
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.npy")} == intact
+    assert [row["val_loss"] for row in second.history] == [row["val_loss"] for row in first.history]
+    assert np.load(path).dtype == np.float32  # NumPy reads the files, too
+
+
+def test_a_cache_that_cannot_be_written_is_one_line_that_names_the_flag(
+    small_backbone, sample, tmp_path, monkeypatch
+):
+    """Its file was damaged, and the folder may only be read (which does not stop root)."""
+    (name,) = names_of(small_backbone, [sample], tmp_path / "cache")
+    file = tmp_path / "cache" / name[:2] / name
+    file.write_bytes(b"")
+
+    def refuse(path, data):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(feature_cache, "atomic_write", refuse)
+    with pytest.raises(OSError, match=rf"{name}: cannot be written \(Permission denied\); .* --features"):
+        names_of(small_backbone, [sample], tmp_path / "cache")
+
+
 @pytest.fixture
 def sample(tmp_path):
     for name, level in (("a", 100), ("b", 200)):

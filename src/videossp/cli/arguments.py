@@ -71,6 +71,8 @@ def read_arguments(verb: str, arguments: Sequence[str]) -> Arguments:
             flags.append(f"{name}={value}")
         path = config_path(value) if name == "--config" else run_config(value)
         new = read_config(path)
+        if name == "--resume" and not new:
+            raise ValueError(f"{path}: has no settings; it cannot tell how the run continues")
         current = with_current_names(path, new)
         old |= current != new
         merge(settings, current)

@@ -1,5 +1,6 @@
 """`videossp compare`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +23,7 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     from videossp.comparison.compare import compare as run_comparison
     from videossp.comparison.folder import RESULTS
     from videossp.methods import method_names
-    from videossp.training.config import TrainConfig
+    from videossp.training.config import LARGEST_SEED, TrainConfig
 
     if unused := [name for name in TRAIN_ONLY if name in given.settings]:
         print_message(f"not used of the config file, because only train has them: {', '.join(unused)}")
@@ -62,13 +63,17 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
 
     def run(args: "Namespace") -> int:
         seeds = listed(args.seeds)
-        if not all(seed.isdecimal() for seed in seeds):
-            raise ValueError(f"--seeds must be whole numbers, at least 0, got {', '.join(seeds)}")
+        if not all(seed.isdecimal() and int(seed) <= LARGEST_SEED for seed in seeds):
+            raise ValueError(
+                f"--seeds must be whole numbers from 0 to {LARGEST_SEED}, got {', '.join(seeds)}"
+            )
         options = options_of(args, methods)
         try:
             lrs = [] if args.lr is None else [float(lr) for lr in listed(args.lr)]
         except ValueError:
             lrs = []
+        if not all(map(math.isfinite, lrs)):
+            raise ValueError(f"--lr must be finite, got {args.lr!r}")
         if not lrs and args.lr is not None:
             raise ValueError(f"--lr must be numbers, separated by commas, got {args.lr!r}")
         names = {x.name for x in fields(TrainConfig)} - {"lr", "seed"}

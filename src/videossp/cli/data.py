@@ -40,7 +40,9 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
     add_data(parser)
     group = group_of(parser, "checks")
     add_option(group, "frames", int, "frames of the clips to train on", default=8)
-    group.add_argument("--fast", action="store_true", help="decode first frames only: misses damage inside files")
+    group.add_argument(
+        "--fast", action="store_true", help="decode first frames only: misses damage inside files"
+    )
     add_option(
         group,
         "only",

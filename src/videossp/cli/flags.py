@@ -67,7 +67,7 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "cutmix": "alpha of CutMix; 0: off",
     },
     "validation and checkpoints": {
-        "val_fraction": "fraction held out if there is no val split",
+        "val_fraction": "fraction held out if there is no val split; 0: none, keep the last epoch",
         "select_on": "split that selects the best epoch",
         "save_minutes": "minutes between checkpoints",
     },

@@ -1,14 +1,16 @@
 """The entry point: run the verb that argv names; report an error as one line and an exit code."""
 
+import math
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import CONFIG_FLAGS, Arguments, before_separator, read_arguments
-from videossp.cli.output import DATA, INTERRUPTED, print_error, print_message
+from videossp.cli.output import BROKEN_PIPE, DATA, INTERRUPTED, print_error, print_message
 from videossp.cli.verbs import VERBS
 from videossp.system.process import prepare_process
+from videossp.system.terminal import open_missing_streams, silence_closed_pipes
 from videossp.system.warn import warning_lines
 
 if TYPE_CHECKING:
@@ -27,9 +29,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        The exit code: 0 success, 1 failure, 2 usage, 3 data, 4 weights, 130 interrupted.
+        The exit code: 0 success, 1 failure, 2 usage, 3 data, 4 weights, 130 interrupted, 141 the output is a
+        pipe whose reader is gone.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    open_missing_streams()
+    try:
+        return report_errors(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError as error:
+        if silence_closed_pipes():
+            return BROKEN_PIPE
+        print_error(str(error))
+        return 1
+
+
+def report_errors(arguments: Sequence[str]) -> int:
+    """Run one verb, and print its errors; returns the exit code."""
+    debug = "--debug" in before_separator(arguments)
+    try:
+        try:
+            return run_command(arguments, debug)
+        finally:
+            sys.stdout.flush()  # here, where an error can be reported; also after --help, which exits
+    except KeyboardInterrupt:
+        print_message("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        code = exit_code(error)
+        lines = str(error).split("\n") if code == WEIGHTS else [one_line(error)]
+        print_error(*(lines if any(lines) else [f"{type(error).__name__}; --debug shows where"]))
+        return code
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error as one line.
+
+    Those of this package have one line. A line break in them is part of a name: it is shown as an escape.
+    """
+    from videossp.errors import VideoSSPError
+
+    return str(error) if isinstance(error, VideoSSPError) else " ".join(str(error).split())
+
+
+def run_command(arguments: Sequence[str], debug: bool) -> int:
+    """Print the overview or the version, or run the verb."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0 if arguments else USAGE
@@ -47,19 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file name that is not UTF-8 must not end the output.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        with warning_lines(print_message, others="--debug" in before_separator(rest)):
-            return run_verb(verb, read_arguments(verb, rest))
-    except KeyboardInterrupt:
-        print_message("interrupted")
-        return INTERRUPTED
-    except Exception as error:
-        if "--debug" in before_separator(rest):
-            raise
-        # Only the list of weights that do not fit has more than one line.
-        text = str(error) if exit_code(error) == WEIGHTS else " ".join(str(error).split())
-        print_error(text or f"{type(error).__name__}; --debug shows where")
-        return exit_code(error)
+    with warning_lines(print_message, others=debug):
+        return run_verb(verb, read_arguments(verb, rest))
 
 
 def run_verb(verb: str, given: Arguments) -> int:
@@ -67,7 +102,7 @@ def run_verb(verb: str, given: Arguments) -> int:
     from jsonargparse import ArgumentParser
 
     from videossp.cli.help import HelpFormatter
-    from videossp.cli.options import group_of, parse_error
+    from videossp.cli.options import group_of, parse_error, with_words
 
     build = VERBS[verb]
     parser = ArgumentParser(
@@ -86,11 +121,13 @@ def run_verb(verb: str, given: Arguments) -> int:
     group.add_argument("-h", "--help", action="help", help="show this help")
     parser.usage = usage(parser)
     try:
-        settings = parser.parse_object(given.settings) if given.settings else None
+        named = with_words(given.settings, {x.dest: getattr(x, "_typehint", None) for x in parser._actions})
+        settings = parser.parse_object(named) if named else None
         parsed = parser.parse_args(given.flags, namespace=settings)
     except Exception as error:
         raise ValueError(parse_error(parser, error, renamed_options(verb))) from error
     refuse_empty_paths(parsed)
+    refuse_not_finite(parsed)
     return run(parsed)
 
 
@@ -118,6 +155,14 @@ def refuse_empty_paths(args: "Namespace") -> None:
         if "" in (value if isinstance(value, list) else [value]):
             shown = POSITIONALS.get(name) or f"--{name.replace('_', '-')}"
             raise ValueError(f"{shown} is empty: give a value, or leave it out")
+
+
+def refuse_not_finite(args: "Namespace") -> None:
+    """Refuse numbers such as inf, nan and 1e400 before anything is read."""
+    for name, value in args.items():  # those of methods as METHOD.OPTION
+        for x in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(x, float) and not math.isfinite(x):
+                raise ValueError(f"--{name.replace('_', '-')} must be finite, got {x}")
 
 
 def exit_code(error: Exception) -> int:

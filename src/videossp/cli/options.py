@@ -145,6 +145,28 @@ def first_clause(text: str) -> str:
     return textwrap.shorten(re.split(r"[.;](?= |$)", text, maxsplit=1)[0], LONGEST, placeholder=" ...")
 
 
+def with_words(settings: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a YAML file, with "on" and "off" again where these are the choices of an option.
+
+    YAML 1.1 reads on, off, yes and no as true and false.
+
+    Args:
+        settings: by name; those of a method are nested.
+        kinds: type of each option, by name or METHOD.OPTION.
+    """
+    words: dict[str, Any] = {}
+    for name, value in settings.items():
+        kind = kinds.get(name)
+        if isinstance(value, Mapping) and kind is None:
+            members = {x.removeprefix(f"{name}."): kinds[x] for x in kinds if x.startswith(f"{name}.")}
+            words[name] = with_words(value, members)
+        elif isinstance(value, bool) and get_origin(kind) is Literal and {"on", "off"} <= {*get_args(kind)}:
+            words[name] = "on" if value else "off"
+        else:
+            words[name] = value
+    return words
+
+
 def parse_error(parser: "ArgumentParser", error: Exception, renamed: Mapping[str, str]) -> str:
     """Rewrite a jsonargparse error for users and suggest a similar option.
 

@@ -3,13 +3,15 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from videossp.system.terminal import escape_controls
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-DATA, INTERRUPTED = 3, 130  # exit codes
+DATA, INTERRUPTED, BROKEN_PIPE = 3, 130, 141  # exit codes; 128 + SIGPIPE, as a shell shows it
 
 
 def first_process() -> bool:
@@ -19,18 +21,28 @@ def first_process() -> bool:
 
 def print_result(args: "Namespace", summary: Any, lines: Sequence[str]) -> int:
     """Print a result on stdout, as text or, with --json, as JSON; returns the exit code 0."""
-    if first_process():
-        print(json.dumps(summary, ensure_ascii=False) if args.json else "\n".join(lines))
+    if args.json:
+        if first_process():
+            print(json.dumps(summary, ensure_ascii=False), flush=True)
+    else:
+        print_lines(lines)
     return 0
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of a result on stdout, at once also into a pipe."""
+    if first_process():
+        print("\n".join(map(escape_controls, lines)), flush=True)
 
 
 def print_message(line: str) -> None:
     """Print a message on stderr."""
     if first_process():
-        print(f"videossp: {line}", file=sys.stderr)
+        print(f"videossp: {escape_controls(line)}", file=sys.stderr)
 
 
-def print_error(line: str) -> None:
+def print_error(*lines: str) -> None:
     """Print an error on stderr, in every process, because an error may occur in one of them only."""
     prefix = "" if first_process() else f"process {os.environ['RANK']}: "
-    print(f"videossp: {prefix}{line}", file=sys.stderr)
+    text = "\n".join(map(escape_controls, lines))
+    print(f"videossp: {prefix}{text}", file=sys.stderr)

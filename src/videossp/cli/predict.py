@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from videossp.cli.arguments import Arguments
 from videossp.cli.flags import add_adapter, load_adapter, views_of
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import DATA, print_message, print_result
+from videossp.cli.output import DATA, print_lines, print_message, print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Print the most probable classes of videos."""
-    from videossp.inference.predict import find_videos
-    from videossp.inference.predict import predict as run_prediction
+    from videossp.inference.predict import find_videos, predict_each
+    from videossp.system.progress import with_bar
 
     add_adapter(parser)
     group_of(parser, "adapter").add_argument(
@@ -29,9 +29,9 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
         classifier = load_adapter(args)
         segments, crops = views_of(args, classifier)
         videos = find_videos(args.paths, print_message)
-        results = run_prediction(classifier, videos, segments=segments, crops=crops, on_error="skip")
-        lines, summary = [], []
-        for result in results:
+        results = predict_each(classifier, videos, segments, crops, on_error="skip")
+        summary, failed = [], 0
+        for result in with_bar(results, "predicting", len(videos)):
             ranked = list(result.probabilities.items())[: args.top]
             summary.append(
                 {
@@ -40,12 +40,17 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                     "top": [{"class": name, "probability": p} for name, p in ranked],
                 }
             )
-            lines.append(result.path if result.error is None else f"{result.path}\n  FAILED {result.error}")
-            lines += [f"  {100 * p:5.1f} %  {name}" for name, p in ranked]
-        print_result(args, summary, lines)
-        failed = sum(result.error is not None for result in results)
+            if result.error is not None:
+                failed += 1
+                ending = [f"  FAILED {result.error}"]
+            else:
+                ending = [f"  {100 * p:5.1f} %  {name}" for name, p in ranked]
+            if not args.json:
+                print_lines([result.path, *ending])  # at once, not at the end
+        if args.json:
+            print_result(args, summary, [])
         if failed:
-            print_message(f"{failed} of {len(results)} videos could not be decoded")
+            print_message(f"{failed} of {len(videos)} videos could not be decoded")
         return DATA if failed else 0
 
     return run

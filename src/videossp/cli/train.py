@@ -90,11 +90,11 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             print_message(
                 f"{100 * result.data_wait:.0f} % of the time was spent on decoding; --workers 1 decodes ahead"
             )
-        low, high = (100 * x for x in wilson(result.best["val_top1"], len(result.validation.samples)))
-        table = run_summary(classifier, result) | {
-            "95 % interval": f"{low:.1f} to {high:.1f} % for top-1 on validation",
-            "run folder": f"{out}, adapter {out / 'adapter'}",
-        }
+        table = run_summary(classifier, result)
+        if result.validation:
+            low, high = (100 * x for x in wilson(result.best["val_top1"], len(result.validation.samples)))
+            table["95 % interval"] = f"{low:.1f} to {high:.1f} % for top-1 on validation"
+        table["run folder"] = f"{out}, adapter {out / 'adapter'}"
         return print_result(args, summary, [f"{name:20}{value}" for name, value in table.items()])
 
     return run

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from videossp.comparison.folder import (
 from videossp.comparison.results import Comparison
 from videossp.comparison.worker import run_child
 from videossp.data.datasets import VideoDataset, read_data
+from videossp.errors import DataError
 from videossp.methods import default_lr, resolve_options
 from videossp.methods.registry import registrations
 from videossp.system.process import give_back_memory
+from videossp.system.terminal import escape_controls
 from videossp.system.warn import warn
 from videossp.training.config import TrainConfig
 from videossp.training.plan import make_plan
@@ -32,13 +35,13 @@ from videossp.training.settings import arguments_of, fingerprint
 
 def compare(
     data: str | Path | VideoDataset,
-    methods: Sequence[str],
-    seeds: Sequence[int],
+    methods: str | Sequence[str],
+    seeds: int | Sequence[int],
     config: TrainConfig | None = None,
     *,
     out: str | Path,
     backbone: str,
-    lrs: Sequence[float] = (),
+    lrs: float | Sequence[float] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: bool = False,
     **create: Any,
@@ -52,11 +55,11 @@ def compare(
     Args:
         data: a data set, or its folder or annotation file, which is read once, before the first run. Accuracy
             is measured on the test split, or on the validation split if there is no test split.
-        methods: names of methods, or chains as "ssp+lora".
-        seeds: of the classifier and of the training.
+        methods: names of methods, or chains as "ssp+lora"; one or several.
+        seeds: of the classifier and of the training; one or several.
         config: settings of all runs, except their seed.
-        lrs: learning rates to select from, the same for all methods. Default: the rate of `config`, or, if it
-            has none, the default rate of each method for the backbone.
+        lrs: learning rates to select from, one or several, the same for all methods. Default: the rate of
+            `config`, or, if it has none, the default rate of each method for the backbone.
         out: folder with a run folder METHOD-lrX-seedN per run, results.json, results.csv and accuracy.png.
             The last three are written again after every run. Runs that are finished in it are not repeated.
         backbone: see `Classifier.create`.
@@ -73,14 +76,15 @@ def compare(
         WeightsError: the weights of the backbone cannot be used.
     """
     config = config or TrainConfig()
+    names, numbers, rates = as_tuples(methods, seeds, lrs, config)
     samples = data if isinstance(data, VideoDataset) else read_data(data)
-    plans, notes = plan_methods(samples, methods, seeds, lrs, config, backbone, options or {}, create)
-    tries = range(len(plans[methods[0]].lrs))
-    keys = [(method, plans[method].lrs[i], seed) for seed in seeds for i in tries for method in methods]
+    plans, notes = plan_methods(samples, names, numbers, rates, config, backbone, options or {}, create)
+    tries = range(len(plans[names[0]].lrs))
+    keys = [(method, plans[method].lrs[i], seed) for seed in numbers for i in tries for method in names]
 
     def report(line: str) -> None:
         if progress:
-            print(line, file=sys.stderr, flush=True)
+            print(escape_controls(line), file=sys.stderr, flush=True)
 
     for note in dict.fromkeys(notes):
         report(note)
@@ -93,17 +97,17 @@ def compare(
 
         def so_far() -> Comparison:
             runs = [done[key] for key in keys if key in done]
-            return Comparison(tuple(methods), tuple(seeds), plans[methods[0]].settings, runs)
+            return Comparison(names, numbers, plans[names[0]].settings, runs)
 
         def order() -> Iterator[Key]:
             # Run all methods at one rate or seed before the next, so that an interrupted comparison covers
             # every method.
-            yield from ((method, plans[method].lrs[i], seeds[0]) for i in tries for method in methods)
-            for seed, method in itertools.product(seeds[1:], methods):
+            yield from ((method, plans[method].lrs[i], numbers[0]) for i in tries for method in names)
+            for seed, method in itertools.product(numbers[1:], names):
                 yield method, so_far().lr_of(method) or plans[method].lrs[0], seed
 
         write_results(folder, so_far())
-        count = len(methods) * (len(tries) + len(seeds) - 1)
+        count = len(names) * (len(tries) + len(numbers) - 1)
         for number, key in enumerate(order(), 1):
             method, lr, seed = key
             title = f"run {number}/{count}, {method}, lr {lr:g}, seed {seed}"
@@ -115,6 +119,27 @@ def compare(
             write_results(folder, so_far())
             report(f"{title}: " + (run["error"] or f"top-1 {100 * run['top1']:.1f} %"))
     return so_far()
+
+
+def as_tuples(
+    methods: str | Sequence[str],
+    seeds: int | Sequence[int],
+    lrs: float | Sequence[float],
+    config: TrainConfig,
+) -> tuple[tuple[str, ...], tuple[int, ...], tuple[float, ...]]:
+    """Methods, seeds and rates as tuples: one value is a tuple of one, not the letters of a name.
+
+    Raises:
+        ValueError: a seed or a rate that `TrainConfig` does not accept.
+    """
+    names = (methods,) if isinstance(methods, str) else tuple(methods)
+    numbers: tuple[Any, ...] = (seeds,) if isinstance(seeds, Integral) else tuple(seeds)  # type: ignore[arg-type]
+    rates: tuple[Any, ...] = (lrs,) if isinstance(lrs, Real) else tuple(lrs)  # type: ignore[arg-type]
+    for seed in numbers:
+        replace(config, seed=seed)
+    for lr in rates:
+        replace(config, lr=lr)
+    return names, tuple(map(int, numbers)), tuple(map(float, rates))
 
 
 def plan_methods(
@@ -148,6 +173,14 @@ def plan_methods(
         rates = tuple(lrs) or (default_lr(method, sizes) if config.lr is None else config.lr,)
         for seed, lr in itertools.product(seeds, rates):
             plan = make_plan(samples, samples.classes, replace(config, seed=seed, lr=lr))
+        if not plan.validation and len(rates) > 1:
+            raise ValueError(
+                "val_fraction 0 leaves no validation to select from several learning rates: give one"
+            )
+        if not plan.validation and not samples.splits.get("test"):
+            raise DataError(
+                "val_fraction 0 leaves no videos to measure accuracy on: add a test split, or hold some out"
+            )
         training = {name: value for name, value in asdict(config).items() if name not in ("lr", "seed")}
         settings = {
             "data": dict(samples.origin) or {"sha256": digest(samples)},

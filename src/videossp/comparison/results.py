@@ -120,12 +120,14 @@ def merit(run: Mapping[str, Any]) -> tuple[float, float]:
     """The order of learning rates: by validation loss, then by validation accuracy; a failed run comes last.
 
     The loss comes first because it uses the probability of each video. Accuracies on a few hundred videos
-    differ by two or three videos, which is chance.
+    differ by two or three videos, which is chance. Without validation there is one rate only.
 
     Returns:
         (minus the loss, accuracy); the larger the better.
     """
-    return (-run["val_loss"], run["val_top1"]) if run["error"] is None else (-math.inf, 0.0)
+    if run["error"] is not None:
+        return -math.inf, 0.0
+    return (0.0, 0.0) if run["val_loss"] is None else (-run["val_loss"], run["val_top1"])
 
 
 def difference(

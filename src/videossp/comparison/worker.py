@@ -23,6 +23,7 @@ from videossp.inference.evaluate import evaluate
 from videossp.methods.registry import register_again
 from videossp.system.files import atomic_write
 from videossp.system.process import peak_memory
+from videossp.system.terminal import escape_controls
 from videossp.system.warn import warning_lines
 from videossp.training.config import TrainConfig
 from videossp.training.train import train
@@ -103,7 +104,7 @@ def run_alone(samples: VideoDataset, registered: Sequence[Any] = (), **arguments
 
     def show(text: str) -> None:
         if arguments["progress"]:
-            print(f"videossp: {text}", file=sys.stderr)
+            print(f"videossp: {escape_controls(text)}", file=sys.stderr)
 
     started = time.monotonic()
     try:
@@ -149,6 +150,7 @@ def run_figures(
             on_error=config.on_error,
             progress=progress,
         )
+    assert result is not None  # `compare` refuses data with neither test nor validation videos
     trained = {name: x.numel() for name, x in classifier.trainable().items()}
     times = [row["seconds_per_clip"] for row in run.history[1:] or run.history]  # the first compiles kernels
     return {

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -20,6 +19,8 @@ from videossp.inference.predict import OnError as OnError
 from videossp.inference.predict import check_on_error
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.process import give_back_memory
+from videossp.system.progress import ErrorConsole
+from videossp.system.terminal import escape_controls
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,13 @@ class Evaluation:
         if len(self.classes) > 20:
             return []
         matrix: list[list[int]] = self.confusion.tolist()
-        width = max(map(len, self.classes))
+        names = [escape_controls(name) for name in self.classes]
+        width = max(map(len, names))
         cells = max(3, len(str(max(max(row) for row in matrix))) + 1)
         header = " " * width + "".join(f"{i:>{cells}}" for i in range(len(self.classes)))
         rows = [
             f"{name:>{width}}" + "".join(f"{count or '.':>{cells}}" for count in row) + f"   {i}"
-            for i, (name, row) in enumerate(zip(self.classes, matrix, strict=True))
+            for i, (name, row) in enumerate(zip(names, matrix, strict=True))
         ]
         return ["", "confusion matrix (rows: true class, columns: predicted)", header, *rows]
 
@@ -188,6 +190,7 @@ def evaluate(
         through: replaces the data set of views by another one, e.g. `FeatureCache.of`.
 
     Raises:
+        ValueError: `samples` is not a sequence of samples, such as a path or a data set.
         DataError: no samples, or (on_error "error") one that cannot be decoded.
         FloatingPointError: probabilities are not finite.
         WorkerLostError: a worker process or another process of the evaluation is gone.
@@ -195,6 +198,11 @@ def evaluate(
     check_on_error(on_error)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if isinstance(samples, str) or not isinstance(samples, Sequence):
+        kind = type(samples).__name__
+        raise ValueError(
+            f"samples must be videos with labels, as read_data(DATA).splits['test']; got a {kind}"
+        )
     if not samples:
         raise DataError("no videos to evaluate")
     default = classifier.clip_format.views
@@ -214,7 +222,7 @@ def evaluate(
         loader: Iterable[tuple[Tensor | None, str]] = DataLoader(
             data, batch_size=None, num_workers=workers, timeout=timeout if workers else 0
         )
-        console = Console(stderr=True)
+        console = ErrorConsole()
         if progress and console.is_terminal and rank == 0:
             loader = track(loader, "evaluating", total=len(indices), console=console, transient=True)
         if workers:

@@ -1,7 +1,7 @@
 """Class probabilities of video files and folders."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -72,21 +72,35 @@ def predict(
         FloatingPointError: probabilities are not finite.
     """
     check_on_error(on_error)
+    return list(predict_each(classifier, find_videos(paths), segments, crops, on_error))
+
+
+def predict_each(
+    classifier: "Classifier",
+    videos: Sequence[str],
+    segments: int | None = None,
+    crops: int | None = None,
+    on_error: OnError = "error",
+) -> Iterator[Prediction]:
+    """The predictions of `predict` one by one, each computed when it is asked for.
+
+    Args:
+        classifier, segments, crops, on_error: see `predict`.
+        videos: of `find_videos`.
+    """
     views = classifier.clip_format.views
     segments, crops = views[0] if segments is None else segments, views[1] if crops is None else crops
-    results = []
-    for path in find_videos(paths):
+    for path in videos:
         try:
             clips = read_views(path, classifier.clip_format, segments, crops)
         except DataError as error:
             if on_error == "error":
                 raise
-            results.append(Prediction(path, {}, str(error)))
+            yield Prediction(path, {}, str(error))
             continue
         scores = classifier.probabilities(clips).mean(0)
         order = scores.argsort(descending=True, stable=True)
-        results.append(Prediction(path, {classifier.classes[i]: scores[i].item() for i in order}))
-    return results
+        yield Prediction(path, {classifier.classes[i]: scores[i].item() for i in order})
 
 
 def check_on_error(on_error: str) -> None:

@@ -4,6 +4,7 @@ pip offers no SVML, so exp is a polynomial here. Everything is plain arithmetic,
 AVX-512 or NEON instructions inside a loop over channels.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic as numba_intrinsic
 from numba.np.arrayobj import populate_array
 from torch import Tensor
+
+from videossp.ops.kernel_cache import KernelCache
 
 LOG2E = np.float32(1.4426950408889634)
 # Without "nnan" and "ninf": a NaN in the input must reach the output.
@@ -33,10 +36,10 @@ def kernel(**options: Any) -> Any:
     """Decorator: compile with Numba at first use; cache the result on disk if a folder is writable."""
 
     def compiled(function: Any) -> Any:
-        try:
-            return njit(cache=True, **OPTIONS, **options)(function)
-        except RuntimeError:  # "no locator available": neither package nor home is writable
-            return njit(**OPTIONS, **options)(function)
+        dispatcher = njit(**OPTIONS, **options)(function)
+        with suppress(RuntimeError):  # "no locator available": neither package nor home is writable
+            dispatcher._cache = KernelCache(function)  # as njit(cache=True) sets Numba's own
+        return dispatcher
 
     return compiled
 

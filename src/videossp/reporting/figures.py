@@ -30,18 +30,21 @@ def _write(figure: Figure, file: Path | BinaryIO) -> None:
 
 
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], file: Path | BinaryIO) -> None:
-    """Training loss and validation accuracy by epoch for each method, as a PNG."""
+    """Training loss and, if there is a validation, its accuracy by epoch for each method, as a PNG."""
+    validated = all(row["val_top1"] is not None for history in histories.values() for row in history)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    left, *rest = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
     for name, history in histories.items():
         epochs = [row["epoch"] for row in history]
         left.plot(epochs, [row["loss"] for row in history], marker=".", label=name)
-        right.plot(epochs, [100 * row["val_top1"] for row in history], marker=".", label=name)
+        for right in rest:
+            right.plot(epochs, [100 * row["val_top1"] for row in history], marker=".", label=name)
     left.set(xlabel="epoch", ylabel="training loss (nats)", ylim=(0, None))
-    right.set(xlabel="epoch", ylabel="validation top-1 (%)", ylim=(0, 102))
     if len(histories) > 1:
         left.legend()
-    for axes in (left, right):
+    for right in rest:
+        right.set(xlabel="epoch", ylabel="validation top-1 (%)", ylim=(0, 102))
+    for axes in (left, *rest):
         axes.grid(alpha=0.3)
     _write(figure, file)
 

@@ -36,6 +36,8 @@ def write_report(
 ) -> None:
     """Write a page that contains all its pictures.
 
+    Without evaluations it has the table and the learning curves.
+
     Args:
         path: the .html file.
         title: heading of the page.
@@ -45,24 +47,32 @@ def write_report(
         clip_format: the model's input, which the strips show.
         histories: by name, a row of figures per epoch.
     """
-    first = next(iter(evaluations.values()))
     parts = [f"<h1>{html.escape(title)}</h1>", table(summary)]
     if histories:
         parts += ["<h2>Learning curves</h2>", picture("learning curves", lambda x: draw_curves(histories, x))]
-    if len(first.classes) <= MOST_BARS:
-        parts += ["<h2>Accuracy by class</h2>", picture("accuracy", lambda x: draw_classes(evaluations, x))]
-    parts += ["<h2>Confusion matrix</h2>", picture("confusion matrix", lambda x: draw_confusion(first, x))]
-    for correct, heading in ((True, "Correct"), (False, "Wrong")):
-        parts += [
-            f"<h2>{heading} predictions, most confident first</h2>",
-            *strips(first, clip_format, correct),
-        ]
+    if evaluations:
+        parts += results(evaluations, clip_format)
     body = "\n".join(parts)
     page = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n{body}\n</html>\n"
     )
     atomic_write(path, page)
+
+
+def results(evaluations: Mapping[str, Evaluation], clip_format: ClipFormat) -> list[str]:
+    """Accuracy by class of all evaluations; confusion matrix and film strips of the first."""
+    first = next(iter(evaluations.values()))
+    parts = ["<h2>Confusion matrix</h2>", picture("confusion matrix", lambda x: draw_confusion(first, x))]
+    if len(first.classes) <= MOST_BARS:
+        bars = picture("accuracy", lambda x: draw_classes(evaluations, x))
+        parts = ["<h2>Accuracy by class</h2>", bars, *parts]
+    for correct, heading in ((True, "Correct"), (False, "Wrong")):
+        parts += [
+            f"<h2>{heading} predictions, most confident first</h2>",
+            *strips(first, clip_format, correct),
+        ]
+    return parts
 
 
 def table(content: Mapping[str, Any] | Sequence[Sequence[Any]]) -> str:

@@ -1,15 +1,35 @@
-"""`Messages`: the lines and the progress bar of a training, on stderr."""
+"""`Messages`: the lines and the progress bar of a training, on stderr; `with_bar`: a bar for other work."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from videossp.system.terminal import escape_controls
 
 T = TypeVar("T")
 MEASURED = 3  # steps that are timed for the estimate of the training time
+
+
+class ErrorConsole(Console):
+    """Prints on stderr. If its reader is gone, the BrokenPipeError reaches the caller."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """Called while a BrokenPipeError is handled."""
+        raise
 
 
 class Messages:
@@ -21,13 +41,14 @@ class Messages:
 
     def __init__(self, on: bool) -> None:
         self.on = on
-        self.console = Console(stderr=True)
+        self.console = ErrorConsole()
         self._estimated = False
 
     def say(self, line: str) -> None:
         """Print one line."""
         if self.on:
-            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+            text = escape_controls(line)
+            self.console.print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def bar(self, items: Sequence[T], title: str, first: int, total: int, remaining: int) -> Iterator[T]:
         """Yield the items and show a progress bar if stderr is a terminal.
@@ -43,9 +64,8 @@ class Messages:
             remaining: steps that the training has left, for the estimate; 0: the items are no training
                 steps.
         """
-        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         hidden = not (self.on and self.console.is_terminal)
-        bar = Progress(*columns, console=self.console, transient=True, disable=hidden)
+        bar = Progress(*columns(title), console=self.console, transient=True, disable=hidden)
         with nullcontext() if hidden else bar:  # rich before 14.3 ends a disabled bar with an empty line
             task = bar.add_task(title, total=total, completed=first)
             started = time.monotonic()
@@ -60,6 +80,38 @@ class Messages:
                 bar.advance(task)
                 if i == 0:
                     started = time.monotonic()
+
+
+def columns(title: str) -> tuple[ProgressColumn, ...]:
+    """Title, bar, number of items and remaining time."""
+    return TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+
+
+def with_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
+    """Yield the items; while the next one is computed, show a progress bar if stderr is a terminal.
+
+    Between two items there is no bar: the caller may print on the same terminal.
+
+    Args:
+        items: computed one by one.
+        title: text before the bar.
+        total: number of the items.
+    """
+    console = ErrorConsole()
+    if not console.is_terminal:
+        yield from items
+        return
+    # With stdout redirected, rich would print the lines of stdout on stderr.
+    bar = Progress(*columns(title), console=console, transient=True, redirect_stdout=False)
+    task, rest = bar.add_task(title, total=total), iter(items)
+    while True:
+        try:
+            with bar:
+                item = next(rest)
+        except StopIteration:
+            return
+        yield item
+        bar.advance(task)
 
 
 def duration(seconds: float) -> str:

@@ -61,7 +61,8 @@ class TrainConfig:
         mixup, cutmix: alpha of the Beta distribution of Mixup and CutMix; 0: off. With both, each batch takes
             one of them at random.
         val_fraction: fraction of each class held out for validation if the data has no validation split. The
-            same videos are held out whatever the seed, so that runs can be compared.
+            same videos are held out whatever the seed, so that runs can be compared. 0: all videos train, and
+            the last epoch is kept.
         select_on: the split that selects the epoch. test, which many published runs use, gives an
             optimistically biased accuracy.
         grad_checkpoint: recompute the inside of each block in the backward pass instead of keeping it: less
@@ -141,7 +142,7 @@ class TrainConfig:
         self._check("erasing", 0 <= self.erasing <= 1, "at least 0 and at most 1")
         for name in ("label_smoothing", "ema_decay"):
             self._check(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        self._check("val_fraction", 0 < self.val_fraction < 1, "above 0 and below 1")
+        self._check("val_fraction", 0 <= self.val_fraction < 1, "at least 0 and below 1")
         in_order = len(self.crop_scale) == 2 and 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1
         self._check("crop_scale", in_order, "two fractions above 0 and at most 1, the smaller first")
         if self.lr is not None and self.min_lr > self.lr:

@@ -27,6 +27,7 @@ Clips = TrainClips | EvalViews
 
 MIN_AGE_TO_REMOVE = 24 * 3600  # seconds: files that were used more recently are never removed
 CACHE_FILE = re.compile(r"[0-9a-f]{64}\.npy")  # a file of a cache
+DIGEST = hashlib.sha256().digest_size  # bytes at the end of a file: the sha256 of the others
 TEMPORARY_FILE = re.compile(r"\.[0-9a-f]{64}\.npy\..+")  # a partial file of a killed process
 
 
@@ -42,6 +43,7 @@ class FeatureCache:
     features depend on: backbone, precision and the tokens that are read; versions of this package and of the
     libraries that affect numerical results; content of the video, its part, frames and crops; augmentation
     and its random numbers. So features are never outdated. Runs share them, and so do copies of a video.
+    Features whose file is damaged are computed again.
 
     Args:
         classifier: its backbone computes the features.
@@ -82,12 +84,15 @@ class FeatureCache:
 
         Returns:
             A data set with features in place of the clips.
+
+        Raises:
+            OSError: features cannot be written to the folder.
         """
         keys = (f"{self.kind} {clips.identity(i, self.identity)}" for i in range(len(clips)))
         names = [hashlib.sha256(x.encode()).hexdigest() for x in keys]
         files = [self.folder / name[:2] / f"{name}.npy" for name in names]
         # Divide the work before checking which files exist, because other processes may be writing files.
-        missing = [i for i in range(rank, len(files), processes) if not self._use(files[i])]
+        missing = [i for i in range(rank, len(files), processes) if not self._has(files[i])]
         if missing:
             loader = DataLoader(
                 Subset(clips, missing),
@@ -101,11 +106,14 @@ class FeatureCache:
             indices = self.messages.bar(missing, "features of the backbone", 0, len(missing), 0)
             for i, (x, *_) in zip(indices, loader, strict=True):
                 if x is not None:
-                    files[i].parent.mkdir(parents=True, exist_ok=True)
-                    atomic_write(files[i], self._compute(x))
-                    self.used.add(files[i])
+                    self._write(files[i], self._compute(x))
         self.wait()
         return Features(clips, files)
+
+    def _has(self, file: Path) -> bool:
+        """Whether a file is in the cache and intact; it is marked as used now."""
+        verified = file in self.used
+        return self._use(file) and (verified or read_features(file) is not None)
 
     def _use(self, file: Path) -> bool:
         """Whether a file is in the cache; marks it as used now, once in a run."""
@@ -118,6 +126,16 @@ class FeatureCache:
                 pass
             self.used.add(file)
         return True
+
+    def _write(self, file: Path, content: bytes) -> None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(file, content + hashlib.sha256(content).digest())
+        except OSError as error:
+            raise OSError(
+                f"{file}: cannot be written ({error.strerror}); choose another --features"
+            ) from error
+        self.used.add(file)
 
     @torch.no_grad()
     def _compute(self, clips: Tensor) -> bytes:
@@ -153,6 +171,16 @@ class FeatureCache:
             total -= size
 
 
+def read_features(file: Path) -> Tensor | None:
+    """The features in a file of the cache; None if the file is missing or damaged."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    array, digest = content[:-DIGEST], content[-DIGEST:]
+    return torch.from_numpy(np.load(io.BytesIO(array))) if digest == hashlib.sha256(array).digest() else None
+
+
 def remove_unused(file: Path, recent: float) -> None:
     """Remove a file of the cache, unless another process has begun to use it since `recent`."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
@@ -176,13 +204,13 @@ class Features(Dataset[tuple[Any, ...]]):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        try:
-            x = torch.from_numpy(np.load(self.files[index]))
-        except FileNotFoundError:
+        x = read_features(self.files[index])
+        if x is None:
             clips, *rest = self.clips[index]  # it could not be decoded: the rest says why
             if clips is not None:
                 raise RuntimeError(
-                    f"{self.files[index]}: removed from the cache during the training; continue with --resume"
-                ) from None
+                    f"{self.files[index]}: removed from the cache, or damaged, during the training; continue "
+                    "with --resume"
+                )
             return clips, *rest
         return x, *self.clips.metadata(index)

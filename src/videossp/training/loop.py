@@ -14,7 +14,7 @@ from videossp.classifier import Classifier
 from videossp.data.augment import mix, parse_rand_augment, soft_targets
 from videossp.data.clips import TrainClips
 from videossp.errors import DataError, DivergedError, WorkerLostError
-from videossp.inference.evaluate import evaluate
+from videossp.inference.evaluate import Evaluation, evaluate
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
@@ -22,7 +22,7 @@ from videossp.system.warn import warn
 from videossp.training.batches import Batch, Share, collate, shares_of
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import ProcessGroup
-from videossp.training.faults import explain_memory_errors, first_not_finite
+from videossp.training.faults import explain_memory_errors, first_not_finite, is_finite
 from videossp.training.feature_cache import FeatureCache, Features, cache_folder
 from videossp.training.optimizer import parameter_groups
 from videossp.training.plan import Plan, caches_features
@@ -124,7 +124,7 @@ class Loop:
                         self.train_epoch(epoch, stop)
                         self.save()
                         self._end_if_asked(stop)
-                        self.validate(epoch, stop)
+                        self.end_epoch(epoch, stop)
                         self.save()
             except BaseException as error:
                 self._save_after_fault()
@@ -326,9 +326,9 @@ class Loop:
         if self.accelerator.is_main_process:
             warn(text)
 
-    def validate(self, epoch: int, stop: GracefulStop) -> None:
-        """Evaluate the weights of the epoch, and keep them if they are the best so far."""
-        config, state, sums = self.config, self.state, self.state.epoch_sums
+    def validate(self, epoch: int, stop: GracefulStop) -> Evaluation:
+        """Evaluate the weights of the epoch on the validation videos."""
+        config, state = self.config, self.state
         try:
             with state.using(state.average), stop.at_once():  # an evaluation can be repeated
                 result = evaluate(
@@ -349,12 +349,25 @@ class Loop:
         for name, reason in result.failures.items():
             if name not in state.failures:
                 self._warn(f"counted as wrong in validation: {reason}")
+        return result
+
+    def end_epoch(self, epoch: int, stop: GracefulStop) -> None:
+        """Validate the weights of the epoch, and keep them if they are the best so far.
+
+        Without validation videos they are kept: those of the last epoch remain.
+        """
+        config, state, sums = self.config, self.state, self.state.epoch_sums
+        if self.plan.validation:
+            result = self.validate(epoch, stop)
+        else:
+            result = None
+            self._check_weights(epoch)
         row = {
             "epoch": epoch + 1,
             "loss": sums["loss"] / sums["clips"],
-            "val_top1": result.top(1),
-            "val_mean_class_accuracy": result.mean_class_accuracy,
-            "val_loss": result.loss,
+            "val_top1": result.top(1) if result else None,
+            "val_mean_class_accuracy": result.mean_class_accuracy if result else None,
+            "val_loss": result.loss if result else None,
             "lr": self.plan.lr * self.rate_factor(state.step - 1),
             "skipped_steps": state.skipped,
             "seconds": sums["seconds"],
@@ -362,12 +375,23 @@ class Loop:
             "data_wait": sums["waited"] / sums["seconds"],
         }
         best = state.end_epoch(row, result)
+        validated = ""
+        if result:
+            validated = (
+                f"validation top-1 {100 * result.top(1):.1f} % (best {100 * best['val_top1']:.1f} %, epoch "
+                f"{best['epoch']}), "
+            )
         self.messages.say(
-            f"epoch {epoch + 1}/{config.epochs}: loss {row['loss']:.3f}, validation top-1 "
-            f"{100 * row['val_top1']:.1f} % (best {100 * best['val_top1']:.1f} %, epoch "
-            f"{best['epoch']}), {row['seconds']:.1f} s"
+            f"epoch {epoch + 1}/{config.epochs}: loss {row['loss']:.3f}, {validated}{row['seconds']:.1f} s"
         )
-        self.accelerator.log({name: x for name, x in row.items() if name != "epoch"}, step=epoch + 1)
+        figures = {name: x for name, x in row.items() if name != "epoch" and x is not None}
+        self.accelerator.log(figures, step=epoch + 1)
+
+    def _check_weights(self, epoch: int) -> None:
+        """End the training if the weights of an epoch are not finite, which a validation would notice."""
+        for name, x in (self.state.average or self.state.parameters).items():
+            if not is_finite(x):
+                raise DivergedError(f"epoch {epoch + 1}: not finite: {name}; {self._advice()}")
 
     def _end_if_asked(self, stop: GracefulStop) -> None:
         """End all processes after the same step, whichever received the signal."""

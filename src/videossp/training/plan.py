@@ -10,9 +10,10 @@ from videossp.data.datasets import Sample, VideoDataset
 from videossp.data.datasets.class_doubts import class_warnings
 from videossp.errors import DataError
 from videossp.methods import default_lr
+from videossp.system.terminal import shorten
 from videossp.training.config import TrainConfig
 from videossp.training.schedule import warmup_cosine
-from videossp.training.splits import choose_splits
+from videossp.training.splits import Splits, choose_splits
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Plan:
 
     Attributes:
         training: videos to train on.
-        validation: videos that select the epoch.
-        validation_source: where the validation videos come from.
+        validation: videos that select the epoch; none: the last epoch is kept.
+        validation_source: where the validation videos come from; empty if there are none.
         flip: whether clips are mirrored.
         steps_per_epoch: optimiser steps.
         steps: of all epochs.
@@ -87,7 +88,7 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
         processes: processes that train together. Each has its own batches.
 
     Raises:
-        DataError: no training or no validation videos.
+        DataError: no training videos, or too few to hold some out for validation.
         ValueError: flip is on, but class names hold a direction.
     """
     if config.lr is None:
@@ -100,7 +101,7 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
             f"{config.grad_accum_steps}, so drop_last leaves none"
         )
     flip = should_flip(config.flip, classes)
-    notes = []
+    notes = validation_notes(splits, classes)
     if not flip and config.flip == "auto":
         notes.append(f"horizontal flip disabled: it would swap {directional_classes(classes)}")
     clips = config.batch_size * config.grad_accum_steps * config.num_sample * processes
@@ -120,6 +121,14 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
         notes=tuple(notes),
     )
     return replace(plan, warnings=(*plan.warnings, *warmup_warnings(plan)))
+
+
+def validation_notes(splits: Splits, classes: Sequence[str]) -> list[str]:
+    """A remark if there is no validation, or none of some of the classes that are trained."""
+    if not splits.validation:
+        return ["val_fraction 0: no validation, the last epoch is kept"]
+    missing = {x.label for x in splits.training} - {x.label for x in splits.validation}
+    return [f"no validation video of {shorten([classes[i] for i in sorted(missing)])}"] if missing else []
 
 
 def steps_per_epoch(videos: int, config: TrainConfig, processes: int = 1) -> int:

@@ -11,9 +11,10 @@ class Run:
     """The result of a training.
 
     Attributes:
-        history: one row of figures per epoch.
-        best: the row of the epoch whose weights are kept: the best on validation.
-        validation: the evaluation of that epoch.
+        history: one row of figures per epoch. Those of the validation are None if there is none.
+        best: the row of the epoch whose weights are kept: the best on validation, or the last if there is
+            none.
+        validation: the evaluation of that epoch, or None.
         failures: reason by name of each video that could not be decoded (on_error "skip").
         warnings: reasons why the figures may mislead: random weights, an epoch selected on the test split,
             skipped videos or steps, ...; also issued as `VideoSSPWarning`.
@@ -21,7 +22,7 @@ class Run:
 
     history: list[dict[str, Any]]
     best: dict[str, Any]
-    validation: Evaluation
+    validation: Evaluation | None
     failures: dict[str, str]
     warnings: tuple[str, ...] = ()
 

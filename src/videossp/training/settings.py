@@ -24,7 +24,7 @@ FREE = (
 def settings_of(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict[str, Any]:
     """The settings that must be the same for a run to be resumed from a checkpoint."""
     return {
-        **{name: x for name, x in asdict(config).items() if name not in FREE},
+        **without_free(asdict(config)),
         "clips_per_step": plan.clips_per_step,
         "method": classifier.method,
         "options": classifier.options,
@@ -36,6 +36,11 @@ def settings_of(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict
         "training_videos": fingerprint(plan.training),
         "validation_videos": fingerprint(plan.validation),
     }
+
+
+def without_free(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that may change when a run is resumed."""
+    return {name: x for name, x in settings.items() if name not in FREE}
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
@@ -69,7 +74,7 @@ def complete_old_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     Fields that did not exist yet have their default, and method options that were not given have the
     published value.
     """
-    usual = {name: x for name, x in asdict(TrainConfig()).items() if name not in FREE}
+    usual = without_free(asdict(TrainConfig()))
     settings = json.loads(json.dumps(usual)) | current_names(saved)
     settings["clip"] = json.loads(json.dumps(asdict(ClipFormat()))) | settings["clip"]
     return complete_options(settings)

@@ -10,7 +10,7 @@ from videossp.training.config import TrainConfig
 
 
 class Splits(NamedTuple):
-    """Training and validation videos, where the latter come from, and warnings about them."""
+    """Training and validation videos, where the latter come from ("": there are none), and warnings."""
 
     training: list[Sample]
     validation: list[Sample]
@@ -41,9 +41,14 @@ def choose_splits(samples: VideoDataset, classes: Sequence[str], config: TrainCo
             "TEST videos, which gives an optimistically biased accuracy"
         )
         return Splits(training, validation, "the val split", [warning] if shared else [])
+    if not config.val_fraction:
+        return Splits(training, [], "", [])
     training, validation = hold_out(training, config.val_fraction)
     if not validation:
-        raise DataError("too few videos to hold some out for validation: one class needs at least two")
+        raise DataError(
+            "too few videos to hold some out for validation: one class needs at least two; --val-fraction 0 "
+            "trains on all of them, without validation"
+        )
     grouped = any(x.group is not None for x in training)
     validation_source = f"{config.val_fraction:.0%} of each class{', whole groups' if grouped else ''}"
     return Splits(training, validation, validation_source, [])

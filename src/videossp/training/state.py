@@ -23,7 +23,8 @@ class TrainState:
         skipped: steps skipped because a loss or gradient was not finite.
         epoch_sums: sums over the current epoch: loss, clips, seconds, seconds waited for clips.
         history: one row of figures for each validated epoch.
-        best, best_evaluation, best_weights: row, evaluation and parameters of the best of them.
+        best, best_evaluation, best_weights: row, evaluation and parameters of the best of them; without
+            validation, row, None and parameters of the last.
         failures: reason by name of each video that could not be decoded.
         consistent: False during an update; no checkpoint may be saved then.
     """
@@ -63,31 +64,32 @@ class TrainState:
             load_trainable(self.classifier, trained)
             self.consistent = True
 
-    def end_epoch(self, row: dict[str, Any], result: Evaluation) -> dict[str, Any]:
+    def end_epoch(self, row: dict[str, Any], result: Evaluation | None) -> dict[str, Any]:
         """Add the figures of an epoch, and keep its weights if they are the best so far.
 
         Args:
             row: figures of the epoch.
-            result: its evaluation on the validation videos.
+            result: its evaluation on the validation videos; None: there are none, the last epoch is the best.
 
         Returns:
             The row of the best epoch.
         """
         best = self.best
         with self.updating():
-            if best is None or (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"]):
+            if best is None or result is None or figures_of(row) > figures_of(best):
                 self.best = best = row
                 self.best_evaluation = result
                 self.best_weights = copies(self.average or self.parameters)
                 self.classifier.metrics = self._metrics(row["epoch"], result)
-            self.failures |= result.failures
+            if result:
+                self.failures |= result.failures
             self.history.append(row)
             self.epoch_sums = zero_sums()
         return best
 
-    def _metrics(self, epoch: int, result: Evaluation) -> dict[str, Any]:
+    def _metrics(self, epoch: int, result: Evaluation | None) -> dict[str, Any]:
         metrics = {"best_epoch": epoch, "precision": self.classifier.precision}
-        return {**metrics, "validation": result.summary()}
+        return {**metrics, "validation": result and result.summary()}
 
     def restart_epoch(self, step: int) -> None:
         """Return to the first step of an epoch in which nothing was learned."""
@@ -141,10 +143,20 @@ class TrainState:
         self.epoch_sums = metadata["under_way"]
         if metadata["best_epoch"]:
             self.best = self.history[metadata["best_epoch"] - 1]
-            self.best_evaluation = Evaluation(
-                self.classifier.classes, tuple(validation), tensors["kept"], metadata["kept_failures"], (1, 1)
-            )
+            if validation:
+                self.best_evaluation = Evaluation(
+                    self.classifier.classes,
+                    tuple(validation),
+                    tensors["kept"],
+                    metadata["kept_failures"],
+                    (1, 1),
+                )
             self.classifier.metrics = self._metrics(metadata["best_epoch"], self.best_evaluation)
+
+
+def figures_of(row: Mapping[str, Any]) -> tuple[float, float]:
+    """The order of epochs: (accuracy, minus the loss) on validation, the larger the better."""
+    return row["val_top1"], -row["val_loss"]
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Plans and finished runs as lines of text and as tables of figures."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -17,10 +16,13 @@ SPECIAL = ("num_sample", "rand_augment", "erasing", "mixup", "cutmix", "layer_de
 def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[str]:
     """A plan as it is printed before a run; without its warnings."""
     trained, total = parameter_counts(classifier)
+    validation = f"{len(plan.validation)} validation videos ({plan.validation_source})"
+    if not plan.validation:
+        validation = "no validation videos"
     lines = [
         f"{classifier.source.name} + {classifier.method}: {trained:,} of {total:,} parameters are trainable",
-        f"{len(plan.training)} training videos, {len(plan.validation)} validation videos "
-        f"({plan.validation_source}), {len(classifier.classes)} classes, {config.epochs} epochs "
+        f"{len(plan.training)} training videos, {validation}, {len(classifier.classes)} classes, "
+        f"{config.epochs} epochs "
         f"of {plan.steps_per_epoch} steps, horizontal flip {'on' if plan.flip else 'off'}",
     ]
     clip_format = classifier.clip_format
@@ -66,16 +68,22 @@ def plan_summary(classifier: Classifier, plan: Plan, config: TrainConfig) -> dic
 def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
     """The result of a training, for the table that ends it and for its report."""
     best, skipped, validation = run.best, run.history[-1]["skipped_steps"], run.validation
+    without = " without validation" if validation else ""
     trained, total = parameter_counts(classifier)
     clips = sum(row["seconds"] / row["seconds_per_clip"] for row in run.history)
+    kept = {"epoch kept": f"{best['epoch']} of {len(run.history)}, the last: no validation"}
+    if validation:
+        kept = {
+            "best epoch": f"{best['epoch']} of {len(run.history)}, selected on validation",
+            "validation": f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy "
+            f"{100 * best['val_mean_class_accuracy']:.1f} % on {len(validation.samples)} videos",
+        }
     return {
         "backbone": classifier.source.weights or classifier.source.name,
         "method": classifier.method,
         "weights": f"{trained:,} of {total:,} trained",
-        "best epoch": f"{best['epoch']} of {len(run.history)}, selected on validation",
-        "validation": f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy "
-        f"{100 * best['val_mean_class_accuracy']:.1f} % on {len(validation.samples)} videos",
-        "time": f"{run.seconds:.0f} s without validation, {run.seconds / clips:.2g} s per clip, "
+        **kept,
+        "time": f"{run.seconds:.0f} s{without}, {run.seconds / clips:.2g} s per clip, "
         f"{100 * run.data_wait:.0f} % of it waiting for clips",
         **({"steps skipped": f"{skipped}, not finite"} if skipped else {}),
         **({"videos not decoded": ", ".join(run.failures)} if run.failures else {}),
@@ -86,9 +94,3 @@ def parameter_counts(classifier: Classifier) -> tuple[int, int]:
     """Numbers of trainable and of all parameters."""
     trained = sum(x.numel() for x in classifier.trainable().values())
     return trained, sum(x.numel() for x in classifier.parameters())
-
-
-def shorten(names: Sequence[str], most: int = 10) -> str:
-    """Names for a message: the first ones, and the number of the others."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -11,6 +11,7 @@ from videossp.data.datasets import VideoDataset, read_data
 from videossp.data.datasets.left_out import left_out_lines
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.progress import Messages
+from videossp.system.terminal import shorten
 from videossp.system.warn import warn
 from videossp.training.checkpoints import load_state, remove_states, save_state
 from videossp.training.config import TrainConfig
@@ -19,10 +20,12 @@ from videossp.training.loop import Loop
 from videossp.training.plan import Plan, caches_features, make_plan, resolve_lr
 from videossp.training.run import Run
 from videossp.training.run_folder import (
+    ADAPTER,
     CHECKPOINTS,
     check_startable,
     claim_run,
     make_run_folder,
+    settings_table,
     write_history,
     write_results,
     write_setup,
@@ -30,7 +33,7 @@ from videossp.training.run_folder import (
 from videossp.training.seeding import seeded
 from videossp.training.settings import check_settings
 from videossp.training.state import TrainState
-from videossp.training.summaries import plan_lines, shorten
+from videossp.training.summaries import plan_lines
 
 
 def train(
@@ -42,7 +45,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
 ) -> Run:
-    """Train a classifier; it ends with the weights of the best epoch on validation.
+    """Train a classifier; it ends with the weights of the best epoch on validation, else of the last.
 
     Under `torchrun` or `accelerate launch` several processes train together: each calls this function with
     the same arguments, and the first one writes. The random generators of the caller stay as they were.
@@ -99,7 +102,7 @@ def train(
         loop = Loop(classifier, plan, config, accelerator, messages)
         resumed = folder is not None and resume and restore(folder, loop, messages)
         if folder and main and not resumed:
-            check_startable(folder)
+            check_startable(folder, settings_table(classifier, samples.origin, asdict(config)))
             write_setup(folder, classifier, samples.origin, asdict(config), plan.training, plan.validation)
         report_start(classifier, samples, plan, config, messages)
         start_trackers(accelerator, config, folder)
@@ -132,7 +135,7 @@ class Saver:
         tensors, metadata = state.pack()
         if state.best and state.best["epoch"] != self.written:
             with state.using(state.best_weights):
-                self.loop.classifier.save(self.folder / "adapter")
+                self.loop.classifier.save(self.folder / ADAPTER)
             self.written = state.best["epoch"]
         write_history(self.folder, state.history)
         metadata = {**metadata, "settings": self.loop.settings}
@@ -192,7 +195,7 @@ def late_warnings(state: TrainState) -> list[str]:
 def finish(loop: Loop, samples: VideoDataset) -> Run:
     """Give the classifier the weights of the best epoch, and collect the results."""
     state, classifier = loop.state, loop.classifier
-    assert state.best is not None and state.best_evaluation is not None  # epochs >= 1
+    assert state.best is not None  # epochs >= 1
     load_trainable(classifier, state.best_weights)
     classifier.eval()
     warnings = (*classifier.warnings, *early_warnings(samples, loop.plan), *late_warnings(state))
