@@ -68,6 +68,7 @@ SIZES = {
     "small": SMALL,
     "wide": VideoMambaConfig(depth=2, d_model=48, frames=3, size=(32, 48), d_state=6, dt_rank=5),
 }
+TINY = VideoMambaConfig(depth=2, d_model=32, frames=2, size=(32, 32), d_state=4)
 # Of these the first logits are the frozen backbone's (docs/methods.md has a column for it).
 STARTS_AT_BACKBONE = [
     "linear",
@@ -296,6 +297,21 @@ def test_a_compiled_classifier_trains_and_exports(small_backbone, method):
         assert (fast - wanted).abs().max() <= 1e-3 * wanted.abs().max().clamp_min(1e-3)
     program = torch.export.export(classifier.eval(), (clips,), strict=False)
     torch.testing.assert_close(program.module()(clips), classifier(clips), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "vpt+additional_scan+affix"])
+def test_an_exported_classifier_takes_batches_of_any_size(name, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "videomamba_tiny_test", TINY)
+    options = (OPTIONS | CHAINS).get(name, {})
+    classifier = Classifier.create("videomamba_tiny_test", num_classes=3, method=name, **options).eval()
+    switch_on(classifier)
+    clips = torch.randn(5, 3, 2, 32, 32, generator=torch.Generator().manual_seed(1))
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(classifier, (clips[:2],), dynamic_shapes=({0: batch},), strict=False)
+    for count in (1, 3, 5):
+        with torch.no_grad():
+            exported, eager = program.module()(clips[:count]), classifier(clips[:count])
+        torch.testing.assert_close(exported, eager, rtol=1e-4, atol=1e-5)
 
 
 def test_biases_that_are_stacked_by_block_are_not_decayed():

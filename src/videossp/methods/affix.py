@@ -41,7 +41,7 @@ class Affix(Tuner):
             # The backward scan starts at the end of the sequence. Each scan reaches the inputs of the other
             # only after the sequence, where they affect no output that is kept.
             inputs_and_gates = F.pad(self.inputs[layer], (0, y.shape[-1] - self.inputs.shape[-1])).to(y.dtype)
-            front, back = (inputs.expand(len(y), -1, -1) for inputs in inputs_and_gates)
+            front, back = (inputs.expand(y.shape[0], -1, -1) for inputs in inputs_and_gates)
             return torch.cat([front, y, back], dim=1)
         if name == "out_proj":
             return y[:, self.length : -self.length]

@@ -38,7 +38,7 @@ class Attentive(Tuner):
 
     def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
         read = self.norm(tokens.residual + tokens.hidden)
-        query = self.query.expand(len(read), -1, -1)
+        query = self.query.expand(read.shape[0], -1, -1)
         query = query + self.attention(query, read, read, need_weights=False)[0]
         out: Tensor = query + self.mlp(self.norm_mlp(query))
         return out.squeeze(1).to(y.dtype)
