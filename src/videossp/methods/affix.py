@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import ProjectionName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 
@@ -30,8 +31,9 @@ class Affix(Tuner):
         self, config: VideoMambaConfig, *, length: int = 3, start: Literal["normal", "zero"] = "normal"
     ) -> None:
         super().__init__()
-        if length < 1 or start not in ("normal", "zero"):
-            raise ValueError("length must be at least 1, start normal or zero")
+        check_size("length", length)
+        if start not in ("normal", "zero"):
+            raise ValueError(f"start must be normal or zero, got {start!r}")
         self.length = length
         values = torch.randn if start == "normal" else torch.zeros
         self.inputs = nn.Parameter(values(config.depth, 2, length, config.d_inner))
