@@ -48,13 +48,14 @@ class Classifier(nn.Module):
     """A frozen backbone, a tuner and a head; make it with `create`, `load` or `from_official`.
 
     The trained parameters are those of the tuner, those of the head, and the backbone parameters that the
-    tuner thaws. Only these are saved.
+    tuner thaws. Only these, and buffers of the tuner, are saved.
 
     Attributes:
         classes: class names, in the order of the labels.
         method, options: name and all options of the tuning method.
         clip_format: how a video becomes a clip.
         source, sha256: where the backbone came from, and its `fingerprint` before training.
+        contents: the tensors that an adapter of it holds, as the method decides when it is made.
         precision: of the matrix products, see `to_precision`.
         metrics: figures of the training, saved with the adapter.
         notes: remarks on explicit choices, one line each.
@@ -602,9 +603,11 @@ def _check_clip(clip_format: ClipFormat, config: VideoMambaConfig) -> None:
 
 def _load_adapter(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
     """Copy the tensors of an adapter into a classifier that was just made."""
-    contents = classifier.contents
-    everything = tensors_of(classifier._parts())
-    _copy({name: everything[name] for name in contents.held}, tensors, contents.learned)
+    contents, everything = classifier.contents, tensors_of(classifier._parts())
+    _check_fit({name: everything[name] for name in contents.held}, tensors, contents.learned)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            everything[name].copy_(value)
 
 
 def load_trainable(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
@@ -614,14 +617,15 @@ def load_trainable(classifier: Classifier, tensors: Mapping[str, Tensor]) -> Non
         WeightsError: their names or shapes differ.
     """
     parameters = classifier.trainable()
-    _copy(parameters, tensors, parameters)
+    _check_fit(parameters, tensors, parameters)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            parameters[name].copy_(value)
 
 
-def _copy(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], needed: Iterable[str]) -> None:
+def _check_fit(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], needed: Iterable[str]) -> None:
+    """Raise a WeightsError if a needed tensor is missing, or one has no target of its shape."""
     misfits = {name for name in needed if name not in tensors} | (tensors.keys() - targets.keys())
     misfits |= {x for x in targets.keys() & tensors.keys() if targets[x].shape != tensors[x].shape}
     if misfits:
         raise WeightsError(f"the tensors do not fit the adapter's config: {', '.join(sorted(misfits)[:8])}")
-    with torch.no_grad():
-        for name, value in tensors.items():
-            targets[name].copy_(value)
