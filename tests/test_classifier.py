@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -130,8 +131,12 @@ def test_a_backbone_file_may_have_moved(tmp_path):
     classifier = Classifier.create(str(tmp_path / "weights.safetensors"), classes=["a", "b"], **SSP_SMALL)
     classifier.save(tmp_path / "adapter")
     (tmp_path / "weights.safetensors").rename(tmp_path / "moved.safetensors")
-    with pytest.raises(WeightsError, match="weights.safetensors"):
+    with pytest.raises(WeightsError, match=r"weights.safetensors: no such file") as error:
         videossp.load(tmp_path / "adapter")
+    assert "backbone=..., --backbone" in str(error.value) and classifier.sha256 in str(error.value)
+    with pytest.raises(WeightsError, match=r"^.*lost.safetensors: no such file") as error:
+        videossp.load(tmp_path / "adapter", backbone=str(tmp_path / "lost.safetensors"))
+    assert "moved" not in str(error.value)  # the caller knows this flag
     loaded = videossp.load(tmp_path / "adapter", backbone=str(tmp_path / "moved.safetensors"))
     assert loaded.sha256 == classifier.sha256
 
@@ -147,6 +152,12 @@ def test_a_backbone_file_may_have_moved(tmp_path):
         ("adapter_config.json", b"[]"),
         ("adapter_config.json", {"options": None}),
         ("adapter_config.json", {"classes": None}),
+        ("adapter_config.json", {"classes": "abc"}),
+        ("adapter_config.json", {"classes": ["a", "b", "a"]}),
+        ("adapter_config.json", {"classes": ["a", "", "b"]}),
+        ("adapter_config.json", {"classes": [0, 1, 2]}),
+        ("adapter_config.json", {"clip": {"frames": 8, "size": [32, 32]}}),
+        ("adapter_config.json", {"clip": {"frames": 4, "size": [32, 48]}}),
         ("adapter_config.json", {"method": "sps"}),
         ("adapter_config.json", {"base_model_seed": "x"}),
         ("adapter_model.safetensors", b""),
@@ -383,6 +394,65 @@ def test_unknown_names_list_the_known_ones(small_backbone):
         Classifier.create(small_backbone)
     with pytest.raises(ValueError, match="different class names"):
         Classifier.create(small_backbone, classes=["a", "a"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": "ab"}, "classes must be a list of names in the order of the labels, got str 'ab'"),
+        ({"classes": b"ab"}, "classes must be a list .* got bytes"),
+        ({"classes": {"a", "b"}}, "classes must be a list .* got set"),
+        ({"classes": {"a": 0, "b": 1}}, "classes must be a list .* got dict"),
+        ({"classes": 5}, "classes must be a list .* got int 5"),
+        ({"classes": []}, "classes is empty"),
+        ({"classes": ["a", ""]}, "must be non-empty strings, but that of label 1 is ''"),
+        ({"classes": [" \n", "b"]}, r"that of label 0 is ' \\n'"),
+        ({"classes": ["a", 1]}, "that of label 1 is 1"),
+        ({"classes": ["x", "y", "x", "y"]}, "different class names are needed, but 'x' is given 2 times"),
+        ({"classes": ["a", "b"], "num_classes": 3}, "num_classes is 3, but classes has 2 names"),
+        ({"num_classes": 0}, "num_classes must be a whole number of at least 1, got 0"),
+        ({"num_classes": -2}, "num_classes must be a whole number of at least 1, got -2"),
+        ({"num_classes": 2.0}, "num_classes must be a whole number of at least 1, got 2.0"),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(small_backbone, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        Classifier.create(small_backbone, method="linear", **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_a_classifier_of_one_class_is_made_with_a_warning(small_backbone):
+    with pytest.warns(VideoSSPWarning, match=r"one class: every prediction is only\\x07 with probability 1"):
+        Classifier.create(small_backbone, classes=["only\x07"], weights="random", method="linear")
+
+
+def test_any_sequence_of_names_and_any_integer_is_taken(small_backbone):
+    names = {"a": 3, "b": 4}
+    for classes in (("a", "b"), names.keys(), np.array(["a", "b"]), (name for name in names)):
+        made = Classifier.create(small_backbone, classes=classes, method="linear")
+        assert made.classes == ("a", "b")
+    assert len(Classifier.create(small_backbone, num_classes=np.int64(3), method="linear").classes) == 3
+
+
+def test_control_characters_in_class_names_are_kept_and_escaped_in_the_card(small_backbone, tmp_path):
+    names = ("two\nlines", "esc\x1b[31m", os.fsdecode(b"not utf-8 \xff"), "turned \u202e", "日本", "a, b")
+    Classifier.create(small_backbone, classes=names, method="linear").save(tmp_path)
+    assert videossp.load(tmp_path).classes == names
+    (line,) = [x for x in (tmp_path / "README.md").read_text().split("\n") if x.startswith("Classes:")]
+    shown = r"two\nlines, esc\x1b[31m, not utf-8 \udcff, turned \u202e, 日本, a, b"
+    assert line == f"Classes: {shown}"
+
+
+@pytest.mark.parametrize("cast", ["half", "double", "bfloat16"])
+def test_a_classifier_that_was_cast_says_so_instead_of_predicting(small_classifier, clips, cast):
+    cast = getattr(small_classifier, cast)()
+    for clip in (clips, clips.to(cast.backbone.cls_token.dtype)):
+        for computing in (cast, cast.features, cast.frozen_features, cast.probabilities):
+            with pytest.raises(
+                ValueError, match=r"^the weights are torch.\w+, but a classifier computes with"
+            ) as error:
+                computing(clip)
+            assert "\n" not in str(error.value)
 
 
 def test_prompts_start_at_zero_and_slots_move_the_logits_a_little(small_backbone, clips):

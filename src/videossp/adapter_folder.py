@@ -16,6 +16,7 @@ from torch import Tensor
 
 from videossp.errors import VideoSSPWarning, WeightsError
 from videossp.model.published import first_line
+from videossp.system.printable import printable
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 # A config without `format` has format 1: missing options there have their published values.
@@ -37,8 +38,9 @@ def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
     config = {"format": FORMAT, **config, DIGEST: digest(tensors)}
     contents = {
         WEIGHTS: save(dict(tensors), metadata={"format": "pt"}),
-        CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(),
-        CARD: card(config, sum(x.numel() for x in tensors.values())).encode(),
+        # Names of folders that are no UTF-8 have halves of surrogate pairs. As \udcff they are JSON too.
+        CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"),
+        CARD: card(config, sum(x.numel() for x in tensors.values())).encode(errors="backslashreplace"),
     }
     writer = f"{os.getpid()}.{threading.get_ident()}"
     new = {name: folder / f".{name}.{writer}" for name in contents}
@@ -179,7 +181,7 @@ The package `videossp` loads this folder; `peft` does not.
 
 Clips: {clip["frames"]} frames of {clip["size"][0]} x {clip["size"][1]} pixels, {clip["sampling"]} sampling.
 
-Classes: {", ".join(config["classes"])}
+Classes: {", ".join(map(printable, config["classes"]))}
 
 Metrics:
 {metrics}

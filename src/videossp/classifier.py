@@ -1,11 +1,14 @@
 """`Classifier`: a backbone, a tuner and a head; how it is made, saved and loaded."""
 
+import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
+from numbers import Integral
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, get_args
 
 import torch
@@ -29,11 +32,13 @@ from videossp.model.backbones import (
     fingerprint,
 )
 from videossp.model.config import BACKBONES, VideoMambaConfig
+from videossp.model.contents import Contents, tensors_of
 from videossp.model.head import Head, fill_head
 from videossp.model.hooks import Tuner
-from videossp.model.precision import Precision, computing, round_frozen
+from videossp.model.precision import Precision, check_float32, computing, round_frozen
 from videossp.model.tokens import Layout, Tokens
 from videossp.model.videomamba import VideoMamba
+from videossp.system.printable import printable
 from videossp.system.versions import versions
 
 EVAL_BATCH = 4  # views per forward pass when nothing trains
@@ -43,13 +48,14 @@ class Classifier(nn.Module):
     """A frozen backbone, a tuner and a head; make it with `create`, `load` or `from_official`.
 
     The trained parameters are those of the tuner, those of the head, and the backbone parameters that the
-    tuner thaws. Only these are saved.
+    tuner thaws. Only these, and buffers of the tuner, are saved.
 
     Attributes:
         classes: class names, in the order of the labels.
         method, options: name and all options of the tuning method.
         clip_format: how a video becomes a clip.
         source, sha256: where the backbone came from, and its `fingerprint` before training.
+        contents: the tensors that an adapter of it holds, as the method decides when it is made.
         precision: of the matrix products, see `to_precision`.
         metrics: figures of the training, saved with the adapter.
         notes: remarks on explicit choices, one line each.
@@ -84,6 +90,7 @@ class Classifier(nn.Module):
         self.notes: tuple[str, ...] = ()
         self.warnings: tuple[str, ...] = ()
         self.sha256 = fingerprint(backbone)
+        trained = []
         backbone.requires_grad_(False)
         for pattern in tuner.thaw:
             names = [name for name, _ in backbone.named_parameters() if fnmatchcase(name, pattern)]
@@ -92,6 +99,12 @@ class Classifier(nn.Module):
                 raise ValueError(f"thaw pattern {pattern!r} matches no backbone parameter; there are {known}")
             for name in names:
                 backbone.get_parameter(name).requires_grad_()
+            trained += names
+        self.contents = Contents(self._parts(), trained)
+        self._made_by = self.method, copy.deepcopy(self.options)
+
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"tuner": self.tuner, "head": self.head, "backbone": self.backbone}
 
     @create_types
     @classmethod
@@ -123,7 +136,7 @@ class Classifier(nn.Module):
                 sizes, for a backbone with random weights, or a module, of which the classifier takes a copy:
                 the given one stays as it is, whatever the method does to the copy.
             num_classes: number of classes; default: that of `classes`, else of the checkpoint's head.
-            classes: class names, in the order of the labels.
+            classes: class names, in the order of the labels: strings, none empty, all different.
             method: a name of `methods.method_names()`; several names joined by "+", which edit one after the
                 other; or a class. A classifier with a class that is not registered cannot be saved.
             weights: of a named backbone: a path, a hub id or "random". Default: the bundled weights
@@ -138,9 +151,15 @@ class Classifier(nn.Module):
             **options: of the method, see its class; of a chain nested by name, lora={"rank": 8}.
 
         Raises:
-            ValueError: an unknown method or option; the message lists the known ones.
+            ValueError: an unknown method or option; the message lists the known ones. A value that an option
+                or argument cannot have; the message names it.
             WeightsError: weights cannot be found or read, or do not fit.
         """
+        names = None if classes is None else _class_names(classes)
+        if num_classes is not None and (not isinstance(num_classes, Integral) or num_classes < 1):
+            raise ValueError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
+        if names is not None and num_classes not in (None, len(names)):
+            raise ValueError(f"num_classes is {num_classes}, but classes has {len(names)} names")
         given = None if isinstance(backbone, str) else backbone
         if isinstance(backbone, str):
             if weights is not None and backbone not in BACKBONES:
@@ -162,15 +181,14 @@ class Classifier(nn.Module):
             rate = given.drop_path if isinstance(given, VideoMamba) and not drop_path else drop_path
             network, published = build_backbone(source, frames, size, rate, given=given)
             tuner = make_tuner(method, network.config, options)
-            count = num_classes or len(classes or ())
-            if not count and published and published.head:
-                count = published.head["bias"].shape[0]
-            if not count:
-                raise ValueError("give num_classes or classes: the checkpoint has no classifier head")
-            names = tuple(classes or (str(i) for i in range(count)))
-            if len(names) != count or len(set(names)) != count:
-                raise ValueError(f"{count} different class names are needed, got {list(names)}")
-            head = Head(network.config.d_model, count, dropout)
+            if names is None:
+                count = num_classes
+                if count is None and published and published.head:
+                    count = published.head["bias"].shape[0]
+                if count is None:
+                    raise ValueError("give num_classes or classes: the checkpoint has no classifier head")
+                names = tuple(str(i) for i in range(count))
+            head = Head(network.config.d_model, len(names), dropout)
         if published:
             fill_head(head, published)
         clip_format = ClipFormat(network.config.frames, network.config.size, sampling, stride, views=views)
@@ -191,6 +209,8 @@ class Classifier(nn.Module):
         if published:
             made.notes += tuple(published.notes)
             made.warnings += tuple(published.warnings)
+        if len(names) == 1:
+            made.warnings += (f"one class: every prediction is {printable(names[0])} with probability 1",)
         for text in made.warnings:
             warnings.warn(text, VideoSSPWarning, stacklevel=2)
         return made
@@ -210,7 +230,9 @@ class Classifier(nn.Module):
             raise ValueError("the weights are rounded to bf16 already; load the classifier again")
         self.precision = precision
         if precision == "bf16":
-            round_frozen(self.backbone)
+            unchanged = self.contents.unchanged(self._parts())
+            round_frozen(self.backbone, {name.removeprefix("backbone.") for name in self.contents.trained})
+            self.contents.record(self._parts(), unchanged)
             self.rounded = True
         return self
 
@@ -276,19 +298,23 @@ class Classifier(nn.Module):
             "merge() changed the frozen weights in place and cannot be undone: load the adapter again"
         )
 
+    def _computing(self, clip: Tensor) -> AbstractContextManager[Any]:
+        check_float32(self.backbone.cls_token)
+        return computing(self.precision, clip.device)
+
     def frozen_features(self, clip: Tensor) -> Tensor:
         """The output of the frozen backbone that tuner and head read, (batch, 1 or length, d_model).
 
         `forward` accepts it instead of a clip. This works only for methods that read the output of the last
         block alone (`Tuner.depends_on`).
         """
-        with computing(self.precision, clip.device):
+        with self._computing(clip):
             tokens = self.backbone.encode(clip)
         read = tokens.residual + tokens.hidden
         return read[:, :1] if self.tuner.depends_on == "cls" else read
 
     def _cls(self, clip: Tensor) -> Tensor:
-        with computing(self.precision, clip.device):
+        with self._computing(clip):
             if clip.ndim > 3:
                 return self.backbone(clip) if self.disabled else self.backbone(clip, self.tuner)
             if self.disabled:
@@ -344,16 +370,26 @@ class Classifier(nn.Module):
         return predict(self, paths, segments=segments, crops=crops, on_error=on_error)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters that train and are saved, by name."""
+        """The parameters that require a gradient, by name: the adapter's, unless some were frozen since."""
         return {name: x for name, x in self.named_parameters() if x.requires_grad}
 
-    def check_saving(self) -> None:
+    def check_saving(self) -> dict[str, Tensor]:
         """Raise a ValueError if `save` would refuse. Call it before a training, not after.
 
         If the method's class was registered after `create`, its name is looked up again.
+
+        Returns:
+            The tensors that `save` would write, by name.
         """
         if self.merged:
             raise ValueError("a merged classifier cannot be saved; save it before merge()")
+        if self.disabled:
+            raise ValueError("a classifier cannot be saved within disable_adapter(): save it after that")
+        if (self.method, self.options) != self._made_by:
+            raise ValueError(
+                "method or options were edited after the classifier was made, which changes no layer: make "
+                "one with these options, Classifier.create(...)"
+            )
         if self.unregistered is not None:
             name = _registered_name(self.unregistered)
             if name is None:
@@ -362,14 +398,23 @@ class Classifier(nn.Module):
                     f"call videossp.register_method(NAME, {self.method}) first"
                 )
             self.method, self.unregistered = name, None
+            self._made_by = name, self._made_by[1]
+        _class_names(self.classes)
+        _check_clip(self.clip_format, self.backbone.config)
+        return self.contents.collect(self._parts(), len(self.classes), self.method)
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapter folder: the trained tensors, the config and a model card; no frozen tensor.
+        """Write the adapter folder: the adapter's tensors, the config and a model card; no frozen tensor.
+
+        The method decides which tensors the adapter holds, see `Contents`. Parameters that were frozen after
+        the training are saved too.
 
         Raises:
-            ValueError: the classifier is merged, or its method is not registered.
+            ValueError: a classifier that is loaded from the folder would differ from this one. It is merged,
+                its method is not registered, its parts do not fit together, a backbone weight was changed
+                that the method does not train, or a weight is NaN. The message names the tensor.
         """
-        self.check_saving()
+        tensors = self.check_saving()
         config = {
             "base_model_name_or_path": self.source.name,
             "base_model_weights": self.source.weights,
@@ -386,8 +431,9 @@ class Classifier(nn.Module):
             "metrics": self.metrics,
             "versions": versions(),
         }
-        tensors = {name: x.detach().cpu().contiguous() for name, x in self.trainable().items()}
-        write_adapter(Path(folder), config, tensors)
+        write_adapter(
+            Path(folder), config, {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+        )
 
 
 def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | None = None) -> Classifier:
@@ -419,6 +465,8 @@ def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | 
         drop_path, dropout = config.get("drop_path", 0.0), config.get("dropout", 0.0)
         if precision not in get_args(Precision):
             raise ValueError(f"precision {precision!r}")
+        _class_names(classes)
+        _check_clip(clip_format, sizes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder}: its config is damaged or not of this program: {error!r}") from error
     source, given = recorded, None
@@ -444,10 +492,18 @@ def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | 
             options = published_options(method, options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
-            # Recorded paths are absolute. So a recorded name in the form of a hub id is a hub id.
-            network, _ = build_backbone(
-                source, sizes.frames, sizes.size, drop_path, given=given, prefer_hub=source is recorded
-            )
+            try:
+                # Recorded paths are absolute. So a recorded name in the form of a hub id is a hub id.
+                network, _ = build_backbone(
+                    source, sizes.frames, sizes.size, drop_path, given=given, prefer_hub=source is recorded
+                )
+            except WeightsError as error:
+                if source is not recorded:
+                    raise
+                raise WeightsError(
+                    f"{folder}: its backbone cannot be read: {error}; if it has moved, give the file with "
+                    f"sha256 {sha256} of tensors (backbone=..., --backbone)"
+                ) from error
             classifier = Classifier(
                 network,
                 make_tuner(method, network.config, options),
@@ -470,7 +526,7 @@ def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | 
         )
     classifier.notes, classifier.warnings = source.notes, source.warnings
     classifier.metrics, classifier.precision = metrics, precision
-    load_trainable(classifier, tensors)
+    _load_adapter(classifier, tensors)
     return classifier
 
 
@@ -508,17 +564,68 @@ def _elsewhere(source: Source, file: str) -> Source:
     return replace(source, name=file, weights=None)
 
 
+def _class_names(classes: Iterable[str]) -> tuple[str, ...]:
+    """The names of classes in the order of the labels.
+
+    Any characters may occur in them, because names of folders are names of classes. Texts for people escape
+    those that are not printable.
+
+    Raises:
+        ValueError: not a list of at least one non-empty string each, all different.
+    """
+    if isinstance(classes, str | bytes | Mapping | set | frozenset) or not isinstance(classes, Iterable):
+        raise ValueError(
+            "classes must be a list of names in the order of the labels, got "
+            f"{type(classes).__name__} {shorten(repr(classes), 60)}"
+        )
+    names = tuple(classes)
+    if not names:
+        raise ValueError("classes is empty: at least one class name is needed")
+    for label, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"class names must be non-empty strings, but that of label {label} is {name!r}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"different class names are needed, but {twice!r} is given {names.count(twice)} times"
+        )
+    return names
+
+
+def _check_clip(clip_format: ClipFormat, config: VideoMambaConfig) -> None:
+    """Raise a ValueError if clips of this format are not those of the backbone."""
+    if (clip_format.frames, clip_format.size) != (config.frames, config.size):
+        raise ValueError(
+            f"the clip format has {clip_format.frames} frames of {clip_format.size}, but the backbone takes "
+            f"{config.frames} of {config.size}"
+        )
+
+
+def _load_adapter(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the tensors of an adapter into a classifier that was just made."""
+    contents, everything = classifier.contents, tensors_of(classifier._parts())
+    _check_fit({name: everything[name] for name in contents.held}, tensors, contents.learned)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            everything[name].copy_(value)
+
+
 def load_trainable(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Copy saved tensors into the trainable parameters.
+    """Copy tensors into the parameters that require a gradient.
 
     Raises:
         WeightsError: their names or shapes differ.
     """
     parameters = classifier.trainable()
-    misfits = set(parameters) ^ set(tensors)
-    misfits |= {x for x in set(parameters) & set(tensors) if parameters[x].shape != tensors[x].shape}
-    if misfits:
-        raise WeightsError(f"the tensors do not fit the adapter's config: {', '.join(sorted(misfits)[:8])}")
+    _check_fit(parameters, tensors, parameters)
     with torch.no_grad():
         for name, value in tensors.items():
             parameters[name].copy_(value)
+
+
+def _check_fit(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], needed: Iterable[str]) -> None:
+    """Raise a WeightsError if a needed tensor is missing, or one has no target of its shape."""
+    misfits = {name for name in needed if name not in tensors} | (tensors.keys() - targets.keys())
+    misfits |= {x for x in targets.keys() & tensors.keys() if targets[x].shape != tensors[x].shape}
+    if misfits:
+        raise WeightsError(f"the tensors do not fit the adapter's config: {', '.join(sorted(misfits)[:8])}")

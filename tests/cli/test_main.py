@@ -203,7 +203,7 @@ ERRORS = {
     "impossible option": (
         ["compare", "DATA", *NANO, "--methods", "linear,ssp", "--ssp.heads", "7"],
         2,
-        "heads do not divide spread_width",
+        "heads must divide spread_width",
     ),
     "option of none of them": (
         ["compare", "DATA", *NANO, "--methods", "linear,vpt", "--ssp.heads", "4"],

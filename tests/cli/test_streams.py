@@ -11,8 +11,8 @@ import pytest
 from conftest import write_video
 from videossp.classifier import Classifier
 from videossp.inference import predict as module
+from videossp.system.printable import printable
 from videossp.system.progress import with_bar
-from videossp.system.terminal import escape_controls
 
 COMMAND = [sys.executable, "-m", "videossp"]
 NAME = "a\n[red]\x1b[2J:car:\u202e.mp4"
@@ -35,10 +35,10 @@ def test_control_characters_are_shown_as_escapes():
     odd = (
         "\x00\a\b\t\n\v\f\r\x1b\x1f\x7f\x80\x85\x9b\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"
     )
-    escaped = escape_controls(odd)
+    escaped = printable(odd)
     assert escaped.isprintable() and escaped.encode().decode("unicode_escape") == odd
     plain = "C:\\new ä 手 é\u0301 👩‍🚒 [red] \u00a0."
-    assert escape_controls(plain) == plain
+    assert printable(plain) == plain
 
 
 def test_names_are_printed_without_control_characters(call, adapter, tmp_path):
@@ -64,7 +64,7 @@ def test_names_in_a_training_are_printed_without_control_characters(call, small_
     (tmp_path / "data" / "d\u2066" / f"{NAME}.txt").write_text("notes")
     flags = ["--method", "linear", "--epochs", 1, "--on-error", "skip", "--out", tmp_path / "run"]
     code, out, err = call("train", tmp_path / "data", "--backbone", small_backbone, *flags)
-    assert code == 0 and f"not used, no video by its name: d\\u2066/{SHOWN}.txt" in err
+    assert code == 0 and f"left out: 1 file that is no video (d\\u2066/{SHOWN}.txt)" in err
     assert f"d\\u2066/{SHOWN}" in out
     code, table, _ = call("eval", tmp_path / "run", tmp_path / "data", "--on-error", "skip")
     assert code == 0 and r"b\x1b]0;title\x07" in table

@@ -68,6 +68,7 @@ SIZES = {
     "small": SMALL,
     "wide": VideoMambaConfig(depth=2, d_model=48, frames=3, size=(32, 48), d_state=6, dt_rank=5),
 }
+TINY = VideoMambaConfig(depth=2, d_model=32, frames=2, size=(32, 32), d_state=4)
 # Of these the first logits are the frozen backbone's (docs/methods.md has a column for it).
 STARTS_AT_BACKBONE = [
     "linear",
@@ -298,6 +299,21 @@ def test_a_compiled_classifier_trains_and_exports(small_backbone, method):
     torch.testing.assert_close(program.module()(clips), classifier(clips), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [*METHODS, "vpt+additional_scan+affix"])
+def test_an_exported_classifier_takes_batches_of_any_size(name, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "videomamba_tiny_test", TINY)
+    options = (OPTIONS | CHAINS).get(name, {})
+    classifier = Classifier.create("videomamba_tiny_test", num_classes=3, method=name, **options).eval()
+    switch_on(classifier)
+    clips = torch.randn(5, 3, 2, 32, 32, generator=torch.Generator().manual_seed(1))
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(classifier, (clips[:2],), dynamic_shapes=({0: batch},), strict=False)
+    for count in (1, 3, 5):
+        with torch.no_grad():
+            exported, eager = program.module()(clips[:count]), classifier(clips[:count])
+        torch.testing.assert_close(exported, eager, rtol=1e-4, atol=1e-5)
+
+
 def test_biases_that_are_stacked_by_block_are_not_decayed():
     assert make_tuner("state_offset", SMALL, {"of": "output"}).undecayed == ("offset",)
     assert make_tuner("state_offset", SMALL, {}).undecayed == ()
@@ -401,24 +417,24 @@ def test_an_unknown_option_lists_the_known_ones(name):
         ("lora", {"targets": ()}, "targets none: name some"),
         ("lora", {"targets": ("in_proj", "in_proj")}, "targets in_proj: name some, each once"),
         ("st_adapter", {"layers": 4}, "layers must be between 1 and 3"),
-        ("svp", {"groups": 4}, "groups between 1 and 3"),
-        ("vpt", {"position": "middle"}, "position of after_cls"),
+        ("svp", {"groups": 4}, "groups must be between 1 and 3"),
+        ("vpt", {"position": "middle"}, "position must be one of after_cls"),
         ("vfpt", {"share": 1.5}, "share"),
-        ("attentive", {"heads": 5}, "heads must divide d_model 32"),
+        ("attentive", {"heads": 5}, "heads must divide d_model 32, got 5"),
         ("stop", {"heads": 12}, "heads divide 32"),
         ("stop", {"importance": "clips"}, "importance is clip or batch"),
-        ("stop", {"token_kernel": (15, 8)}, "sides of kernels are odd"),
-        ("stop", {"pixel_kernel": -3}, "sides of kernels are odd"),
+        ("stop", {"token_kernel": (15, 8)}, "token_kernel must be 2 whole numbers of at least 1, odd"),
+        ("stop", {"pixel_kernel": -3}, "pixel_kernel must be a whole number of at least 1, odd"),
         ("stop", {"position": "end"}, "position is frame_start or frame_end"),
         ("ssp", {"token": "first"}, r"token .'last', 'first.last', 'mean'., importance"),
-        ("ssp", {"prompts": 0, "gathering": False}, "are too few"),
-        ("ssp", {"gather_width": 0}, "are too few"),
-        ("st_adapter", {"layers": 2, "width": 0}, "width must be at least 1, got 0"),
-        ("additional_scan", {"states": 0}, "states must be at least 1"),
-        ("affix", {"length": 0}, "length must be at least 1"),
+        ("ssp", {"prompts": 0, "gathering": False}, "prompts must be a whole number of at least 1"),
+        ("ssp", {"gather_width": 0}, "gather_width must be a whole number of at least 1"),
+        ("st_adapter", {"layers": 2, "width": 0}, "width must be a whole number of at least 1, got 0"),
+        ("additional_scan", {"states": 0}, "states must be a whole number of at least 1"),
+        ("affix", {"length": 0}, "length must be a whole number of at least 1"),
         ("state_offset", {"of": "y"}, "state or output"),
         ("adapter", {"reads": "hidden"}, "reads residual, norm or output"),
-        ("ssp", {"heads": 3}, "heads do not divide"),
+        ("ssp", {"heads": 3}, "heads must divide spread_width"),
         ("ssp+sps", {}, "no method 'sps'; there are linear, mean, attentive, full"),
         ("ssp+ssp", {}, "each method once"),
         ("ssp+lora", {"rank": 4}, "has no option rank; give those of a member as ssp="),

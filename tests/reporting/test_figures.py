@@ -1,10 +1,13 @@
 """Figures are written atomically, to files and streams; the figure of a comparison is readable."""
 
 import io
+import os
+import warnings
 
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 from matplotlib.image import imread
 
 from videossp.data.datasets import Sample
@@ -61,6 +64,67 @@ def figures(monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     return saved
+
+
+def evaluation_of(names):
+    """Two videos of each class, both right."""
+    count = len(names)
+    samples = tuple(Sample(f"{i}.mp4", f"{i}.mp4", i % count) for i in range(2 * count))
+    return Evaluation(tuple(names), samples, torch.eye(count).repeat(2, 1)[:, None], {}, (1, 1))
+
+
+NAMES = {
+    "long": [f"{i} {'wide name ' * 5}{i % 2}" for i in range(5)],
+    "equal but for the middle": [f"{'start ' * 6}{i}{' the end' * 5}" for i in range(5)],
+    "formulas": ["a_$x$", "$b$", r"\$c", "$", "a_b^c", r"$\frac{$"],
+    "controls": ["two\nlines", "tab\there", "esc\x1b[31m", os.fsdecode(b"\xff"), "under_score"],
+    "Arabic, Greek": ["كرة القدم", "الجري", "Ελληνικά"],
+    "no font": ["跑步 fast", "太極拳", "バスケットボール", "농구", "दौड़ना", "🤷🏽 shrug"],
+    "one": ["only"],
+    "many": [f"class number {i}" for i in range(20)],
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("draw", [draw_classes, draw_confusion])
+def test_labels_of_classes_lie_in_the_figure_apart_and_without_foreign_lines(
+    figures, tmp_path, caplog, kind, draw
+):
+    evaluation = evaluation_of(NAMES[kind])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as: glyph missing from font, axes collapsed to zero
+        draw({"ssp": evaluation} if draw is draw_classes else evaluation, tmp_path / "a.png")
+    assert not caplog.records
+    (figure,) = figures
+    axes = figure.axes[0]
+    texts = [x.get_text() for x in axes.get_yticklabels()]
+    assert len(set(texts)) == len(NAMES[kind]) and not any("\n" in x for x in texts)
+    boxes = [x.get_window_extent() for x in axes.get_yticklabels()]
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+    shown = [*boxes, *(x.get_window_extent() for x in axes.get_xticklabels())]
+    notes = [x for x in figure.texts if x.get_text()]
+    assert len(notes) == (kind == "no font" and not installed("跑太バ농द🏽"))
+    shown += [x.get_window_extent() for x in notes]
+    assert all(figure.bbox.contains(*corner) for box in shown for corner in (box.min, box.max))
+    assert axes.bbox.width > 100
+
+
+def installed(characters):
+    """Whether some font has each of these characters."""
+    fonts = {x.fname for x in fontManager.ttflist if "Last Resort" not in x.name}
+    found = {chr(x) for path in fonts for x in get_font(path).get_charmap()}
+    return set(characters) <= found
+
+
+@pytest.mark.parametrize(("count", "named"), [(12, True), (13, False)])
+def test_names_of_many_classes_are_shown_while_they_fit(figures, monkeypatch, count, named):
+    monkeypatch.setattr("videossp.reporting.figures.MOST_LABELS", 12)
+    draw_confusion(evaluation_of([f"class {i}" for i in range(count)]), io.BytesIO())
+    axes = figures[0].axes[0]
+    assert (axes.get_yticklabels()[-1].get_text() == f"class {count - 1}") == named
+    assert ("number of the class" in axes.get_xlabel()) != named
+    boxes = [x.get_window_extent() for x in axes.get_yticklabels()]
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
 
 
 def rows(names):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 
 import numpy as np
@@ -77,6 +78,16 @@ def test_names_are_text_not_markup(tmp_path, evaluation):
     page = write(tmp_path, renamed)
     assert "&lt;b&gt; (bright/" in page.replace("test/", "") and "(<b>" not in page
     assert "dark &amp; $x$ 95.0 %" in page
+
+
+def test_control_characters_in_names_are_escaped(tmp_path, evaluation):
+    undecodable = os.fsdecode(b"\xff")  # a name of a folder that is no UTF-8
+    renamed = Evaluation(
+        (f"esc\x1b[31m{undecodable}", "two\nlines"), *list(evaluation.__dict__.values())[1:5]
+    )
+    page = write(tmp_path, renamed)
+    assert r"esc\x1b[31m\udcff (bright/" in page.replace("test/", "") and r"two\nlines 95.0 %" in page
+    assert "\x1b" not in page
 
 
 def test_a_video_that_was_not_decoded_has_no_strip(tmp_path, evaluation):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from videossp.system.terminal import escape_controls
+from videossp.system.printable import printable
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -32,17 +32,17 @@ def print_result(args: "Namespace", summary: Any, lines: Sequence[str]) -> int:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines of a result on stdout, at once also into a pipe."""
     if first_process():
-        print("\n".join(map(escape_controls, lines)), flush=True)
+        print("\n".join(map(printable, lines)), flush=True)
 
 
 def print_message(line: str) -> None:
     """Print a message on stderr."""
     if first_process():
-        print(f"videossp: {escape_controls(line)}", file=sys.stderr)
+        print(f"videossp: {printable(line)}", file=sys.stderr)
 
 
 def print_error(*lines: str) -> None:
     """Print an error on stderr, in every process, because an error may occur in one of them only."""
     prefix = "" if first_process() else f"process {os.environ['RANK']}: "
-    text = "\n".join(map(escape_controls, lines))
+    text = "\n".join(map(printable, lines))
     print(f"videossp: {prefix}{text}", file=sys.stderr)

@@ -25,8 +25,8 @@ from videossp.data.datasets import VideoDataset, read_data
 from videossp.errors import DataError
 from videossp.methods import default_lr, resolve_options
 from videossp.methods.registry import registrations
+from videossp.system.printable import printable
 from videossp.system.process import give_back_memory
-from videossp.system.terminal import escape_controls
 from videossp.system.warn import warn
 from videossp.training.config import TrainConfig
 from videossp.training.plan import make_plan
@@ -84,7 +84,7 @@ def compare(
 
     def report(line: str) -> None:
         if progress:
-            print(escape_controls(line), file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
     for note in dict.fromkeys(notes):
         report(note)

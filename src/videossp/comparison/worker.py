@@ -22,8 +22,8 @@ from videossp.errors import VideoSSPWarning
 from videossp.inference.evaluate import evaluate
 from videossp.methods.registry import register_again
 from videossp.system.files import atomic_write
+from videossp.system.printable import printable
 from videossp.system.process import peak_memory
-from videossp.system.terminal import escape_controls
 from videossp.system.warn import warning_lines
 from videossp.training.config import TrainConfig
 from videossp.training.train import train
@@ -104,7 +104,7 @@ def run_alone(samples: VideoDataset, registered: Sequence[Any] = (), **arguments
 
     def show(text: str) -> None:
         if arguments["progress"]:
-            print(f"videossp: {escape_controls(text)}", file=sys.stderr)
+            print(f"videossp: {printable(text)}", file=sys.stderr)
 
     started = time.monotonic()
     try:

@@ -18,9 +18,9 @@ from videossp.errors import DataError
 from videossp.inference.predict import OnError as OnError
 from videossp.inference.predict import check_on_error
 from videossp.system.lost_processes import explain_lost_processes
+from videossp.system.printable import printable
 from videossp.system.process import give_back_memory
 from videossp.system.progress import ErrorConsole
-from videossp.system.terminal import escape_controls
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Evaluation:
         if len(self.classes) > 20:
             return []
         matrix: list[list[int]] = self.confusion.tolist()
-        names = [escape_controls(name) for name in self.classes]
+        names = [printable(name) for name in self.classes]
         width = max(map(len, names))
         cells = max(3, len(str(max(max(row) for row in matrix))) + 1)
         header = " " * width + "".join(f"{i:>{cells}}" for i in range(len(self.classes)))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
@@ -37,8 +38,9 @@ class Adapter(Tuner):
     ) -> None:
         super().__init__()
         width = self.scaled["width"].resolve(width, config)
-        if width < 1 or not 0 <= drop < 1 or reads not in ("residual", "norm", "output"):
-            raise ValueError("width must be at least 1, drop in [0, 1), reads residual, norm or output")
+        check_size("width", width)
+        if not 0 <= drop < 1 or reads not in ("residual", "norm", "output"):
+            raise ValueError("drop must be in [0, 1), reads residual, norm or output")
         self.reads, self.drop, self.fixed = reads, drop, scale
         self.down = nn.ModuleList(Linear(config.d_model, width) for _ in range(config.depth))
         self.up = nn.ModuleList(Linear(width, config.d_model) for _ in range(config.depth))

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import ScanName, VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.ops.matmul import Linear
@@ -39,8 +40,9 @@ class AdditionalScan(Tuner):
     ) -> None:
         super().__init__()
         states = self.scaled["states"].resolve(states, config)
-        if states < 1 or start not in ("first", "last", "s4d"):
-            raise ValueError("states must be at least 1, start first, last or s4d")
+        check_size("states", states)
+        if start not in ("first", "last", "s4d"):
+            raise ValueError(f"start must be first, last or s4d, got {start!r}")
         self.start = start
         # log of A relative to its initial value, (depth, direction, d_inner, states)
         self.A = nn.Parameter(torch.zeros(config.depth, 2, config.d_inner, states))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import ProjectionName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 
@@ -30,8 +31,9 @@ class Affix(Tuner):
         self, config: VideoMambaConfig, *, length: int = 3, start: Literal["normal", "zero"] = "normal"
     ) -> None:
         super().__init__()
-        if length < 1 or start not in ("normal", "zero"):
-            raise ValueError("length must be at least 1, start normal or zero")
+        check_size("length", length)
+        if start not in ("normal", "zero"):
+            raise ValueError(f"start must be normal or zero, got {start!r}")
         self.length = length
         values = torch.randn if start == "normal" else torch.zeros
         self.inputs = nn.Parameter(values(config.depth, 2, length, config.d_inner))
@@ -41,7 +43,7 @@ class Affix(Tuner):
             # The backward scan starts at the end of the sequence. Each scan reaches the inputs of the other
             # only after the sequence, where they affect no output that is kept.
             inputs_and_gates = F.pad(self.inputs[layer], (0, y.shape[-1] - self.inputs.shape[-1])).to(y.dtype)
-            front, back = (inputs.expand(len(y), -1, -1) for inputs in inputs_and_gates)
+            front, back = (inputs.expand(y.shape[0], -1, -1) for inputs in inputs_and_gates)
             return torch.cat([front, y, back], dim=1)
         if name == "out_proj":
             return y[:, self.length : -self.length]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
@@ -27,8 +28,10 @@ class Attentive(Tuner):
 
     def __init__(self, config: VideoMambaConfig, *, heads: int = 8, width: int = 4) -> None:
         super().__init__()
-        if heads < 1 or config.d_model % heads or width < 1:
-            raise ValueError(f"heads must divide d_model {config.d_model} and width be at least 1")
+        check_size("heads", heads)
+        check_size("width", width)
+        if config.d_model % heads:
+            raise ValueError(f"heads must divide d_model {config.d_model}, got {heads}")
         self.query = nn.Parameter(torch.empty(1, 1, config.d_model))
         nn.init.trunc_normal_(self.query, std=0.02)
         self.norm, self.norm_mlp = nn.LayerNorm(config.d_model), nn.LayerNorm(config.d_model)
@@ -38,7 +41,7 @@ class Attentive(Tuner):
 
     def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
         read = self.norm(tokens.residual + tokens.hidden)
-        query = self.query.expand(len(read), -1, -1)
+        query = self.query.expand(read.shape[0], -1, -1)
         query = query + self.attention(query, read, read, need_weights=False)[0]
         out: Tensor = query + self.mlp(self.norm_mlp(query))
         return out.squeeze(1).to(y.dtype)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.methods.check_names import check_names
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import ProjectionName, VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.ops.matmul import Linear, linear
@@ -52,8 +53,9 @@ class LoRA(Tuner):
         super().__init__()
         targets = check_names("targets", targets, TARGETS)
         rank = self.scaled["rank"].resolve(rank, config)
-        if rank < 1 or not 0 <= drop < 1:
-            raise ValueError("rank must be at least 1, drop in [0, 1)")
+        check_size("rank", rank)
+        if not 0 <= drop < 1:
+            raise ValueError(f"drop must be in [0, 1), got {drop}")
         self.scale, self.drop = scale, drop
         # projection -> [(key in `pairs`, first, last)]: each pair changes the output features [first, last).
         self.changes: dict[str, list[tuple[str, int, int]]] = {}

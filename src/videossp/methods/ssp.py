@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from videossp.methods.check_sizes import check_kernel, check_size
 from videossp.methods.layers.attention import NarrowAttention
 from videossp.methods.layers.bottleneck import Bottleneck
 from videossp.methods.layers.frame_weights import frame_weights
@@ -78,8 +79,12 @@ class SSP(Tuner):
         super().__init__()
         gather_width = self.scaled["gather_width"].resolve(gather_width, config)
         spread_width = self.scaled["spread_width"].resolve(spread_width, config)
-        if prompts < 1 - gathering or min(heads, gather_width, spread_width) < 1 or spread_width % heads:
-            raise ValueError("prompts, widths or heads are too few, or heads do not divide spread_width")
+        check_size("prompts", prompts, least=0 if gathering else 1)
+        for name, size in (("heads", heads), ("gather_width", gather_width), ("spread_width", spread_width)):
+            check_size(name, size)
+        check_kernel("gather_kernel", gather_kernel, 3)
+        if spread_width % heads:
+            raise ValueError(f"heads must divide spread_width {spread_width}, got {heads}")
         if (
             importance not in ("clip", "constant", "batch")
             or reads not in ("branch", "residual")

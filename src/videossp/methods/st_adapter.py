@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from videossp.methods.check_sizes import check_kernel, check_size
 from videossp.methods.layers.bottleneck import Bottleneck
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
@@ -36,8 +37,9 @@ class STAdapter(Tuner):
         super().__init__()
         width = self.scaled["width"].resolve(width, config)
         layers = self.scaled["layers"].resolve(layers, config)
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
+        check_size("width", width)
+        check_size("layers", layers)
+        check_kernel("kernel", kernel, 3)
         self.first, self.residual = config.last_layers(layers).start, residual
         self.bottlenecks = nn.ModuleList(Bottleneck(config.d_model, width, kernel) for _ in range(layers))
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.methods.check_sizes import check_kernel, check_size
 from videossp.methods.layers.conv3d import SameConv3d
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
@@ -64,18 +65,20 @@ class STOP(Tuner):
         super().__init__()
         if heads is None:
             heads = max(x for x in range(1, MOST_HEADS + 1) if config.d_model % x == 0)
-        if prompts < 1 or not 0 < share < 1 or not 0 <= drop < 1 or heads < 1 or config.d_model % heads:
-            raise ValueError(f"prompts >= 1, 0 < share < 1, 0 <= drop < 1, heads divide {config.d_model}")
-        if not all(side > 0 and side % 2 for side in (pixel_kernel, *token_kernel)):
-            raise ValueError(f"sides of kernels are odd and > 0, got {pixel_kernel} and {token_kernel}")
+        check_size("prompts", prompts)
+        check_size("heads", heads)
+        if not 0 < share < 1 or not 0 <= drop < 1 or config.d_model % heads:
+            raise ValueError(f"0 < share < 1, 0 <= drop < 1, heads divide {config.d_model}")
+        (pixel_side,) = check_kernel("pixel_kernel", pixel_kernel, 1, odd=True)
+        token_sides = check_kernel("token_kernel", token_kernel, 2, odd=True)
         if position not in ("frame_start", "frame_end") or importance not in ("clip", "batch"):
             raise ValueError("position is frame_start or frame_end, importance is clip or batch")
         self.prompts, self.scale, self.position, self.patch = prompts, scale, position, config.patch
         self.importance, self.mixes_clips = importance, importance == "batch"
         patches = math.prod(config.grid)
         self.marked = max(1, round(share * patches))
-        self._add_pixel_networks(pixel_kernel, drop)
-        self._add_token_networks(config.d_model, patches, prompts, heads, token_kernel)
+        self._add_pixel_networks(pixel_side, drop)
+        self._add_token_networks(config.d_model, patches, prompts, heads, token_sides)
 
     def _add_pixel_networks(self, side: int, drop: float) -> None:
         """`draw` and `colour` make the prompt; `pixel_score` and `frame_score` make mask and weights."""
@@ -100,10 +103,10 @@ class STOP(Tuner):
         self.frame_score = SameConv3d(1, 1, (5, 11, 11))
 
     def _add_token_networks(
-        self, d_model: int, patches: int, prompts: int, heads: int, sides: tuple[int, int]
+        self, d_model: int, patches: int, prompts: int, heads: int, sides: tuple[int, ...]
     ) -> None:
         """`attention` over all patches, `between` frames, and `tokens`: from patches to prompts."""
-        kernel = (3, *sides)
+        kernel = (3, sides[0], sides[1])
         self.attention = nn.MultiheadAttention(d_model, heads, batch_first=True)
         self.between = nn.Sequential(SameConv3d(1, 9, kernel), nn.PReLU(), SameConv3d(9, 1, kernel))
         self.tokens = nn.Sequential(Linear(patches, 16), nn.PReLU(), Linear(16, prompts))

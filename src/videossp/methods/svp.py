@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
@@ -28,8 +29,10 @@ class SVP(Tuner):
     def __init__(self, config: VideoMambaConfig, *, width: int | None = None, groups: int = 1) -> None:
         super().__init__()
         width = self.scaled["width"].resolve(width, config)
-        if width < 1 or not 1 <= groups <= config.depth:
-            raise ValueError(f"width must be at least 1, groups between 1 and {config.depth}")
+        check_size("width", width)
+        check_size("groups", groups)
+        if groups > config.depth:
+            raise ValueError(f"groups must be between 1 and {config.depth}, the blocks, got {groups}")
         self.group = [layer * groups // config.depth for layer in range(config.depth)]
         self.down = nn.ModuleList(Linear(config.d_model, width) for _ in range(config.depth))
         self.up = nn.ModuleList(Linear(width, config.d_model) for _ in range(config.depth))

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
@@ -41,10 +42,9 @@ class VFPT(Tuner):
         super().__init__()
         length = self.scaled["length"].resolve(length, config)
         dims = {"all": (-2, -1), "hidden": (-1,), "sequence": (-2,)}
-        if length < 1 or not 0 <= share <= 1 or dimension not in dims or norm not in ("backward", "ortho"):
-            raise ValueError(
-                "length >= 1, 0 <= share <= 1, dimension all, hidden or sequence, norm backward or ortho"
-            )
+        check_size("length", length)
+        if not 0 <= share <= 1 or dimension not in dims or norm not in ("backward", "ortho"):
+            raise ValueError("0 <= share <= 1, dimension all, hidden or sequence, norm backward or ortho")
         self.transformed, self.dims, self.norm = math.floor(share * length + 1e-9), dims[dimension], norm
         self.prompts = config.prompts(config.depth, length)
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from videossp.methods.check_sizes import check_size
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Place, Tokens
@@ -36,6 +37,7 @@ class VPT(Tuner):
     ) -> None:
         super().__init__()
         length = self.scaled["length"].resolve(length, config)
+        check_size("length", length, least=2 if position == "prefix_suffix" else 1)
         counts: dict[str, dict[Place, int]] = {
             "after_cls": {"after_cls": length},
             "prepend": {"before_cls": length},
@@ -43,8 +45,8 @@ class VPT(Tuner):
             "prefix_suffix": {"before_cls": length // 2, "end": length - length // 2},
             "per_frame": {"frame_end": length},
         }
-        if length < 1 + (position == "prefix_suffix") or position not in counts:
-            raise ValueError(f"length must be at least 1 (2 for both ends), position of {', '.join(counts)}")
+        if position not in counts:
+            raise ValueError(f"position must be one of {', '.join(counts)}, got {position!r}")
         self.counts, self.deep, self.accumulate = counts[position], deep, accumulate
         self.prompts = config.prompts(config.depth if deep else 1, length)
 

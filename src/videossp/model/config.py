@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, cast, get_args
 
 import torch
@@ -40,14 +41,18 @@ class VideoMambaConfig:
     dt_rank: int | None = None
 
     def __post_init__(self) -> None:
-        if self.dt_rank is None:
-            object.__setattr__(self, "dt_rank", math.ceil(self.d_model / 16))
         object.__setattr__(self, "size", tuple(self.size))
-        if any(side < self.patch or side % self.patch for side in self.size):
-            raise ValueError(f"size {self.size} must be multiples of the patch, {self.patch} pixels")
-        for name in ("depth", "d_model", "frames", "d_state", "d_conv", "expand", "dt_rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("depth", "d_model", "frames", "patch", "d_state", "d_conv", "expand", "dt_rank"):
+            value = getattr(self, name)
+            if name == "dt_rank" and value is None:
+                value = math.ceil(self.d_model / 16)
+                object.__setattr__(self, name, value)
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} must be at least 1, a whole number, got {value!r}")
+        if len(self.size) != 2 or any(side < self.patch or side % self.patch for side in self.size):
+            raise ValueError(
+                f"size must be (height, width), multiples of the patch, {self.patch} pixels, got {self.size}"
+            )
 
     @property
     def d_inner(self) -> int:

@@ -56,8 +56,9 @@ class Tuner(nn.Module):
 
     No hook may write into its arguments in place. Layers count from 0.
 
-    Only the tuner's parameters, the head, and the backbone parameters that `thaw` names are trained and
-    saved. The keyword arguments of the constructor, after `config`, are the method's options.
+    Only the tuner's parameters, the head, and the backbone parameters that `thaw` names are trained. They and
+    the tuner's persistent buffers are saved. The keyword arguments of the constructor, after `config`, are
+    the method's options.
 
     Attributes:
         thaw: glob patterns of names of backbone parameters that train as well.

@@ -1,10 +1,11 @@
 """The precision of matrix products: float32, or bfloat16 with float32 around them."""
 
+from collections.abc import Container
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from videossp.ops.matmul import Linear
 
@@ -16,8 +17,29 @@ def computing(precision: Precision, device: torch.device) -> AbstractContextMana
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def round_frozen(module: nn.Module) -> None:
-    """Round the frozen weights of a module's products to bfloat16, in place: half the memory."""
-    for x in module.modules():
-        if isinstance(x, Linear) and not x.weight.requires_grad:
+def check_float32(weight: Tensor) -> None:
+    """Refuse a backbone that half(), double() or to(dtype) cast: the kernels compute with float32 weights.
+
+    Args:
+        weight: of the backbone, one that `round_frozen` leaves alone.
+
+    Raises:
+        ValueError: it is not float32.
+    """
+    if weight.dtype != torch.float32:
+        raise ValueError(
+            f"the weights are {weight.dtype}, but a classifier computes with float32 weights: load or make "
+            "it again without half(), double() or to(dtype); to_precision('bf16') computes faster"
+        )
+
+
+def round_frozen(module: nn.Module, trained: Container[str]) -> None:
+    """Round the frozen weights of a module's products to bfloat16, in place: half the memory.
+
+    Args:
+        module: the backbone.
+        trained: names of its parameters that the method trains, which stay as they are.
+    """
+    for name, x in module.named_modules():
+        if isinstance(x, Linear) and f"{name}.weight" not in trained:
             x.weight.data = x.weight.data.bfloat16()

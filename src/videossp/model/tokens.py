@@ -152,7 +152,8 @@ class Tokens:
 
         def widen(x: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
             frames = (self.layout.frames,) if place in ("frame_start", "frame_end") else ()
-            zeros = x.new_zeros(len(x), *frames, count, x.shape[-1])
+            # Not len(x): torch.export takes that for a constant, and the batch would be of fixed size.
+            zeros = x.new_zeros(x.shape[0], *frames, count, x.shape[-1])
             return _join(layout, {**parts, name: zeros}, x.dtype)
 
         return replace(

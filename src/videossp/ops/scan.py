@@ -132,7 +132,8 @@ def _(
     wanted: list[bool],
 ) -> list[Tensor]:
     # u and delta may be bfloat16; every other gradient is float32, also that of an absent D, bias or h0.
-    shapes = [u.shape, delta.shape, A.shape, B.shape, C.shape, A.shape[:1], A.shape[:1], (len(u), *A.shape)]
+    h0 = (u.shape[0], *A.shape)
+    shapes = [u.shape, delta.shape, A.shape, B.shape, C.shape, A.shape[:1], A.shape[:1], h0]
     dtypes = [u.dtype, delta.dtype] + 6 * [torch.float32]
     return [
         u.new_empty(shape, dtype=dtype) if want else u.new_empty(0)

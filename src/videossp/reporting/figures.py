@@ -13,16 +13,20 @@ from torch import Tensor
 
 from videossp.data.sampling import ClipFormat
 from videossp.inference.evaluate import Evaluation
+from videossp.reporting.labels import Labels, class_labels, quiet_fonts
 from videossp.system.files import atomic_write
 
 GAP = 2  # pixels between the frames of a strip
 DPI = 120
+COLUMN = 0.085  # inches of a character in labels of 10 points
+MOST_LABELS = 200  # classes whose names fit on a side of a confusion matrix
 
 
 def _write(figure: Figure, file: Path | BinaryIO) -> None:
     """Write a figure as a PNG, to a path atomically."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DPI)
+    with quiet_fonts():
+        figure.savefig(picture, format="png", dpi=DPI)
     if isinstance(file, Path):
         atomic_write(file, picture.getvalue())
     else:
@@ -54,15 +58,18 @@ def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -
     first = next(iter(evaluations.values()))
     shown = [i for i, count in enumerate(first.counts.tolist()) if count]
     thickness = 0.8 / len(evaluations)
-    figure = Figure(figsize=(8, 0.8 + 0.32 * len(shown)), layout="constrained")
+    labels = class_labels([first.classes[i] for i in shown])
+    size = 6 + COLUMN * labels.columns, 0.8 + 0.32 * len(shown)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for i, (name, evaluation) in enumerate(evaluations.items()):
         heights = [y + thickness * (i - (len(evaluations) - 1) / 2) for y in range(len(shown))]
         accuracy = 100 * evaluation.class_accuracy[shown]
         axes.barh(heights, accuracy.tolist(), height=0.9 * thickness, label=name)
     axes.axvline(100 / len(first.classes), color="black", linestyle=":", linewidth=1, label="chance")
-    names = [f"{escape_dollar(first.classes[i])} ({first.counts[i]})" for i in shown]
-    axes.set_yticks(range(len(shown)), names)
+    names = [f"{text} ({first.counts[i]})" for text, i in zip(labels.texts, shown, strict=True)]
+    axes.set_yticks(range(len(shown)), names, **labels.style)
+    _add_note(figure, labels)
     axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(len(shown) - 0.4, -0.6))
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     _write(figure, file)
@@ -77,31 +84,46 @@ def draw_strip(clip: Tensor, clip_format: ClipFormat, file: Path | BinaryIO) -> 
     imsave(file, pixels.numpy(), format="png")
 
 
-def escape_dollar(name: str) -> str:
-    """A class name whose $ matplotlib does not take for the start of a formula."""
-    return name.replace("$", r"\$")
+def _add_note(figure: Figure, labels: Labels) -> None:
+    """Explain the labels at the bottom of a figure, if they need it."""
+    if labels.note:
+        figure.supxlabel(labels.note, fontsize=8)
 
 
 def draw_confusion(evaluation: Evaluation, file: Path | BinaryIO) -> None:
-    """Confusion matrix in videos, as a PNG: rows are the true classes, columns the predicted ones."""
-    matrix = evaluation.confusion
-    names = [escape_dollar(name) for name in evaluation.classes]
-    side = min(30.0, max(3.5, 1.8 + 0.32 * len(names)))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    """Confusion matrix in videos, as a PNG: rows are the true classes, columns the predicted ones.
+
+    More than `MOST_LABELS` classes have numbers in place of names.
+    """
+    matrix, labels = evaluation.confusion, class_labels(evaluation.classes)
+    count = len(labels.texts)
+    side = min(30.0, max(1.7, 0.32 * count))
+    font = min(10.0, 0.75 * 72 * side / count)
+    named = count <= MOST_LABELS
+    room = (
+        COLUMN * labels.columns * font / 10 if named else 0.0
+    )  # for the names on the left; below, a bit less
+    size = side + 1.6 + room, side + 1.4 + 0.9 * room
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(matrix.numpy(), cmap="Blues", vmin=0)
-    ticks = range(len(names))
-    if len(names) <= 100:
-        axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(ticks, names)
-    axes.set(xlabel="predicted", ylabel="true", title=f"top-1 {100 * evaluation.top(1):.1f} %")
-    if len(names) <= 30:
+    ticks = range(count)
+    if named:
+        style = {"fontsize": font, **labels.style}
+        axes.set_xticks(ticks, labels.texts, rotation=60, ha="right", rotation_mode="anchor", **style)
+        axes.set_yticks(ticks, labels.texts, **style)
+        _add_note(figure, labels)
+    number = "" if named else " (number of the class, from 0)"
+    axes.set(
+        xlabel=f"predicted{number}", ylabel=f"true{number}", title=f"top-1 {100 * evaluation.top(1):.1f} %"
+    )
+    if count <= 30:
         for row in ticks:
             for column in ticks:
-                count = int(matrix[row, column])
-                if count:
-                    colour = "white" if count > matrix.max() / 2 else "black"
-                    axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+                videos = int(matrix[row, column])
+                if videos:
+                    colour = "white" if videos > matrix.max() / 2 else "black"
+                    axes.text(column, row, str(videos), ha="center", va="center", color=colour, fontsize=8)
     _write(figure, file)
 
 

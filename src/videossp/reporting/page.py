@@ -15,6 +15,7 @@ from videossp.errors import DataError
 from videossp.inference.evaluate import Evaluation
 from videossp.reporting.figures import draw_classes, draw_confusion, draw_curves, draw_strip
 from videossp.system.files import atomic_write
+from videossp.system.printable import printable
 
 STRIPS = 6  # correct and wrong predictions shown
 MOST_BARS = 60  # classes; the bars of more would be unreadable
@@ -47,14 +48,14 @@ def write_report(
         clip_format: the model's input, which the strips show.
         histories: by name, a row of figures per epoch.
     """
-    parts = [f"<h1>{html.escape(title)}</h1>", table(summary)]
+    parts = [f"<h1>{escape(title)}</h1>", table(summary)]
     if histories:
         parts += ["<h2>Learning curves</h2>", picture("learning curves", lambda x: draw_curves(histories, x))]
     if evaluations:
         parts += results(evaluations, clip_format)
     body = "\n".join(parts)
     page = (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n{body}\n</html>\n"
     )
     atomic_write(path, page)
@@ -75,6 +76,11 @@ def results(evaluations: Mapping[str, Evaluation], clip_format: ClipFormat) -> l
     return parts
 
 
+def escape(text: str) -> str:
+    """A text as HTML; control characters as escapes."""
+    return html.escape(printable(text))
+
+
 def table(content: Mapping[str, Any] | Sequence[Sequence[Any]]) -> str:
     """An HTML table of names and values, or of rows of which the first is the header."""
     if isinstance(content, Mapping):
@@ -86,7 +92,7 @@ def table(content: Mapping[str, Any] | Sequence[Sequence[Any]]) -> str:
 
 def cells(kind: str, values: Sequence[Any]) -> str:
     """The HTML cells of one row."""
-    return "".join(f"<{kind}>{html.escape(str(value))}</{kind}>" for value in values)
+    return "".join(f"<{kind}>{escape(str(value))}</{kind}>" for value in values)
 
 
 def picture(name: str, draw: Callable[[BinaryIO], None], style: str = "") -> str:
@@ -94,7 +100,7 @@ def picture(name: str, draw: Callable[[BinaryIO], None], style: str = "") -> str
     file = BytesIO()
     draw(file)
     data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{html.escape(name)}" class="{style}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(name)}" class="{style}" src="data:image/png;base64,{data}">'
 
 
 def strips(evaluation: Evaluation, clip_format: ClipFormat, correct: bool) -> Iterator[str]:
@@ -118,6 +124,6 @@ def strips(evaluation: Evaluation, clip_format: ClipFormat, correct: bool) -> It
         mark = '<b class="correct">correct</b>' if correct else '<b class="wrong">wrong</b>'
         text = f"{evaluation.classes[sample.label]} ({sample.name}), predicted {', '.join(predictions)}"
         image = picture(sample.name, partial(draw_strip, clip, clip_format), "strip")
-        yield f"<figure><figcaption>{mark}: {html.escape(text)}</figcaption>{image}</figure>"
+        yield f"<figure><figcaption>{mark}: {escape(text)}</figcaption>{image}</figure>"
     if not ranked:
         yield "<p>None.</p>"

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from videossp.system.terminal import escape_controls
+from videossp.system.printable import printable
 
 T = TypeVar("T")
 MEASURED = 3  # steps that are timed for the estimate of the training time
@@ -47,7 +47,7 @@ class Messages:
     def say(self, line: str) -> None:
         """Print one line."""
         if self.on:
-            text = escape_controls(line)
+            text = printable(line)
             self.console.print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def bar(self, items: Sequence[T], title: str, first: int, total: int, remaining: int) -> Iterator[T]:

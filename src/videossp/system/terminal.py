@@ -1,23 +1,11 @@
-"""Text for people: control characters as escapes, long lists cut; standard streams that are closed."""
+"""Messages on a terminal: long lists cut; standard streams that are closed."""
 
 import os
-import re
 import select
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
-
-# C0 and C1 controls, line and paragraph separators, and the marks that change the direction of text.
-CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def escape_controls(text: str) -> str:
-    r"""A text as one line that cannot control the terminal: \n, \x1b, \u202e, ... are shown as such.
-
-    Names of files and classes may hold any character.
-    """
-    return CONTROLS.sub(lambda x: x[0].encode("unicode_escape").decode(), text)
 
 
 def shorten(names: Sequence[str], most: int = 10) -> str:

@@ -28,7 +28,7 @@ class SameConv3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, frames, height, width) to (batch, out, frames, height, width)."""
-        batch, frames, taps = len(x), x.shape[2], self.weight.shape[2]
+        batch, frames, taps = x.shape[0], x.shape[2], self.weight.shape[2]
         padded = F.pad(x, (0, 0, 0, 0, taps // 2, taps // 2))
         windows = torch.cat([padded[:, :, i : i + frames] for i in range(taps)], dim=1)
         images = windows.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
