@@ -86,5 +86,4 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int = 0) -> tuple
 
 def group_of(sample: Sample) -> str:
     """The unit that `hold_out` keeps in one split: the group, else the file of a part, else the sample."""
-    part = sample.start is not None or sample.end is not None
-    return sample.group if sample.group is not None else sample.path if part else sample.name
+    return sample.group if sample.group is not None else sample.path if sample.is_part else sample.name
