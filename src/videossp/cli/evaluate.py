@@ -48,7 +48,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
             join_processes()  # the videos are divided among them
         classifier = load_adapter(args)
         segments, crops = views_of(args, classifier)
-        data = data_of(args)
+        data = data_of(args, least_classes=1)
         split: str = args.split or ("test" if list(data.splits) != ["train"] else "train")
         picture = output_file("--confusion", args.confusion, ".png")
         page = output_file("--report", args.report, ".html")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BACKBONE = "videomamba_nano"  # by default
 READING = {  # arguments of `read_data`
     "format": "annotation format",
-    "fold": "published split, or split_N of lists",
+    "fold": "published split, split_N of lists, N in a column fold",
     "videos": "folder of the videos, if not beside the annotation",
 }
 CREATING = {  # arguments of `Classifier.create`, but for method and options
@@ -211,11 +211,11 @@ def check_methods(given: Arguments, methods: Sequence[str]) -> None:
         del given.settings[name]
 
 
-def data_of(args: "Namespace") -> "VideoDataset":
-    """The data set that the flags name."""
+def data_of(args: "Namespace", least_classes: int = 2) -> "VideoDataset":
+    """The data set that the flags name, which must have as many classes."""
     from videossp.data.datasets import read_data
 
-    return read_data(data_path(args), **chosen(args, READING))
+    return read_data(data_path(args), **chosen(args, READING), least_classes=least_classes)
 
 
 def data_path(args: "Namespace") -> str:

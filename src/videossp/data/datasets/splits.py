@@ -19,7 +19,6 @@ SPLITS: dict[str, Split] = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 
 
 @lru_cache(maxsize=1000)
