@@ -142,6 +142,12 @@ def test_names_are_found_anywhere_below_the_folder(tmp_path):
     assert read(file, videos=tmp_path / "videos") == {"train": found}
 
 
+def test_a_folder_without_frames_is_not_taken_for_the_video_of_its_name(tmp_path):
+    touch(tmp_path, "1/features.npy", "1.mp4", "2.mp4")
+    write(tmp_path / "data.csv", table("video_id,label", "1,run", "2,sit"))
+    assert read(tmp_path) == TWO
+
+
 def test_a_name_with_several_files_is_a_problem_unless_the_split_decides(tmp_path):
     touch(tmp_path, "train/1.mp4", "test/1.mp4", "train/2.mp4")
     file = write(tmp_path / "all.csv", table("video,label,split", "1,a,train", "1,b,test", "2,b,train"))

@@ -5,7 +5,7 @@ import posixpath
 from pathlib import Path
 
 from videossp.data.datasets.video_index import VideoIndex, VideoPath, locate, unquoted
-from videossp.data.video import VIDEO_SUFFIXES, is_video
+from videossp.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 class VideoFinder:
@@ -32,7 +32,7 @@ class VideoFinder:
             folder: folder below that of the videos that paths are relative to; "": none.
         """
         found = self._located(text, folder)
-        if found and not (os.path.isdir(found[0].path) and not is_video(Path(found[0].path))):
+        if found and (not os.path.isdir(found[0].path) or _has_images(found[0].path)):
             return found
         path = posixpath.normpath(unquoted(text).replace("\\", "/")).lstrip("/")
         if path in ("", "."):
@@ -55,6 +55,11 @@ class VideoFinder:
         if not found and unquoted(text).startswith(("/", "\\")):
             found = locate(self.videos, posixpath.join(folder, unquoted(text).lstrip("/\\")))
         return found
+
+
+def _has_images(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return any(x.name.lower().endswith(IMAGE_SUFFIXES) for x in entries)
 
 
 def _means(name: str, file: str) -> bool:
