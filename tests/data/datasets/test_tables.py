@@ -10,7 +10,7 @@ from test_datasets import error_of, frames, problems_of, read, touch, write
 
 from conftest import numbered_frames, numbers_of, write_video
 from videossp.data.clips import EvalViews
-from videossp.data.datasets import Sample, columns, hold_out, read_data
+from videossp.data.datasets import Sample, columns, hold_out, read_data, read_with_problems
 from videossp.data.datasets.columns import plain
 from videossp.data.datasets.write import write_table
 from videossp.data.doctor.checks import overlapping
@@ -670,6 +670,17 @@ def test_class_files_may_be_json(tmp_path, name, value):
     write(tmp_path / "data.csv", table("path,class_id", "1.mp4,0", "2.mp4,1"))
     assert read(tmp_path) == TWO
     assert read_data(tmp_path).classes == ("run", "sit")
+
+
+def test_a_table_whose_videos_are_all_elsewhere_is_an_error_with_the_first_line(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    file = write(tmp_path / "data.csv", table("path,label", "C:\\x\\1.mp4,run", "/home/x/2.mp4,sit"))
+    with pytest.raises(DataError) as caught:
+        read_with_problems(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: no line names a video that exists (format csv); "
+        f"2 problems, the first: {file}:2: no such video: C:\\x\\1.mp4"
+    )
 
 
 # Number of classes.

@@ -104,6 +104,8 @@ def read_data(
             gc.enable()
     if not samples.classes and (videos_without := sum(map(len, samples.unlabelled.values()))):
         raise DataError(f"{root}: none of its {videos_without} videos has a class")
+    if not samples.classes and name != "folder" and least_classes:
+        raise DataError(f"{root}: no line names a video that exists (format {name})")
     if (count := len(samples.classes)) < least_classes:
         formats = "FOLDER/CLASS/VIDEO or FOLDER/train/CLASS/VIDEO, or one of the formats of docs/data.md"
         least = "at least two are" if least_classes > 1 else "at least one is"
