@@ -45,6 +45,16 @@ def test_eval_takes_precision_and_views_from_the_adapter(call, adapter, class_fo
     assert json.loads(stdout)["loss"] != result["loss"]
 
 
+def test_a_test_set_of_one_class_is_evaluated_but_not_trained(call, adapter, class_folder, tmp_path):
+    rows = "".join(f"{x.absolute()},dark,test\n" for x in sorted((class_folder / "test/dark").iterdir()))
+    (tmp_path / "dark.csv").write_text(f"path,label,split\n{rows}")
+    folder = adapter("float32")
+    code, stdout, stderr = call("eval", folder, tmp_path / "dark.csv", "--json")
+    assert code == 0 and stderr == "" and sum(json.loads(stdout)["confusion"][1]) == rows.count("\n")
+    code, _, stderr = call("train", tmp_path / "dark.csv", "--out", tmp_path / "run")
+    assert code != 0 and "1 classes found, at least two are needed" in stderr
+
+
 @pytest.mark.parametrize("verb", ["predict", "eval"])
 def test_flags_override_the_adapter_and_the_deviation_is_reported(call, adapter, class_folder, verb):
     folder = adapter("bf16", (2, 3))

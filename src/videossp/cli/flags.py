@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BACKBONE = "videomamba_nano"  # by default
 READING = {  # arguments of `read_data`
     "format": "annotation format",
-    "fold": "published split, or split_N of lists",
+    "fold": "published split, split_N of lists, N in a column fold",
     "videos": "folder of the videos, if not beside the annotation",
 }
 CREATING = {  # arguments of `Classifier.create`, but for method and options

@@ -32,7 +32,8 @@ def read_views(path: str | Video, clip_format: ClipFormat, segments: int = 1, cr
 
 def video_identity(sample: Sample) -> str:
     """The content of a sample's video and which part of it: the same for a copy in another folder."""
-    return f"{content_hash(Path(sample.path))} {sample.start} {sample.end}"
+    frames = "" if sample.frames is None else f" frames {sample.frames}"
+    return f"{content_hash(Path(sample.path))} {sample.start} {sample.end}{frames}"
 
 
 def content_hash(path: Path) -> str:
@@ -120,7 +121,7 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         sample = self.samples[index]
         rng = np.random.default_rng((self.seed, self.draw, index))
         try:
-            video = read_video(sample.path, sample.start, sample.end)
+            video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
             frames = read_frames(video, lambda count: train_indices(count, self.clip_format, rng))
         except DataError as error:
             return None, sample.label, sample.name, str(error)
@@ -168,7 +169,7 @@ class EvalViews(Dataset[tuple[Tensor | None, str]]):
     def __getitem__(self, index: int) -> tuple[Tensor | None, str]:
         sample = self.samples[index]
         try:
-            video = read_video(sample.path, sample.start, sample.end)
+            video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
             return read_views(video, self.clip_format, self.segments, self.crops), ""
         except DataError as error:
             return None, str(error)

@@ -116,7 +116,8 @@ def strips(evaluation: Evaluation, clip_format: ClipFormat, correct: bool) -> It
     for _, _, i in sorted(ranked)[:STRIPS]:
         sample, scores = evaluation.samples[i], evaluation.scores[i]
         try:
-            clip = read_views(read_video(sample.path, sample.start, sample.end), clip_format)[0]
+            video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
+            clip = read_views(video, clip_format)[0]
         except DataError:  # the file was removed or changed after the evaluation
             continue
         top = scores.topk(min(3, len(scores)))[1].tolist()

@@ -54,6 +54,6 @@ def choose_splits(samples: VideoDataset, classes: Sequence[str], config: TrainCo
     return Splits(training, validation, validation_source, [])
 
 
-def clip_key(sample: Sample) -> tuple[str, float | None, float | None]:
+def clip_key(sample: Sample) -> tuple[object, ...]:
     """The file of a sample and its part of it: equal for two samples that are the same clip."""
-    return sample.path, sample.start, sample.end
+    return sample.path, *sample.part

@@ -217,8 +217,8 @@ def test_format_option_overrides_detection(tmp_path):
         ("hmdb51", "no CLASS_test_splitN.txt, here or one folder down"),
         ("ssv2", "no labels.json and train.json, here or one folder down"),
         ("breakfast", "no P03/CAMERA/P03_ACTIVITY.avi, here or one folder down"),
-        ("kinetics", "no CSV file with a column youtube_id, here or one folder down"),
-        ("csv", "no CSV file whose header has columns path and label"),
+        ("kinetics", "no CSV file with columns youtube_id, time_start and time_end, here or one folder down"),
+        ("csv", "no table with a column for the video and one for the class"),
         ("list", "no list of PATH LABEL with train, val or test in its name"),
     ],
 )
@@ -235,7 +235,7 @@ def test_formats_of_folders_refuse_a_file(tmp_path):
 
 def test_a_file_that_is_no_annotation_is_an_error(tmp_path):
     file = write(tmp_path / "notes.txt", "to do")
-    formats = "kinetics, csv, list"
+    formats = "hacs, kinetics, csv, list"
     assert error_of(file) == f"{file}: no known annotation format; --format is one of {formats}"
 
 
@@ -244,7 +244,7 @@ def test_an_unknown_format_is_an_error(tmp_path):
         read_data(tmp_path, format="avi")
 
 
-@pytest.mark.parametrize("format", ["ssv2", "kinetics", "csv", "folder"])
+@pytest.mark.parametrize("format", ["ssv2", "kinetics", "folder"])
 def test_fold_of_a_format_without_folds_is_an_error(tmp_path, format):
     for name, text in TREES[format].items():
         write(tmp_path / name, text or "")

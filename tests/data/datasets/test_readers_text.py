@@ -54,7 +54,9 @@ words = st.sampled_from([
     "1.mp4", "a/1.mp4", "a.avi", "0", "-1", "1", "99999999999", "9" * 5000, "x" * 300, "²", "٣", "nan",
     "1e999", ",", ";", "\t", " ", "\n", "\r", '"', "'", "\\", "/", ".", "\0", "\ufeff", "\u2028", "\x1c", "{",
     "}", "[", "]", ":", '"id"', '"template"', "path", "label", "class_id", "split", "train", "start",
-    "youtube_id", "time_start", "time_end", "file_name", "action", "P03-cam01-P03_tea",
+    "youtube_id", "time_start", "time_end", "file_name", "action", "P03-cam01-P03_tea", "#", "sep=;", "|",
+    "start_frame", "end_frame", "fold", "is_train", "video_name", "category", "id", '"segment"',
+    '"annotations"', '{"file_name": "1.mp4", "label": "a"}', "0:30", "true", "vid_name", "1.mp4,run,2,0",
 ])
 # fmt: on
 anything = st.one_of(
@@ -62,12 +64,20 @@ anything = st.one_of(
 ) | st.lists(words, max_size=25).map(lambda x: "".join(x).encode())
 HEADERS = {
     "csv": "path,label,split,start,end,class_id\n",
+    "frames": "# by hand\nvideo_name;tag;is_train;fold;start_frame;end_frame\n",
+    "hacs": "classname,youtube_id,subset,start,end,label\n",
     "kinetics": "label,youtube_id,time_start,time_end,split\n",
     "breakfast": "file_name,duration,action,class_id\n",
 }
 FILES = {
     "list": ["train.txt", "classes.txt"],
     "csv": ["train.csv", "labels.txt"],
+    "frames": ["data.csv", "classes.json"],
+    "json": ["data.json", "test.jsonl", "train/metadata.jsonl"],
+    "hacs": ["clips.csv"],
+    "jester": ["jester-v1-train.csv", "jester-v1-labels.csv"],
+    "moments": ["trainingSet.csv", "moments_categories.txt"],
+    "diving48": ["Diving48_V2_train.json", "Diving48_vocab.json"],
     "ucf101": ["classInd.txt", "trainlist01.txt", "testlist01.txt"],
     "hmdb51": ["a_test_split1.txt", "b_test_split1.txt"],
     "ssv2": ["labels.json", "train.json", "test.json", "test-answers.csv"],
@@ -87,7 +97,7 @@ def test_any_text_gives_samples_or_a_data_error(format, data):
             begin = HEADERS.get(format, "") if data.draw(st.booleans()) and file.endswith(".csv") else ""
             write(folder / file, begin.encode() + data.draw(anything))
         problems = []
-        for named in format, "auto":
+        for named in {"frames": "csv", "json": "csv"}.get(format, format), "auto":
             try:
                 samples = read_data(folder, format=named, report_problem=lambda *x: problems.append(x))
             except DataError as error:

@@ -323,7 +323,7 @@ def test_files_are_read_only_as_far_as_the_checks_need(broken, monkeypatch):
 def test_unreadable_data_is_an_error_with_the_first_problem(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         examine(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"0 classes.*2 problems, the first: .*data.csv:2: .*1.mp4"):
+    with pytest.raises(DataError, match=r"no line names.*2 problems, the first: .*data.csv:2: .*1.mp4"):
         examine(table(tmp_path, "1.mp4,a,train", "2.mp4,b,train"))
 
 

@@ -25,7 +25,7 @@ JOBS = """
 import os, signal, sys, time
 from videossp.data.doctor.probe import Probe
 
-def behave(path, start, end, hashed, *, frames, decode):
+def behave(path, start, end, hashed, selected, *, frames, decode):
     name = os.path.basename(path)
     if name.startswith("hang"):
         time.sleep(1000)
@@ -35,7 +35,7 @@ def behave(path, start, end, hashed, *, frames, decode):
         raise MemoryError("too\\nlarge")
     return Probe(path, message="torch" if "torch" in sys.modules else "light")
 
-def log(path, start, end, hashed, *, frames, decode):
+def log(path, start, end, hashed, selected, *, frames, decode):
     with open(os.path.join(os.path.dirname(path), "log.txt"), "a") as file:
         print(os.path.basename(path), start, end, hashed, file=file)
     return Probe(path, sha256="hash of " + path if hashed else None)

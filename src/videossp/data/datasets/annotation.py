@@ -6,12 +6,14 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from videossp.data.datasets.splits import SPLIT_COLUMNS, split_in_name
-from videossp.data.datasets.text import header_of
+from videossp.data.datasets.columns import FLAGS, SPLITS, positions
+from videossp.data.datasets.find_video import VideoFinder
+from videossp.data.datasets.records import Records, columns_of, is_json, read_records
+from videossp.data.datasets.splits import split_in_name
 from videossp.data.datasets.video_index import visible
 from videossp.errors import DataError
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list", ".json")
+SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list", ".json", ".jsonl", ".ndjson")
 
 
 class Annotation:
@@ -26,6 +28,8 @@ class Annotation:
         self.root = root
         self.folder = root.parent if root.is_file() else root
         self.videos = videos or self.folder
+        self._columns: dict[Path, list[str]] = {}
+        self._records: dict[Path, Records] = {}
 
     @cached_property
     def files(self) -> list[Path]:
@@ -58,8 +62,50 @@ class Annotation:
             raise DataError(f"{self.root}: {patterns[0]} is in several folders: {homes[0]}, {homes[1]}")
         return homes[0] if homes else None
 
-    def tables(self, fits: Callable[[set[str]], bool], *, below: bool = False) -> list[Path]:
-        """The CSV files whose header `fits`, in this folder or, with `below`, else one folder down.
+    @cached_property
+    def finder(self) -> VideoFinder:
+        """Finds the videos."""
+        return VideoFinder(self.videos)
+
+    def columns(self, file: Path) -> list[str]:
+        """The columns of a table; [] if the file is none."""
+        if file not in self._columns:
+            if is_json(file):
+                try:
+                    self._records[file] = read_records(file)
+                except DataError:
+                    self._columns[file] = []
+                else:
+                    self._columns[file] = list(self._records[file].columns)
+            else:
+                self._columns[file] = columns_of(file)
+        return self._columns[file]
+
+    def records(self, file: Path) -> Records:
+        """The rows of a table.
+
+        Raises:
+            DataError: see `read_records`.
+        """
+        if file not in self._records:
+            self._records[file] = read_records(file)
+        return self._records[file]
+
+    def has_columns(self, file: Path, *names: str) -> bool:
+        """Whether a CSV file has a column of each of these names."""
+        return not is_json(file) and len(positions(self.columns(file), names)) == len(names)
+
+    def tables(
+        self,
+        fits: Callable[[Path], bool],
+        fits_split: Callable[[Path], bool] | None = None,
+        *,
+        below: bool = False,
+    ) -> list[Path]:
+        """The files that `fits`, in this folder or, with `below`, else one folder down.
+
+        Args:
+            fits_split: files with a split in their names that are taken as well, if a file fits.
 
         Raises:
             DataError: some files are named after splits, and another one is not and has no split column, or
@@ -67,12 +113,13 @@ class Annotation:
         """
         files_below = [x for files in self.files_below.values() for x in files] if below else []
         for files in (self.files, files_below):
-            headers = {x: header_of(x) for x in files if x.suffix != ".json"}
-            tables = [x for x in headers if fits(headers[x])]
+            tables = [x for x in files if fits(x)]
+            if tables and fits_split:
+                tables += [x for x in files if x not in tables and split_in_name(x.stem) and fits_split(x)]
             of_splits = [x for x in tables if split_in_name(x.stem)]
-            without_split = [x for x in tables if x not in of_splits and not headers[x] & set(SPLIT_COLUMNS)]
+            without_split = [x for x in tables if x not in of_splits and not self._has_split(x)]
             splits = {None, *(split_in_name(x.stem) for x in of_splits)}
-            other_header = [x for x in headers if split_in_name(x.stem) not in splits]
+            other_header = [x for x in files if not is_json(x) and split_in_name(x.stem) not in splits]
             if of_splits and other_header:
                 raise DataError(f"{other_header[0]}:1: not a header like that of {of_splits[0].name}")
             if of_splits and without_split:
@@ -82,6 +129,10 @@ class Annotation:
             if tables:
                 return tables
         return []
+
+    def _has_split(self, file: Path) -> bool:
+        flags = (name for names in FLAGS.values() for name in names)
+        return bool(positions(self.columns(file), (*SPLITS, *flags)))
 
 
 def _text_files(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import split_in_name
-from videossp.data.datasets.text import read_rows
 from videossp.data.datasets.video_index import VideoIndex, VideoPath, visible
 from videossp.data.video import is_video
 from videossp.errors import DataError
@@ -48,27 +47,34 @@ def read_breakfast(data: Annotation, fold: int, report_problem: ReportProblem) -
     if len(roots) > 1:
         raise DataError(f"{data.videos}: Breakfast is in several folders: {roots[0]}, {roots[1]}")
     builder = SampleBuilder(ACTIVITIES, "the ten activities of Breakfast", report_problem)
-    lists = data.tables(lambda header: {"file_name", "action"} <= header, below=True)
+    lists = data.tables(lambda file: data.has_columns(file, "file_name", "action"), below=True)
     if fold not in TEST_PERSONS or (lists and fold != 1):
         folds = "leave it out: the lists have one" if lists else "it is 1, 2, 3 or 4"
         raise DataError(f"{data.root}: no fold {fold} of Breakfast; --fold: {folds}")
-    return read_lists(lists, roots[0], builder) if lists else read_tree(roots[0], TEST_PERSONS[fold], builder)
+    return (
+        read_lists(data, lists, roots[0], builder)
+        if lists
+        else read_tree(roots[0], TEST_PERSONS[fold], builder)
+    )
 
 
-def read_lists(lists: list[Path], root: Path, builder: SampleBuilder) -> VideoDataset:
+def read_lists(data: Annotation, lists: list[Path], root: Path, builder: SampleBuilder) -> VideoDataset:
     """Read ViS4mer's lists, whose rows are PERSON-CAMERA-VIDEO."""
     videos = VideoIndex(root)
     for file in lists:
         split = split_in_name(file.stem)
         if split is None:
             raise DataError(f"{file}: no split in its name; expected train.csv, val.csv, test.csv")
-        for row in read_rows(file):
-            person, camera, video = [*row.cells["file_name"].split("-", 2), "", ""][:3]
+        table = data.records(file)
+        for row, text, action in zip(
+            table.rows, table.values("file_name"), table.values("action"), strict=True
+        ):
+            person, camera, video = [*text.split("-", 2), "", ""][:3]
             if not video:
-                raise DataError(f"{row.location}: not PERSON-CAMERA-VIDEO: {row.cells['file_name']!r}")
+                raise DataError(f"{row.location}: not PERSON-CAMERA-VIDEO: {text!r}")
             candidates = [x for x in videos.find(video) if x.name.startswith(f"{person}/{camera}/")]
             name = f"{person}/{camera}/{video}"
-            builder.add(row.location, split, candidates, name, row.cells["action"], group=person)
+            builder.add(row.location, split, candidates, name, action, group=person)
     return builder.build()
 
 

@@ -5,11 +5,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from videossp.data.datasets.text import read_lines
+from videossp.data.datasets.text import read_json, read_lines
 from videossp.errors import DataError
 
 # Files beside an annotation that name its whole-number labels.
-CLASS_FILES = ("classInd.txt", "classes.txt", "labels.txt", "label_map.txt", "class_names.txt")
+CLASS_FILES = (
+    *("classInd.txt", "classes.txt", "labels.txt", "label_map.txt", "class_names.txt"),
+    *("classes.json", "labels.json", "label_map.json", "class_names.json"),
+)
 UNLABELLED = ("", "-1")
 INTEGER = re.compile(r"-?\d{1,9}")
 # A line that starts with a number: "1 run", "1,run", "1: run", "1. run", "1) run", but also "100 metres".
@@ -67,6 +70,8 @@ def read_classes(path: Path, labels: Collection[str] = ()) -> dict[int, str]:
         DataError: a class or a number comes twice, most but not all lines are counted, or the file can be
             read both ways.
     """
+    if path.suffix == ".json":
+        return json_classes(path)
     lines = [parse(location, text.strip()) for location, text in read_lines(path)]
     if has_class_numbers(path, lines, set(labels)):
         return numbered_names(lines)
@@ -75,6 +80,28 @@ def read_classes(path: Path, labels: Collection[str] = ()) -> dict[int, str]:
         if names.setdefault(line.text, number) != number:
             raise DataError(f"{line.location}: class {line.text!r} comes twice")
     return {number: name for name, number in names.items()}
+
+
+def json_classes(path: Path) -> dict[int, str]:
+    """Class names by number, of a JSON file with ["run", ...], {"run": 0, ...} or {"0": "run", ...}.
+
+    Other JSON files name no classes: {}.
+
+    Raises:
+        DataError: it is no JSON, or a class or a number comes twice.
+    """
+    value = read_json(path)
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {}
+    pairs = [(x, y) if INTEGER.fullmatch(str(x)) else (y, x) for x, y in value.items()]
+    if not all(INTEGER.fullmatch(str(number)) and isinstance(name, str) for number, name in pairs):
+        return {}
+    classes = {int(number): name for number, name in pairs}
+    if len(classes) < len(pairs) or len(set(classes.values())) < len(classes):
+        raise DataError(f"{path}: a class or a number comes twice")
+    return classes
 
 
 def read_numbered_classes(path: Path) -> dict[int, str]:

@@ -1,5 +1,6 @@
 """`Sample` is one labelled video, `VideoDataset` all of them by split."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -17,10 +18,12 @@ class Sample:
 
     Attributes:
         path: the file, or the folder of frames.
-        name: path relative to the data set's root, used in reports; a part of a video has its seconds at the
-            end, as "a.mp4#t=1.5,4".
+        name: path relative to the data set's root, used in reports; a part of a video has its seconds or its
+            frames at the end, as "a.mp4#t=1.5,4" or "a.mp4#frames=0,6".
         label: index into the data set's classes.
         start, end: the part of the file in seconds, [start, end); None: from its start, to its end.
+        frames: (first, stop) in place of start and end: the frames from number `first` on and before
+            `stop`, counted from 0.
         group: samples with the same group (a person, a source video) must be in the same split.
     """
 
@@ -30,6 +33,29 @@ class Sample:
     start: float | None = None
     end: float | None = None
     group: str | None = None
+    frames: tuple[int, int] | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of a file."""
+        return self.part != (None, None, None)
+
+    @property
+    def part(self) -> tuple[float | None, float | None, tuple[int, int] | None]:
+        """(start, end, frames): equal for two samples that are the same part of a file."""
+        return self.start, self.end, self.frames
+
+    def overlaps(self, other: "Sample") -> bool:
+        """Whether the parts of two samples of one file overlap.
+
+        It is unknown for seconds and frame numbers; then they count as overlapping.
+        """
+        if self.frames and other.frames:
+            return self.frames[0] < other.frames[1] and other.frames[0] < self.frames[1]
+        if self.frames or other.frames:
+            return True
+        end, other_end = (math.inf if x.end is None else x.end for x in (self, other))
+        return (self.start or 0) < other_end and (other.start or 0) < end
 
     @property
     def base_name(self) -> str:

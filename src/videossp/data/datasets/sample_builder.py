@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from videossp.data.datasets.sample import ReportProblem, Sample, VideoDataset
 from videossp.data.datasets.video_index import VideoPath
 
+# Class name, path, name, and (start, end, group, frames).
+Part = tuple[float | None, float | None, str | None, tuple[int, int] | None]
+Member = tuple[str, str, str, Part]
+
 
 class SampleBuilder:
     """Builds a `VideoDataset` from the lines of an annotation, in their order.
@@ -20,7 +24,7 @@ class SampleBuilder:
     def __init__(self, classes: Sequence[str] | None, source: str, report_problem: ReportProblem) -> None:
         self.classes, self.source, self.report_problem = classes, source, report_problem
         self._known = None if classes is None else set(classes)
-        self._splits: dict[str, list[tuple[str, Sample]]] = defaultdict(list)  # with class names
+        self._splits: dict[str, list[Member]] = defaultdict(list)
         self._unlabelled: dict[str, list[str]] = defaultdict(list)
         self._locations: dict[tuple[str, str], str] = {}  # where (split, name) is listed first
         self._hints: dict[str, str] = {}
@@ -35,6 +39,7 @@ class SampleBuilder:
         *,
         start: float | None = None,
         end: float | None = None,
+        frames: tuple[int, int] | None = None,
         group: str | None = None,
     ) -> None:
         """Add one line of the annotation.
@@ -44,11 +49,13 @@ class SampleBuilder:
             candidates: the videos that the line may name; exactly one is right.
             name: name of the video if there is no candidate.
             label: its class name; None: unlabelled.
-            start, end, group: see `Sample`.
+            start, end, frames, group: see `Sample`.
         """
         path, name = candidates[0] if candidates else ("", name)
         if start is not None or end is not None:
             name += f"#t={start or 0:.15g}" + ("" if end is None else f",{end:.15g}")
+        if frames is not None:
+            name += f"#frames={frames[0]},{frames[1]}"
         first = self._locations.setdefault((split, name), location)
         if label is not None and self._known is not None and label not in self._known:
             hint = self._hint(label)
@@ -67,18 +74,18 @@ class SampleBuilder:
         elif label is None:
             self._unlabelled[split].append(name)
         else:
-            self._splits[split].append((label, Sample(path, name, -1, start, end, group)))
+            self._splits[split].append((label, path, name, (start, end, group, frames)))
 
     def build(self, *, ignored: Sequence[str] = (), missing: Sequence[str] = ()) -> VideoDataset:
         """The data set of all lines that were added."""
         classes = self.classes
         if classes is None:
-            names = {label for members in self._splits.values() for label, _ in members}
+            names = {member[0] for members in self._splits.values() for member in members}
             numbers = all(x.isdecimal() for x in names)
             classes = sorted(names, key=(lambda x: (int(x), x)) if numbers else None)
         index = {name: i for i, name in enumerate(classes)}
         splits = {
-            split: [Sample(x.path, x.name, index[label], x.start, x.end, x.group) for label, x in members]
+            split: [Sample(path, name, index[label], *part) for label, path, name, part in members]
             for split, members in self._splits.items()
         }
         return VideoDataset(tuple(classes), splits, tuple(ignored), tuple(missing), dict(self._unlabelled))

@@ -19,7 +19,6 @@ SPLITS: dict[str, Split] = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 
 
 @lru_cache(maxsize=1000)
@@ -86,5 +85,4 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int = 0) -> tuple
 
 def group_of(sample: Sample) -> str:
     """The unit that `hold_out` keeps in one split: the group, else the file of a part, else the sample."""
-    part = sample.start is not None or sample.end is not None
-    return sample.group if sample.group is not None else sample.path if part else sample.name
+    return sample.group if sample.group is not None else sample.path if sample.is_part else sample.name

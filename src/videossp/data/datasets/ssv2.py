@@ -1,14 +1,12 @@
 """Reader of Something-Something V2: JSON files of both releases, and videos ID.webm or folders of frames."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import Split
-from videossp.data.datasets.text import read_lines, read_text
+from videossp.data.datasets.text import read_json, read_lines
 from videossp.data.datasets.video_index import VideoIndex
 from videossp.errors import DataError
 
@@ -47,7 +45,7 @@ def read_ssv2(data: Annotation, fold: int, report_problem: ReportProblem) -> Vid
         if not file.is_file():
             continue
         answers = read_answers(home / f"{prefix}test-answers.csv") if split == "test" else {}
-        items = load(file)
+        items = read_json(file)
         if not isinstance(items, list) or not all(isinstance(x, dict) and "id" in x for x in items):
             raise DataError(f'{file}: expected a list of {{"id": ..., "template": ...}}')
         for i, item in enumerate(items, 1):
@@ -61,28 +59,13 @@ def read_ssv2(data: Annotation, fold: int, report_problem: ReportProblem) -> Vid
     return builder.build()
 
 
-def load(path: Path) -> Any:
-    """The value in a JSON file.
-
-    Raises:
-        DataError: it is no JSON.
-    """
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON that can be read: {error}") from error
-
-
 def read_numbers(path: Path) -> list[str]:
     """The classes of a label file in the order of their numbers.
 
     Raises:
         DataError: it is no object of names and numbers, or two classes have one number.
     """
-    numbers = load(path)
+    numbers = read_json(path)
     try:
         by_number = {int(number): name for name, number in numbers.items()}
     except (AttributeError, TypeError, ValueError, OverflowError) as error:

@@ -1,52 +1,51 @@
-"""Text of annotations: lines with their numbers, CSV rows by column. Errors name file and line."""
+"""Text of annotations: its encoding, its lines with their numbers, and JSON. Errors name file and line."""
 
-import csv
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from videossp.errors import DataError
 
+HEAD = 1 << 16  # bytes that are read to detect a format
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a CSV file: `location` is "FILE:LINE", `cells` are its fields by lower-case column name."""
 
-    location: str
-    cells: dict[str, str]
+def encoding_of(data: bytes) -> str:
+    """The encoding of a text: UTF-16 with or without a byte order mark, else UTF-8.
 
-    def first(self, columns: Sequence[str]) -> str:
-        """The first non-empty field of these columns, or ""."""
-        return next((x for x in map(self.cells.get, columns) if x), "")
-
-    def seconds(self, columns: Sequence[str]) -> float | None:
-        """The first non-empty field of these columns as a time in seconds, or None.
-
-        Raises:
-            DataError: it is no time.
-        """
-        text = self.first(columns)
-        try:
-            value = float(text) if text else None
-        except ValueError:
-            value = -1.0
-        if value is not None and not 0 <= value < float("inf"):
-            raise DataError(f"{self.location}: {columns[0]} {text!r} is not a time in seconds")
-        return value
+    Without the mark, a text whose first two characters are ASCII is UTF-16: a zero byte is in no text in
+    UTF-8.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    first, second, third, fourth = (*data[:4], 1, 1, 1, 1)[:4]
+    if second == fourth == 0 and first and third:
+        return "utf-16-le"
+    if first == third == 0 and second and fourth:
+        return "utf-16-be"
+    return "utf-8-sig"
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file without its byte order mark.
+    """The text of a file in UTF-8 or UTF-16, without its byte order mark.
 
     Raises:
-        DataError: it is not UTF-8.
+        DataError: it has another encoding, or zero bytes.
     """
+    data = path.read_bytes()
+    encoding = encoding_of(data)
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: not UTF-8 text; save it as UTF-8") from error
+        known = "UTF-8" if encoding == "utf-8-sig" else "UTF-16"
+        raise DataError(
+            f"{path}:{line}: not {known} text; save it as UTF-8 (in Excel as 'CSV UTF-8')"
+        ) from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}:{line}: a zero byte; this is no text file, or a damaged one")
+    return text
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
@@ -62,58 +61,40 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
     return lines
 
 
+def head_of(path: Path) -> list[str]:
+    """The first lines of a file, for detecting a format; [] if it cannot be read or has no text."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(HEAD)
+    except OSError:
+        return []
+    text = data.decode(encoding_of(data), "replace").removeprefix("\ufeff")
+    return [] if "\0" in text else re.split(r"\r\n|\r|\n", text)
+
+
 def first_line(path: Path) -> str:
     """The first line that is not blank, for detecting a format; "" if there is none or it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            return next((x for x in iter(lambda: file.readline(10_000), "") if x.strip()), "").rstrip("\n")
-    except OSError:
-        return ""
+    return next((x for x in head_of(path) if x.strip()), "")
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file with a header; the header shows the separator (comma, semicolon or tab).
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
 
     Raises:
-        DataError: a column comes twice, or a row has another number of fields than the header.
+        DataError: it is no JSON.
     """
-    (location, header), *lines = read_lines(path)
-    separator = separator_of(header)
-    columns = [x.lower() for x in fields_of(header, separator, location)]
-    if repeated := {x for x in columns if x and columns.count(x) > 1}:
-        raise DataError(f"{location}: the column {min(repeated)} comes twice")
-    rows = []
-    for location, line in lines:
-        fields = fields_of(line, separator, location)
-        if len(fields) != len(columns):
-            raise DataError(f"{location}: {len(fields)} fields, the header has {len(columns)}")
-        if any(fields):
-            rows.append(Row(location, dict(zip(columns, fields, strict=True))))
-    return rows
+    return parse_json(read_text(path), path)
 
 
-def separator_of(header: str) -> str:
-    """The most frequent one of comma, semicolon and tab in a header."""
-    return max(",;\t", key=header.count)
-
-
-def fields_of(line: str, separator: str, location: str) -> list[str]:
-    """The fields of a line of a CSV file.
+def parse_json(text: str, path: Path, line: int = 1) -> Any:
+    """The value of a JSON text, which starts in this line of a file.
 
     Raises:
-        DataError: the line is not CSV.
+        DataError: it is no JSON.
     """
     try:
-        (fields,) = csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True)
-    except csv.Error as error:
-        raise DataError(f"{location}: not a line of a CSV file: {error}") from error
-    return [x.strip() for x in fields]
-
-
-def header_of(path: Path) -> set[str]:
-    """The fields of a file's first line in lower case, for detecting a format."""
-    line = first_line(path)
-    try:
-        return {x.lower() for x in fields_of(line, separator_of(line), "")} if line else set()
-    except DataError:
-        return set()
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{line + error.lineno - 1}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON that can be read: {error}") from error

@@ -46,7 +46,9 @@ def write_table(members: Sequence[tuple[str, Sample]], classes: tuple[str, ...],
         path = Path(os.path.abspath(x.path))
         name = path.relative_to(folder) if path.is_relative_to(folder) else path
         row = {"path": name.as_posix(), "label": classes[x.label], "class_id": x.label, "split": split}
-        rows.append(row | {"start": x.start, "end": x.end, "group": x.group})
+        first, last = (None, None) if x.frames is None else (x.frames[0] + 1, x.frames[1])
+        row |= {"start": x.start, "end": x.end, "start_frame": first, "end_frame": last, "group": x.group}
+        rows.append(row)
     used = [x for x in rows[0] if any(row[x] is not None for row in rows)]
     draft, class_file = folder / f".{os.getpid()}-{file.name}", folder / "classes.txt"
     wrote_class_file = False
@@ -58,7 +60,7 @@ def write_table(members: Sequence[tuple[str, Sample]], classes: tuple[str, ...],
                 writer.writeheader()
                 writer.writerows(rows)
             with suppress(DataError):
-                back = read_data(draft, format="csv")
+                back = read_data(draft, format="csv", least_classes=1)
                 if back.classes == classes and contents(back.all_samples()) == contents(members):
                     draft.rename(file)
                     wrote_class_file = False
@@ -76,4 +78,4 @@ def write_table(members: Sequence[tuple[str, Sample]], classes: tuple[str, ...],
 
 def contents(members: Sequence[tuple[str, Sample]]) -> list[tuple[Any, ...]]:
     """The samples without their names, which depend on the folder of the list."""
-    return [(split, os.path.abspath(x.path), x.label, x.start, x.end, x.group) for split, x in members]
+    return [(split, os.path.abspath(x.path), x.label, x.part, x.group) for split, x in members]

@@ -1,7 +1,6 @@
 """The checks of a data set: their stable ids and meanings, and the functions that run them."""
 
 import difflib
-import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -261,7 +260,7 @@ def shared_videos(context: CheckContext) -> Iterator[Finding]:
 
 def shared_groups(context: CheckContext) -> Iterator[Finding]:
     """A group in two splits; the parts of a file are a group."""
-    grouped = [x for x in context.data.all_samples() if x[1].group or x[1].start or x[1].end]
+    grouped = [x for x in context.data.all_samples() if x[1].group or x[1].is_part]
     for members in groups_by_key((x, x[1].group or os.path.abspath(x[1].path)) for x in grouped):
         for split, here, others in split_pairs(members):
             name = members[0][1].group or members[0][1].path
@@ -271,14 +270,14 @@ def shared_groups(context: CheckContext) -> Iterator[Finding]:
 
 def overlapping(members: Sequence[Member], others: Sequence[Member]) -> list[Member]:
     """The members whose part of the file overlaps in time with one of the others."""
-    spans = {(y.start or 0.0, y.end or math.inf) for _, y in others}
-    return [x for x in members if any((x[1].start or 0) < e and s < (x[1].end or math.inf) for s, e in spans)]
+    parts = {y.part: y for _, y in others}
+    return [x for x in members if any(x[1].overlaps(y) for y in parts.values())]
 
 
 def same_contents(context: CheckContext) -> Iterator[Finding]:
     """The same content in two classes, or twice in a split."""
     for duplicates in context.duplicates:
-        for members in groups_by_key((x, (x[1].start or 0, x[1].end)) for x in duplicates):
+        for members in groups_by_key((x, (x[1].start or 0, x[1].end, x[1].frames)) for x in duplicates):
             if len({x.label for _, x in members}) > 1:
                 with_class = [
                     (f"{split}, class {context.data.classes[x.label]!r}", x) for split, x in members

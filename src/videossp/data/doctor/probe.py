@@ -31,7 +31,10 @@ MAX_FAILURES = 3  # worker pools in a row that break before they give a result
 BLOCK = 1 << 20  # bytes hashed at once
 CHECKS: dict[type[Exception], str] = {TruncatedError: "file.truncated", NoVideoError: "file.no-video"}
 T = TypeVar("T")
-Task = tuple[str, float | None, float | None, bool]  # path, start, end, whether to hash the content
+# A part of a file: path, start, end, numbers of its frames.
+Part = tuple[str, float | None, float | None, tuple[int, int] | None]
+# The same, with whether to hash the content of the file before the frames.
+Task = tuple[str, float | None, float | None, bool, tuple[int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,21 @@ Job = Callable[..., Probe]
 
 
 def probe_file(
-    path: str, start: float | None, end: float | None, hashed: bool, *, frames: int, decode: bool
+    path: str,
+    start: float | None,
+    end: float | None,
+    hashed: bool,
+    selected: tuple[int, int] | None = None,
+    *,
+    frames: int,
+    decode: bool,
 ) -> Probe:
     """Probe one part of one file; see `probe_all`. Problems of the file are returned, not raised."""
     probe = Probe(path)
     try:
         read_video(path)  # the full file, because the part may not exist
         probe = replace(probe, sha256=content_hash(Path(path)) if hashed else None)
-        video = read_video(path, start, end)
+        video = read_video(path, start, end, frames=selected)
         seconds, size = video.seconds, size_of(Path(path))
         probe = replace(probe, frames=len(video), seconds=seconds, size=size)
         if decode:
@@ -142,10 +152,10 @@ def probe_all(
     if timeout <= 0 or frames < 1 or (workers is not None and workers < 1):
         raise ValueError(f"timeout, frames and workers must be positive: {timeout}, {frames}, {workers}")
     max_pixels()  # a mistake in the environment is reported once, and not for every file
-    keys = [(x.path, x.start, x.end) for x in samples]
+    keys: list[Part] = [(x.path, *x.part) for x in samples]
     left = Counter(keys)  # number of samples still to come
     call = partial(job, frames=frames, decode=decode)
-    known: dict[tuple[str, float | None, float | None], Probe] = {}
+    known: dict[Part, Probe] = {}
     digests: dict[str, str | None] = {}
     workers = min(workers or core_count(), max(1, len(left)))
     with closing(run_all(call, tasks_of(list(left), hashed), timeout, workers)) as results:
@@ -168,11 +178,11 @@ def with_bar(items: Iterable[T], total: int) -> Iterable[T]:
     return track(items, "reading videos", total, console=console, transient=True)
 
 
-def tasks_of(keys: Iterable[tuple[str, float | None, float | None]], hashed: bool) -> Iterator[Task]:
+def tasks_of(keys: Iterable[Part], hashed: bool) -> Iterator[Task]:
     """A task for each part of a file; the content is hashed with the first part."""
     seen = set()
-    for path, start, end in keys:
-        yield path, start, end, hashed and path not in seen
+    for path, start, end, selected in keys:
+        yield path, start, end, hashed and path not in seen, selected
         seen.add(path)
 
 

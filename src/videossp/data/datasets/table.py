@@ -1,0 +1,458 @@
+"""Reader of tables with columns for the video and its class: CSV, JSON, and Hugging Face's metadata files."""
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from videossp.data.datasets.annotation import Annotation
+from videossp.data.datasets.classes import UNLABELLED, resolve_labels
+from videossp.data.datasets.columns import (
+    CLASS_EXAMPLES,
+    GROUPS,
+    PATH_EXAMPLES,
+    TEXTS,
+    VAGUE_PATHS,
+    has_label,
+    has_path,
+    label_positions,
+    path_positions,
+    plain,
+    positions,
+)
+from videossp.data.datasets.find_video import VideoFinder
+from videossp.data.datasets.lists import first_entry, is_listed, refuse_other_lists, refuse_picture
+from videossp.data.datasets.parts import FULL, Part, PartColumns, base_of
+from videossp.data.datasets.records import Records, Row, is_json
+from videossp.data.datasets.row_splits import row_splits
+from videossp.data.datasets.sample import ReportProblem, VideoDataset
+from videossp.data.datasets.sample_builder import SampleBuilder
+from videossp.data.datasets.splits import SPLITS, split_of
+from videossp.data.datasets.video_index import VideoPath, unquoted, visible, walk
+from videossp.data.video import VIDEO_SUFFIXES
+from videossp.errors import DataError
+
+TRIED = 50  # rows whose videos are looked for, to tell which column names the video
+VAGUE = {plain(x) for x in VAGUE_PATHS}
+YOUTUBE = {"youtubeid", "ytid"}
+METADATA = ("metadata.csv", "metadata.jsonl")  # of Hugging Face's VideoFolder
+# fmt: off
+UNREAD_SUFFIXES = (
+    ".parquet", ".feather", ".arrow", ".xlsx", ".xls", ".ods", ".pkl", ".pickle", ".npy", ".mat",
+)
+# fmt: on
+
+
+class Table(NamedTuple):
+    """A table, and the folder below that of the videos which its paths are relative to ("": none)."""
+
+    records: Records
+    folder: str
+
+
+def is_table(data: Annotation) -> bool:
+    """Whether there are such tables."""
+    return bool(table_files(data))
+
+
+def table_files(data: Annotation) -> list[Path]:
+    """The tables of a data set: its file; those of the folder; else those in its folders.
+
+    In a folder with videos these are Hugging Face's metadata.csv and metadata.jsonl, and all tables if it is
+    that of a split. One other folder may have tables, such as annotations beside videos.
+
+    Raises:
+        DataError: there are tables in the folder and below it, or in several folders, or a metadata.parquet.
+    """
+
+    def fits(file: Path) -> bool:
+        return lists_videos(data, file)
+
+    files = data.tables(fits, lambda file: has_path(data.columns(file)))
+    if data.root.is_file():
+        return files
+    below = [
+        x for x in files_below(data) if (x.name.lower() in METADATA and has_path(data.columns(x))) or fits(x)
+    ]
+    if files and below:
+        raise DataError(
+            f"{below[0]}: a table as well, beside {files[0]}; give the one to read, or remove one"
+        )
+    here = [x for x in data.files if x.name.lower() in METADATA and has_path(data.columns(x))]
+    for file in (*below, *(here if not files else ())):
+        if not has_label(data.columns(file)):
+            folders = "; or pass --format folder, which takes the names of the folders as classes"
+            raise DataError(describe(data, file) + folders)
+    return files or below or _tables_beside_videos(data, fits)
+
+
+def _tables_beside_videos(data: Annotation, fits: Callable[[Path], bool]) -> list[Path]:
+    """The tables of the only folder that has tables, and neither videos nor folders.
+
+    Raises:
+        DataError: several folders have tables.
+    """
+    tables = {
+        folder: found
+        for folder, files in data.files_below.items()
+        if folder.name.lower() not in SPLITS
+        and (found := [x for x in files if not is_json(x) and fits(x)])
+        and not _has_videos(folder)
+        and not _folders(folder)
+    }
+    if len(tables) > 1:
+        first, second, *_ = tables
+        raise DataError(f"{data.root}: tables are in several folders: {first}, {second}")
+    return next(iter(tables.values()), [])
+
+
+def _has_videos(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(x.name.lower().endswith(VIDEO_SUFFIXES) and visible(x.name) for x in entries)
+
+
+def files_below(data: Annotation) -> list[Path]:
+    """Text files beside the videos of a split, and Hugging Face's metadata in folders and folders of splits.
+
+    Raises:
+        DataError: a metadata.parquet, which is not read.
+    """
+    files: list[Path] = []
+    folders = [data.root]
+    for folder in _folders(data.root):
+        folders.append(folder)
+        if folder.name.lower() in SPLITS:
+            # Beside folders of classes, other tables than metadata are ignored, like any file there. JSON
+            # files may be notes of single videos, as many as these.
+            if _has_videos(folder):
+                files += [x for x in data.files_below.get(folder, []) if not is_json(x)]
+            folders += _folders(folder)
+    for folder in folders:
+        if (parquet := folder / "metadata.parquet").is_file():
+            raise DataError(_unread(parquet))
+        if folder != data.root:
+            files += [x for name in METADATA if (x := folder / name).is_file() and x not in files]
+    return files
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(x.path) for x in entries if visible(x.name) and x.is_dir())
+
+
+def lists_videos(data: Annotation, file: Path) -> bool:
+    """Whether a file is a table of videos.
+
+    Columns such as id and label occur in other tables, too. Then most of its videos must be there.
+    """
+    columns = data.columns(file)
+    if not has_path(columns) or not has_label(columns):
+        return False
+    found = path_positions(columns)
+    if data.root.is_file() or any(plain(columns[i]) not in VAGUE for i in found):
+        return True
+    try:
+        rows = data.records(file).rows[:TRIED]
+    except DataError:
+        return False
+    return any(2 * sum(bool(data.finder.find(x.fields[i])) for x in rows) > len(rows) for i in found)
+
+
+def read_tables(data: Annotation, fold: int, report_problem: ReportProblem) -> VideoDataset:
+    """Read one table, or all of a folder.
+
+    Paths are relative to the folder of videos, or to that of the table if it is in a folder below. The split
+    is in a column, else in the file's name, else the folder that a path starts with; the default is "train".
+    A column of class numbers beside one of class names gives the order of the classes; alone, one of
+    `CLASS_FILES` names them. docs/data.md lists the columns that are read.
+    """
+    files = table_files(data)
+    if not files:
+        reason = "no table with a column for the video and one for the class"
+        raise DataError(unread_table(data) or f"{data.root}: {reason}")
+    refuse_other_lists(data, files)
+    tables = []
+    for file in files:
+        inside = file.parent != data.folder and (file.name.lower() in METADATA or _has_videos(file.parent))
+        folder = file.parent.relative_to(data.folder).as_posix() if inside else ""
+        tables.append(Table(data.records(file), folder))
+    if not any(x.records.rows for x in tables):
+        raise DataError(f"{files[0]}: no rows below the header")
+    return build(data, tables, fold, report_problem)
+
+
+def build(
+    data: Annotation, tables: Sequence[Table], fold: int, report_problem: ReportProblem
+) -> VideoDataset:
+    """The data set of some tables."""
+    tables = [_without_comments(data.finder, x) for x in tables]
+    splits = row_splits(data.root, [x.records for x in tables], fold)
+    pairs = [names_and_numbers(x.records) for x in tables]
+    numbers = numbers_of(
+        (row.location, name, number)
+        for table, columns in zip(tables, pairs, strict=True)
+        for row, name, number in zip(table.records.rows, *columns, strict=True)
+    )
+    by_number = {str(number): name for name, number in numbers.items()}
+    labels = [[name or by_number.get(x) or x for name, x in zip(*pair, strict=True)] for pair in pairs]
+    files = [x.records.path for x in tables]
+    homes = {x.parent for x in files}
+    home = homes.pop() if len(homes) == 1 else data.folder  # of the class file
+    label_map = resolve_labels({x for members in labels for x in members}, home, files)
+    classes, source = label_map.classes, label_map.source
+    if classes is None and numbers:
+        classes, source = sorted(numbers, key=lambda x: numbers[x]), "the classes with a number"
+    builder = SampleBuilder(classes, source, report_problem)
+    parts = [PartColumns(x.records) for x in tables]
+    base = base_of(parts)
+    listed: set[str] = set()
+    missing: list[str] = []
+    for i, (table, columns) in enumerate(zip(tables, parts, strict=True)):
+        rows = table.records.rows
+        videos = Videos(data.finder, table)
+        groups = table.records.values(*GROUPS)
+        for row, split, label, group in zip(rows, splits[i], labels[i], groups, strict=True):
+            candidates, name, part = videos.of_row(row, columns, base)
+            listed.update(x.name for x in candidates)
+            if not candidates and videos.from_youtube:
+                missing.append(name)
+                continue
+            refuse_picture(row.location, name)
+            split = split or split_of("", "", table.records.path, name)
+            if len(candidates) > 1:
+                candidates = _in_folder(candidates, split)
+                name = candidates[0].name
+            if "\n" in label:
+                raise DataError(f"{row.location}: a line break in the class; a quote may not be closed")
+            builder.add(
+                row.location,
+                split,
+                candidates,
+                name,
+                label_map.names.get(label),
+                start=part.start,
+                end=part.end,
+                frames=part.frames,
+                group=group or None,
+            )
+    if missing and len(missing) == sum(len(x.records.rows) for x in tables):
+        raise DataError(f"{data.root}: none of its {len(missing)} videos is in {data.videos}")
+    ignored = []
+    # These list all videos, unlike other tables.
+    if all(x.folder or x.records.path.name.lower() in METADATA for x in tables):
+        ignored = [x for x in _video_files(data.videos) if x not in listed]
+    return builder.build(ignored=ignored, missing=tuple(dict.fromkeys(missing)))
+
+
+def _video_files(root: Path) -> list[str]:
+    """The paths of the video files below a folder."""
+    return sorted(
+        posixpath.normpath(posixpath.join(os.path.relpath(folder, root), name))
+        for folder, _, files in walk(str(root))
+        for name in files
+        if name.lower().endswith(VIDEO_SUFFIXES)
+    )
+
+
+def _without_comments(finder: VideoFinder, table: Table) -> Table:
+    """A table without the rows that start with # and are comments with as many separators as the header."""
+    rows = table.records.rows
+    if not any(x.fields[0].startswith("#") for x in rows):
+        return table
+    videos = Videos(finder, table)
+    rows = [x for x in rows if not x.fields[0].startswith("#") or videos.are_named(x)]
+    return Table(table.records._replace(rows=rows), table.folder)
+
+
+def _in_folder(candidates: list[VideoPath], split: str) -> list[VideoPath]:
+    """Of several files of a name those in a folder of the row's split; all if there are none."""
+    inside = [x for x in candidates if split in {SPLITS.get(part.lower()) for part in x.name.split("/")[:-1]}]
+    return inside or candidates
+
+
+class Videos:
+    """The videos that the rows of a table name.
+
+    Attributes:
+        from_youtube: whether the column holds ids of YouTube. Then videos may be missing, and files may be
+            named v_ID (ActivityNet) or ID_START_END (the clips of Kinetics).
+    """
+
+    def __init__(self, finder: VideoFinder, table: Table) -> None:
+        self.finder, self.table = finder, table
+        self._known: dict[str, list[VideoPath]] = {}
+        columns = table.records.columns
+        found = path_positions(columns)
+        # The first column with the name of a video that exists. A column of ids may name something else.
+        rows = table.records.rows[:TRIED]
+        self.position = next(
+            (i for i in found if len(found) > 1 and any(self._find(i, x) for x in rows)), found[0]
+        )
+        self.from_youtube = plain(columns[self.position]) in YOUTUBE
+
+    def of_row(self, row: Row, parts: PartColumns, base: int) -> tuple[list[VideoPath], str, Part]:
+        """(candidates, name if there is none, part) of a row.
+
+        Args:
+            base: see `PartColumns.part`.
+
+        Raises:
+            DataError: the row names no video, or no part.
+        """
+        text = row.fields[self.position]
+        if not text:
+            raise DataError(f"{row.location}: the path is empty")
+        if "\n" in text:
+            raise DataError(f"{row.location}: a line break in the path; a quote may not be closed")
+        candidates = self._find(self.position, row)
+        part = FULL
+        if parts.exist:
+            part = parts.part(row, base, candidates[0].path if candidates else "")
+        if self.from_youtube:
+            clip = f"{text}_{int(part.start or 0):06}_{int(part.end or 0):06}"
+            if part.end is not None and (trimmed := self.finder.find(clip, self.table.folder)):
+                return trimmed, clip, FULL
+        return candidates, candidates[0].name if candidates else self._name(text), part
+
+    def are_named(self, row: Row) -> bool:
+        """Whether a row that starts with # names a video, which may be missing.
+
+        It is a comment if it names none, or one that exists only without the #.
+        """
+        if self._find(self.position, row):
+            return True
+        bare = row.fields[self.position].lstrip("# ")
+        return bare.lower().endswith(VIDEO_SUFFIXES) and not self.finder.find(bare, self.table.folder)
+
+    def _find(self, position: int, row: Row) -> list[VideoPath]:
+        text = row.fields[position]
+        if text not in self._known:
+            found = self.finder.find(text, self.table.folder)
+            if not found and plain(self.table.records.columns[position]) in YOUTUBE:
+                found = self.finder.find(f"v_{text}", self.table.folder)
+            self._known[text] = found
+        return self._known[text]
+
+    def _name(self, text: str) -> str:
+        folder = self.table.folder
+        return f"{folder}/{unquoted(text)}" if folder else unquoted(text)
+
+
+# The class of a row.
+
+
+def names_and_numbers(table: Records) -> tuple[list[str], list[str]]:
+    """The class name and the class number of each row; "" where there is none.
+
+    Raises:
+        DataError: two columns of names, or of numbers, may be the class, and they differ.
+    """
+    names, numbers = label_positions(table.columns)
+    result = []
+    for found in (names, numbers):
+        values = [row.fields[found[0]] for row in table.rows] if found else [""] * len(table.rows)
+        for other in found[1:]:
+            known = _translation(table, found[0], other)
+            others = [row.fields[other] for row in table.rows]
+            values = [x or known.get(y, y) for x, y in zip(values, others, strict=True)]
+        result.append(values)
+    return result[0], result[1]
+
+
+def _translation(table: Records, first: int, second: int) -> dict[str, str]:
+    """The values of one column by those of another; both name the same classes, one to one.
+
+    Raises:
+        DataError: they do not.
+    """
+    there: dict[str, str] = {}
+    back: dict[str, str] = {}
+    for row in table.rows:
+        a, b = row.fields[first], row.fields[second]
+        if (
+            a not in UNLABELLED
+            and b not in UNLABELLED
+            and (there.setdefault(a, b) != b or back.setdefault(b, a) != a)
+        ):
+            names = f"{table.columns[first]} and {table.columns[second]}"
+            raise DataError(
+                f"{table.location}: the columns {names} may both be the class, and they differ "
+                f"({row.location}: {a!r} and {b!r}); remove one"
+            )
+    return back
+
+
+def numbers_of(triples: Iterable[tuple[str, str, str]]) -> dict[str, int]:
+    """Class numbers by name, from the (location, name, number) of the rows that have both.
+
+    Raises:
+        DataError: a class has two numbers, or a number has two classes.
+    """
+    numbers: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for location, name, text in triples:
+        if name in UNLABELLED or not text:
+            continue
+        if not re.fullmatch(r"\d{1,9}", text):
+            raise DataError(f"{location}: class number {text!r} is not a whole number")
+        number = int(text)
+        if (before := numbers.setdefault(name, number)) != number:
+            raise DataError(f"{location}: class {name!r} is number {number} here and {before} before")
+        if (other := names.setdefault(number, name)) != name:
+            raise DataError(f"{location}: number {number} is class {name!r} here and {other!r} before")
+    return numbers
+
+
+# Tables that are not understood.
+
+
+def unread_table(data: Annotation) -> str:
+    """What is wrong with the first table of a data set that no reader understands; "" if there is none.
+
+    Raises:
+        DataError: a table is damaged.
+    """
+    files = [*data.files, *(x for files in data.files_below.values() for x in files)]
+    known = [x for x in files if has_path(data.columns(x)) or has_label(data.columns(x))]
+    tables = [x for x in files if x.suffix.lower() in (".csv", ".tsv") or is_json(x)]
+    if file := next((x for x in files if is_listed(first_entry(x, data.videos), data.videos)), None):
+        return f"{file}: a list that is not read here; give the file itself, and --videos FOLDER"
+    if file := next((x for x in (*known, *tables) if data.columns(x)), None):
+        return describe(data, file)
+    for file in tables:
+        data.records(file)
+    with_table = [data.root] if data.root.is_file() else sorted(_entries(data.root))
+    unread = next((x for x in with_table if x.name.lower().endswith(UNREAD_SUFFIXES)), None)
+    return _unread(unread) if unread else ""
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    for parent in (folder, *_folders(folder)):
+        with os.scandir(parent) as entries:
+            yield from (Path(x.path) for x in entries if visible(x.name))
+
+
+def describe(data: Annotation, file: Path) -> str:
+    """Why a file is no table of videos: the columns that it has, and those that it lacks."""
+    columns = data.columns(file)
+    seen = ", ".join(columns)
+    where = f"{file}: keys" if is_json(file) else f"{data.records(file).location}: header"
+    lacks = []
+    if not has_path(columns):
+        lacks.append(f"the video (looked for {', '.join(PATH_EXAMPLES)}, ...)")
+    if not has_label(columns):
+        lacks.append(f"the class (looked for {', '.join(CLASS_EXAMPLES)}, ...)")
+    text = [columns[i] for i in positions(columns, TEXTS)]
+    note = f"; {text[0]} is text, not a class" if text and not has_label(columns) else ""
+    if not lacks:
+        return f"{where} {seen!r}: none of its videos is in {data.videos}; name their folder by --videos"
+    return (
+        f"{where} {seen!r}: no column for {' nor for '.join(lacks)}{note}; rename a column, or write lines "
+        "PATH,LABEL without a header (docs/data.md lists all names)"
+    )
+
+
+def _unread(file: Path) -> str:
+    return f"{file}: {file.suffix} files are not read; save it as CSV with the columns path and label"
