@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -142,6 +143,61 @@ def test_broken_short_and_frozen_files_are_reported_by_name(broken):
     kept = [x.name for _, x in diagnosis.clean()]
     assert kept == ["a/4.mp4", "a/short.mp4", "b/5.mp4", "b/still.mp4"]
     assert [x for x in triples(examine(broken, frames=3, workers=1)) if x[1] == "clip.too-short"] == []
+
+
+def copy_packets(sources, target, change):
+    """Copy the packets of files into one stream; `change` returns a packet, or None to leave it out."""
+    with av.open(str(target), "w") as new:
+        stream, number = None, 0
+        for source in sources:
+            with av.open(str(source)) as old:
+                if stream is None:
+                    stream = new.add_stream_from_template(old.streams.video[0])
+                for packet in old.demux(video=0):
+                    if packet.size and (changed := change(number, packet)) is not None:
+                        changed.stream = stream
+                        new.mux(changed)
+                    number += bool(packet.size)
+
+
+def number_packets(number, packet):
+    packet.pts = packet.dts = round(number / 12 / packet.time_base)
+    return packet
+
+
+def test_files_that_are_not_as_their_container_says_are_reported(tmp_path):
+    """Each with its own id; they are read, and correctly."""
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+    source, other = tmp_path / "source.mkv", tmp_path / "other.webm"
+    clip(source, 1, 24, codec="mpeg4", options={"g": "6", "bf": "2"})
+    copy_packets([source], tmp_path / "data/a/late.mkv", lambda i, packet: packet if i > 2 else None)
+    copy_packets([source], tmp_path / "data/b/times.mkv", number_packets)
+    for path, size in ((tmp_path / "1.webm", 32), (other, 16)):
+        frames = np.random.default_rng(size).integers(0, 256, (12, size, size, 3), dtype=np.uint8)
+        write_video(path, frames, codec="libvpx")
+    copy_packets([tmp_path / "1.webm", other], tmp_path / "data/a/sizes.webm", number_packets)
+    with av.open(str(tmp_path / "data/b/streams.mkv"), "w") as new:
+        files = [av.open(str(x)) for x in (other, tmp_path / "1.webm")]
+        streams = [new.add_stream_from_template(x.streams.video[0]) for x in files]
+        for file, stream in zip(files, streams, strict=True):
+            for packet in file.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    new.mux(packet)
+            file.close()
+    clip(tmp_path / "keys.avi", 2, 24, codec="msmpeg4v2", options={"g": "8"})
+    data = (tmp_path / "keys.avi").read_bytes()
+    at = data.rindex(b"idx1")
+    (tmp_path / "data/b/keys.avi").write_bytes(data[:at] + b"JUNK" + data[at + 4 :])
+    diagnosis = examine(tmp_path / "data", workers=1, only=["file"])
+    assert triples(diagnosis) == [
+        ("warning", "file.starts-late", ("a/late.mkv",)),
+        ("warning", "file.times", ("b/times.mkv",)),
+        ("warning", "file.size-changes", ("a/sizes.webm",)),
+        ("info", "file.key-frames", ("b/keys.avi",)),
+        ("info", "file.streams", ("b/streams.mkv",)),
+    ]
 
 
 def test_fast_decodes_first_frames_only(broken):

@@ -137,12 +137,14 @@ def test_wrong_settings_are_refused(wrong):
         next(probe_all(samples("a"), **wrong))
 
 
-@pytest.mark.parametrize(("count", "frames", "decoded"), [(1, 4, [0]), (9, 2, [2, 6, 8]), (9, 1, [4, 8])])
-def test_the_frames_of_a_uniform_clip_and_the_last_are_decoded(tmp_path, monkeypatch, count, frames, decoded):
-    wanted, read = [], probe_module.read_frames
+@pytest.mark.parametrize(
+    ("count", "frames", "decoded"), [(1, 4, [0]), (9, 2, [0, 2, 4, 6, 8]), (9, 1, [0, 4, 8])]
+)
+def test_first_last_and_uniform_frames_and_borders_are_decoded(tmp_path, monkeypatch, count, frames, decoded):
+    wanted, read = [], probe_module.read_frames_and_notes
     monkeypatch.setattr(
         probe_module,
-        "read_frames",
+        "read_frames_and_notes",
         lambda video, choose: wanted.extend(choose(len(video))) or read(video, choose),
     )
     write_video(tmp_path / "a.mp4", numbered_frames(count))

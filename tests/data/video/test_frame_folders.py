@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from conftest import numbered_frames, numbers_of, write_video
+from videossp.data.datasets import read_data
 from videossp.data.video import VIDEO_SUFFIXES, is_video, read_frames, read_video
-from videossp.data.video.files import images_of, names_in, promise_problem
+from videossp.data.video.files import images_of, names_in
 from videossp.data.video.frame_names import missing_numbers
 from videossp.data.video.images import read_image
 from videossp.errors import DataError, TruncatedError
@@ -173,12 +174,20 @@ def test_a_promised_number_decides_between_suffixes(tmp_path):
         images_of(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("promised", "problem"), [(12, ""), (10, "12 frames, not 10"), (13, "12 frames, not 13")]
-)
-def test_more_and_fewer_frames_than_promised_are_a_problem(tmp_path, promised, problem):
-    touch(tmp_path, [*FRAMES, *BESIDE["mmaction2"]])
-    assert promise_problem(tmp_path, promised) == (problem and f"has {problem}")
+def test_the_number_of_frames_in_a_list_decides_which_images_are_read(tmp_path):
+    for label, name in enumerate("vw"):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            Image.new("RGB", (16, 16), (200, 20 * i, 20 * label)).save(tmp_path / name / f"left_{i}.png")
+        for i in range(5):
+            Image.new("RGB", (16, 16), (0, 0, 0)).save(tmp_path / name / f"right_{i}.png")
+    (tmp_path / "train.txt").write_text("v 8 0\nw 8 1\n")
+    for label, sample in enumerate(read_data(tmp_path / "train.txt").splits["train"]):
+        frames = read_frames(read_video(sample.path, frames=sample.frames))
+        assert [tuple(x[0, 0]) for x in frames] == [(200, 20 * i, 20 * label) for i in range(8)]
+    (tmp_path / "train.txt").write_text("v 7 0\nw 8 1\n")
+    with pytest.raises(DataError, match=r"train.txt:1: .*v: .*patterns"):
+        read_data(tmp_path / "train.txt")
 
 
 @pytest.mark.parametrize(

@@ -184,16 +184,19 @@ def read_lists(data: Annotation, fold: int, report_problem: ReportProblem) -> Vi
         candidates = data.finder.find(line.path)
         name = candidates[0].name if candidates else unquoted(line.path)
         refuse_picture(line.location, name)
-        if candidates and (line.frames or line.first is not None):
-            check_frames(line, candidates[0], report_problem)
         frames = None if line.first is None else (line.first, line.first + line.frames)
+        if candidates and (line.frames or frames):
+            frames = check_frames(line, candidates[0], report_problem) or frames
         split, label = split_of("", "", file, name), label_map.names.get(line.label)
         builder.add(line.location, split, candidates, name, label, frames=frames)
     return builder.build()
 
 
-def check_frames(line: Line, video: VideoPath, report_problem: ReportProblem) -> None:
+def check_frames(line: Line, video: VideoPath, report_problem: ReportProblem) -> tuple[int, int] | None:
     """Report a folder of frames that has not as many as listed.
+
+    Returns:
+        (0, number of frames) if only this number tells which of the images are the frames; else None.
 
     Raises:
         DataError: it is no folder.
@@ -202,9 +205,13 @@ def check_frames(line: Line, video: VideoPath, report_problem: ReportProblem) ->
         raise DataError(several_numbers(line.location, f"{line.path} {line.frames} {line.label}"))
     try:
         count = len(images_of(Path(video.path)))
-    except DataError as error:
-        report_problem("file.unreadable", f"{line.location}: {error}", video.name)
-        return
+    except DataError:
+        try:
+            images_of(Path(video.path), line.frames)
+        except DataError as error:
+            report_problem("file.unreadable", f"{line.location}: {error}", video.name)
+            return None
+        return (0, line.frames) if line.first is None else None
     if line.first is None and count != line.frames:
         reason = f"{line.location}: {video.name} has {count} frames, not {line.frames}"
         report_problem("file.truncated", reason, video.name)
@@ -212,6 +219,7 @@ def check_frames(line: Line, video: VideoPath, report_problem: ReportProblem) ->
         last = line.first + line.frames
         reason = f"{line.location}: {video.name} has {count} frames, the part ends after {last}"
         report_problem("file.truncated", reason, video.name)
+    return None
 
 
 def refuse_other_lists(data: Annotation, used: Sequence[Path]) -> None:

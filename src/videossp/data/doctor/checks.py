@@ -27,6 +27,11 @@ CHECKS: dict[str, tuple[Severity, str, str]] = {
     "file.no-video": ("error", "it has no video stream, or no frames", "leave it out"),
     "file.duplicate": ("warning", "a split has the same content twice", "leave one out"),
     "file.left-out": ("warning", "a file is no video by its name", "rename or convert it if it is one"),
+    "file.starts-late": ("warning", "its first frames cannot be decoded", "cut it again if they matter"),
+    "file.times": ("warning", "its frame times are not in order", "re-encode it: it is read slowly"),
+    "file.size-changes": ("warning", "its frame size changes", "re-encode it if the pictures are distorted"),
+    "file.key-frames": ("info", "its key frames cannot be used", "re-encode it: it is read slowly"),
+    "file.streams": ("info", "it has several video streams", "look whether the right one is read"),
     "frames.left-out": ("info", "pictures among frames are no frames by their names", "look at them"),
     "frames.gap": ("info", "numbers are missing between frames", "look if frames were lost"),
     "clip.too-short": ("warning", "it has fewer frames than a clip", "leave it out, or lower --frames"),
@@ -42,7 +47,8 @@ CHECKS: dict[str, tuple[Severity, str, str]] = {
     "name.collision": ("error", "a line names a video again, or several", "correct or remove the line"),
 }
 HASHED = {"file.duplicate", "split.leak-duplicate", "label.conflict"}  # these checks hash files,
-DECODED = {"file.unreadable", "clip.frozen"}  # these decode frames,
+NOTED = {"file.starts-late", "file.times", "file.size-changes", "file.key-frames", "file.streams"}
+DECODED = {"file.unreadable", "clip.frozen"} | NOTED  # these decode frames,
 PROBED = {"file.truncated", "file.no-video", "clip.too-short"} | DECODED | HASHED  # and these read files
 IMBALANCE = 10  # allowed ratio between the largest and the smallest class
 Member = tuple[str, Sample]  # (split, sample)
@@ -170,6 +176,16 @@ def unreadable_or_short(context: CheckContext) -> Iterator[Finding]:
             yield finding("clip.frozen", f"{probe.name}: all frames are the same picture", [member])
     for (check, message), members in broken.items():
         yield finding(check, message, members)
+
+
+def facts_of_files(context: CheckContext) -> Iterator[Finding]:
+    """Files that can be read, but not as their container says. Parts of a file share a finding."""
+    members: dict[tuple[str, str, str], list[Member]] = defaultdict(list)
+    for member, probe in zip(context.data.all_samples(), context.probes, strict=True):
+        for check, text in probe.notes:
+            members[member[1].path, check, text].append(member)
+    for (_, check, text), group in members.items():
+        yield finding(check, f"{group[0][1].name}: {text}", group)
 
 
 def class_sizes(context: CheckContext) -> Iterator[Finding]:
@@ -303,6 +319,7 @@ def base_names(context: CheckContext) -> Iterator[Finding]:
 CHECK_FUNCTIONS: tuple[tuple[set[str], Callable[[CheckContext], Iterator[Finding]]], ...] = (
     (set(CHECKS), annotation_problems),
     (PROBED, unreadable_or_short),
+    (NOTED, facts_of_files),
     ({"class.empty", "class.imbalanced", "label.unknown"}, class_sizes),
     ({"class.alike-names", "class.nested"}, doubtful_classes),
     ({"file.left-out"}, files_left_out),

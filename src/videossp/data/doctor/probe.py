@@ -20,8 +20,9 @@ from pebble import ProcessExpired, ProcessPool
 # Workers import this file, so nothing here may import torch, which takes seconds.
 from videossp.data.datasets.sample import Sample
 from videossp.data.sampling import ClipFormat, eval_indices
-from videossp.data.video import max_pixels, read_frames, read_video
+from videossp.data.video import max_pixels, read_video
 from videossp.data.video.container import open_stream
+from videossp.data.video.decode import read_frames_and_notes
 from videossp.data.video.files import images_of
 from videossp.data.video.images import read_image
 from videossp.errors import DataError, NoVideoError, TruncatedError
@@ -51,6 +52,7 @@ class Probe:
         frozen: whether all decoded frames, at least two, have the same pixels.
         size: (height, width) in pixels: of a video from the header, before any rotation; of a folder, of its
             first image.
+        notes: (id of a check, text) of facts of a file that can be read.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Probe:
     sha256: str | None = None
     frozen: bool = False
     size: tuple[int, int] | None = None
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 Job = Callable[..., Probe]
@@ -77,41 +80,51 @@ def probe_file(
     decode: bool,
 ) -> Probe:
     """Probe one part of one file; see `probe_all`. Problems of the file are returned, not raised."""
-    probe = Probe(path)
+    probe, promised = Probe(path), selected and selected[1]
     try:
-        read_video(path)  # the full file, because the part may not exist
-        probe = replace(probe, sha256=content_hash(Path(path)) if hashed else None)
+        if not os.path.isdir(path):
+            read_video(path)  # the full file, because the part may not exist
+        probe = replace(probe, sha256=content_hash(Path(path), promised) if hashed else None)
         video = read_video(path, start, end, frames=selected)
-        seconds, size = video.seconds, size_of(Path(path))
-        probe = replace(probe, frames=len(video), seconds=seconds, size=size)
+        seconds, size = video.seconds, size_of(Path(path), promised)
+        notes = tuple(video.notes.items())
+        probe = replace(probe, frames=len(video), seconds=seconds, size=size, notes=notes)
         if decode:
-            wanted = sorted({*eval_indices(len(video), ClipFormat(frames)), len(video) - 1})
-            images = read_frames(video, lambda _: wanted)
+            images, found = read_frames_and_notes(video, lambda count: probed_indices(count, frames))
             frozen = len(images) > 1 and all((image == images[0]).all() for image in images)
-            probe = replace(probe, frozen=frozen)
+            probe = replace(probe, frozen=frozen, notes=tuple(found.items()))
     except Exception as error:  # a damaged file can raise anything, and must not stop the others
         message = str(error) if isinstance(error, DataError) else f"{path}: {one_line(error)}"
         return replace(probe, check=CHECKS.get(type(error), "file.unreadable"), message=message)
     return probe
 
 
-def size_of(path: Path) -> tuple[int, int] | None:
+def probed_indices(count: int, frames: int) -> list[int]:
+    """The frames that are decoded: first, last, those of a test clip, and borders between its parts."""
+    borders = (i * count // frames for i in range(frames))
+    return sorted({0, *borders, *eval_indices(count, ClipFormat(frames)), count - 1})
+
+
+def size_of(path: Path, promised: int | None = None) -> tuple[int, int] | None:
     """(height, width) from the header of a video, or of the first image of a folder; None if unknown.
 
     The image is decoded, because its name may not tell its format.
+
+    Args:
+        promised: see `images_of`.
     """
     if path.is_dir():
-        height, width, _ = read_image(images_of(path)[0]).shape
+        height, width, _ = read_image(images_of(path, promised)[0]).shape
         return height, width
     with open_stream(path) as (_, stream):
         size = stream.height, stream.width
     return size if all(size) else None
 
 
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the concatenated images of a folder."""
+def content_hash(path: Path, promised: int | None = None) -> str:
+    """SHA-256 of a file, or of the concatenated images of a folder; for `promised` see `images_of`."""
     digest = hashlib.sha256()
-    for file in images_of(path) if path.is_dir() else [path]:
+    for file in images_of(path, promised) if path.is_dir() else [path]:
         with file.open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
@@ -135,8 +148,8 @@ def probe_all(
     calls this therefore needs `if __name__ == "__main__":`. To stop early, close the iterator.
 
     Args:
-        frames: number of frames of a clip. With `decode`, the frames of a uniform clip and the last frame of
-            the video are decoded.
+        frames: number of frames of a clip. With `decode`, the frames of a uniform clip, those at the borders
+            of its parts, the first and the last frame are decoded.
         decode: if False, only packets are read. This finds truncated files, but no damage inside a file.
         hashed: also hash the content, once for all parts of a file.
         timeout: seconds per file. A file that takes longer, or at which a worker dies, is unreadable; the

@@ -15,7 +15,7 @@ from av.error import FFmpegError
 from videossp.data.video.codecs import can_skip_frames, is_intra_only
 from videossp.data.video.container import as_data_error, open_stream, packets_of
 from videossp.data.video.images import read_images
-from videossp.data.video.index import Video, read_video
+from videossp.data.video.index import OUT_OF_ORDER, Video, read_video
 from videossp.data.video.orientation import upright
 from videossp.data.video.sequential import usable_frames
 from videossp.errors import DataError
@@ -23,7 +23,6 @@ from videossp.errors import DataError
 # Reading on is cheaper and safer than seeking if fewer frames than this are between.
 SEEK_GAP = 256
 WRONG_KEYS = "it marks frames as key frames that are none; its frames are decoded from the start"
-OUT_OF_ORDER = "its frame times are not in order; its frames are decoded from the start and counted"
 
 Frames = np.ndarray  # (time, height, width, 3) uint8, RGB
 

@@ -82,12 +82,3 @@ def images_of(folder: Path, count: int | None = None) -> list[Path]:
 def names_in(folder: Path, count: int | None = None) -> FrameNames:
     """The names of the images of a folder, divided into frames and others; see `images_of`."""
     return frame_names(folder, [x for x in os.listdir(folder) if is_image(x)], count)
-
-
-def promise_problem(folder: Path, count: int) -> str:
-    """The problem with a folder of which an annotation promises `count` frames, in a few words; or "".
-
-    The text follows the name of the folder: "has 8 frames, not 10".
-    """
-    found = len(names_in(folder, count).frames)
-    return "" if found == count else f"has {found:,} frames, not {count:,}"

@@ -21,6 +21,8 @@ from videossp.data.video.part import part_of
 from videossp.data.video.sequential import usable_frames
 from videossp.errors import DataError, NoVideoError
 
+OUT_OF_ORDER = "its frame times are not in order; its frames are decoded from the start and counted"
+
 
 @dataclass(frozen=True)
 class Video:
@@ -139,15 +141,17 @@ def _index(path: Path) -> Video:
         if in_order and packets.reorders and (packets.invented or {*keys[:1]} & unproved):
             in_order = packets.starts and not _loses_frames(path, packets)
         if not in_order:
-            notes["file.times"] = "its frame times are not in order; all its frames are decoded to count them"
             times, unit, has_timestamps = _decoded_times(path)
-            keys, unproved = (), frozenset()
+            unproved = frozenset()
+            if not has_timestamps:
+                keys = ()
+                notes["file.times"] = OUT_OF_ORDER
         elif not packets.starts or times[0] != packets.times[0]:
             usable = _usable_times(path, packets.times[0] or 0)
             late = {x for x in times if usable and x < usable[-1]}.difference(usable)
             times = [x for x in times if x not in late]
-            if late:
-                notes["file.starts-late"] = f"the first {len(late)} frames cannot be decoded and are left out"
+        if has_timestamps and (late_count := len(stored) - len(times)):
+            notes["file.starts-late"] = f"its first {late_count} frames cannot be decoded and are left out"
         keys = times if packets.intra_only else keys
     if not times:
         raise NoVideoError(f"{path}: the video stream holds no frames")
