@@ -379,9 +379,9 @@ def test_blanks_around_fields_and_empty_rows_do_not_count(tmp_path):
 
 def test_empty_last_fields_of_a_table_with_tabs_count(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4", "3.mp4")
-    write(tmp_path / "data.tsv", "path\tlabel\tsplit\n1.mp4\ta\t\n2.mp4\tb\ttest\n3.mp4\t\t\n\t\t\n")
+    write(tmp_path / "data.tsv", "path\tlabel\tnote\n1.mp4\ta\t\n2.mp4\tb\tx\n3.mp4\t\t\n\t\t\n")
     data = read_data(tmp_path)
-    assert read(tmp_path) == {"train": {"1.mp4": "a"}, "test": {"2.mp4": "b"}}
+    assert read(tmp_path) == {"train": {"1.mp4": "a", "2.mp4": "b"}}
     assert data.unlabelled == {"train": ["3.mp4"]}
 
 

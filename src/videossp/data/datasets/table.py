@@ -2,13 +2,12 @@
 
 import os
 import posixpath
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.classes import UNLABELLED, resolve_labels
+from videossp.data.datasets.classes import resolve_labels
 from videossp.data.datasets.columns import (
     CLASS_EXAMPLES,
     GROUPS,
@@ -17,15 +16,15 @@ from videossp.data.datasets.columns import (
     VAGUE_PATHS,
     has_label,
     has_path,
-    label_positions,
     path_positions,
     plain,
     positions,
 )
-from videossp.data.datasets.find_video import VideoFinder
+from videossp.data.datasets.find_video import VideoFinder, in_split
 from videossp.data.datasets.lists import first_entry, is_listed, refuse_other_lists, refuse_picture
 from videossp.data.datasets.parts import FULL, Part, PartColumns, base_of
 from videossp.data.datasets.records import Records, Row, is_json
+from videossp.data.datasets.row_labels import names_and_numbers, numbers_of, refuse_several_labels
 from videossp.data.datasets.row_splits import row_splits
 from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
@@ -178,8 +177,8 @@ def read_tables(data: Annotation, fold: int, report_problem: ReportProblem) -> V
         inside = file.parent != data.folder and (file.name.lower() in METADATA or _has_videos(file.parent))
         folder = file.parent.relative_to(data.folder).as_posix() if inside else ""
         tables.append(Table(data.records(file), folder))
-    if not any(x.records.rows for x in tables):
-        raise DataError(f"{files[0]}: no rows below the header")
+    if empty := next((x for x in tables if not x.records.rows), None):
+        raise DataError(f"{empty.records.path}: no rows below the header")
     return build(data, tables, fold, report_problem)
 
 
@@ -197,6 +196,8 @@ def build(
     )
     by_number = {str(number): name for name, number in numbers.items()}
     labels = [[name or by_number.get(x) or x for name, x in zip(*pair, strict=True)] for pair in pairs]
+    for table, members in zip(tables, labels, strict=True):
+        refuse_several_labels(table.records, members, {x for known in labels for x in known})
     files = [x.records.path for x in tables]
     homes = {x.parent for x in files}
     home = homes.pop() if len(homes) == 1 else data.folder  # of the class file
@@ -222,7 +223,7 @@ def build(
             refuse_picture(row.location, name)
             split = split or split_of("", "", table.records.path, name)
             if len(candidates) > 1:
-                candidates = _in_folder(candidates, split)
+                candidates = in_split(candidates, split)
                 name = candidates[0].name
             if "\n" in label:
                 raise DataError(f"{row.location}: a line break in the class; a quote may not be closed")
@@ -264,12 +265,6 @@ def _without_comments(finder: VideoFinder, table: Table) -> Table:
     videos = Videos(finder, table)
     rows = [x for x in rows if not x.fields[0].startswith("#") or videos.are_named(x)]
     return Table(table.records._replace(rows=rows), table.folder)
-
-
-def _in_folder(candidates: list[VideoPath], split: str) -> list[VideoPath]:
-    """Of several files of a name those in a folder of the row's split; all if there are none."""
-    inside = [x for x in candidates if split in {SPLITS.get(part.lower()) for part in x.name.split("/")[:-1]}]
-    return inside or candidates
 
 
 class Videos:
@@ -338,71 +333,6 @@ class Videos:
     def _name(self, text: str) -> str:
         folder = self.table.folder
         return f"{folder}/{unquoted(text)}" if folder else unquoted(text)
-
-
-# The class of a row.
-
-
-def names_and_numbers(table: Records) -> tuple[list[str], list[str]]:
-    """The class name and the class number of each row; "" where there is none.
-
-    Raises:
-        DataError: two columns of names, or of numbers, may be the class, and they differ.
-    """
-    names, numbers = label_positions(table.columns)
-    result = []
-    for found in (names, numbers):
-        values = [row.fields[found[0]] for row in table.rows] if found else [""] * len(table.rows)
-        for other in found[1:]:
-            known = _translation(table, found[0], other)
-            others = [row.fields[other] for row in table.rows]
-            values = [x or known.get(y, y) for x, y in zip(values, others, strict=True)]
-        result.append(values)
-    return result[0], result[1]
-
-
-def _translation(table: Records, first: int, second: int) -> dict[str, str]:
-    """The values of one column by those of another; both name the same classes, one to one.
-
-    Raises:
-        DataError: they do not.
-    """
-    there: dict[str, str] = {}
-    back: dict[str, str] = {}
-    for row in table.rows:
-        a, b = row.fields[first], row.fields[second]
-        if (
-            a not in UNLABELLED
-            and b not in UNLABELLED
-            and (there.setdefault(a, b) != b or back.setdefault(b, a) != a)
-        ):
-            names = f"{table.columns[first]} and {table.columns[second]}"
-            raise DataError(
-                f"{table.location}: the columns {names} may both be the class, and they differ "
-                f"({row.location}: {a!r} and {b!r}); remove one"
-            )
-    return back
-
-
-def numbers_of(triples: Iterable[tuple[str, str, str]]) -> dict[str, int]:
-    """Class numbers by name, from the (location, name, number) of the rows that have both.
-
-    Raises:
-        DataError: a class has two numbers, or a number has two classes.
-    """
-    numbers: dict[str, int] = {}
-    names: dict[int, str] = {}
-    for location, name, text in triples:
-        if name in UNLABELLED or not text:
-            continue
-        if not re.fullmatch(r"\d{1,9}", text):
-            raise DataError(f"{location}: class number {text!r} is not a whole number")
-        number = int(text)
-        if (before := numbers.setdefault(name, number)) != number:
-            raise DataError(f"{location}: class {name!r} is number {number} here and {before} before")
-        if (other := names.setdefault(number, name)) != name:
-            raise DataError(f"{location}: number {number} is class {name!r} here and {other!r} before")
-    return numbers
 
 
 # Tables that are not understood.
