@@ -4,6 +4,8 @@ import pytest
 from test_datasets import error_of, read, touch, write
 
 from videossp.data.datasets import read_data
+from videossp.data.datasets.class_doubts import class_warnings
+from videossp.data.datasets.left_out import left_out_lines
 
 FRAMES = [f"{folder}/img_{i:03}.jpg" for folder in ("a/1", "b/2") for i in range(1, 5)]
 
@@ -188,3 +190,67 @@ def test_the_separator_line_may_be_quoted(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4")
     write(tmp_path / "data.csv", '"sep=;"\npath;label\n1.mp4;run, fast\n2.mp4;sit\n')
     assert read(tmp_path) == {"train": {"1.mp4": "run, fast", "2.mp4": "sit"}}
+
+
+@pytest.mark.parametrize("text", ["1.mp4 run fast\n2.mp4 sit\n", "2\n1.mp4 0\n", "foo bar\n1.mp4 0\n"])
+def test_a_list_that_is_not_understood_is_named_with_its_first_line(tmp_path, text):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    file = write(tmp_path / "train.txt", text)
+    line = text.split("\n")[0]
+    assert error_of(tmp_path) == f"{file}:1: not PATH LABEL, nor the header of a table: {line!r}"
+
+
+@pytest.mark.parametrize("listed", ["path,label\n1.mp4,a\nx/2.mp4,b\n", "1.mp4 0\nx/2.mp4 1\n"])
+def test_videos_that_no_line_names_are_left_out_by_name(tmp_path, listed):
+    touch(tmp_path, "1.mp4", "x/2.mp4", "x/3.mp4", "4.webm")
+    file = write(tmp_path / "train.csv", listed)
+    lines = ["left out: 2 videos that are in no class (4.webm, x/3.mp4)"]
+    assert left_out_lines(read_data(tmp_path)) == lines
+    assert left_out_lines(read_data(file)) == []  # one list of several
+    (tmp_path / "link").symlink_to(tmp_path)
+    write(file, listed.replace("1.mp4", f"{tmp_path}/link/1.mp4"))
+    assert left_out_lines(read_data(tmp_path)) == lines
+
+
+@pytest.mark.parametrize("folder", ["thumbs", "flow"])
+def test_frames_beside_a_folder_of_images_are_refused(tmp_path, folder):
+    touch(tmp_path, *(f"a/1/{i}.jpg" for i in range(6)), f"a/1/{folder}/1.jpg", "b/1.mp4")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}/a/1: 6 images beside a folder of images ({folder}); keep the frames of a video in a "
+        "folder without other folders"
+    )
+
+
+def test_posters_beside_folders_of_frames_are_left_out(tmp_path):
+    touch(tmp_path, *(f"a/{i}.jpg" for i in range(8)), *(f"a/{i}/1.png" for i in range(8)), "b/1.mp4")
+    assert len(read(tmp_path)["train"]) == 9
+
+
+def test_a_video_and_its_frames_are_one_video(tmp_path):
+    touch(tmp_path, "a/1.mp4", "a/1/1.jpg", "a/2.5.mp4", "a/2.mp4", "b/1.mp4", "b/1.AVI")
+    assert class_warnings(read_data(tmp_path)) == [
+        "2 videos in several forms, such as a/1 and a/1.mp4; keep one of them"
+    ]
+
+
+@pytest.mark.parametrize("name", ["nan", "None", "N/A"])
+def test_a_class_named_like_a_missing_value_is_doubted(tmp_path, name):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    write(tmp_path / "data.csv", table("path,label", "1.mp4,run", f"2.mp4,{name}"))
+    assert class_warnings(read_data(tmp_path)) == [
+        f"the class {name!r} may be a missing label; leave its field empty if it is none"
+    ]
+
+
+def test_a_video_with_two_labels_in_two_lines_is_named(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    file = write(tmp_path / "data.csv", table("path,label", "1.mp4,a", "2.mp4,b", "1.mp4,b"))
+    assert error_of(tmp_path) == (
+        f"{file}:4: 1.mp4 is listed before, in {file}:2, with the class 'a': several labels of a video are "
+        "not supported"
+    )
+
+
+def test_classes_one_folder_too_deep_are_named(tmp_path):
+    touch(tmp_path, "UCF/a/1.mp4", "UCF/b/2.mp4")
+    assert error_of(tmp_path).endswith(f"; if the folders in UCF are the classes, give {tmp_path}/UCF")

@@ -21,8 +21,13 @@ def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> V
     folders = [x for x in _visible_entries(root) if x.is_dir()]
     splits = {SPLITS[x.name.lower()]: x.path for x in folders if x.name.lower() in SPLITS}
     if splits and len(splits) < len(folders):
-        others = [x.name for x in folders if x.name.lower() not in SPLITS] or [x.name for x in folders]
-        raise DataError(f"{root}: split folders and others side by side: {', '.join(others)}")
+        named = [x.name for x in folders if x.name.lower() in SPLITS]
+        others = [x.name for x in folders if x.name.lower() not in SPLITS]
+        if others:
+            reason = f"folders of splits ({', '.join(named)}) beside other folders ({', '.join(others)})"
+        else:
+            reason = f"several folders of one split ({', '.join(named)})"
+        raise DataError(f"{root}: {reason}; move or rename some")
     ignored = [x.path for x in _visible_entries(root) if splits and not x.is_dir()]
     paths: dict[str, dict[str, list[str]]] = {}  # of videos, by split and class
     for split, split_folder in (splits or {"train": root}).items():

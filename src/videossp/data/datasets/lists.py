@@ -14,7 +14,7 @@ from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import Split, split_in_name, split_of
 from videossp.data.datasets.text import head_of, read_lines
-from videossp.data.datasets.video_index import VideoPath, locate, unquoted
+from videossp.data.datasets.video_index import VideoPath, files_without, locate, unquoted
 from videossp.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videossp.data.video.files import images_of
 from videossp.errors import DataError
@@ -192,7 +192,8 @@ def read_lists(data: Annotation, fold: int, report_problem: ReportProblem) -> Vi
             frames = check_frames(line, candidates[0], report_problem) or frames
         split, label = split_of("", "", file, name), label_map.names.get(line.label)
         builder.add(line.location, split, candidates, name, label, frames=frames)
-    return builder.build()
+    ignored = files_without(data.videos, builder.listed) if data.root.is_dir() else []
+    return builder.build(ignored=ignored)
 
 
 def check_frames(line: Line, video: VideoPath, report_problem: ReportProblem) -> tuple[int, int] | None:

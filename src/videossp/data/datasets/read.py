@@ -103,16 +103,26 @@ def read_data(
         if collecting:
             gc.enable()
     if not samples.classes and (videos_without := sum(map(len, samples.unlabelled.values()))):
-        raise DataError(f"{root}: none of its {videos_without} videos has a class")
+        advice = "write the class after each path" if name == "list" else "write it in a column label"
+        raise DataError(f"{root}: none of its {videos_without} videos has a class (format {name}); {advice}")
     if not samples.classes and name != "folder" and least_classes:
         raise DataError(f"{root}: no line names a video that exists (format {name})")
     if (count := len(samples.classes)) < least_classes:
         formats = "FOLDER/CLASS/VIDEO or FOLDER/train/CLASS/VIDEO, or one of the formats of docs/data.md"
         least = "at least two are" if least_classes > 1 else "at least one is"
-        raise DataError(f"{root}: {count} classes found, {least} needed ({formats})")
+        hint = inner_classes(root, samples) if name == "folder" and count == 1 else ""
+        raise DataError(f"{root}: {count} classes found, {least} needed ({formats}){hint}")
     origin = {"data": str(root.resolve()), "format": name, "fold": fold}
     origin["videos"] = video_folder and str(video_folder.resolve())
     return replace(samples, origin=origin)
+
+
+def inner_classes(root: Path, samples: VideoDataset) -> str:
+    """A hint for a folder of classes in a folder, as archives unpack to; "" if it is none."""
+    inner = {x.name.split("/")[1] for _, x in samples.all_samples() if x.name.count("/") > 1}
+    if len(inner) < 2 or "train" not in samples.splits or len(samples.splits) > 1:
+        return ""
+    return f"; if the folders in {samples.classes[0]} are the classes, give {root / samples.classes[0]}"
 
 
 def read_with_problems(data: str | Path, **options: Any) -> tuple[VideoDataset, list[tuple[str, str, str]]]:
@@ -131,9 +141,11 @@ def read_with_problems(data: str | Path, **options: Any) -> tuple[VideoDataset, 
     try:
         return read_data(data, **options, report_problem=lambda *x: problems.append(x)), problems
     except DataError as error:
-        if not problems:
+        lines = [message for check, message, _ in problems if check != "class.empty"]
+        if not lines:
             raise
-        raise DataError(f"{error}; {len(problems)} problems, the first: {problems[0][1]}") from error
+        count = f"{len(lines):,} problem{'s' * (len(lines) > 1)}"
+        raise DataError(f"{error}; {count}, the first: {lines[0]}") from error
 
 
 def _read(

@@ -1,7 +1,6 @@
 """Reader of tables with columns for the video and its class: CSV, JSON, and Hugging Face's metadata files."""
 
 import os
-import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +27,8 @@ from videossp.data.datasets.row_labels import names_and_numbers, numbers_of, ref
 from videossp.data.datasets.row_splits import row_splits
 from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
-from videossp.data.datasets.splits import SPLITS, split_of
-from videossp.data.datasets.video_index import VideoPath, unquoted, visible, walk
+from videossp.data.datasets.splits import SPLITS, split_in_name, split_of
+from videossp.data.datasets.video_index import VideoPath, files_without, unquoted, visible
 from videossp.data.video import VIDEO_SUFFIXES
 from videossp.errors import DataError
 
@@ -179,13 +178,22 @@ def read_tables(data: Annotation, fold: int, report_problem: ReportProblem) -> V
         tables.append(Table(data.records(file), folder))
     if empty := next((x for x in tables if not x.records.rows), None):
         raise DataError(f"{empty.records.path}: no rows below the header")
-    return build(data, tables, fold, report_problem)
+    return build(data, tables, fold, report_problem, complete=data.root.is_dir())
 
 
 def build(
-    data: Annotation, tables: Sequence[Table], fold: int, report_problem: ReportProblem
+    data: Annotation,
+    tables: Sequence[Table],
+    fold: int,
+    report_problem: ReportProblem,
+    *,
+    complete: bool = False,
 ) -> VideoDataset:
-    """The data set of some tables."""
+    """The data set of some tables.
+
+    Args:
+        complete: whether they should list all videos; others are then in `ignored`.
+    """
     tables = [_without_comments(data.finder, x) for x in tables]
     splits = row_splits(data.root, [x.records for x in tables], fold)
     pairs = [names_and_numbers(x.records) for x in tables]
@@ -208,7 +216,6 @@ def build(
     builder = SampleBuilder(classes, source, report_problem)
     parts = [PartColumns(x.records) for x in tables]
     base = base_of(parts)
-    listed: set[str] = set()
     missing: list[str] = []
     for i, (table, columns) in enumerate(zip(tables, parts, strict=True)):
         rows = table.records.rows
@@ -216,7 +223,6 @@ def build(
         groups = table.records.values(*GROUPS)
         for row, split, label, group in zip(rows, splits[i], labels[i], groups, strict=True):
             candidates, name, part = videos.of_row(row, columns, base)
-            listed.update(x.name for x in candidates)
             if not candidates and videos.from_youtube:
                 missing.append(name)
                 continue
@@ -240,21 +246,8 @@ def build(
             )
     if missing and len(missing) == sum(len(x.records.rows) for x in tables):
         raise DataError(f"{data.root}: none of its {len(missing)} videos is in {data.videos}")
-    ignored = []
-    # These list all videos, unlike other tables.
-    if all(x.folder or x.records.path.name.lower() in METADATA for x in tables):
-        ignored = [x for x in _video_files(data.videos) if x not in listed]
+    ignored = files_without(data.videos, builder.listed) if complete else []
     return builder.build(ignored=ignored, missing=tuple(dict.fromkeys(missing)))
-
-
-def _video_files(root: Path) -> list[str]:
-    """The paths of the video files below a folder."""
-    return sorted(
-        posixpath.normpath(posixpath.join(os.path.relpath(folder, root), name))
-        for folder, _, files in walk(str(root))
-        for name in files
-        if name.lower().endswith(VIDEO_SUFFIXES)
-    )
 
 
 def _without_comments(finder: VideoFinder, table: Table) -> Table:
@@ -353,6 +346,8 @@ def unread_table(data: Annotation) -> str:
         return describe(data, file)
     for file in tables:
         data.records(file)
+    if file := next((x for x in files if split_in_name(x.stem) and not is_json(x)), None):
+        return f"{file}:1: not PATH LABEL, nor the header of a table: {first_entry(file, data.videos)!r}"
     with_table = [data.root] if data.root.is_file() else sorted(_entries(data.root))
     unread = next((x for x in with_table if x.name.lower().endswith(UNREAD_SUFFIXES)), None)
     return _unread(unread) if unread else ""
