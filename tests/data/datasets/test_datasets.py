@@ -99,7 +99,7 @@ def test_other_files_beside_split_folders_are_listed(tmp_path):
 def test_a_stray_picture_does_not_make_a_class_vanish(tmp_path):
     touch(tmp_path, "a/1.mp4", "a/poster.jpg", "b/1.mp4", "loose.mp4", "pictures/1.jpg")
     data = read_data(tmp_path)
-    assert data.classes == ("a", "b") and data.ignored == ("a/poster.jpg", "loose.mp4", "pictures")
+    assert data.classes == ("a", "b") and data.ignored == ("a/poster.jpg", "loose.mp4", "pictures/")
 
 
 def test_system_folders_are_no_classes(tmp_path):

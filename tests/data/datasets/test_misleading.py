@@ -238,7 +238,7 @@ def test_a_class_named_like_a_missing_value_is_doubted(tmp_path, name):
     touch(tmp_path, "1.mp4", "2.mp4")
     write(tmp_path / "data.csv", table("path,label", "1.mp4,run", f"2.mp4,{name}"))
     assert class_warnings(read_data(tmp_path)) == [
-        f"the class {name!r} may be a missing label; leave its field empty if it is none"
+        f"class {name!r} may be a missing label; leave the field empty if it is none"
     ]
 
 
@@ -254,3 +254,11 @@ def test_a_video_with_two_labels_in_two_lines_is_named(tmp_path):
 def test_classes_one_folder_too_deep_are_named(tmp_path):
     touch(tmp_path, "UCF/a/1.mp4", "UCF/b/2.mp4")
     assert error_of(tmp_path).endswith(f"; if the folders in UCF are the classes, give {tmp_path}/UCF")
+
+
+def test_folders_of_images_without_a_class_are_named(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.jpg")
+    words = f"; {tmp_path}/a has images: it is one video, whose class is the folder above it"
+    assert error_of(tmp_path).endswith(words)
+    touch(tmp_path, "c/1.mp4", "d/1.mp4")
+    assert left_out_lines(read_data(tmp_path)) == ["left out: 2 folders of images that are not used (a/, b/)"]

@@ -66,8 +66,8 @@ def missing_names(data: VideoDataset) -> list[Doubt]:
     if not found:
         return []
     samples = [x for x in data.all_samples() if data.classes[x[1].label] in found]
-    text = f"the class {', '.join(map(repr, found))} may be a missing label"
-    return [Doubt("class.missing-name", text, "leave its field empty if it is none", True, samples)]
+    text = f"class {' and class '.join(map(repr, found))} may be a missing label"
+    return [Doubt("class.missing-name", text, "leave the field empty if it is none", True, samples)]
 
 
 def same_stems(data: VideoDataset) -> list[Doubt]:

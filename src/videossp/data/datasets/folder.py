@@ -15,7 +15,8 @@ def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> V
     """Read a folder whose class names are the folder names, sorted; a folder of images is one video.
 
     Without split folders all videos are in the split "train". Videos in sub-folders of a class folder have
-    its class. Files that are no videos, and videos outside class folders, are listed in `ignored`.
+    its class. Files that are no videos, and videos outside class folders, are listed in `ignored`; folders of
+    frames with a / at the end.
     """
     root = str(data.videos)
     folders = [x for x in _visible_entries(root) if x.is_dir()]
@@ -60,7 +61,7 @@ def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> V
             ]
             for split, classes in paths.items()
         },
-        tuple(sorted(map(name_of, ignored))),
+        tuple(sorted(f"{name_of(x)}/" if os.path.isdir(x) else name_of(x) for x in ignored)),
     )
 
 

@@ -110,19 +110,22 @@ def read_data(
     if (count := len(samples.classes)) < least_classes:
         formats = "FOLDER/CLASS/VIDEO or FOLDER/train/CLASS/VIDEO, or one of the formats of docs/data.md"
         least = "at least two are" if least_classes > 1 else "at least one is"
-        hint = inner_classes(root, samples) if name == "folder" and count == 1 else ""
+        hint = level_hint(root, samples) if name == "folder" else ""
         raise DataError(f"{root}: {count} classes found, {least} needed ({formats}){hint}")
     origin = {"data": str(root.resolve()), "format": name, "fold": fold}
     origin["videos"] = video_folder and str(video_folder.resolve())
     return replace(samples, origin=origin)
 
 
-def inner_classes(root: Path, samples: VideoDataset) -> str:
-    """A hint for a folder of classes in a folder, as archives unpack to; "" if it is none."""
+def level_hint(root: Path, samples: VideoDataset) -> str:
+    """A hint for a folder whose classes or videos are on another level than expected; "" if there is none."""
+    folders = [x for x in samples.ignored if x.endswith("/")]
+    if folders and not samples.classes:
+        return f"; {root / folders[0]} has images: it is one video, whose class is the folder above it"
     inner = {x.name.split("/")[1] for _, x in samples.all_samples() if x.name.count("/") > 1}
-    if len(inner) < 2 or "train" not in samples.splits or len(samples.splits) > 1:
-        return ""
-    return f"; if the folders in {samples.classes[0]} are the classes, give {root / samples.classes[0]}"
+    if len(samples.classes) == 1 and len(inner) > 1 and [*samples.splits] == ["train"]:
+        return f"; if the folders in {samples.classes[0]} are the classes, give {root / samples.classes[0]}"
+    return ""
 
 
 def read_with_problems(data: str | Path, **options: Any) -> tuple[VideoDataset, list[tuple[str, str, str]]]:

@@ -204,8 +204,9 @@ def build(
     )
     by_number = {str(number): name for name, number in numbers.items()}
     labels = [[name or by_number.get(x) or x for name, x in zip(*pair, strict=True)] for pair in pairs]
+    known = {x for members in labels for x in members}
     for table, members in zip(tables, labels, strict=True):
-        refuse_several_labels(table.records, members, {x for known in labels for x in known})
+        refuse_several_labels(table.records, members, known)
     files = [x.records.path for x in tables]
     homes = {x.parent for x in files}
     home = homes.pop() if len(homes) == 1 else data.folder  # of the class file

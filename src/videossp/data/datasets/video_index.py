@@ -83,7 +83,8 @@ def walk(root: str, *, without: Iterable[str] = ()) -> Iterator[tuple[str, list[
 def videos_below(folder: str, *, without: Iterable[str] = ()) -> tuple[list[str], list[str]]:
     """The videos below a folder, to the bottom, and the other files; each sorted by the parts of the path.
 
-    A folder of frames is one video. One whose name says optical flow is none, if others are beside it.
+    A folder of frames is one video. One whose name says optical flow is none, if others are beside it; the
+    path of such a folder ends in /.
 
     Args:
         without: see `walk`.
@@ -108,7 +109,7 @@ def videos_below(folder: str, *, without: Iterable[str] = ()) -> tuple[list[str]
         for name in [*frames, *files]:
             path = os.path.join(parent, name)
             is_video = name not in flow if name in frames else is_video_file(Path(path))
-            (videos if is_video else others).append(path)
+            (videos if is_video else others).append(path + "/" * (name in flow))
     return sorted(videos, key=_parts), sorted(others, key=_parts)
 
 

@@ -42,7 +42,7 @@ CHECKS: dict[str, tuple[Severity, str, str]] = {
     "class.missing-name": (
         "warning",
         "a class may be a missing label",
-        "leave its field empty if it is none",
+        "leave the field empty if it is none",
     ),
     "class.nested": ("info", "videos in sub-folders of a class", "check that it is their class"),
     "split.leak-duplicate": ("error", "two splits have the same video", "leave it out of one split"),
