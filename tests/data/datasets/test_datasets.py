@@ -99,7 +99,7 @@ def test_other_files_beside_split_folders_are_listed(tmp_path):
 def test_a_stray_picture_does_not_make_a_class_vanish(tmp_path):
     touch(tmp_path, "a/1.mp4", "a/poster.jpg", "b/1.mp4", "loose.mp4", "pictures/1.jpg")
     data = read_data(tmp_path)
-    assert data.classes == ("a", "b") and data.ignored == ("a/poster.jpg", "loose.mp4", "pictures")
+    assert data.classes == ("a", "b") and data.ignored == ("a/poster.jpg", "loose.mp4", "pictures/")
 
 
 def test_system_folders_are_no_classes(tmp_path):
@@ -114,8 +114,8 @@ def test_system_folders_are_no_classes(tmp_path):
         (["a/1.mp4"], "1 classes found"),
         (["1.mp4", "2.mp4"], "0 classes found"),
         (["a/1.mp4", "b/notes.txt"], "no videos in b; remove the folder or fill it"),
-        (["train/a/1.mp4", "other/a/1.mp4"], "split folders and others side by side: other"),
-        (["val/a/1.mp4", "validation/a/1.mp4"], "split folders and others side by side: val, validation"),
+        (["train/a/1.mp4", "other/a/1.mp4"], "folders of splits (train) beside other folders (other); move"),
+        (["val/a/1.mp4", "validation/a/1.mp4"], "several folders of one split (val, validation); move"),
     ],
 )
 def test_problems_of_a_folder_are_errors(tmp_path, names, words):

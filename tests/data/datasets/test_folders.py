@@ -89,7 +89,7 @@ def test_optical_flow_beside_frames_is_no_video(tmp_path):
     for name in ("a/clip/rgb", "a/clip/flow", "a/clip/flow_x", "b/rgb", "c/flow"):
         frames(tmp_path / name)
     assert [*read(tmp_path)["train"]] == ["a/clip/rgb", "b/rgb", "c/flow"]
-    assert read_data(tmp_path).ignored == ("a/clip/flow", "a/clip/flow_x")
+    assert read_data(tmp_path).ignored == ("a/clip/flow/", "a/clip/flow_x/")
 
 
 def test_clips_with_flow_in_their_names_are_videos(tmp_path):

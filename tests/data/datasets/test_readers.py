@@ -230,7 +230,7 @@ def test_notes_that_end_in_a_number_are_no_list(tmp_path):
         ("1.mp4,0\n2.mp4 1\n", "2: not PATH LABEL or PATH,LABEL: '2.mp4 1'"),
         ("1.mp4,0\n\n,1\n", "3: not PATH LABEL or PATH,LABEL: ',1'"),
         ("1.mp4 0\n3.mp4 1\n", "2: no such video: 3.mp4"),
-        ("1.mp4 0\n2.mp4 1\n./1.mp4 1\n", "3: 1.mp4 is listed before, in {file}:1"),
+        ("1.mp4 0\n2.mp4 1\n./1.mp4 0\n", "3: 1.mp4 is listed before, in {file}:1"),
         (
             b"1.mp4 0\n2.mp4 1\n\n\xb5.mp4 1\n",
             "4: not UTF-8 text; save it as UTF-8 (in Excel as 'CSV UTF-8')",
@@ -345,9 +345,10 @@ def test_all_problems_can_be_collected(tmp_path):
     file = write(tmp_path / "train.txt", lines)
     read_so_far, problems = problems_of(tmp_path)
     assert read_so_far == {"train": {"1.mp4": "a", "2.mp4": "b"}}
+    first = f"{file}:1, with the class 'a': several labels of a video are not supported"
     assert problems == [
         ("file.missing", f"{file}:3: no such video: none.mp4", "none.mp4"),
-        ("name.collision", f"{file}:4: 1.mp4 is listed before, in {file}:1", "1.mp4"),
+        ("name.collision", f"{file}:4: 1.mp4 is listed before, in {first}", "1.mp4"),
         ("label.unknown", f"{file}:5: class 'c' is not in {tmp_path}/classes.txt", "3.mp4"),
         ("name.collision", f"{file}:6: 2.mp4 is listed before, in {file}:2", "2.mp4"),
     ]
@@ -379,9 +380,9 @@ def test_blanks_around_fields_and_empty_rows_do_not_count(tmp_path):
 
 def test_empty_last_fields_of_a_table_with_tabs_count(tmp_path):
     touch(tmp_path, "1.mp4", "2.mp4", "3.mp4")
-    write(tmp_path / "data.tsv", "path\tlabel\tsplit\n1.mp4\ta\t\n2.mp4\tb\ttest\n3.mp4\t\t\n\t\t\n")
+    write(tmp_path / "data.tsv", "path\tlabel\tnote\n1.mp4\ta\t\n2.mp4\tb\tx\n3.mp4\t\t\n\t\t\n")
     data = read_data(tmp_path)
-    assert read(tmp_path) == {"train": {"1.mp4": "a"}, "test": {"2.mp4": "b"}}
+    assert read(tmp_path) == {"train": {"1.mp4": "a", "2.mp4": "b"}}
     assert data.unlabelled == {"train": ["3.mp4"]}
 
 
@@ -486,7 +487,7 @@ def test_folders_of_frames_are_videos_of_a_csv_file(tmp_path):
         ("path,label", '"2.mp4,b', "3: not a line of a CSV file: unexpected end of data"),
         ("path,label", ",b", "3: the path is empty"),
         ("path,label", "3.mp4,b", "3: no such video: 3.mp4"),
-        ("path,label", "1.mp4,b", "3: 1.mp4 is listed before, in {file}:2"),
+        ("path,label", "1.mp4,a", "3: 1.mp4 is listed before, in {file}:2"),
         (
             "path,label,split",
             "2.mp4,b,holdout",

@@ -519,7 +519,7 @@ def test_files_of_splits_go_before_folds(tmp_path):
     write(tmp_path / "train.csv", table("path,label,fold", "1.mp4,a,0", "2.mp4,b,1"))
     write(tmp_path / "test.csv", table("path,label,fold", "3.mp4,a,0"))
     assert {k: list(v) for k, v in read(tmp_path).items()} == {"train": ["1.mp4", "2.mp4"], "test": ["3.mp4"]}
-    words = "the splits are given otherwise; leave --fold out"
+    words = "columns or names of files give the splits; leave --fold out"
     assert error_of(tmp_path, fold=2) == f"{tmp_path}: {words}"
 
 

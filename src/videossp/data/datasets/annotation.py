@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from videossp.data.datasets.columns import FLAGS, SPLITS, positions
+from videossp.data.datasets.columns import FLAGS, SPLITS, plain, positions
 from videossp.data.datasets.find_video import VideoFinder
 from videossp.data.datasets.records import Records, columns_of, is_json, read_records
 from videossp.data.datasets.splits import split_in_name
@@ -108,8 +108,8 @@ class Annotation:
             fits_split: files with a split in their names that are taken as well, if a file fits.
 
         Raises:
-            DataError: some files are named after splits, and another one is not and has no split column, or
-                the only file of a split has another header.
+            DataError: some files are named after splits, and another one is not and has no split column; the
+                only file of a split has another header; or CSV files without splits have different columns.
         """
         files_below = [x for files in self.files_below.values() for x in files] if below else []
         for files in (self.files, files_below):
@@ -126,6 +126,13 @@ class Annotation:
                 raise DataError(
                     f"{without_split[0]}: no split in its name, as in {of_splits[0].name}, nor a column split"
                 )
+            csv = [x for x in tables if not of_splits and not is_json(x)]
+            for file in csv:
+                if set(map(plain, self.columns(file))) != set(map(plain, self.columns(csv[0]))):
+                    raise DataError(
+                        f"{file}: a table as well, with other columns than {csv[0].name}; give the one to "
+                        "read, or remove one"
+                    )
             if tables:
                 return tables
         return []

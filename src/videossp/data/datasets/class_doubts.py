@@ -1,5 +1,6 @@
-"""Class names and class folders that are probably mistakes: alike names, folders of the wrong level."""
+"""Classes and class folders that are probably mistakes: alike or missing names, a wrong level, copies."""
 
+import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -7,6 +8,9 @@ from typing import NamedTuple
 
 from videossp.data.datasets.sample import Sample, VideoDataset
 from videossp.data.datasets.splits import SPLITS
+from videossp.data.video import VIDEO_SUFFIXES
+
+MISSING = {"nan", "na", "n/a", "<na>", "none", "null"}  # of pandas, R, Python, JSON
 
 
 class Doubt(NamedTuple):
@@ -29,7 +33,7 @@ class Doubt(NamedTuple):
 
 def class_doubts(data: VideoDataset) -> list[Doubt]:
     """All doubts about the classes of a data set."""
-    return [*alike_names(data.classes), *nested_videos(data)]
+    return [*alike_names(data.classes), *missing_names(data), *nested_videos(data), *same_stems(data)]
 
 
 def class_warnings(data: VideoDataset) -> list[str]:
@@ -54,6 +58,32 @@ def alike_names(classes: Iterable[str]) -> list[Doubt]:
         for names in groups.values()
         if len(names) > 1
     ]
+
+
+def missing_names(data: VideoDataset) -> list[Doubt]:
+    """Classes whose names programs write for a missing value."""
+    found = [x for x in data.classes if x.casefold() in MISSING]
+    if not found:
+        return []
+    samples = [x for x in data.all_samples() if data.classes[x[1].label] in found]
+    text = f"class {' and class '.join(map(repr, found))} may be a missing label"
+    return [Doubt("class.missing-name", text, "leave the field empty if it is none", True, samples)]
+
+
+def same_stems(data: VideoDataset) -> list[Doubt]:
+    """Videos beside each other whose names differ only in the suffix, in a folder of classes."""
+    if data.origin.get("format") != "folder":
+        return []
+    groups: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
+    for split, sample in data.all_samples():
+        stem, suffix = os.path.splitext(sample.name)
+        groups[stem if suffix.lower() in VIDEO_SUFFIXES else sample.name].append((split, sample))
+    if not (twice := [x for x in groups.values() if len(x) > 1]):
+        return []
+    text = f"{len(twice):,} video{'s' * (len(twice) > 1)} in several forms, such as "
+    text += " and ".join(x.name for _, x in twice[0])
+    samples = [x for group in twice for x in group[1:]]
+    return [Doubt("file.duplicate", text, "keep one of them", True, samples)]
 
 
 def quoted(names: list[str]) -> list[str]:

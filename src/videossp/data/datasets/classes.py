@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from videossp.data.datasets.columns import CLASS_NAMES, plain
 from videossp.data.datasets.text import read_json, read_lines
 from videossp.errors import DataError
 
@@ -14,6 +15,7 @@ CLASS_FILES = (
     *("classes.json", "labels.json", "label_map.json", "class_names.json"),
 )
 UNLABELLED = ("", "-1")
+HEADERS = {plain(x) for x in (*CLASS_NAMES, "name", "names")}
 INTEGER = re.compile(r"-?\d{1,9}")
 # A line that starts with a number: "1 run", "1,run", "1: run", "1. run", "1) run", but also "100 metres".
 NUMBERED = re.compile(r"(\d{1,9})([\s,;:]+|[.)]\s+)(.+)")
@@ -54,6 +56,8 @@ class Line(NamedTuple):
 def read_classes(path: Path, labels: Collection[str] = ()) -> dict[int, str]:
     """Class names by number, of a file with a class on each line: NUMBER NAME, or only NAME, counted from 0.
 
+    Lines NAME NUMBER are read if the numbers are 0 to n - 1 or 1 to n, and the names differ without them.
+
     Names may start with numbers, too ("100 metres"). The numbers at the start of all lines are class numbers
     in these cases:
 
@@ -67,12 +71,16 @@ def read_classes(path: Path, labels: Collection[str] = ()) -> dict[int, str]:
         labels: the labels that the annotation uses.
 
     Raises:
-        DataError: a class or a number comes twice, most but not all lines are counted, or the file can be
-            read both ways.
+        DataError: a class or a number comes twice, most but not all lines are counted, the first line is a
+            header, or the file can be read both ways.
     """
     if path.suffix == ".json":
         return json_classes(path)
     lines = [parse(location, text.strip()) for location, text in read_lines(path)]
+    if plain(lines[0].text) in HEADERS:
+        raise DataError(f"{lines[0].location}: {lines[0].text!r} is a header, not a class; remove this line")
+    if (numbered := numbers_at_the_end(lines)) and not any(x.text in labels for x in lines):
+        return numbered_names(numbered)
     if has_class_numbers(path, lines, set(labels)):
         return numbered_names(lines)
     names: dict[str, int] = {}
@@ -127,6 +135,16 @@ def parse(location: str, text: str) -> Line:
     return Line(location, text, int(number), rest, bool(separator.strip(" ")) and not one_number)
 
 
+def numbers_at_the_end(lines: Sequence[Line]) -> list[Line]:
+    """Lines NAME NUMBER divided; [] if they are none: "gesture 1", "gesture 2" are names."""
+    found = [re.fullmatch(r"(.*[^\s,;:\d])[\s,;:]+(\d{1,9})", x.text) for x in lines]
+    pairs = [(x[1], int(x[2])) for x in found if x]
+    counted = [list(range(first, first + len(lines))) for first in (0, 1)]
+    if sorted(number for _, number in pairs) not in counted or len({name for name, _ in pairs}) < len(pairs):
+        return []
+    return [line._replace(number=y, rest=x) for line, (x, y) in zip(lines, pairs, strict=True)]
+
+
 def has_class_numbers(path: Path, lines: Sequence[Line], labels: set[str]) -> bool:
     """Whether the leading numbers of lines are class numbers; see `read_classes`."""
     numbers = [x.number for x in lines if x.number is not None]
@@ -160,7 +178,7 @@ def refuse_partial_count(lines: Sequence[Line]) -> None:
     Raises:
         DataError: most lines are numbered from 0 or 1 by their position, and the others have no number.
     """
-    for first in (0, 1):
+    for first in (-1, 0, 1):  # -1: below a header
         counts = [x.number == i for i, x in enumerate(lines, first)]
         others = [x for x, counted in zip(lines, counts, strict=True) if not counted]
         if 2 <= sum(counts) > len(others) and all(x.number is None for x in others):
@@ -189,6 +207,20 @@ def numbered_names(lines: Sequence[Line]) -> dict[int, str]:
     return classes
 
 
+def class_file(folder: Path, used: Sequence[Path], labels: set[str]) -> tuple[Path | None, dict[int, str]]:
+    """The first of `CLASS_FILES` in a folder, and its classes.
+
+    Raises:
+        DataError: another of these files has other classes.
+    """
+    files = [x for x in map(folder.joinpath, CLASS_FILES) if x.is_file() and x not in used]
+    classes = [read_classes(x, labels) for x in files]
+    for file, other in zip(files, classes, strict=True):
+        if other and classes[0] and other != classes[0]:
+            raise DataError(f"{files[0]} and {file.name} name the classes differently; remove one")
+    return (files[0], classes[0]) if files else (None, {})
+
+
 def resolve_labels(labels: set[str], folder: Path, used: Sequence[Path]) -> LabelMap:
     """The classes that labels mean: they are class names or, if all are integers, numbers of a class file.
 
@@ -199,10 +231,8 @@ def resolve_labels(labels: set[str], folder: Path, used: Sequence[Path]) -> Labe
         folder: the folder that may hold one of `CLASS_FILES`.
         used: files of the annotation itself, which are no class files.
     """
-    files = (x for x in map(folder.joinpath, CLASS_FILES) if x.is_file() and x not in used)
-    file = next(files, None)
     labels = labels.difference(UNLABELLED)
-    classes = read_classes(file, labels) if file else {}
+    file, classes = class_file(folder, used, labels)
     ordered = [classes[x] for x in sorted(classes)] or None
     integers = all(INTEGER.fullmatch(x) for x in labels)
     if not integers or labels <= set(classes.values()):

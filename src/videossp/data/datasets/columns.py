@@ -29,8 +29,8 @@ OTHER_CLASS_NAMES = (
     "category", "category_name", "action", "action_name", "action_label", "action_class", "activity",
     "activity_name", "activity_label", "gesture", "gesture_name", "gesture_label", "sign", "gloss", "tag",
     "tags", "target", "y", "y_true", "ground_truth", "gt", "gt_label", "annotation", "event", "event_name",
-    "emotion", "exercise", "exercise_name", "behavior", "behaviour", "motion", "movement", "sport", "scene",
-    "verb", "noun",
+    "emotion", "exercise", "exercise_name", "behavior", "behaviour", "motion", "movement", "sport", "verb",
+    "noun",
 )
 OTHER_CLASS_NUMBERS = (
     "category_id", "category_index", "category_idx", "action_id", "action_index", "action_idx",

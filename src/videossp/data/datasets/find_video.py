@@ -4,6 +4,7 @@ import os
 import posixpath
 from pathlib import Path
 
+from videossp.data.datasets.splits import SPLITS
 from videossp.data.datasets.video_index import VideoIndex, VideoPath, locate, unquoted
 from videossp.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -55,6 +56,12 @@ class VideoFinder:
         if not found and unquoted(text).startswith(("/", "\\")):
             found = locate(self.videos, posixpath.join(folder, unquoted(text).lstrip("/\\")))
         return found
+
+
+def in_split(candidates: list[VideoPath], split: str) -> list[VideoPath]:
+    """Of several videos of a name those in a folder of this split; all if there are none."""
+    inside = [x for x in candidates if split in {SPLITS.get(part.lower()) for part in x.name.split("/")[:-1]}]
+    return inside or candidates
 
 
 def _has_images(folder: str) -> bool:

@@ -15,14 +15,20 @@ def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> V
     """Read a folder whose class names are the folder names, sorted; a folder of images is one video.
 
     Without split folders all videos are in the split "train". Videos in sub-folders of a class folder have
-    its class. Files that are no videos, and videos outside class folders, are listed in `ignored`.
+    its class. Files that are no videos, and videos outside class folders, are listed in `ignored`; folders of
+    frames with a / at the end.
     """
     root = str(data.videos)
     folders = [x for x in _visible_entries(root) if x.is_dir()]
     splits = {SPLITS[x.name.lower()]: x.path for x in folders if x.name.lower() in SPLITS}
     if splits and len(splits) < len(folders):
-        others = [x.name for x in folders if x.name.lower() not in SPLITS] or [x.name for x in folders]
-        raise DataError(f"{root}: split folders and others side by side: {', '.join(others)}")
+        named = [x.name for x in folders if x.name.lower() in SPLITS]
+        others = [x.name for x in folders if x.name.lower() not in SPLITS]
+        if others:
+            reason = f"folders of splits ({', '.join(named)}) beside other folders ({', '.join(others)})"
+        else:
+            reason = f"several folders of one split ({', '.join(named)})"
+        raise DataError(f"{root}: {reason}; move or rename some")
     ignored = [x.path for x in _visible_entries(root) if splits and not x.is_dir()]
     paths: dict[str, dict[str, list[str]]] = {}  # of videos, by split and class
     for split, split_folder in (splits or {"train": root}).items():
@@ -55,7 +61,7 @@ def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> V
             ]
             for split, classes in paths.items()
         },
-        tuple(sorted(map(name_of, ignored))),
+        tuple(sorted(f"{name_of(x)}/" if os.path.isdir(x) else name_of(x) for x in ignored)),
     )
 
 

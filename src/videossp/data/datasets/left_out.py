@@ -64,9 +64,11 @@ def left_out(data: VideoDataset) -> list[LeftOut]:
 def not_videos(names: Sequence[str]) -> list[LeftOut]:
     """Files and folders that are not used as videos of a class."""
     loose = [x for x in names if has_no_class(x)]
-    others = [x for x in names if not has_no_class(x)]
+    folders = [x for x in names if x.endswith("/")]
+    others = [x for x in names if not has_no_class(x) and not x.endswith("/")]
     return [
         *_sort_of("video that is in no class", "videos that are in no class", loose),
+        *_sort_of("folder of images that is not used", "folders of images that are not used", folders),
         *_sort_of("file that is no video", "files that are no videos", others),
     ]
 

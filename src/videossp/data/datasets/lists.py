@@ -2,19 +2,19 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.classes import resolve_labels
-from videossp.data.datasets.find_video import VideoFinder
+from videossp.data.datasets.find_video import VideoFinder, in_split
 from videossp.data.datasets.records import is_json
 from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import Split, split_in_name, split_of
 from videossp.data.datasets.text import head_of, read_lines
-from videossp.data.datasets.video_index import VideoPath, locate, unquoted
+from videossp.data.datasets.video_index import VideoPath, files_without, locate, unquoted
 from videossp.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videossp.data.video.files import images_of
 from videossp.errors import DataError
@@ -68,8 +68,9 @@ def names_video(line: str, data: Annotation) -> bool:
     """Whether a line starts with the path of a video. Plain text does not, but may end in a number, too."""
     if any("/" in x for x in paths_in(line)) or is_listed(line, data.videos):
         return True
-    separator = division(line, data.finder)
-    return separator is not None and bool(data.finder.find(divide(line, separator)[0]))
+    if (separator := division(line, data.finder)) is None:
+        return False
+    return any(map(data.finder.find, (divide(line, separator)[0], *paths_in(line))))
 
 
 def is_listed(line: str, videos: Path) -> bool:
@@ -182,6 +183,8 @@ def read_lists(data: Annotation, fold: int, report_problem: ReportProblem) -> Vi
     builder = SampleBuilder(label_map.classes, label_map.source, report_problem)
     for file, line in lines:
         candidates = data.finder.find(line.path)
+        if len(candidates) > 1:
+            candidates = in_split(candidates, split_in_name(file.stem) or "train")
         name = candidates[0].name if candidates else unquoted(line.path)
         refuse_picture(line.location, name)
         frames = None if line.first is None else (line.first, line.first + line.frames)
@@ -189,7 +192,8 @@ def read_lists(data: Annotation, fold: int, report_problem: ReportProblem) -> Vi
             frames = check_frames(line, candidates[0], report_problem) or frames
         split, label = split_of("", "", file, name), label_map.names.get(line.label)
         builder.add(line.location, split, candidates, name, label, frames=frames)
-    return builder.build()
+    ignored = files_without(data.videos, builder.listed) if data.root.is_dir() else []
+    return builder.build(ignored=ignored)
 
 
 def check_frames(line: Line, video: VideoPath, report_problem: ReportProblem) -> tuple[int, int] | None:
@@ -199,10 +203,12 @@ def check_frames(line: Line, video: VideoPath, report_problem: ReportProblem) ->
         (0, number of frames) if only this number tells which of the images are the frames; else None.
 
     Raises:
-        DataError: it is no folder.
+        DataError: it is no folder, or the part has no frame of it.
     """
     if not os.path.isdir(video.path):
         raise DataError(several_numbers(line.location, f"{line.path} {line.frames} {line.label}"))
+    if line.first is not None and not line.frames:
+        raise DataError(several_labels(line))
     try:
         count = len(images_of(Path(video.path)))
     except DataError:
@@ -215,6 +221,8 @@ def check_frames(line: Line, video: VideoPath, report_problem: ReportProblem) ->
     if line.first is None and count != line.frames:
         reason = f"{line.location}: {video.name} has {count} frames, not {line.frames}"
         report_problem("file.truncated", reason, video.name)
+    elif line.first is not None and count <= line.first:
+        raise DataError(several_labels(line))
     elif line.first is not None and count < line.first + line.frames:
         last = line.first + line.frames
         reason = f"{line.location}: {video.name} has {count} frames, the part ends after {last}"
@@ -231,7 +239,8 @@ def refuse_other_lists(data: Annotation, used: Sequence[Path]) -> None:
     for file in (x for x in data.files if x not in used and not is_json(x)):
         if is_listed(first_entry(file, data.videos), data.videos):
             raise DataError(
-                f"{file}: a list as well, beside {used[0].name}; give the one to read, or remove one"
+                f"{file}: a list as well, beside {used[0].name}; give the one to read, remove it, or write "
+                "train, val or test in its name"
             )
 
 
@@ -252,6 +261,14 @@ def several_numbers(location: str, line: str) -> str:
     return (
         f"{location}: {line!r} has several numbers after a video file: several labels of a video are not "
         "supported, and a number of frames is only for folders of frames; write PATH LABEL"
+    )
+
+
+def several_labels(line: Line) -> str:
+    """The message for a part without frames, as which FOLDER FRAMES LABEL LABEL would be read."""
+    return (
+        f"{line.location}: no frame of {line.path} is in a part of {line.frames} frames from {line.first} on "
+        "(FOLDER START FRAMES LABEL); several labels of a video are not supported"
     )
 
 
@@ -279,7 +296,7 @@ def read_list(file: Path, finder: VideoFinder) -> list[Line]:
                 raise DataError(several_numbers(location, line))
             path = after_file[0]
         pairs.append((location, line, path, label))
-    count = numbers_between([path for _, _, path, _ in pairs[:TRIED]], videos)
+    count = numbers_between([path for _, _, path, _ in pairs[:TRIED]], finder)
     result = []
     for location, line, path, label in pairs:
         if has_video_suffix(path):
@@ -303,11 +320,13 @@ def numbers_after_file(path: str, videos: Path) -> tuple[str, str] | None:
     return match[1], match[2]
 
 
-def numbers_between(paths: Sequence[str], videos: Path) -> int:
+def numbers_between(paths: Sequence[str], finder: VideoFinder) -> int:
     """How many numbers, 0 to 2, follow the paths of a list; a path may end in a number, too."""
-    for path in paths:
-        for count in range(3):
-            found = re.fullmatch(r"(.+?)" + NUMBER * count, path)
-            if found and locate(videos, found[1]):
-                return count
+    find: Callable[[str], list[VideoPath]]
+    for find in (lambda x: locate(finder.videos, x), finder.find):
+        for path in paths:
+            for count in range(3):
+                found = re.fullmatch(r"(.+?)" + NUMBER * count, path)
+                if found and find(found[1]):
+                    return count
     return int(bool(INTEGERS.fullmatch(paths[0])))

@@ -12,7 +12,6 @@ from videossp.data.datasets.columns import (
     LENGTH_WORDS,
     PART_WORDS,
     STARTS,
-    positions,
     words_of,
 )
 from videossp.data.datasets.records import Records, Row
@@ -60,14 +59,14 @@ class PartColumns:
         table: the table.
 
     Raises:
-        DataError: it has a start or an end in a column that is not known.
+        DataError: it has a start or an end in a column that is not known, or in two columns that differ.
     """
 
     def __init__(self, table: Records) -> None:
         self.table = table
         columns = table.columns
         self.start, self.end, self.first, self.last = (
-            next(iter(positions(columns, names)), None) for names in (STARTS, ENDS, FIRST_FRAMES, LAST_FRAMES)
+            table.column(names) for names in (STARTS, ENDS, FIRST_FRAMES, LAST_FRAMES)
         )
         self.exist = any(x is not None for x in (self.start, self.end, self.first, self.last))
         if not self.exist and (unknown := [x for x in columns if words_of(x) & PART_WORDS]):

@@ -103,16 +103,29 @@ def read_data(
         if collecting:
             gc.enable()
     if not samples.classes and (videos_without := sum(map(len, samples.unlabelled.values()))):
-        raise DataError(f"{root}: none of its {videos_without} videos has a class")
+        advice = "write the class after each path" if name == "list" else "write it in a column label"
+        raise DataError(f"{root}: none of its {videos_without} videos has a class (format {name}); {advice}")
     if not samples.classes and name != "folder" and least_classes:
         raise DataError(f"{root}: no line names a video that exists (format {name})")
     if (count := len(samples.classes)) < least_classes:
         formats = "FOLDER/CLASS/VIDEO or FOLDER/train/CLASS/VIDEO, or one of the formats of docs/data.md"
         least = "at least two are" if least_classes > 1 else "at least one is"
-        raise DataError(f"{root}: {count} classes found, {least} needed ({formats})")
+        hint = level_hint(root, samples) if name == "folder" else ""
+        raise DataError(f"{root}: {count} classes found, {least} needed ({formats}){hint}")
     origin = {"data": str(root.resolve()), "format": name, "fold": fold}
     origin["videos"] = video_folder and str(video_folder.resolve())
     return replace(samples, origin=origin)
+
+
+def level_hint(root: Path, samples: VideoDataset) -> str:
+    """A hint for a folder whose classes or videos are on another level than expected; "" if there is none."""
+    folders = [x for x in samples.ignored if x.endswith("/")]
+    if folders and not samples.classes:
+        return f"; {root / folders[0]} has images: it is one video, whose class is the folder above it"
+    inner = {x.name.split("/")[1] for _, x in samples.all_samples() if x.name.count("/") > 1}
+    if len(samples.classes) == 1 and len(inner) > 1 and [*samples.splits] == ["train"]:
+        return f"; if the folders in {samples.classes[0]} are the classes, give {root / samples.classes[0]}"
+    return ""
 
 
 def read_with_problems(data: str | Path, **options: Any) -> tuple[VideoDataset, list[tuple[str, str, str]]]:
@@ -131,9 +144,11 @@ def read_with_problems(data: str | Path, **options: Any) -> tuple[VideoDataset, 
     try:
         return read_data(data, **options, report_problem=lambda *x: problems.append(x)), problems
     except DataError as error:
-        if not problems:
+        lines = [message for check, message, _ in problems if check != "class.empty"]
+        if not lines:
             raise
-        raise DataError(f"{error}; {len(problems)} problems, the first: {problems[0][1]}") from error
+        count = f"{len(lines):,} problem{'s' * (len(lines) > 1)}"
+        raise DataError(f"{error}; {count}, the first: {lines[0]}") from error
 
 
 def _read(

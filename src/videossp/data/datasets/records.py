@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from videossp.data.video import VIDEO_SUFFIXES
 from videossp.errors import DataError
 
 SEPARATORS = ",;\t|"
-SEPARATOR_LINE = re.compile(rf"sep=([{SEPARATORS}])\s*", re.IGNORECASE)  # of Excel
+SEPARATOR_LINE = re.compile(rf'"?sep=([{SEPARATORS}])"?\s*', re.IGNORECASE)  # of Excel
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 PARTS = ("annotations", "instances")  # keys of a list with a record for each part of a video
 STRONG = {plain(x) for x in CLASS_NAMES}
@@ -50,6 +50,26 @@ class Records(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Row]
     decimal_comma: bool = False
+
+    def column(self, names: Iterable[str], meaning: Callable[[str], str | None] = str) -> int | None:
+        """The position of the first column that has one of these names; None: there is none.
+
+        Args:
+            meaning: what a field means; "" or None: nothing.
+
+        Raises:
+            DataError: another column has one of the names, and differs.
+        """
+        found = positions(self.columns, names)
+        for other in found[1:]:
+            for row in self.rows:
+                one, two = row.fields[found[0]], row.fields[other]
+                if meaning(one) and meaning(two) and meaning(one) != meaning(two):
+                    columns = f"{self.columns[found[0]]} ({one!r}) and {self.columns[other]} ({two!r})"
+                    raise DataError(
+                        f"{row.location}: the columns {columns} mean the same, but differ; remove one"
+                    )
+        return found[0] if found else None
 
     def values(self, *names: str) -> list[str]:
         """For each row, the first field of the columns of these names that is not empty, or ""."""
@@ -280,7 +300,7 @@ def _flat(location: str, record: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 def _text(value: Any) -> str:
     """A JSON value as the text of a field."""
-    if value is None:
+    if value is None or value != value:  # null, or NaN
         return ""
     if isinstance(value, bool):
         return str(int(value))

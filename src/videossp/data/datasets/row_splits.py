@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from videossp.data.datasets.columns import FLAGS, FOLDS, OTHER_SPLITS, positions
+from videossp.data.datasets.columns import FLAGS, FOLDS, OTHER_SPLITS, plain, positions
 from videossp.data.datasets.columns import SPLITS as SPLIT_COLUMNS
 from videossp.data.datasets.records import Records, Row
 from videossp.data.datasets.splits import SPLITS, Split, split_in_name
@@ -34,8 +34,14 @@ def split_in_word(word: str) -> Split | None:
 
 
 def split_columns(table: Records) -> SplitColumns:
-    """The columns of a table that give the splits."""
-    word = next(iter(positions(table.columns, SPLIT_COLUMNS)), None)
+    """The columns of a table that give the splits.
+
+    Raises:
+        DataError: two columns of splits differ, or a field of a column of yes or no is neither.
+    """
+    word = table.column(SPLIT_COLUMNS, split_in_word)
+    if word is not None and not any(x.fields[word] for x in table.rows):
+        word = None
     if word is None:
         others = positions(table.columns, OTHER_SPLITS)
         word = next((i for i in others if any(split_in_word(x.fields[i]) for x in table.rows)), None)
@@ -43,8 +49,12 @@ def split_columns(table: Records) -> SplitColumns:
     split: Split
     for split in ("train", "val", "test"):
         for i in positions(table.columns, FLAGS[split]):
-            if all(x.fields[i].lower() in BOOLEANS for x in table.rows):
+            other = next((x for x in table.rows if x.fields[i].lower() not in BOOLEANS), None)
+            if other is None:
                 flags.setdefault(split, i)
+            elif word is None and plain(table.columns[i]).startswith(("is", "in")):
+                text = f"{table.columns[i]} {other.fields[i]!r}"
+                raise DataError(f"{other.location}: {text} is neither yes nor no; write 1 or 0")
     fold = next((i for i in positions(table.columns, FOLDS) if i != word), None)
     return SplitColumns(word, {} if word is not None else flags, fold)
 
@@ -67,13 +77,18 @@ def row_splits(root: Path, tables: Sequence[Records], fold: int) -> list[list[Sp
     if not with_splits and columns and all(x.fold is not None for x in columns):
         return _by_fold(tables, [x.fold or 0 for x in columns], fold)
     if fold != 1:
-        reason = "the splits are given otherwise" if with_splits else "it has no column fold"
+        reason = "columns or names of files give the splits" if with_splits else "it has no column fold"
         raise DataError(f"{root}: {reason}; leave --fold out")
     return [[_split(table, x, row) for row in table.rows] for table, x in zip(tables, columns, strict=True)]
 
 
 def _split(table: Records, columns: SplitColumns, row: Row) -> Split | None:
-    if columns.word is not None and (word := row.fields[columns.word]):
+    if columns.word is not None:
+        if not (word := row.fields[columns.word]):
+            if split_in_name(table.path.stem):
+                return None
+            name = table.columns[columns.word]
+            raise DataError(f"{row.location}: the split ({name}) is empty; write train, val or test")
         if (split := split_in_word(word)) is None:
             raise DataError(f"{row.location}: split {word!r}; expected one of {', '.join(WORDS)}")
         return split

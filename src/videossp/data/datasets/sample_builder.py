@@ -26,7 +26,8 @@ class SampleBuilder:
         self._known = None if classes is None else set(classes)
         self._splits: dict[str, list[Member]] = defaultdict(list)
         self._unlabelled: dict[str, list[str]] = defaultdict(list)
-        self._locations: dict[tuple[str, str], str] = {}  # where (split, name) is listed first
+        self._first: dict[tuple[str, str], tuple[str, str | None]] = {}  # line and class by (split, name)
+        self.listed: set[str] = set()  # names of all videos that a line may name
         self._hints: dict[str, str] = {}
 
     def add(
@@ -51,12 +52,13 @@ class SampleBuilder:
             label: its class name; None: unlabelled.
             start, end, frames, group: see `Sample`.
         """
+        self.listed.update(x.name for x in candidates)
         path, name = candidates[0] if candidates else ("", name)
         if start is not None or end is not None:
             name += f"#t={start or 0:.15g}" + ("" if end is None else f",{end:.15g}")
         if frames is not None:
             name += f"#frames={frames[0]},{frames[1]}"
-        first = self._locations.setdefault((split, name), location)
+        first, known = self._first.setdefault((split, name), (location, label))
         if label is not None and self._known is not None and label not in self._known:
             hint = self._hint(label)
             self.report_problem(
@@ -70,7 +72,10 @@ class SampleBuilder:
                 "name.collision", f"{location}: {name} may be one of several videos: {both}", name
             )
         elif first != location:
-            self.report_problem("name.collision", f"{location}: {name} is listed before, in {first}", name)
+            reason = f"{location}: {name} is listed before, in {first}"
+            if label != known:
+                reason += f", with the class {known!r}: several labels of a video are not supported"
+            self.report_problem("name.collision", reason, name)
         elif label is None:
             self._unlabelled[split].append(name)
         else:

@@ -1,14 +1,12 @@
 """Reader of tables with columns for the video and its class: CSV, JSON, and Hugging Face's metadata files."""
 
 import os
-import posixpath
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from videossp.data.datasets.annotation import Annotation
-from videossp.data.datasets.classes import UNLABELLED, resolve_labels
+from videossp.data.datasets.classes import resolve_labels
 from videossp.data.datasets.columns import (
     CLASS_EXAMPLES,
     GROUPS,
@@ -17,20 +15,20 @@ from videossp.data.datasets.columns import (
     VAGUE_PATHS,
     has_label,
     has_path,
-    label_positions,
     path_positions,
     plain,
     positions,
 )
-from videossp.data.datasets.find_video import VideoFinder
+from videossp.data.datasets.find_video import VideoFinder, in_split
 from videossp.data.datasets.lists import first_entry, is_listed, refuse_other_lists, refuse_picture
 from videossp.data.datasets.parts import FULL, Part, PartColumns, base_of
 from videossp.data.datasets.records import Records, Row, is_json
+from videossp.data.datasets.row_labels import names_and_numbers, numbers_of, refuse_several_labels
 from videossp.data.datasets.row_splits import row_splits
 from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
-from videossp.data.datasets.splits import SPLITS, split_of
-from videossp.data.datasets.video_index import VideoPath, unquoted, visible, walk
+from videossp.data.datasets.splits import SPLITS, split_in_name, split_of
+from videossp.data.datasets.video_index import VideoPath, files_without, unquoted, visible
 from videossp.data.video import VIDEO_SUFFIXES
 from videossp.errors import DataError
 
@@ -178,15 +176,24 @@ def read_tables(data: Annotation, fold: int, report_problem: ReportProblem) -> V
         inside = file.parent != data.folder and (file.name.lower() in METADATA or _has_videos(file.parent))
         folder = file.parent.relative_to(data.folder).as_posix() if inside else ""
         tables.append(Table(data.records(file), folder))
-    if not any(x.records.rows for x in tables):
-        raise DataError(f"{files[0]}: no rows below the header")
-    return build(data, tables, fold, report_problem)
+    if empty := next((x for x in tables if not x.records.rows), None):
+        raise DataError(f"{empty.records.path}: no rows below the header")
+    return build(data, tables, fold, report_problem, complete=data.root.is_dir())
 
 
 def build(
-    data: Annotation, tables: Sequence[Table], fold: int, report_problem: ReportProblem
+    data: Annotation,
+    tables: Sequence[Table],
+    fold: int,
+    report_problem: ReportProblem,
+    *,
+    complete: bool = False,
 ) -> VideoDataset:
-    """The data set of some tables."""
+    """The data set of some tables.
+
+    Args:
+        complete: whether they should list all videos; others are then in `ignored`.
+    """
     tables = [_without_comments(data.finder, x) for x in tables]
     splits = row_splits(data.root, [x.records for x in tables], fold)
     pairs = [names_and_numbers(x.records) for x in tables]
@@ -197,6 +204,9 @@ def build(
     )
     by_number = {str(number): name for name, number in numbers.items()}
     labels = [[name or by_number.get(x) or x for name, x in zip(*pair, strict=True)] for pair in pairs]
+    known = {x for members in labels for x in members}
+    for table, members in zip(tables, labels, strict=True):
+        refuse_several_labels(table.records, members, known)
     files = [x.records.path for x in tables]
     homes = {x.parent for x in files}
     home = homes.pop() if len(homes) == 1 else data.folder  # of the class file
@@ -207,7 +217,6 @@ def build(
     builder = SampleBuilder(classes, source, report_problem)
     parts = [PartColumns(x.records) for x in tables]
     base = base_of(parts)
-    listed: set[str] = set()
     missing: list[str] = []
     for i, (table, columns) in enumerate(zip(tables, parts, strict=True)):
         rows = table.records.rows
@@ -215,14 +224,13 @@ def build(
         groups = table.records.values(*GROUPS)
         for row, split, label, group in zip(rows, splits[i], labels[i], groups, strict=True):
             candidates, name, part = videos.of_row(row, columns, base)
-            listed.update(x.name for x in candidates)
             if not candidates and videos.from_youtube:
                 missing.append(name)
                 continue
             refuse_picture(row.location, name)
             split = split or split_of("", "", table.records.path, name)
             if len(candidates) > 1:
-                candidates = _in_folder(candidates, split)
+                candidates = in_split(candidates, split)
                 name = candidates[0].name
             if "\n" in label:
                 raise DataError(f"{row.location}: a line break in the class; a quote may not be closed")
@@ -239,21 +247,8 @@ def build(
             )
     if missing and len(missing) == sum(len(x.records.rows) for x in tables):
         raise DataError(f"{data.root}: none of its {len(missing)} videos is in {data.videos}")
-    ignored = []
-    # These list all videos, unlike other tables.
-    if all(x.folder or x.records.path.name.lower() in METADATA for x in tables):
-        ignored = [x for x in _video_files(data.videos) if x not in listed]
+    ignored = files_without(data.videos, builder.listed) if complete else []
     return builder.build(ignored=ignored, missing=tuple(dict.fromkeys(missing)))
-
-
-def _video_files(root: Path) -> list[str]:
-    """The paths of the video files below a folder."""
-    return sorted(
-        posixpath.normpath(posixpath.join(os.path.relpath(folder, root), name))
-        for folder, _, files in walk(str(root))
-        for name in files
-        if name.lower().endswith(VIDEO_SUFFIXES)
-    )
 
 
 def _without_comments(finder: VideoFinder, table: Table) -> Table:
@@ -264,12 +259,6 @@ def _without_comments(finder: VideoFinder, table: Table) -> Table:
     videos = Videos(finder, table)
     rows = [x for x in rows if not x.fields[0].startswith("#") or videos.are_named(x)]
     return Table(table.records._replace(rows=rows), table.folder)
-
-
-def _in_folder(candidates: list[VideoPath], split: str) -> list[VideoPath]:
-    """Of several files of a name those in a folder of the row's split; all if there are none."""
-    inside = [x for x in candidates if split in {SPLITS.get(part.lower()) for part in x.name.split("/")[:-1]}]
-    return inside or candidates
 
 
 class Videos:
@@ -340,71 +329,6 @@ class Videos:
         return f"{folder}/{unquoted(text)}" if folder else unquoted(text)
 
 
-# The class of a row.
-
-
-def names_and_numbers(table: Records) -> tuple[list[str], list[str]]:
-    """The class name and the class number of each row; "" where there is none.
-
-    Raises:
-        DataError: two columns of names, or of numbers, may be the class, and they differ.
-    """
-    names, numbers = label_positions(table.columns)
-    result = []
-    for found in (names, numbers):
-        values = [row.fields[found[0]] for row in table.rows] if found else [""] * len(table.rows)
-        for other in found[1:]:
-            known = _translation(table, found[0], other)
-            others = [row.fields[other] for row in table.rows]
-            values = [x or known.get(y, y) for x, y in zip(values, others, strict=True)]
-        result.append(values)
-    return result[0], result[1]
-
-
-def _translation(table: Records, first: int, second: int) -> dict[str, str]:
-    """The values of one column by those of another; both name the same classes, one to one.
-
-    Raises:
-        DataError: they do not.
-    """
-    there: dict[str, str] = {}
-    back: dict[str, str] = {}
-    for row in table.rows:
-        a, b = row.fields[first], row.fields[second]
-        if (
-            a not in UNLABELLED
-            and b not in UNLABELLED
-            and (there.setdefault(a, b) != b or back.setdefault(b, a) != a)
-        ):
-            names = f"{table.columns[first]} and {table.columns[second]}"
-            raise DataError(
-                f"{table.location}: the columns {names} may both be the class, and they differ "
-                f"({row.location}: {a!r} and {b!r}); remove one"
-            )
-    return back
-
-
-def numbers_of(triples: Iterable[tuple[str, str, str]]) -> dict[str, int]:
-    """Class numbers by name, from the (location, name, number) of the rows that have both.
-
-    Raises:
-        DataError: a class has two numbers, or a number has two classes.
-    """
-    numbers: dict[str, int] = {}
-    names: dict[int, str] = {}
-    for location, name, text in triples:
-        if name in UNLABELLED or not text:
-            continue
-        if not re.fullmatch(r"\d{1,9}", text):
-            raise DataError(f"{location}: class number {text!r} is not a whole number")
-        number = int(text)
-        if (before := numbers.setdefault(name, number)) != number:
-            raise DataError(f"{location}: class {name!r} is number {number} here and {before} before")
-        if (other := names.setdefault(number, name)) != name:
-            raise DataError(f"{location}: number {number} is class {name!r} here and {other!r} before")
-    return numbers
-
-
 # Tables that are not understood.
 
 
@@ -423,6 +347,8 @@ def unread_table(data: Annotation) -> str:
         return describe(data, file)
     for file in tables:
         data.records(file)
+    if file := next((x for x in files if split_in_name(x.stem) and not is_json(x)), None):
+        return f"{file}:1: not PATH LABEL, nor the header of a table: {first_entry(file, data.videos)!r}"
     with_table = [data.root] if data.root.is_file() else sorted(_entries(data.root))
     unread = next((x for x in with_table if x.name.lower().endswith(UNREAD_SUFFIXES)), None)
     return _unread(unread) if unread else ""

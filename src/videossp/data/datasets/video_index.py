@@ -3,7 +3,7 @@
 import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,8 @@ from typing import NamedTuple
 from videossp.data.video import VIDEO_SUFFIXES
 from videossp.data.video.files import is_frame_folder, is_image, is_video_file
 from videossp.data.video.files import visible as visible
-from videossp.data.video.frame_names import is_flow
+from videossp.data.video.frame_names import SINGLES, is_flow
+from videossp.errors import DataError
 
 
 class VideoPath(NamedTuple):
@@ -82,26 +83,47 @@ def walk(root: str, *, without: Iterable[str] = ()) -> Iterator[tuple[str, list[
 def videos_below(folder: str, *, without: Iterable[str] = ()) -> tuple[list[str], list[str]]:
     """The videos below a folder, to the bottom, and the other files; each sorted by the parts of the path.
 
-    A folder of frames is one video. One whose name says optical flow is none, if others are beside it.
+    A folder of frames is one video. One whose name says optical flow is none, if others are beside it; the
+    path of such a folder ends in /.
 
     Args:
         without: see `walk`.
 
     Raises:
+        DataError: many images are beside a folder of images, so that either may be the frames.
         OSError: a folder cannot be read.
     """
     videos: list[str] = []
     others: list[str] = []
     for parent, folders, files in walk(folder, without=without):
         frames = [x for x in folders if is_frame_folder(Path(parent, x))]
+        images = sum(map(is_image, files))
+        if frames and images > max(SINGLES, len(frames)):
+            raise DataError(
+                f"{parent}: {images:,} images beside a folder of images ({frames[0]}); keep the frames of a "
+                "video in a folder without other folders"
+            )
         flow = [x for x in frames if is_flow(x)]
         flow = flow if len(flow) < len(frames) else []
         folders[:] = [x for x in folders if x not in frames]
         for name in [*frames, *files]:
             path = os.path.join(parent, name)
             is_video = name not in flow if name in frames else is_video_file(Path(path))
-            (videos if is_video else others).append(path)
+            (videos if is_video else others).append(path + "/" * (name in flow))
     return sorted(videos, key=_parts), sorted(others, key=_parts)
+
+
+def files_without(root: Path, names: Collection[str]) -> list[str]:
+    """The names of the video files below a folder, without those of some names (see `VideoPath`), sorted."""
+    files = sorted(
+        posixpath.normpath(posixpath.join(os.path.relpath(folder, root), name))
+        for folder, _, files in walk(str(root))
+        for name in files
+        if name.lower().endswith(VIDEO_SUFFIXES)
+    )
+    rest = [x for x in files if x not in names]
+    linked = {os.path.realpath(root / x) for x in set(names).difference(files)} if rest else set()
+    return [x for x in rest if os.path.realpath(root / x) not in linked]
 
 
 def _parts(path: str) -> list[str]:

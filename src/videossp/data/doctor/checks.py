@@ -39,6 +39,11 @@ CHECKS: dict[str, tuple[Severity, str, str]] = {
     "class.empty": ("warning", "a class has no videos", "add some or remove the class"),
     "class.imbalanced": ("warning", "classes of very different size", "judge by the mean class accuracy"),
     "class.alike-names": ("warning", "classes with almost the same name", "merge them if they are one"),
+    "class.missing-name": (
+        "warning",
+        "a class may be a missing label",
+        "leave the field empty if it is none",
+    ),
     "class.nested": ("info", "videos in sub-folders of a class", "check that it is their class"),
     "split.leak-duplicate": ("error", "two splits have the same video", "leave it out of one split"),
     "split.leak-group": ("error", "a group, or the parts of a file, in two splits", "keep it in one split"),
@@ -210,7 +215,7 @@ def class_sizes(context: CheckContext) -> Iterator[Finding]:
 
 
 def doubtful_classes(context: CheckContext) -> Iterator[Finding]:
-    """Classes with almost the same name; videos in sub-folders of their class folders."""
+    """Doubts about classes and class folders; see `class_doubts`."""
     for check, text, advice, is_warning, members in class_doubts(context.data):
         yield finding(check, text, members, severity="warning" if is_warning else None, advice=advice)
 
@@ -218,7 +223,10 @@ def doubtful_classes(context: CheckContext) -> Iterator[Finding]:
 def files_left_out(context: CheckContext) -> Iterator[Finding]:
     """Files that may be videos, but are not used as such."""
     for sort in not_videos(doubtful(context.data.ignored)):
-        advice = "move it to the folder of its class" if has_no_class(sort.names[0]) else None
+        advice = None
+        if has_no_class(sort.names[0]):
+            in_folders = context.data.origin.get("format") == "folder"
+            advice = "move it to the folder of its class" if in_folders else "list it if it is wanted"
         yield replace(finding("file.left-out", sort.line, advice=advice), videos=tuple(sort.names))
 
 
@@ -321,7 +329,7 @@ CHECK_FUNCTIONS: tuple[tuple[set[str], Callable[[CheckContext], Iterator[Finding
     (PROBED, unreadable_or_short),
     (NOTED, facts_of_files),
     ({"class.empty", "class.imbalanced", "label.unknown"}, class_sizes),
-    ({"class.alike-names", "class.nested"}, doubtful_classes),
+    ({"class.alike-names", "class.missing-name", "class.nested", "file.duplicate"}, doubtful_classes),
     ({"file.left-out"}, files_left_out),
     ({"frames.left-out", "frames.gap"}, doubtful_frames),
     ({"split.leak-duplicate"}, shared_videos),
