@@ -1,5 +1,6 @@
 """The packets of a video file: what the container says of its frames. Only the decoder can confirm it."""
 
+import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Packets:
         marks_keys: whether the decoder marks key frames, so that those of the container can be confirmed.
         never_reorders: whether frames of the codec are always coded in the order in which they are shown.
         starts: whether the decoder can start at the first packet.
+        steady: whether the times at which packets are decoded never decrease; True if they are not stored.
         reorders: whether the decoder shows frames in another order than they are coded; None: not asked.
         streams: number of video streams in the file.
     """
@@ -52,6 +54,7 @@ class Packets:
     marks_keys: bool
     never_reorders: bool
     starts: bool
+    steady: bool
     reorders: bool | None
     streams: int
 
@@ -69,9 +72,11 @@ def read_packets(path: Path) -> Packets:
     keys: list[int | None] = []
     coded, intact, duration, packed = 0, 0, 0, False
     starts, reorders = False, None
+    steady, before = True, -math.inf  # the time at which the packet before is decoded
     clock: list[int] = []  # decoding times of the first and the last intact packet
     with open_stream(path) as (container, stream), packets_of(container, stream) as packets:
         context, is_avi = stream.codec_context, container.format.name == "avi"
+        stores_dts = "matroska" not in container.format.name  # FFmpeg's guesses can decrease
         for packet in packets:
             if packet.size == 0:
                 continue
@@ -90,6 +95,8 @@ def read_packets(path: Path) -> Packets:
             # Frames hidden by an edit list are decoded, because others refer to them, but not shown.
             if not packet.is_discard:
                 times.append(packet.pts)
+            if stores_dts and packet.dts is not None:
+                steady, before = steady and packet.dts >= before, packet.dts
             if packet.is_keyframe:
                 keys.append(packet.pts)
             if not packet.is_corrupt:
@@ -122,6 +129,7 @@ def read_packets(path: Path) -> Packets:
             marks_keys=marks_keys(context),
             never_reorders=never_reorders(context),
             starts=starts,
+            steady=steady,
             reorders=reorders,
             streams=len(video_streams(container)),
         )
