@@ -130,7 +130,7 @@ def _index(path: Path) -> Video:
     if not packets.times:
         raise NoVideoError(f"{path}: the video stream holds no frames")
     has_timestamps = packets.timed and len(times) == len(packets.times)
-    if not (packets.marks_keys or packets.intra_only):
+    if not packets.confirmable:
         times, unit, has_timestamps = _decoded_times(path)
         keys = ()
     elif not has_timestamps:
