@@ -56,6 +56,7 @@ SLOW = {
     "test_any_two_methods_make_a_chain": ["linear", "lora", "ssp"],
     "test_bf16_products_stay_close_and_gradients_too": ["full", "lora", "ssp"],
     "test_bfloat16_gradients_of_full_tuning_equal_the_eager_ones": [],
+    "test_damaged_hints_give_the_frames_of_a_full_decode_in_every_container": [],
     "test_each_run_is_a_process_with_the_figures_of_its_classifier": [],
     "test_every_bfloat16_gradient_of_a_scan_equals_the_eager_one": [],
     "test_the_pretraining_helps_on_classes_that_were_not_in_it": [],

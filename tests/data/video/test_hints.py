@@ -276,7 +276,6 @@ def check_damages(tmp_path, encoder, options, containers=CONTAINERS):
     return len(files)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "options"), [(x, y) for x, ways in ENCODERS.items() for y in ways])
 def test_damaged_hints_give_the_frames_of_a_full_decode_in_every_container(tmp_path, encoder, options):
     if encoder not in av.codecs_available:

@@ -1,4 +1,4 @@
-"""`read_video`: the times of a video's frames, from its packets, without decoding them."""
+"""`read_video`: the times of a video's frames, from its packets as far as the decoder confirms them."""
 
 import math
 import os
