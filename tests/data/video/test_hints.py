@@ -332,6 +332,42 @@ def test_joined_recordings_follow_each_other(tmp_path, seconds):
         assert numbers(tmp_path / name, [18, 19, 20, 21, 34]) == [18, 19, 100, 101, 114]
 
 
+@pytest.mark.parametrize("count", [24, 25, 29])
+def test_the_last_frame_that_comes_out_of_the_decoder_confirms_the_one_before(tmp_path, count):
+    """The last packets: a key frame, and a B-frame that cannot be decoded after a seek to the key frame."""
+    write(tmp_path / "whole.mkv", "mpeg4", range(count), {"bf": "2", "g": "4"})
+    number_packets(tmp_path / "whole.mkv", tmp_path / "a.mkv")
+    assert [numbers(tmp_path / "a.mkv", [i]) for i in range(count)] == [[i] for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "way"),
+    [("a.ts", "libx264", 0), ("a.ts", "libx264", 2), ("a.ts", "libx265", 0), ("a.mpg", "mpeg2video", 0)],
+)
+def test_a_second_recording_that_begins_within_the_last_group_of_the_first_follows_it(
+    tmp_path, name, encoder, way
+):
+    """It begins between key frames, so that the times could be those of one stream with B-frames."""
+    first = write(tmp_path / name, encoder, options=ENCODERS[encoder][way])
+    start_between_keys(first, tmp_path / f"late-{name}")
+    for seconds in (0.735, 0.815):
+        path = tmp_path / f"joined-{name}"
+        join(first, path, tmp_path / f"late-{name}", seconds)
+        frames, whole = reference(path)
+        video = read_video(path)
+        assert whole and len(video) == len(frames) > 30
+        for i in range(18, 30):
+            assert np.array_equal(read_frames(video, lambda count, i=i: [i])[0], frames[i]), (seconds, i)
+        assert "file.starts-late" not in video.notes
+
+
+@pytest.mark.parametrize(("name", "encoder"), [("a.ts", "mpeg2video"), ("a.mpg", "mpeg1video")])
+def test_a_seek_that_overshoots_says_nothing_about_key_frames(tmp_path, name, encoder):
+    write(tmp_path / name, encoder, [i % 256 for i in range(700)], {"bf": "2", "g": "50"})
+    frames, notes = read_frames_and_notes(tmp_path / name, lambda count: [3, 430, 690])
+    assert [number_of(x) for x in frames] == [3, 430 % 256, 690 % 256] and not notes
+
+
 @pytest.mark.parametrize(
     ("name", "encoder", "options"),
     [

@@ -1,7 +1,5 @@
 """What is known about FFmpeg's decoders: where they can start, and which frames they can skip."""
 
-import re
-
 import av
 
 # Decoders that give no frame until they have a key frame, and that mark the key frames themselves.
@@ -15,7 +13,6 @@ REORDERING = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}  # of these; 
 # Decoders that can skip frames that no other frame refers to.
 SKIPPING = {"h264", "mpeg4", "mpeg2video", "mpeg1video"}
 PICTURES = {"cfhd", "png", "webp", "tiff"}  # every frame stands alone, but FFmpeg does not list them so
-IDR = {"h264": {5}, "hevc": {19, 20}}  # types of the units of a key frame that no later frame looks behind
 
 
 def is_intra_only(context: "av.CodecContext") -> bool:
@@ -39,24 +36,3 @@ def can_skip_frames(context: "av.CodecContext") -> bool:
     # HEVC marks frames that no frame of the same temporal layer refers to: enough if there is one layer.
     one_layer = name == "hevc" and len(extra) > 22 and extra[0] == 1 and extra[21] >> 3 & 7 == 1
     return one_layer or name in SKIPPING
-
-
-def starts_with_idr(context: "av.CodecContext", data: bytes) -> bool:
-    """Whether a packet of H.264 or HEVC is a key frame that no later frame looks behind (IDR).
-
-    False if that cannot be seen without decoding.
-    """
-    if context.name not in IDR:
-        return False
-    extra = context.extradata or b""
-    if extra[:1] == b"\x01":  # the units have their length in front of them (ISO/IEC 14496-15)
-        place = 21 if context.name == "hevc" else 4
-        width = 1 + (extra[place] & 3) if len(extra) > place else 4
-        at, units = 0, []
-        while at + width < len(data):
-            units.append(data[at + width])
-            at += width + int.from_bytes(data[at : at + width], "big")
-    else:  # a start code is in front of each unit
-        units = [data[x.end()] for x in re.finditer(rb"\x00\x00\x01(?=[\x00-\xff])", data)]
-    types = {x >> 1 & 63 if context.name == "hevc" else x & 31 for x in units}
-    return bool(types & IDR[context.name])

@@ -143,6 +143,7 @@ def _decode_needed(video: Video, positions: set[int], gap: int, decoded: _Decode
     """
     times, images, wanted = video.times, decoded.images, {video.times[i]: i for i in positions}
     images.clear()
+    decoded.notes = dict(video.notes)  # after a seek to a wrong place, the try before noted wrong marks
     needed: dict[int, set[int]] = {}  # times of wanted frames by the time of the key frame before them
     for time in wanted:
         key = video.keys[max(0, bisect_right(video.keys, time) - 1)]
@@ -172,7 +173,11 @@ def _decode_needed(video: Video, positions: set[int], gap: int, decoded: _Decode
                     unneeded = packet.pts not in waiting and expected is None
                     context.skip_frame = "NONREF" if unneeded else "DEFAULT"
                 frames = context.decode(packet)
-                if expected is None and packet.pts in video.unproved and context.has_b_frames:
+                increasing = packet.pts in video.increasing
+                if packet.is_keyframe and not increasing and not context.has_b_frames:
+                    decoded.notes["file.times"] = OUT_OF_ORDER
+                    return False
+                if expected is None and increasing and context.has_b_frames:
                     expected = bisect_left(times, packet.pts)
                     # The frame after a wanted one shows that no other frame belongs between them.
                     waiting.update(times[wanted[x] + 1] for x in waiting & wanted.keys() if x < times[-1])
@@ -203,6 +208,8 @@ def _decode_needed(video: Video, positions: set[int], gap: int, decoded: _Decode
                 if not waiting:
                     context.flush_buffers()  # for the next key frame
                     break
+            else:
+                return False  # the key frame, or the frame after a wanted one, is not there
     return len(images) == len(positions)
 
 

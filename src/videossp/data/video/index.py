@@ -39,7 +39,8 @@ class Video:
         unit: seconds per unit of `times`; None for a folder of frames, or without a frame rate.
         end_time: time at which the file's last frame ends.
         first, stop: the part consists of the frames with `times[first:stop]`.
-        unproved: times of the key frames after which only the decoder can show that times are in order.
+        increasing: times of the key frames after which times increase from packet to packet. They are right
+            if the decoder does not reorder frames there. After the other key frames it must reorder them.
         notes: facts of the file that its user should know, by the id of the doctor's check.
     """
 
@@ -51,7 +52,7 @@ class Video:
     end_time: Fraction | int
     first: int
     stop: int
-    unproved: frozenset[int] = frozenset()
+    increasing: frozenset[int] = frozenset()
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -125,11 +126,11 @@ def _index(path: Path) -> Video:
         notes["file.streams"] = f"{packets.streams} video streams; the one that a player shows is read"
     times = sorted({time for time in packets.times if time is not None})
     keys: Sequence[int] = sorted({key for key in packets.keys if key is not None})
-    unit, unproved = packets.unit, frozenset[int]()
+    unit, increasing = packets.unit, frozenset(keys)
     if not packets.times:
         raise NoVideoError(f"{path}: the video stream holds no frames")
     has_timestamps = packets.timed and len(times) == len(packets.times)
-    if not (packets.marks_keys or packets.intra_only):
+    if not packets.confirmable:
         times, unit, has_timestamps = _decoded_times(path)
         keys = ()
     elif not has_timestamps:
@@ -137,12 +138,13 @@ def _index(path: Path) -> Video:
             times, unit, _ = _decoded_times(path)
     else:
         stored = [x for x in packets.times if x is not None]
-        in_order, unproved = order_of(stored, keys, packets.never_reorders)
-        if in_order and packets.reorders and (packets.invented or {*keys[:1]} & unproved):
+        in_order, increasing = order_of(stored, keys, packets.never_reorders)
+        in_order = in_order and packets.steady
+        if in_order and packets.reorders and (packets.invented or {*keys[:1]} & increasing):
             in_order = packets.starts and not _loses_frames(path, packets)
         if not in_order:
             times, unit, has_timestamps = _decoded_times(path)
-            unproved = frozenset()
+            increasing = frozenset(keys)
             if not has_timestamps:
                 keys = ()
                 notes["file.times"] = OUT_OF_ORDER
@@ -150,7 +152,7 @@ def _index(path: Path) -> Video:
             usable = _usable_times(path, packets.times[0] or 0)
             late = {x for x in times if usable and x < usable[-1]}.difference(usable)
             times = [x for x in times if x not in late]
-        if has_timestamps and (late_count := len(stored) - len(times)):
+        if times and has_timestamps and (late_count := sum(time < times[0] for time in stored)):
             notes["file.starts-late"] = f"its first {late_count} frames cannot be decoded and are left out"
         keys = times if packets.intra_only else keys
     if not times:
@@ -166,7 +168,7 @@ def _index(path: Path) -> Video:
         times[-1] + step,
         0,
         len(times),
-        unproved=unproved,
+        increasing=increasing,
         notes=notes,
     )
 
@@ -184,21 +186,21 @@ def order_of(times: Sequence[int], keys: Sequence[int], never_reorders: bool) ->
 
     Returns:
         Whether times only decrease as the reordering of frames explains, and the times of the key frames
-        after which they increase from packet to packet: the decoder must show whether it reorders there.
+        after which they increase from packet to packet.
     """
     # If all packets are marked, the marks mean nothing.
     groups = set(keys) if len(keys) < len(times) else set()
-    unproved = set() if never_reorders else set(keys)
+    increasing = set(keys)
     latest = earliest = before = group = -math.inf  # times of packets; those of `group` follow its key frame
     for time in times:
         if time in groups:
             earliest, group = group, time
         elif time < before:
-            unproved.discard(group)
+            increasing.discard(group)
         if time < (latest if time in groups or never_reorders else earliest):
             return False, frozenset()
         latest, before = max(latest, time), time
-    return True, frozenset(unproved)
+    return True, frozenset(increasing)
 
 
 def _usable_times(path: Path, until: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The packets of a video file: what the container says of its frames. Only the decoder can confirm it."""
 
+import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from av.error import FFmpegError
 
-from videossp.data.video.codecs import is_intra_only, marks_keys, never_reorders, starts_with_idr
+from videossp.data.video.codecs import is_intra_only, marks_keys, never_reorders
 from videossp.data.video.container import head_of, open_stream, packets_of, video_streams
+from videossp.data.video.units import field_flag_place, is_one_field, starts_with_idr
 from videossp.errors import DataError, TruncatedError
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 # DivX and Xvid can pack a B-frame into the packet of the frame before it; their times are then swapped.
 # Such a stream is marked.
 PACKED = re.compile(rb"DivX\d+(b|Build)\d+p")
+# An MPEG-4 packet of at most so many bytes codes no frame: it says that the frame before is shown for longer.
+# A frame has at least 51 bits, and one for each macroblock.
+NOT_CODED, MACROBLOCKS = 8, 14
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,11 @@ class Packets:
         timed: whether packets have the times of frames, as far as the format tells.
         invented: whether the container stores no times, and FFmpeg invents them.
         intra_only: whether each frame is coded alone.
-        marks_keys: whether the decoder marks key frames, so that those of the container can be confirmed.
+        confirmable: whether the decoder can confirm each packet: it marks the key frames, so that those of
+            the container can be confirmed, or each frame is one, and each packet gives one frame.
         never_reorders: whether frames of the codec are always coded in the order in which they are shown.
         starts: whether the decoder can start at the first packet.
+        steady: whether the times at which packets are decoded never decrease; True if they are not stored.
         reorders: whether the decoder shows frames in another order than they are coded; None: not asked.
         streams: number of video streams in the file.
     """
@@ -49,9 +56,10 @@ class Packets:
     timed: bool
     invented: bool
     intra_only: bool
-    marks_keys: bool
+    confirmable: bool
     never_reorders: bool
     starts: bool
+    steady: bool
     reorders: bool | None
     streams: int
 
@@ -69,34 +77,49 @@ def read_packets(path: Path) -> Packets:
     keys: list[int | None] = []
     coded, intact, duration, packed = 0, 0, 0, False
     starts, reorders = False, None
+    place: int | None = None  # of the flag of fields
+    repeats = False
+    steady, before = True, -math.inf  # the time at which the packet before is decoded
     clock: list[int] = []  # decoding times of the first and the last intact packet
     with open_stream(path) as (container, stream), packets_of(container, stream) as packets:
         context, is_avi = stream.codec_context, container.format.name == "avi"
+        confirmable = is_intra_only(context) or marks_keys(context)
+        stores_dts = "matroska" not in container.format.name  # FFmpeg's guesses can decrease
         for packet in packets:
             if packet.size == 0:
                 continue
+            if not packet.is_corrupt:
+                intact += 1
+                if is_avi and packet.dts is not None:
+                    clock[1:] = [packet.dts]
             if not coded:
                 if packet.has_sidedata("encryption_info"):
                     raise DataError(f"{path}: the video is encrypted; decrypt it first")
                 packed = bool(PACKED.search(bytes(packet) + (context.extradata or b"")))
+                place = field_flag_place(context, bytes(packet))
                 if is_intra_only(context) or starts_with_idr(context, bytes(packet)):
                     starts = True
                 elif marks_keys(context):
                     starts, reorders = first_frame_is_key(context, packet)
             if context.name == "vp8" and not bytes(packet)[0] & 0x10:
                 continue  # an alternate reference frame: others refer to it, but it is never shown
+            repeats = packet.size <= NOT_CODED and context.name == "mpeg4" and not packed
+            if repeats and stream.width * stream.height >= MACROBLOCKS * 16 * 16:
+                continue
+            confirmable = confirmable and not repeats  # here the header gives no size, or a tiny one
+            if confirmable and place is not None:
+                confirmable = not is_one_field(context, bytes(packet), place)
             # A packed frame leaves a packet of a few bytes that codes nothing.
             coded += bytes(packet).count(b"\x00\x00\x01\xb6") - (packet.size < 20) if packed else 1
             # Frames hidden by an edit list are decoded, because others refer to them, but not shown.
             if not packet.is_discard:
                 times.append(packet.pts)
+            if stores_dts and packet.dts is not None:
+                steady, before = steady and packet.dts >= before, packet.dts
             if packet.is_keyframe:
                 keys.append(packet.pts)
-            if not packet.is_corrupt:
-                intact += 1
-                if is_avi and packet.dts is not None:
-                    clock[1:] = [packet.dts]
             duration = packet.duration or 0
+        confirmable = confirmable and not repeats  # at the end, the decoder shows the frame before once more
         declared, spare = stream.frames, max(2, stream.frames // 100)
         if len(clock) > 1:
             # An AVI declares its length in units of its clock, of which a frame can take several.
@@ -119,9 +142,10 @@ def read_packets(path: Path) -> Packets:
             timed=not packed and not (is_avi and context.name in ("h264", "hevc")),
             invented=is_avi,
             intra_only=is_intra_only(context),
-            marks_keys=marks_keys(context),
+            confirmable=confirmable,
             never_reorders=never_reorders(context),
             starts=starts,
+            steady=steady,
             reorders=reorders,
             streams=len(video_streams(container)),
         )
