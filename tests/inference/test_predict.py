@@ -1,5 +1,6 @@
 """Predictions: one type, one rule for broken videos, the views and the precision of the adapter."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_probabilities_are_those_of_the_views_most_probable_first(small_classifi
     assert result.probability == result.probabilities[result.label] == max(result.probabilities.values())
 
 
-@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
 def test_a_single_path_is_one_path(small_classifier, folder, kind, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / "a").mkdir()  # letters of the name must not be taken for paths
