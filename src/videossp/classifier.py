@@ -1,6 +1,7 @@
 """`Classifier`: a backbone, a tuner and a head; how it is made, saved and loaded."""
 
 import copy
+import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -162,6 +163,8 @@ class Classifier(nn.Module):
             raise ValueError(f"num_classes is {num_classes}, but classes has {len(names)} names")
         given = None if isinstance(backbone, str) else backbone
         if isinstance(backbone, str):
+            if not backbone or weights == "":
+                raise ValueError("backbone and weights must not be empty: leave weights out for the default")
             if weights is not None and backbone not in BACKBONES:
                 raise ValueError(
                     f"weights are those of a named backbone ({', '.join(BACKBONES)}); "
@@ -401,6 +404,10 @@ class Classifier(nn.Module):
             self._made_by = name, self._made_by[1]
         _class_names(self.classes)
         _check_clip(self.clip_format, self.backbone.config)
+        try:
+            json.dumps(self.metrics)
+        except (TypeError, ValueError) as error:  # a tensor, or a number of NumPy
+            raise ValueError(f"metrics cannot be saved: {error}; use Python's numbers and text") from error
         return self.contents.collect(self._parts(), len(self.classes), self.method)
 
     def save(self, folder: str | Path) -> None:

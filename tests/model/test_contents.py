@@ -313,6 +313,10 @@ CHANGES = {
     "cosine": (cosine, "head has other layers"),
     "no bias": (without_bias, "head.linear.bias is gone"),
     "nan": (nan, "tuner.pairs.out_proj.1.0.weight contains NaN"),
+    "tensor in metrics": (
+        lambda x: x.metrics.update(top1=torch.ones(1)),
+        "metrics cannot be saved: .*Tensor",
+    ),
     "merged": (lambda x: x.merge(), "merged"),
     "fewer classes": (attribute("classes", ("a", "b")), r"head.linear.bias has shape \(3,\), but 2 classes"),
     "class twice": (attribute("classes", ("a", "b", "a")), "'a' is given 2 times"),
