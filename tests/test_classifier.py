@@ -1,5 +1,6 @@
 """Making, training, saving and loading a classifier, and its disabled, merged and rounded states."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -410,8 +411,7 @@ def test_dropout_drop_path_and_precision_are_restored(small_backbone, tmp_path):
 
 def test_a_loaded_adapter_computes_in_the_precision_of_its_training(classifier, clips, tmp_path):
     exact = logits_of(classifier, clips)
-    classifier.metrics = {"precision": "bf16"}
-    classifier.save(tmp_path)
+    copy.deepcopy(classifier).to_precision("bf16").save(tmp_path)  # as `train` does
     loaded = videossp.load(tmp_path)
     assert torch.equal(logits_of(loaded, clips), logits_of(classifier.to_precision("bf16"), clips))
     assert loaded.backbone.layers[0].mixer.in_proj.weight.dtype == torch.float32  # nothing is rounded yet

@@ -432,7 +432,7 @@ class Classifier(nn.Module):
             "options": self.options,
             "classes": self.classes,
             "clip": asdict(self.clip_format),
-            "precision": self.metrics.get("precision", self.precision),
+            "precision": self.precision,
             "drop_path": self.backbone.drop_path,
             "dropout": self.head.dropout.p,
             "metrics": self.metrics,
@@ -446,7 +446,8 @@ class Classifier(nn.Module):
 def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | None = None) -> Classifier:
     """Load the classifier of an adapter folder, or of a run folder, which contains one.
 
-    It computes in the precision that it was trained in; `to_precision` changes it.
+    It computes in the precision that it had when it was saved, after a training that of the training;
+    `to_precision` changes it.
 
     Args:
         folder: written by `Classifier.save`.

@@ -153,6 +153,13 @@ def test_bf16_rounds_by_the_method_and_not_by_the_flags(small_backbone, tmp_path
     refused(classifier, tmp_path, "backbone.layers.2.mixer.out_proj.weight was changed")
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_present_precision_is_saved_not_that_of_the_training(lora, tmp_path, precision):
+    trained = "bf16" if precision == "float32" else "float32"
+    lora.to_precision(precision).metrics = {"precision": trained}
+    assert_same_after_loading(lora, tmp_path)
+
+
 def test_a_change_before_rounding_is_found_after_it(lora, tmp_path):
     with torch.no_grad():
         lora.backbone.layers[0].mixer.in_proj.weight.add_(0.5)

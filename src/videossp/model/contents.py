@@ -153,5 +153,5 @@ def _state(x: Tensor) -> tuple[torch.dtype, int]:
 
 
 def _values(x: Tensor) -> Any:
-    """The values in float32, as an array of NumPy, because the threads of torch take longer to start than this."""
+    """The values in float32, as an array of NumPy, which starts no threads."""
     return x.detach().float().cpu().contiguous().reshape(-1).numpy()
