@@ -221,6 +221,22 @@ def test_rates_that_are_no_probability_are_refused_by_name(small_backbone, wrong
         Classifier.create(small_backbone, num_classes=2, method="linear", **wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": "64"},
+        {"size": 64.0},
+        {"size": (32, "32")},
+        {"frames": True},
+        {"seed": 1.5},
+        {"seed": float("nan")},
+    ],
+)
+def test_sizes_and_seeds_of_another_type_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be "):
+        Classifier.create(num_classes=2, method="linear", **wrong)
+
+
 @pytest.mark.parametrize("arguments", [{"backbone": ""}, {"backbone": "videomamba_nano", "weights": ""}])
 def test_an_empty_path_is_not_the_default(arguments):
     with pytest.raises(ValueError, match="must not be empty"):

@@ -39,6 +39,7 @@ from videossp.model.hooks import Tuner
 from videossp.model.precision import Precision, check_float32, computing, round_frozen
 from videossp.model.tokens import Layout, Tokens
 from videossp.model.videomamba import VideoMamba
+from videossp.system.plain import plain
 from videossp.system.printable import printable
 from videossp.system.versions import versions
 
@@ -84,7 +85,7 @@ class Classifier(nn.Module):
         self.classes, self.clip_format, self.source = tuple(classes), clip_format, source
         self.method = method if isinstance(method, str) else method.__name__
         self.unregistered = None if isinstance(method, str) else method
-        self.options = _with_tuples(options)
+        self.options: dict[str, Any] = plain(options)
         self.precision: Precision = "float32"
         self.rounded = self.merged = self.disabled = False
         self.metrics: dict[str, Any] = {}
@@ -161,6 +162,10 @@ class Classifier(nn.Module):
             raise ValueError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
         if names is not None and num_classes not in (None, len(names)):
             raise ValueError(f"num_classes is {num_classes}, but classes has {len(names)} names")
+        numbers = plain((frames, size, stride, views, drop_path, dropout, seed))
+        frames, size, stride, views, drop_path, dropout, seed = numbers
+        if not isinstance(seed, int):
+            raise ValueError(f"seed must be a whole number, got {seed!r}")
         given = None if isinstance(backbone, str) else backbone
         if isinstance(backbone, str):
             if not backbone or weights == "":
@@ -556,13 +561,6 @@ def _registered_name(method: type[Tuner]) -> str | None:
             if find_method(name) is method:
                 return name
     return None
-
-
-def _with_tuples(options: Any) -> Any:
-    """Options with tuples for lists, so that they compare equal to those that were saved as JSON."""
-    if isinstance(options, Mapping):
-        return {name: _with_tuples(value) for name, value in options.items()}
-    return tuple(map(_with_tuples, options)) if isinstance(options, list | tuple) else options
 
 
 def _elsewhere(source: Source, file: str) -> Source:

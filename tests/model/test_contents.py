@@ -2,9 +2,12 @@
 
 import copy
 import io
+import json
 import pickle
 import re
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +19,7 @@ from videossp.classifier import Classifier
 from videossp.methods import registry
 from videossp.model.hooks import Tuner
 from videossp.model.videomamba import VideoMamba
+from videossp.training.config import TrainConfig
 
 OPTIONS = {
     "linear": {},
@@ -158,6 +162,32 @@ def test_the_present_precision_is_saved_not_that_of_the_training(lora, tmp_path,
     trained = "bf16" if precision == "float32" else "float32"
     lora.to_precision(precision).metrics = {"precision": trained}
     assert_same_after_loading(lora, tmp_path)
+
+
+def test_numbers_of_numpy_are_settings_that_can_be_saved(tmp_path):
+    whole, real = np.int64, np.float32
+    made = Classifier.create(
+        replace(SMALL, depth=whole(2), size=(whole(32), whole(32))),
+        num_classes=whole(3),
+        method="ssp+lora",
+        ssp={**SSP_SMALL, "gather_width": whole(6)},
+        lora={"rank": whole(2), "scale": real(0.5)},
+        size=whole(16),
+        frames=whole(2),
+        stride=whole(2),
+        views=(whole(1), whole(1)),
+        dropout=real(0.25),
+        drop_path=real(0.25),
+        seed=whole(3),
+    )
+    made.save(tmp_path)
+    loaded = videossp.load(tmp_path)
+    assert loaded.options == made.options and loaded.clip_format == made.clip_format
+    assert loaded.backbone.config == made.backbone.config and loaded.head.dropout.p == 0.25
+    config = TrainConfig(lr=real(0.5), seed=whole(3), crop_scale=[real(0.5), 1])
+    assert json.loads(json.dumps(asdict(config))) == json.loads(
+        json.dumps(asdict(TrainConfig(lr=0.5, seed=3, crop_scale=(0.5, 1))))
+    )
 
 
 def test_a_change_before_rounding_is_found_after_it(lora, tmp_path):
