@@ -1,5 +1,6 @@
 """Making, training, saving and loading a classifier, and its disabled, merged and rounded states."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -172,6 +173,74 @@ def test_a_damaged_adapter_is_one_line(small_classifier, tmp_path, file, content
     with pytest.raises(WeightsError, match="adapter_|config is damaged") as error:
         videossp.load(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "a Git LFS pointer.*git lfs pull",
+        ),
+        (b"<!DOCTYPE html><html><title>Sign in</title></html>", r"a web page \(HTML\)"),
+        (b"", "an empty file"),
+    ],
+)
+def test_an_adapter_whose_weights_were_not_downloaded_names_the_cure(
+    small_classifier, tmp_path, content, words
+):
+    small_classifier.save(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match=f"adapter_model.safetensors: {words}"):
+        videossp.load(tmp_path)
+
+
+def test_an_adapter_is_not_written_through_a_link(small_classifier, tmp_path):
+    """A temporary file with the name that this process uses may be a link that another user has made."""
+    folder, target = tmp_path / "adapter", tmp_path / "target"
+    folder.mkdir()
+    target.write_text("precious")
+    writer = f"{os.getpid()}.{threading.get_ident()}"
+    (folder / f".README.md.{writer}").symlink_to(target)
+    small_classifier.save(folder)
+    assert target.read_text() == "precious" and not (folder / "README.md").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"dropout": float("nan")},
+        {"dropout": -0.1},
+        {"dropout": 1.5},
+        {"drop_path": float("nan")},
+        {"drop_path": -1},
+    ],
+)
+def test_rates_that_are_no_probability_are_refused_by_name(small_backbone, wrong):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be at least 0"):
+        Classifier.create(small_backbone, num_classes=2, method="linear", **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": "64"},
+        {"size": 64.0},
+        {"size": (32, "32")},
+        {"frames": True},
+        {"seed": 1.5},
+        {"seed": float("nan")},
+    ],
+)
+def test_sizes_and_seeds_of_another_type_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be "):
+        Classifier.create(num_classes=2, method="linear", **wrong)
+
+
+@pytest.mark.parametrize("arguments", [{"backbone": ""}, {"backbone": "videomamba_nano", "weights": ""}])
+def test_an_empty_path_is_not_the_default(arguments):
+    with pytest.raises(ValueError, match="must not be empty"):
+        Classifier.create(**arguments, num_classes=2)
 
 
 def test_an_adapter_that_lacks_a_tensor_is_refused(small_classifier, tmp_path):
@@ -358,8 +427,7 @@ def test_dropout_drop_path_and_precision_are_restored(small_backbone, tmp_path):
 
 def test_a_loaded_adapter_computes_in_the_precision_of_its_training(classifier, clips, tmp_path):
     exact = logits_of(classifier, clips)
-    classifier.metrics = {"precision": "bf16"}
-    classifier.save(tmp_path)
+    copy.deepcopy(classifier).to_precision("bf16").save(tmp_path)  # as `train` does
     loaded = videossp.load(tmp_path)
     assert torch.equal(logits_of(loaded, clips), logits_of(classifier.to_precision("bf16"), clips))
     assert loaded.backbone.layers[0].mixer.in_proj.weight.dtype == torch.float32  # nothing is rounded yet

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from videossp.errors import VideoSSPWarning, WeightsError
 from videossp.model.published import first_line
+from videossp.model.weights_file import foreign_format
 from videossp.system.printable import printable
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
@@ -47,7 +48,8 @@ def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
     new[CONFIG] = folder / f"{_unfinished(config[DIGEST])}.{writer}"
     try:
         for name, content in contents.items():
-            with new[name].open("wb") as file:
+            new[name].unlink(missing_ok=True)  # of a killed writer with the same number
+            with new[name].open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -109,10 +111,14 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         WeightsError: a file is missing or damaged, or a newer version wrote it; the message names it.
     """
     config = _read_config(folder / CONFIG)
+    path = folder / WEIGHTS
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load_file(path)
     except Exception as error:  # safetensors raises its own kinds
-        raise WeightsError(f"{folder / WEIGHTS}: missing or damaged: {first_line(error)}") from error
+        with suppress(OSError):
+            if sentence := foreign_format(path):  # a Git LFS pointer, a web page, ...
+                raise WeightsError(f"{path}: {sentence}") from error
+        raise WeightsError(f"{path}: missing or damaged: {first_line(error)}") from error
     sha256 = digest(tensors)
     if config.get(DIGEST) != sha256:
         # Either the new config is still under its temporary name, or it replaced the old one after we

@@ -1,6 +1,7 @@
 """`Classifier`: a backbone, a tuner and a head; how it is made, saved and loaded."""
 
 import copy
+import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -38,6 +39,7 @@ from videossp.model.hooks import Tuner
 from videossp.model.precision import Precision, check_float32, computing, round_frozen
 from videossp.model.tokens import Layout, Tokens
 from videossp.model.videomamba import VideoMamba
+from videossp.system.plain import plain
 from videossp.system.printable import printable
 from videossp.system.versions import versions
 
@@ -83,7 +85,7 @@ class Classifier(nn.Module):
         self.classes, self.clip_format, self.source = tuple(classes), clip_format, source
         self.method = method if isinstance(method, str) else method.__name__
         self.unregistered = None if isinstance(method, str) else method
-        self.options = _with_tuples(options)
+        self.options: dict[str, Any] = plain(options)
         self.precision: Precision = "float32"
         self.rounded = self.merged = self.disabled = False
         self.metrics: dict[str, Any] = {}
@@ -160,8 +162,14 @@ class Classifier(nn.Module):
             raise ValueError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
         if names is not None and num_classes not in (None, len(names)):
             raise ValueError(f"num_classes is {num_classes}, but classes has {len(names)} names")
+        numbers = plain((frames, size, stride, views, drop_path, dropout, seed))
+        frames, size, stride, views, drop_path, dropout, seed = numbers
+        if not isinstance(seed, int):
+            raise ValueError(f"seed must be a whole number, got {seed!r}")
         given = None if isinstance(backbone, str) else backbone
         if isinstance(backbone, str):
+            if not backbone or weights == "":
+                raise ValueError("backbone and weights must not be empty: leave weights out for the default")
             if weights is not None and backbone not in BACKBONES:
                 raise ValueError(
                     f"weights are those of a named backbone ({', '.join(BACKBONES)}); "
@@ -401,6 +409,10 @@ class Classifier(nn.Module):
             self._made_by = name, self._made_by[1]
         _class_names(self.classes)
         _check_clip(self.clip_format, self.backbone.config)
+        try:
+            json.dumps(self.metrics)
+        except (TypeError, ValueError) as error:  # a tensor, or a number of NumPy
+            raise ValueError(f"metrics cannot be saved: {error}; use Python's numbers and text") from error
         return self.contents.collect(self._parts(), len(self.classes), self.method)
 
     def save(self, folder: str | Path) -> None:
@@ -425,7 +437,7 @@ class Classifier(nn.Module):
             "options": self.options,
             "classes": self.classes,
             "clip": asdict(self.clip_format),
-            "precision": self.metrics.get("precision", self.precision),
+            "precision": self.precision,
             "drop_path": self.backbone.drop_path,
             "dropout": self.head.dropout.p,
             "metrics": self.metrics,
@@ -439,7 +451,8 @@ class Classifier(nn.Module):
 def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | None = None) -> Classifier:
     """Load the classifier of an adapter folder, or of a run folder, which contains one.
 
-    It computes in the precision that it was trained in; `to_precision` changes it.
+    It computes in the precision that it had when it was saved, after a training that of the training;
+    `to_precision` changes it.
 
     Args:
         folder: written by `Classifier.save`.
@@ -548,13 +561,6 @@ def _registered_name(method: type[Tuner]) -> str | None:
             if find_method(name) is method:
                 return name
     return None
-
-
-def _with_tuples(options: Any) -> Any:
-    """Options with tuples for lists, so that they compare equal to those that were saved as JSON."""
-    if isinstance(options, Mapping):
-        return {name: _with_tuples(value) for name, value in options.items()}
-    return tuple(map(_with_tuples, options)) if isinstance(options, list | tuple) else options
 
 
 def _elsewhere(source: Source, file: str) -> Source:

@@ -134,6 +134,15 @@ def test_closed_streams_and_pipes_end_quietly():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+def test_a_bar_whose_terminal_is_gone_ends_the_doctor_quietly(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_clip(tmp_path / name / "0.mp4")
+    script = '{ FORCE_COLOR=1 "$@" 2>&1 >/dev/null; echo $? >&3; } 3>&2 | true'
+    assert shell(script, "doctor", tmp_path)[1:] == ("", "141\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
 def test_a_json_document_is_all_of_stdout_though_stderr_is_closed(tmp_path):
     """The command prints two messages: on the views, and on the video that cannot be decoded."""
     options = {"weights": "random", "method": "linear", "size": 32, "frames": 2}

@@ -1,5 +1,7 @@
 """Predictions: one type, one rule for broken videos, the views and the precision of the adapter."""
 
+import copy
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def test_probabilities_are_those_of_the_views_most_probable_first(small_classifi
     assert result.probability == result.probabilities[result.label] == max(result.probabilities.values())
 
 
-@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
 def test_a_single_path_is_one_path(small_classifier, folder, kind, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / "a").mkdir()  # letters of the name must not be taken for paths
@@ -86,8 +88,7 @@ def test_the_views_of_the_adapter_are_the_default(small_classifier, folder, tmp_
 
 def test_the_precision_of_the_training_is_the_default(small_classifier, folder, tmp_path):
     exact = small_classifier.predict(folder / "a.mp4")
-    small_classifier.metrics = {"precision": "bf16"}  # as `train` records it
-    small_classifier.save(tmp_path / "adapter")
+    copy.deepcopy(small_classifier).to_precision("bf16").save(tmp_path / "adapter")  # as `train` does
     loaded = videossp.load(tmp_path / "adapter")
     rounded = small_classifier.to_precision("bf16").predict(folder / "a.mp4")
     assert loaded.predict(folder / "a.mp4") == rounded != exact

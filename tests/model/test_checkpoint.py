@@ -250,6 +250,15 @@ def test_integer_tensors_are_an_error_that_names_them(tmp_path):
         Classifier.create(str(tmp_path / "weights.pth"), num_classes=3)
 
 
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, lambda x: x.to("meta")])
+def test_tensors_without_dense_values_are_an_error_that_names_them(tmp_path, change):
+    state = published()
+    state["pos_embed"] = change(state["pos_embed"])
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=r"type: pos_embed is sparse or has no values"):
+        Classifier.create(str(tmp_path / "weights.pth"), num_classes=3)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -2,9 +2,12 @@
 
 import copy
 import io
+import json
 import pickle
 import re
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +19,7 @@ from videossp.classifier import Classifier
 from videossp.methods import registry
 from videossp.model.hooks import Tuner
 from videossp.model.videomamba import VideoMamba
+from videossp.training.config import TrainConfig
 
 OPTIONS = {
     "linear": {},
@@ -151,6 +155,39 @@ def test_bf16_rounds_by_the_method_and_not_by_the_flags(small_backbone, tmp_path
     with torch.no_grad():
         classifier.backbone.layers[2].mixer.out_proj.weight.mul_(2)
     refused(classifier, tmp_path, "backbone.layers.2.mixer.out_proj.weight was changed")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_present_precision_is_saved_not_that_of_the_training(lora, tmp_path, precision):
+    trained = "bf16" if precision == "float32" else "float32"
+    lora.to_precision(precision).metrics = {"precision": trained}
+    assert_same_after_loading(lora, tmp_path)
+
+
+def test_numbers_of_numpy_are_settings_that_can_be_saved(tmp_path):
+    whole, real = np.int64, np.float32
+    made = Classifier.create(
+        replace(SMALL, depth=whole(2), size=(whole(32), whole(32))),
+        num_classes=whole(3),
+        method="ssp+lora",
+        ssp={**SSP_SMALL, "gather_width": whole(6)},
+        lora={"rank": whole(2), "scale": real(0.5)},
+        size=whole(16),
+        frames=whole(2),
+        stride=whole(2),
+        views=(whole(1), whole(1)),
+        dropout=real(0.25),
+        drop_path=real(0.25),
+        seed=whole(3),
+    )
+    made.save(tmp_path)
+    loaded = videossp.load(tmp_path)
+    assert loaded.options == made.options and loaded.clip_format == made.clip_format
+    assert loaded.backbone.config == made.backbone.config and loaded.head.dropout.p == 0.25
+    config = TrainConfig(lr=real(0.5), seed=whole(3), crop_scale=[real(0.5), 1])
+    assert json.loads(json.dumps(asdict(config))) == json.loads(
+        json.dumps(asdict(TrainConfig(lr=0.5, seed=3, crop_scale=(0.5, 1))))
+    )
 
 
 def test_a_change_before_rounding_is_found_after_it(lora, tmp_path):
@@ -313,6 +350,10 @@ CHANGES = {
     "cosine": (cosine, "head has other layers"),
     "no bias": (without_bias, "head.linear.bias is gone"),
     "nan": (nan, "tuner.pairs.out_proj.1.0.weight contains NaN"),
+    "tensor in metrics": (
+        lambda x: x.metrics.update(top1=torch.ones(1)),
+        "metrics cannot be saved: .*Tensor",
+    ),
     "merged": (lambda x: x.merge(), "merged"),
     "fewer classes": (attribute("classes", ("a", "b")), r"head.linear.bias has shape \(3,\), but 2 classes"),
     "class twice": (attribute("classes", ("a", "b", "a")), "'a' is given 2 times"),

@@ -166,8 +166,10 @@ def test_a_checkpoint_of_another_data_set_or_more_epochs_is_refused(
     assert contents(broken) == before
 
 
-@pytest.mark.parametrize("name", ["adapter", "checkpoints"])
+@pytest.mark.parametrize("name", ["adapter", "checkpoints", "broken"])
 def test_a_run_does_not_write_through_a_link(broken, small_backbone, class_folder, tmp_path, name):
+    """TensorBoard writes to a folder with the name of the run."""
+    (broken / "broken").mkdir()
     (broken / name).rename(tmp_path / "elsewhere")
     (broken / name).symlink_to(tmp_path / "elsewhere")
     before = contents(tmp_path / "elsewhere")

@@ -364,3 +364,8 @@ def test_a_run_on_a_csv_file_is_repeated_by_its_config(small_backbone, class_fol
     assert main(["train", *again]) == 0
     weights = [tmp_path / x / "adapter" / "adapter_model.safetensors" for x in ("run", "again")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_the_letters_of_a_str_are_no_classes():
+    with pytest.raises(ValueError, match="classes must be a list of names, got the str 'ab'"):
+        VideoDataset("ab", {})

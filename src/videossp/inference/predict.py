@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from videossp.classifier import Classifier
 
 OnError = Literal["error", "skip"]
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Paths = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[str]]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> li
     """
     videos: list[str] = []
     others: list[str] = []
-    for path in [Path(paths)] if isinstance(paths, str | os.PathLike) else map(Path, paths):
+    listed = [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
+    for path in map(Path, map(os.fsdecode, listed)):
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         if not path.is_dir() or is_video(path):

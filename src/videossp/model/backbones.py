@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,9 @@ def build_backbone(
     """
     wanted: dict[str, Any] = {} if frames is None else {"frames": frames}
     if size is not None:
-        wanted["size"] = (size, size) if isinstance(size, int) else tuple(size)
+        wanted["size"] = (
+            tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
+        )
     if isinstance(given, VideoMamba):
         if replace(given.config, **wanted) != given.config:
             raise WeightsError(

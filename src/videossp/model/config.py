@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
+
+from videossp.system.plain import plain
 
 # Products with a weight in a mixer, and its scans; "_b" marks the backward direction.
 ProjectionName = Literal["in_proj", "x_proj", "x_proj_b", "dt_proj", "dt_proj_b", "out_proj"]
@@ -41,15 +42,18 @@ class VideoMambaConfig:
     dt_rank: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "size", tuple(map(plain, self.size)))
         for name in ("depth", "d_model", "frames", "patch", "d_state", "d_conv", "expand", "dt_rank"):
-            value = getattr(self, name)
+            value = plain(getattr(self, name))
+            object.__setattr__(self, name, value)
             if name == "dt_rank" and value is None:
                 value = math.ceil(self.d_model / 16)
                 object.__setattr__(self, name, value)
-            if not isinstance(value, Integral) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be at least 1, a whole number, got {value!r}")
-        if len(self.size) != 2 or any(side < self.patch or side % self.patch for side in self.size):
+        if len(self.size) != 2 or any(
+            not isinstance(side, int) or side < self.patch or side % self.patch for side in self.size
+        ):
             raise ValueError(
                 f"size must be (height, width), multiples of the patch, {self.patch} pixels, got {self.size}"
             )

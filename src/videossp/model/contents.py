@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +75,7 @@ class Contents:
                 )
         self._check_frozen({name: x for name, x in tensors.items() if name not in held}, method)
         for name, x in held.items():
-            if x.isnan().any():
+            if np.isnan(_values(x)).any():
                 raise ValueError(f"{name} contains NaN: the classifier cannot predict, so it is not saved")
         return held
 
@@ -147,6 +148,10 @@ def _form(x: Tensor) -> tuple[torch.Size, torch.dtype]:
 
 
 def _state(x: Tensor) -> tuple[torch.dtype, int]:
-    """Dtype and checksum of the values in float32; the same on every device."""
-    values: Any = x.detach().float().cpu().contiguous().reshape(-1).numpy()
-    return x.dtype, zlib.crc32(values.data)
+    """Dtype and checksum of the values; the same on every device."""
+    return x.dtype, zlib.crc32(_values(x).data)
+
+
+def _values(x: Tensor) -> Any:
+    """The values in float32, as an array of NumPy, which starts no threads."""
+    return x.detach().float().cpu().contiguous().reshape(-1).numpy()

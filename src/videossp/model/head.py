@@ -7,10 +7,16 @@ from videossp.model.published import Published
 
 
 class Head(nn.Module):
-    """Final norm, dropout and linear classifier of the cls token."""
+    """Final norm, dropout and linear classifier of the cls token.
+
+    Raises:
+        ValueError: `dropout` is no probability.
+    """
 
     def __init__(self, d_model: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= dropout <= 1:  # nn.Dropout accepts NaN
+            raise ValueError(f"dropout must be at least 0 and at most 1, got {dropout}")
         self.norm = nn.RMSNorm(d_model, eps=1e-5)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(d_model, classes)

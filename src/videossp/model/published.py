@@ -225,6 +225,11 @@ def _compare(state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
         for key, x in state.items()
         if not x.is_floating_point()
     ]
+    lines += [
+        f"  type: {key} is sparse or has no values"
+        for key, x in state.items()
+        if x.layout != torch.strided or x.is_meta
+    ]
     if lines:
         shown = lines[:20] + [f"  and {len(lines) - 20} more"] * (len(lines) > 20)
         cure = ["an unknown tensor that is no part of the backbone must be left out of the file"]

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from videossp.data.augment import parse_rand_augment
 from videossp.inference.evaluate import OnError
 from videossp.model.precision import Precision
+from videossp.system.plain import plain
 
 # Old field name -> new, for run folders and checkpoints of version 0.1.
 RENAMED = {
@@ -118,9 +119,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, kind in field_types().items():
+            value = plain(getattr(self, name))
             if get_origin(kind) is tuple:
-                object.__setattr__(self, name, as_tuple(name, getattr(self, name)))
-            check_type(name, getattr(self, name), kind)
+                value = as_tuple(name, value)
+            object.__setattr__(self, name, value)
+            check_type(name, value, kind)
         for name in ("epochs", "batch_size", "grad_accum_steps", "num_sample"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in (

@@ -54,7 +54,7 @@ def claim_run(folder: Path) -> Iterator[None]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such run folder")
-    for path in (folder / ADAPTER, folder / CHECKPOINTS):
+    for path in (folder / ADAPTER, folder / CHECKPOINTS, folder / folder.name):  # the last is of TensorBoard
         if path.is_symlink():
             raise ValueError(f"{path}: a run does not write through a symbolic link; replace it by a folder")
     with exclusive_lock(folder / LOCK, f"{folder}: another process trains in it"):

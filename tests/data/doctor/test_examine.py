@@ -353,8 +353,9 @@ def test_only_and_skip(broken, monkeypatch):
         return triples(examine(broken, workers=1, **chosen))
 
     assert files(only=["file.no-video", "clip"]) == BROKEN[3:]
+    assert files(only="clip.frozen") == files(only=["clip.frozen"])  # not its letters
     assert files(skip=["file", "clip.frozen"]) == BROKEN[5:6]
-    assert files(only=["clip"], skip=["clip.too-short"]) == BROKEN[6:]
+    assert files(only=["clip"], skip="clip.too-short") == BROKEN[6:]
     with pytest.raises(ValueError, match="no check is left"):
         files(only=["clip"], skip=["clip"])
     monkeypatch.setattr(doctor, "probe_all", None)  # these checks need no file, so none is read
@@ -480,6 +481,19 @@ def test_clean_list_never_replaces_a_file_or_reads_as_other_data(tree, tmp_path)
         "is.csv": "mine",
         "classes.txt": "other\nnames\n",
     }
+
+
+def test_a_clean_list_is_not_written_through_a_link(tree, tmp_path):
+    """The classes lose their videos, so that a class file is needed."""
+    data = table(tree, "0.mp4,b,train", "1.mp4,c,train", "2.mp4,a,test", "3.mp4,b,test")
+    diagnosis = examine(data, only="name")
+    lists, target = tmp_path / "lists", tmp_path / "target"
+    lists.mkdir()
+    (lists / "classes.txt").symlink_to(target)
+    (lists / f".{os.getpid()}-x.csv").symlink_to(target)  # the name of the draft
+    with pytest.raises(ValueError, match="read as other data"):
+        write_table(diagnosis.clean()[1:3], diagnosis.samples.classes, lists / "x.csv")
+    assert not target.exists() and [x.name for x in lists.iterdir()] == ["classes.txt"]
 
 
 def test_doctor_on_the_command_line(call, broken, tmp_path):

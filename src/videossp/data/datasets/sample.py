@@ -83,6 +83,10 @@ class VideoDataset:
     unlabelled: Mapping[str, Sequence[str]] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, str):
+            raise ValueError(f"classes must be a list of names, got the str {self.classes!r}")
+
     def all_samples(self) -> list[tuple[str, Sample]]:
         """(split, sample), split by split."""
         return [(split, sample) for split, members in self.splits.items() for sample in members]

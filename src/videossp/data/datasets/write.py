@@ -52,10 +52,11 @@ def write_table(members: Sequence[tuple[str, Sample]], classes: tuple[str, ...],
     used = [x for x in rows[0] if any(row[x] is not None for row in rows)]
     draft, class_file = folder / f".{os.getpid()}-{file.name}", folder / "classes.txt"
     wrote_class_file = False
+    draft.unlink(missing_ok=True)  # of a killed process with the same number
     try:
         # Without a class file, then with one, then without the column of class names.
         for columns in (used, used, [x for x in used if x != "label"]):
-            with draft.open("w", encoding="utf-8", newline="") as stream:
+            with draft.open("x", encoding="utf-8", newline="") as stream:
                 writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
@@ -65,10 +66,11 @@ def write_table(members: Sequence[tuple[str, Sample]], classes: tuple[str, ...],
                     draft.rename(file)
                     wrote_class_file = False
                     return len(members)
-            if not class_file.exists():
-                lines = (f"{i} {name}\n" for i, name in enumerate(classes))
-                class_file.write_text("".join(lines), encoding="utf-8")
-                wrote_class_file = True
+            draft.unlink()
+            if not os.path.lexists(class_file):
+                with class_file.open("x", encoding="utf-8") as stream:
+                    wrote_class_file = True
+                    stream.writelines(f"{i} {name}\n" for i, name in enumerate(classes))
     finally:
         draft.unlink(missing_ok=True)
         if wrote_class_file:

@@ -63,8 +63,8 @@ def examine(
     fast: bool = False,
     timeout: float = 60.0,
     workers: int | None = None,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
     progress: bool = False,
 ) -> Diagnosis:
     """Check a data set for problems.
@@ -79,13 +79,14 @@ def examine(
         timeout: seconds per file.
         workers: number of worker processes; None: one per core.
         only: ids of the checks to run, or the beginning of ids ("file", "split.leak"); empty: all.
-        skip: checks to skip.
+        skip: ids of checks to skip.
         progress: show a progress bar if stderr is a terminal.
 
     Raises:
         DataError: the data set cannot be read at all.
         ValueError: an unknown check, or none left.
     """
+    only, skip = ([x] if isinstance(x, str) else x for x in (only, skip))  # not the letters of one id
     skipped = {*select(skip), *(["clip.frozen"] if fast else [])}
     checks = [x for x in (select(only) if only else CHECKS) if x not in skipped]
     if not checks:

@@ -182,10 +182,11 @@ def probe_all(
 
 def with_bar(items: Iterable[T], total: int) -> Iterable[T]:
     """The same items, with a progress bar if `total` is positive and stderr is a terminal."""
-    from rich.console import Console  # imported here, because workers do not need it
-    from rich.progress import track
+    from rich.progress import track  # imported here, because workers do not need it
 
-    console = Console(stderr=True)
+    from videossp.system.progress import ErrorConsole
+
+    console = ErrorConsole()
     if not total or not console.is_terminal:
         return items
     return track(items, "reading videos", total, console=console, transient=True)
