@@ -15,7 +15,7 @@ from av.error import FFmpegError
 from videossp.data.video.codecs import can_skip_frames, is_intra_only
 from videossp.data.video.container import as_data_error, open_stream, packets_of
 from videossp.data.video.images import read_images
-from videossp.data.video.index import OUT_OF_ORDER, Video, read_video
+from videossp.data.video.index import OUT_OF_ORDER, Video, read_video, state_of
 from videossp.data.video.orientation import upright
 from videossp.data.video.sequential import usable_frames
 from videossp.errors import DataError
@@ -70,6 +70,8 @@ def read_frames_and_notes(
     decoded = _Decoded(dict(video.notes))
     if video.path.is_dir():
         decoded.images = read_images(video.path, len(video.times), set(positions))
+    elif video.state != state_of(video.path):
+        raise DataError(f"{video.path}: has changed since it was opened; read it again")
     else:
         _decode(video, set(positions), decoded)
     images = decoded.images
@@ -97,7 +99,7 @@ class _Decoded:
     Attributes:
         notes: see `read_frames_and_notes`.
         images: frames by their position in `Video.times`.
-        resized: whether a frame is not of the size that the header gives.
+        resized: whether a frame is not of the size that the first one should have.
     """
 
     notes: dict[str, str] = field(default_factory=dict)
@@ -105,7 +107,7 @@ class _Decoded:
     resized: bool = False
 
     def add(self, position: int, frame: "av.VideoFrame", size: tuple[int, int], path: Path) -> None:
-        """Add a frame, upright; `size` is (width, height) of the header."""
+        """Add a frame, upright; `size` is the expected (width, height) before that."""
         self.images[position] = upright(frame, path)
         self.resized = self.resized or (frame.width, frame.height) != size
 
@@ -149,7 +151,7 @@ def _decode_needed(video: Video, positions: set[int], gap: int, decoded: _Decode
         key = video.keys[max(0, bisect_right(video.keys, time) - 1)]
         needed.setdefault(key, set()).add(time)
     with open_stream(video.path) as (container, stream), ExitStack() as stack:
-        context, size, position = stream.codec_context, (stream.width, stream.height), 0
+        context, size, position = stream.codec_context, video.size or (stream.width, stream.height), 0
         skipping, intra_only = can_skip_frames(context), is_intra_only(context)
         packets = stack.enter_context(packets_of(container, stream))
         for key in sorted(needed):
@@ -245,7 +247,7 @@ def _decode_sequence(
         open_stream(video.path, probe=True) as (container, stream),
         packets_of(container, stream) as packets,
     ):
-        size = stream.width, stream.height
+        size = video.size or (stream.width, stream.height)
         for number, frame in enumerate(usable_frames(packets, stream)):
             position: int | None = number
             if by_time:

@@ -39,6 +39,8 @@ class Video:
         unit: seconds per unit of `times`; None for a folder of frames, or without a frame rate.
         end_time: time at which the file's last frame ends.
         first, stop: the part consists of the frames with `times[first:stop]`.
+        size: (width, height) of the first frame before any rotation, as far as it is known; or None.
+        state: size and time of change of the file, in bytes and nanoseconds; None for a folder.
         increasing: times of the key frames after which times increase from packet to packet. They are right
             if the decoder does not reorder frames there. After the other key frames it must reorder them.
         notes: facts of the file that its user should know, by the id of the doctor's check.
@@ -52,6 +54,8 @@ class Video:
     end_time: Fraction | int
     first: int
     stop: int
+    size: tuple[int, int] | None = None
+    state: tuple[int, int] | None = None
     increasing: frozenset[int] = frozenset()
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -108,17 +112,25 @@ def read_video(
     return part_of(_scan(path, info.st_size, info.st_mtime_ns), start, end, frames)
 
 
+def state_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file, in bytes and nanoseconds; None if it cannot be reached."""
+    with suppress(OSError):
+        info = path.stat()
+        return info.st_size, info.st_mtime_ns
+    return None
+
+
 # Parts of a long video are read one after the other, and a scan takes longer than decoding a part.
 @lru_cache(maxsize=256)
 def _scan(path: Path, size: int, changed: int) -> Video:
     """The frame times of a file; its size and time of change are part of the cache key."""
     with suppress(FFmpegError, OSError):
-        return _index(path)
+        return _index(path, (size, changed))
     with as_data_error(path, "not a readable video"):
-        return _index(path)
+        return _index(path, (size, changed))
 
 
-def _index(path: Path) -> Video:
+def _index(path: Path, state: tuple[int, int]) -> Video:
     """The frame times of a file: those of its packets, unless only decoding can tell."""
     packets = read_packets(path)
     notes: dict[str, str] = {}
@@ -168,6 +180,8 @@ def _index(path: Path) -> Video:
         times[-1] + step,
         0,
         len(times),
+        size=packets.size,
+        state=state,
         increasing=increasing,
         notes=notes,
     )

@@ -46,6 +46,7 @@ class Packets:
         steady: whether the times at which packets are decoded never decrease; True if they are not stored.
         reorders: whether the decoder shows frames in another order than they are coded; None: not asked.
         streams: number of video streams in the file.
+        size: (width, height) of the first frame, if it was decoded; else that of the header.
     """
 
     times: list[int | None]
@@ -62,6 +63,7 @@ class Packets:
     steady: bool
     reorders: bool | None
     streams: int
+    size: tuple[int, int]
 
 
 def read_packets(path: Path) -> Packets:
@@ -83,6 +85,7 @@ def read_packets(path: Path) -> Packets:
     clock: list[int] = []  # decoding times of the first and the last intact packet
     with open_stream(path) as (container, stream), packets_of(container, stream) as packets:
         context, is_avi = stream.codec_context, container.format.name == "avi"
+        frame_size = stream.width, stream.height
         confirmable = is_intra_only(context) or marks_keys(context)
         stores_dts = "matroska" not in container.format.name  # FFmpeg's guesses can decrease
         for packet in packets:
@@ -100,7 +103,9 @@ def read_packets(path: Path) -> Packets:
                 if is_intra_only(context) or starts_with_idr(context, bytes(packet)):
                     starts = True
                 elif marks_keys(context):
-                    starts, reorders = first_frame_is_key(context, packet)
+                    frame, reorders = first_frame(context, packet)
+                    starts = frame is not None and frame.key_frame
+                    frame_size = (frame.width, frame.height) if frame else frame_size
             if context.name == "vp8" and not bytes(packet)[0] & 0x10:
                 continue  # an alternate reference frame: others refer to it, but it is never shown
             repeats = packet.size <= NOT_CODED and context.name == "mpeg4" and not packed
@@ -148,18 +153,19 @@ def read_packets(path: Path) -> Packets:
             steady=steady,
             reorders=reorders,
             streams=len(video_streams(container)),
+            size=frame_size,
         )
 
 
-def first_frame_is_key(
+def first_frame(
     context: "av.VideoCodecContext", packet: "av.Packet[av.VideoStream]"
-) -> tuple[bool, bool]:
-    """(Whether the packet alone gives a key frame, whether the decoder reorders frames)."""
+) -> "tuple[av.VideoFrame | None, bool]":
+    """(The frame that the packet alone gives, whether the decoder reorders frames)."""
     with suppress(FFmpegError):
         frames = context.decode(packet) + context.decode(None)
         context.flush_buffers()
-        return bool(frames and frames[0].key_frame), bool(context.has_b_frames)
-    return False, True
+        return (frames[0] if frames else None), bool(context.has_b_frames)
+    return None, True
 
 
 def _matroska_end(path: Path) -> int:
