@@ -15,7 +15,7 @@ def adapter(small_backbone, tmp_path):
         classifier = Classifier.create(
             small_backbone, classes=["bright", "dark"], method="linear", views=views, sampling="dense"
         )
-        classifier.metrics = {"precision": precision}
+        classifier.to_precision(precision)
         folder = tmp_path / f"{precision}-{views[0]}-{views[1]}"
         classifier.save(folder)
         return folder
