@@ -61,10 +61,13 @@ SLOW = {
     "test_damaged_hints_give_the_frames_of_a_full_decode_in_every_container": [],
     "test_each_run_is_a_process_with_the_figures_of_its_classifier": [],
     "test_every_bfloat16_gradient_of_a_scan_equals_the_eager_one": [],
+    "test_one_part_is_switched_off_and_the_other_is_not": [],
+    "test_the_documented_commands_train_and_evaluate_in_two_processes": [],
     "test_the_pretraining_helps_on_classes_that_were_not_in_it": [],
     "test_thousands_of_decodes_keep_the_memory_flat": ["cut"],
     "test_three_processes_give_the_evaluation_of_one_to_the_last_digit": [],
     "test_two_clips_are_overfitted_in_sixty_steps": ["small-linear", "small-lora", "small-ssp", "small-vpt"],
+    "test_with_several_rates_the_other_seeds_run_at_the_rate_that_the_first_selected": [],
     "test_workers_decode_the_same_frames": ["fork"],
 }
 GOLDEN = Path(__file__).parent / "golden"
