@@ -2,11 +2,10 @@
 
     python benchmarks/compare_checkouts.py A B [--pairs 10] [--threads N]
 
-A and B are folders that contain src/videossp; both run with this Python and its packages. Five pieces of
-work are timed: a forward pass of videomamba_nano with SSP on 8 clips, a training step of it on 8 clips, a
-scan with its input gradients at the size of VideoMamba-M, and reading 8 uniform frames of the H.264 videos of
-decode.py, of 340 x 256 and of 1280 x 720 pixels. Each process does every piece once to warm up, then takes
-the median CPU time (user and system, all threads) of some repetitions.
+A and B are folders that contain src/videossp; both run with this Python and its packages. Three pieces of
+work are timed: a forward pass of videomamba_nano with SSP on 8 clips, a training step of it on 8 clips, and a
+scan with its input gradients at the size of VideoMamba-M. Each process does every piece once to warm up, then
+takes the median CPU time (user and system, all threads) of some repetitions.
 
 The ratio of a pair is the CPU time of B over that of A. The script prints the geometric mean of the ratios
 over all pairs and its 95 % interval (Student's t on the logarithms). An interval that contains 1.000 shows no
@@ -27,14 +26,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 # Explicit, because defaults may differ between checkouts.
 OPTIONS = {"gather_width": 128, "spread_width": 88, "heads": 8}
-REPETITIONS = {"forward": 7, "step": 4, "scan": 40, "decode_small": 15, "decode_large": 7}
-SIZES = {"small": (256, 340), "large": (720, 1280)}
-GAPS = (250, 30)  # frames from key frame to key frame
+REPETITIONS = {"forward": 7, "step": 4, "scan": 40}
 
 
 def measure() -> dict[str, float]:
@@ -48,7 +44,6 @@ def measure() -> dict[str, float]:
     import torch
 
     from videossp import Classifier
-    from videossp.data.video import read_frames
 
     if threads := os.environ.get("COMPARE_THREADS"):
         torch.set_num_threads(int(threads))
@@ -80,21 +75,14 @@ def measure() -> dict[str, float]:
         )
         torch.autograd.grad(y, inputs, dy)
 
-    def decode(size):
-        for path in sorted(Path(os.environ["COMPARE_VIDEOS"]).glob(f"{size}_*.mp4")):
-            os.utime(path)  # a file that has changed is read anew
-            read_frames(path, lambda count: [int((i + 0.5) * count / 8) for i in range(8)])
-
-    work = {"forward": forward, "step": step, "scan": scan}
-    work |= {f"decode_{size}": partial(decode, size) for size in SIZES}
     seconds = {}
-    for name, call in work.items():
-        call()
+    for work in (forward, step, scan):
+        work()
         times = [cpu_time()]
-        for _ in range(REPETITIONS[name]):
-            call()
+        for _ in range(REPETITIONS[work.__name__]):
+            work()
             times.append(cpu_time())
-        seconds[name] = statistics.median(b - a for a, b in itertools.pairwise(times))
+        seconds[work.__name__] = statistics.median(b - a for a, b in itertools.pairwise(times))
     return seconds
 
 
@@ -104,10 +92,10 @@ def cpu_time() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure_checkout(root: Path, cache: Path | None, threads: int | None, videos: Path) -> dict[str, float]:
-    """Run `measure` on the source of a checkout in a fresh process; `videos` is the folder of its videos."""
+def measure_checkout(root: Path, cache: Path | None, threads: int | None) -> dict[str, float]:
+    """Run `measure` on the source of a checkout in a fresh process."""
     source = (root / "src").resolve()
-    environment = os.environ | {"PYTHONPATH": str(source), "COMPARE_VIDEOS": str(videos)}
+    environment = os.environ | {"PYTHONPATH": str(source)}
     if threads:
         environment["COMPARE_THREADS"] = str(threads)
     if cache:
@@ -119,17 +107,6 @@ def measure_checkout(root: Path, cache: Path | None, threads: int | None, videos
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise SystemExit(f"{root}: the measurement failed: {last}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def make_videos(folder: Path) -> Path:
-    """The videos that are decoded, in a new folder."""
-    from decode import encode  # the script beside this one
-
-    folder.mkdir()
-    for size, (height, width) in SIZES.items():
-        for gap in GAPS:
-            encode(folder / f"{size}_{gap}.mp4", height, width, gap)
-    return folder
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
@@ -151,7 +128,7 @@ def report(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]) -
             f"{side} {1e3 * statistics.median(x):8.1f} ms" for side, x in zip("AB", seconds, strict=True)
         )
         interval = "no interval" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
-        lines.append(f"{name:12} {medians}   B / A {mean:.3f} ({interval})")
+        lines.append(f"{name:8} {medians}   B / A {mean:.3f} ({interval})")
     return "\n".join(lines)
 
 
@@ -178,13 +155,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         caches = [None if os.environ.get("NUMBA_CACHE_DIR") else Path(folder, side) for side in "AB"]
         checkouts = [*zip((args.a, args.b), caches, strict=True)]
-        videos = make_videos(Path(folder, "videos"))
         for root, cache in checkouts:
-            measure_checkout(root, cache, args.threads, videos)  # compiles the kernels
+            measure_checkout(root, cache, args.threads)  # compiles the kernels
         sides: list[list[dict[str, float]]] = [[], []]
         for pair in range(args.pairs):
             for side, (root, cache) in zip(sides, checkouts, strict=True):
-                side.append(measure_checkout(root, cache, args.threads, videos))
+                side.append(measure_checkout(root, cache, args.threads))
             print(f"pair {pair + 1} of {args.pairs}", end="\r", file=sys.stderr, flush=True)
     print(f"CPU time of one call, medians of {args.pairs} pairs; ratio with its 95 % interval over pairs")
     print(report(*sides))
