@@ -258,6 +258,18 @@ def test_a_lost_worker_of_an_evaluation_is_one_line(small_backbone, class_folder
     assert "resume" not in str(lost.value)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_loader_that_lost_a_worker_is_ended(monkeypatch):
+    """Until then torch raises the error again when another child process ends."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+    lost, healthy = (iter(torch.utils.data.DataLoader(range(100), num_workers=1)) for _ in range(2))
+    with pytest.raises(WorkerLostError, match="a worker process died"), explain_lost_processes():
+        os.kill(lost._workers[0].pid, signal.SIGKILL)
+        time.sleep(60)
+    assert lost._shutdown and not healthy._shutdown
+    assert len(list(healthy)) == 100
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

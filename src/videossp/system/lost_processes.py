@@ -1,5 +1,6 @@
 """Errors about worker processes and peer processes that are gone, as one line."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,7 +31,21 @@ def explain_lost_processes(resumable: bool = False) -> Iterator[None]:
     except RuntimeError as error:
         if not (reason := lost_process(str(error))):
             raise
+        end_loaders_of_dead_workers()
         raise WorkerLostError(f"{reason}{advice}") from error
+
+
+def end_loaders_of_dead_workers() -> None:
+    """End the iterators of loaders that have a dead worker.
+
+    The error keeps them alive. Until they are ended, torch raises the error again, wherever this process is
+    when another child process ends.
+    """
+    from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+    for x in gc.get_objects():
+        if type(x) is _MultiProcessingDataLoaderIter and not all(w.is_alive() for w in x._workers):
+            x._shutdown_workers()
 
 
 def lost_process(text: str) -> str:
