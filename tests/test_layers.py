@@ -24,7 +24,7 @@ LAYERS = [
     {"comparison/results"},
     {"comparison/intervals", "comparison/table", "training"},
     {"reporting"},
-    {"inference", "convert_official"},
+    {"inference", "convert_official", "load_adapter"},
     {"classifier"},
     {"adapter_folder", "methods", "data/doctor", "inference/predict"},
     {"data/clips"},

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from videossp.classifier import Classifier, load
+    from videossp.classifier import Classifier
     from videossp.comparison.compare import compare
     from videossp.comparison.results import Comparison
     from videossp.convert_official import from_official, to_official
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from videossp.inference.evaluate import Evaluation, evaluate
     from videossp.inference.predict import Prediction, predict
+    from videossp.load_adapter import load
     from videossp.methods.registry import register_method
     from videossp.model.config import VideoMambaConfig
     from videossp.model.hooks import Tuner
@@ -97,7 +98,7 @@ _HOME = {
     "evaluate": "inference.evaluate",
     "examine": "data.doctor.examine",
     "from_official": "convert_official",
-    "load": "classifier",
+    "load": "load_adapter",
     "predict": "inference.predict",
     "prepare_process": "system.process",
     "read_data": "data.datasets",

@@ -1,11 +1,11 @@
-"""`Classifier`: a backbone, a tuner and a head; how it is made, saved and loaded."""
+"""`Classifier`: a backbone, a tuner and a head; how it is made and saved."""
 
 import copy
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from numbers import Integral
 from pathlib import Path
@@ -16,16 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.adapter_folder import find_adapter, read_adapter, write_adapter
+from videossp.adapter_folder import write_adapter
 from videossp.data.sampling import ClipFormat, Sampling
-from videossp.errors import VideoSSPWarning, WeightsError
+from videossp.errors import VideoSSPWarning
 from videossp.inference.predict import OnError, Paths, Prediction, predict
-from videossp.methods import find_method, make_tuner, method_names, published_options, resolve_options
+from videossp.methods import find_method, make_tuner, method_names, resolve_options
 from videossp.methods.options import create_types
 from videossp.model.backbones import (
     CONFIG,
     MODULE,
-    NOT_REBUILDABLE,
     RANDOM,
     Source,
     absolute,
@@ -33,7 +32,7 @@ from videossp.model.backbones import (
     fingerprint,
 )
 from videossp.model.config import BACKBONES, VideoMambaConfig
-from videossp.model.contents import Contents, tensors_of
+from videossp.model.contents import Contents
 from videossp.model.head import Head, fill_head
 from videossp.model.hooks import Tuner
 from videossp.model.precision import Precision, check_float32, computing, round_frozen
@@ -102,10 +101,11 @@ class Classifier(nn.Module):
             for name in names:
                 backbone.get_parameter(name).requires_grad_()
             trained += names
-        self.contents = Contents(self._parts(), trained)
+        self.contents = Contents(self.parts(), trained)
         self._made_by = self.method, copy.deepcopy(self.options)
 
-    def _parts(self) -> dict[str, nn.Module]:
+    def parts(self) -> dict[str, nn.Module]:
+        """Its parts by the names that begin the names of their tensors."""
         return {"tuner": self.tuner, "head": self.head, "backbone": self.backbone}
 
     @create_types
@@ -157,7 +157,7 @@ class Classifier(nn.Module):
                 or argument cannot have; the message names it.
             WeightsError: weights cannot be found or read, or do not fit.
         """
-        names = None if classes is None else _class_names(classes)
+        names = None if classes is None else class_names(classes)
         if num_classes is not None and (not isinstance(num_classes, Integral) or num_classes < 1):
             raise ValueError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
         if names is not None and num_classes not in (None, len(names)):
@@ -177,7 +177,7 @@ class Classifier(nn.Module):
                 )
             source = Source(absolute(backbone), weights and absolute(weights), seed)
         else:
-            source = _source_of(backbone, seed)
+            source = source_of(backbone, seed)
             if weights not in (None, source.weights):
                 raise ValueError(
                     f"weights cannot be given with a {source.name}; give the checkpoint as backbone"
@@ -238,9 +238,9 @@ class Classifier(nn.Module):
             raise ValueError("the weights are rounded to bf16 already; load the classifier again")
         self.precision = precision
         if precision == "bf16":
-            unchanged = self.contents.unchanged(self._parts())
+            unchanged = self.contents.unchanged(self.parts())
             round_frozen(self.backbone, {name.removeprefix("backbone.") for name in self.contents.trained})
-            self.contents.record(self._parts(), unchanged)
+            self.contents.record(self.parts(), unchanged)
             self.rounded = True
         return self
 
@@ -407,13 +407,13 @@ class Classifier(nn.Module):
                 )
             self.method, self.unregistered = name, None
             self._made_by = name, self._made_by[1]
-        _class_names(self.classes)
-        _check_clip(self.clip_format, self.backbone.config)
+        class_names(self.classes)
+        check_clip(self.clip_format, self.backbone.config)
         try:
             json.dumps(self.metrics)
         except (TypeError, ValueError) as error:  # a tensor, or a number of NumPy
             raise ValueError(f"metrics cannot be saved: {error}; use Python's numbers and text") from error
-        return self.contents.collect(self._parts(), len(self.classes), self.method)
+        return self.contents.collect(self.parts(), len(self.classes), self.method)
 
     def save(self, folder: str | Path) -> None:
         """Write the adapter folder: the adapter's tensors, the config and a model card; no frozen tensor.
@@ -448,102 +448,7 @@ class Classifier(nn.Module):
         )
 
 
-def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | None = None) -> Classifier:
-    """Load the classifier of an adapter folder, or of a run folder, which contains one.
-
-    It computes in the precision that it had when it was saved, after a training that of the training;
-    `to_precision` changes it.
-
-    Args:
-        folder: written by `Classifier.save`.
-        backbone: path or hub id of the backbone's weights, if they have moved since the training. Also a
-            module, of which the classifier takes a copy, or sizes, as in `Classifier.create`. An adapter that
-            was trained on a module or a state dict needs it.
-
-    Raises:
-        WeightsError: files are missing or damaged, the backbone is not the one of the training, or the
-            method is not known here.
-    """
-    folder = find_adapter(folder)
-    config, tensors = read_adapter(folder)
-    try:
-        sizes = VideoMambaConfig(**config["spec"])
-        recorded = Source(
-            config["base_model_name_or_path"], config["base_model_weights"], config["base_model_seed"] or 0
-        )
-        clip_format, classes, method = ClipFormat(**config["clip"]), config["classes"], config["method"]
-        options, sha256, metrics = config["options"], config["base_model_sha256"], dict(config["metrics"])
-        # Adapters of format 1 store the precision in the metrics, and store no drop_path and no dropout.
-        precision = config.get("precision") or metrics.get("precision", "float32")
-        drop_path, dropout = config.get("drop_path", 0.0), config.get("dropout", 0.0)
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision {precision!r}")
-        _class_names(classes)
-        _check_clip(clip_format, sizes)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{folder}: its config is damaged or not of this program: {error!r}") from error
-    source, given = recorded, None
-    if isinstance(backbone, str):
-        source = _elsewhere(recorded, absolute(backbone))
-    elif backbone is not None:
-        source, given = _source_of(backbone, recorded.seed), backbone
-    elif recorded.name == CONFIG:
-        given = sizes
-    elif recorded.name in NOT_REBUILDABLE:
-        raise WeightsError(
-            f"{folder}: trained on {NOT_REBUILDABLE[recorded.name]}, from which the backbone cannot be built "
-            "again: give it, load(folder, backbone=...): its checkpoint or the VideoMamba"
-        )
-    try:
-        unknown = [name for name in method.split("+") if name not in method_names()]
-        if unknown:
-            raise WeightsError(
-                f"{folder}: its method {unknown[0]!r} is not known here: install its package, or call "
-                f"videossp.register_method first; there are {', '.join(method_names())}"
-            )
-        if "format" not in config:
-            options = published_options(method, options)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(source.seed)
-            try:
-                # Recorded paths are absolute. So a recorded name in the form of a hub id is a hub id.
-                network, _ = build_backbone(
-                    source, sizes.frames, sizes.size, drop_path, given=given, prefer_hub=source is recorded
-                )
-            except WeightsError as error:
-                if source is not recorded:
-                    raise
-                raise WeightsError(
-                    f"{folder}: its backbone cannot be read: {error}; if it has moved, give the file with "
-                    f"sha256 {sha256} of tensors (backbone=..., --backbone)"
-                ) from error
-            classifier = Classifier(
-                network,
-                make_tuner(method, network.config, options),
-                Head(network.config.d_model, len(classes), dropout),
-                classes=classes,
-                method=method,
-                options=resolve_options(method, network.config, options),
-                clip_format=clip_format,
-                source=source,
-            )
-    except WeightsError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{folder}: its config is damaged or not of this program: {error}") from error
-    if classifier.sha256 != sha256:
-        raise WeightsError(
-            f"{folder}: trained on the backbone with sha256 {sha256}, but "
-            f"{source.name if source.random else source.weights or source.name} has {classifier.sha256}; "
-            "give the right one (backbone=..., --backbone)"
-        )
-    classifier.notes, classifier.warnings = source.notes, source.warnings
-    classifier.metrics, classifier.precision = metrics, precision
-    _load_adapter(classifier, tensors)
-    return classifier
-
-
-def _source_of(backbone: VideoMambaConfig | VideoMamba, seed: int) -> Source:
+def source_of(backbone: VideoMambaConfig | VideoMamba, seed: int) -> Source:
     """The source of a backbone that is given as an object."""
     if isinstance(backbone, VideoMambaConfig):
         return Source(CONFIG, RANDOM, seed)
@@ -563,14 +468,7 @@ def _registered_name(method: type[Tuner]) -> str | None:
     return None
 
 
-def _elsewhere(source: Source, file: str) -> Source:
-    """The source whose weights are now in another file."""
-    if source.name in BACKBONES:
-        return replace(source, weights=file)
-    return replace(source, name=file, weights=None)
-
-
-def _class_names(classes: Iterable[str]) -> tuple[str, ...]:
+def class_names(classes: Iterable[str]) -> tuple[str, ...]:
     """The names of classes in the order of the labels.
 
     Any characters may occur in them, because names of folders are names of classes. Texts for people escape
@@ -598,40 +496,10 @@ def _class_names(classes: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def _check_clip(clip_format: ClipFormat, config: VideoMambaConfig) -> None:
+def check_clip(clip_format: ClipFormat, config: VideoMambaConfig) -> None:
     """Raise a ValueError if clips of this format are not those of the backbone."""
     if (clip_format.frames, clip_format.size) != (config.frames, config.size):
         raise ValueError(
             f"the clip format has {clip_format.frames} frames of {clip_format.size}, but the backbone takes "
             f"{config.frames} of {config.size}"
         )
-
-
-def _load_adapter(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of an adapter into a classifier that was just made."""
-    contents, everything = classifier.contents, tensors_of(classifier._parts())
-    _check_fit({name: everything[name] for name in contents.held}, tensors, contents.learned)
-    with torch.no_grad():
-        for name, value in tensors.items():
-            everything[name].copy_(value)
-
-
-def load_trainable(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into the parameters that require a gradient.
-
-    Raises:
-        WeightsError: their names or shapes differ.
-    """
-    parameters = classifier.trainable()
-    _check_fit(parameters, tensors, parameters)
-    with torch.no_grad():
-        for name, value in tensors.items():
-            parameters[name].copy_(value)
-
-
-def _check_fit(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], needed: Iterable[str]) -> None:
-    """Raise a WeightsError if a needed tensor is missing, or one has no target of its shape."""
-    misfits = {name for name in needed if name not in tensors} | (tensors.keys() - targets.keys())
-    misfits |= {x for x in targets.keys() & tensors.keys() if targets[x].shape != tensors[x].shape}
-    if misfits:
-        raise WeightsError(f"the tensors do not fit the adapter's config: {', '.join(sorted(misfits)[:8])}")

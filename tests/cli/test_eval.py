@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from videossp.classifier import Classifier, load
+from videossp.classifier import Classifier
+from videossp.load_adapter import load
 
 
 @pytest.fixture

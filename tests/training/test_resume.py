@@ -14,9 +14,10 @@ from forking import forks
 from safetensors.torch import load_file
 
 from conftest import SSP_SMALL
-from videossp.classifier import Classifier, load_trainable
+from videossp.classifier import Classifier
 from videossp.data.clips import TrainClips
 from videossp.data.datasets import VideoDataset, read_data
+from videossp.load_adapter import load_trainable
 from videossp.training.checkpoints import list_states, load_state, remove_states, save_state
 from videossp.training.config import TrainConfig
 from videossp.training.loop import Loop

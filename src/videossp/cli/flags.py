@@ -228,7 +228,7 @@ def data_path(args: "Namespace") -> str:
 
 def load_adapter(args: "Namespace") -> "Classifier":
     """The adapter that the flags name, in the precision it was trained in or the one of --precision."""
-    from videossp.classifier import load
+    from videossp.load_adapter import load
 
     classifier = load(args.adapter, backbone=args.backbone)
     trained = classifier.precision

@@ -1,14 +1,14 @@
 """`find_weights`: the local file of a path or of a hub id. A mistyped path does not ask the hub."""
 
 import difflib
-import logging
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from videossp.errors import WeightsError
 from videossp.model.published import first_line
+from videossp.system.quiet import quiet
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 MORE_SUFFIXES = (".ckpt", ".pyth", ".tar")  # files of a folder without any of the above
@@ -61,7 +61,7 @@ def _from_hub(source: str) -> Path:
 
     parts = source.split("/")
     repository, name = "/".join(parts[:2]), "/".join(parts[2:])
-    with _quiet():
+    with quiet("huggingface_hub"):
         try:
             # Asked first because a download retries for half a minute where there is no connection.
             info = HfApi().model_info(repository, timeout=HUB_TIMEOUT)
@@ -91,18 +91,6 @@ def _reason(error: Exception, repository: str) -> str:
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, so the hub is not asked"
     return f"the hub does not answer: {first_line(error)}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the warnings of the hub's client off the terminal: an error says the same in one line."""
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _file_in(path: Path, source: str) -> Path:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from videossp.data.sampling import ClipFormat
 from videossp.inference.evaluate import Evaluation
-from videossp.reporting.labels import Labels, class_labels, quiet_fonts
+from videossp.reporting.labels import FONTS_LOGGER, Labels, class_labels
 from videossp.system.files import atomic_write
+from videossp.system.quiet import quiet
 
 GAP = 2  # pixels between the frames of a strip
 DPI = 120
@@ -25,7 +26,7 @@ MOST_LABELS = 200  # classes whose names fit on a side of a confusion matrix
 def _write(figure: Figure, file: Path | BinaryIO) -> None:
     """Write a figure as a PNG, to a path atomically."""
     picture = io.BytesIO()
-    with quiet_fonts():
+    with quiet(FONTS_LOGGER):
         figure.savefig(picture, format="png", dpi=DPI)
     if isinstance(file, Path):
         atomic_write(file, picture.getvalue())

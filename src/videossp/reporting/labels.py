@@ -1,10 +1,8 @@
 """`class_labels`: class names as labels of a figure: short, all different, in fonts that have the letters."""
 
-import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +10,9 @@ from typing import Any
 from matplotlib import font_manager
 
 from videossp.system.printable import printable
+from videossp.system.quiet import quiet
 
+FONTS_LOGGER = "matplotlib.font_manager"  # it remarks on its choice among the weights of a font
 MOST_COLUMNS = 40  # a longer name is shortened; a Chinese, Japanese or Korean character takes two columns
 MISSING = "#N: the class of label N, from 0;\nno installed font has all characters of its name"
 NO_FONTS = ("Last Resort", "cm", "STIX")  # boxes in place of characters, and fonts of formulas
@@ -43,7 +43,7 @@ def class_labels(names: Sequence[str]) -> Labels:
     number and the rest of the name.
     """
     shown = [printable(name) for name in names]
-    with quiet_fonts():
+    with quiet(FONTS_LOGGER):
         families, missing = _fonts_of(frozenset("".join(shown)))
     texts = []
     for label, name in enumerate(shown):
@@ -64,18 +64,6 @@ def class_labels(names: Sequence[str]) -> Labels:
         max(map(columns, texts), default=0),
         MISSING if lost else "",
     )
-
-
-@contextmanager
-def quiet_fonts() -> Iterator[None]:
-    """Within this context matplotlib logs no remarks on its choice among the weights of a font."""
-    logger = logging.getLogger("matplotlib.font_manager")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def columns(text: str) -> int:

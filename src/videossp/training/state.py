@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videossp.classifier import Classifier, load_trainable
+from videossp.classifier import Classifier
 from videossp.data.datasets import Sample
 from videossp.inference.evaluate import Evaluation
+from videossp.load_adapter import load_trainable
 
 
 class TrainState:

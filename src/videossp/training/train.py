@@ -6,9 +6,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from videossp.classifier import Classifier, load_trainable
+from videossp.classifier import Classifier
 from videossp.data.datasets import VideoDataset, read_data
 from videossp.data.datasets.left_out import left_out_lines
+from videossp.load_adapter import load_trainable
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.progress import Messages
 from videossp.system.terminal import shorten

@@ -18,7 +18,8 @@ from videossp.data.datasets.lists import is_lists, read_lists
 from videossp.data.datasets.moments import is_moments, read_moments
 from videossp.data.datasets.sample import ReportProblem, VideoDataset, refuse
 from videossp.data.datasets.ssv2 import is_ssv2, read_ssv2
-from videossp.data.datasets.table import is_table, read_tables, unread_table
+from videossp.data.datasets.table import read_tables
+from videossp.data.datasets.table_files import is_table, unread_table
 from videossp.data.datasets.ucf101 import is_ucf101, read_ucf101
 from videossp.errors import DataError
 
