@@ -29,7 +29,7 @@ def serve():
 
     for line in sys.stdin:
         path = line.strip()
-        os.utime(path)  # a file that has changed is read anew
+        os.utime(path)  # a new modification time makes the cached index invalid
         start = process_time()
         read_frames(path, lambda count: [int((i + 0.5) * count / 8) for i in range(8)])
         print(process_time() - start, flush=True)

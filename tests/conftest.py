@@ -161,6 +161,38 @@ def write_video(
         container.mux(stream.encode())
 
 
+def copy_packets(sources, target, change=lambda number, packet: packet):
+    """Copy the packets of files into one stream; `change` returns a packet, or None to leave it out."""
+    number = 0
+    with av.open(str(target), "w") as new:
+        stream = None
+        for source in sources:
+            with av.open(str(source)) as old:
+                stream = stream or new.add_stream_from_template(old.streams.video[0])
+                for packet in old.demux(video=0):
+                    if packet.size and (changed := change(number, packet)) is not None:
+                        changed.stream = stream
+                        new.mux(changed)
+                    number += bool(packet.size)
+
+
+def join_streams(target, *sources, default=None):
+    """Copy files into the streams of one file; `default` is the place of the one that is marked so."""
+    marks = av.stream.Disposition
+    with av.open(str(target), "w") as new:
+        files = [av.open(str(x)) for x in sources]
+        streams = [new.add_stream_from_template(x.streams.video[0]) for x in files]
+        for place, stream in enumerate(streams):
+            stream.disposition = marks.default if place == default else marks(0)
+        for file, stream in zip(files, streams, strict=True):
+            for packet in file.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    new.mux(packet)
+            file.close()
+    return target
+
+
 def numbered_frames(count, height=48, width=64):
     """Frames whose grey level tells their number: frame i is 4 i + 8, up to 60 frames."""
     levels = (8 + 4 * np.arange(count)).astype(np.uint8)

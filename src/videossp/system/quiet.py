@@ -1,4 +1,4 @@
-"""`quiet`: keep the remarks of a library off the terminal."""
+"""`quiet`: hide the warnings that a library logs."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet(logger: str) -> Iterator[None]:
-    """Within this context a logger of this name passes on errors only."""
+    """Within this context, the logger of this name reports errors only."""
     level = logging.getLogger(logger).level
     logging.getLogger(logger).setLevel(logging.ERROR)
     try:

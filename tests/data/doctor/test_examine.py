@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import videossp
-from conftest import numbered_frames, write_video
+from conftest import copy_packets, join_streams, numbered_frames, write_video
 from videossp.cli.main import main
 from videossp.data.datasets import read_data
 from videossp.data.datasets.write import write_table
@@ -84,7 +84,6 @@ def test_a_clean_tree_has_no_findings(videos, tmp_path, capsys):
 
 def damage(path):
     """Overwrite the contents of the packets after the first, but not their positions and sizes."""
-    import av
 
     with av.open(str(path)) as container:
         spans = [(x.pos, x.size) for x in container.demux(video=0) if x.size]
@@ -95,7 +94,6 @@ def damage(path):
 
 
 def write_audio(path):
-    import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000)
@@ -145,21 +143,6 @@ def test_broken_short_and_frozen_files_are_reported_by_name(broken):
     assert [x for x in triples(examine(broken, frames=3, workers=1)) if x[1] == "clip.too-short"] == []
 
 
-def copy_packets(sources, target, change):
-    """Copy the packets of files into one stream; `change` returns a packet, or None to leave it out."""
-    with av.open(str(target), "w") as new:
-        stream, number = None, 0
-        for source in sources:
-            with av.open(str(source)) as old:
-                if stream is None:
-                    stream = new.add_stream_from_template(old.streams.video[0])
-                for packet in old.demux(video=0):
-                    if packet.size and (changed := change(number, packet)) is not None:
-                        changed.stream = stream
-                        new.mux(changed)
-                    number += bool(packet.size)
-
-
 def number_packets(number, packet):
     packet.pts = packet.dts = round(number / 12 / packet.time_base)
     return packet
@@ -177,15 +160,7 @@ def test_files_that_are_not_as_their_container_says_are_reported(tmp_path):
         frames = np.random.default_rng(size).integers(0, 256, (12, size, size, 3), dtype=np.uint8)
         write_video(path, frames, codec="libvpx")
     copy_packets([tmp_path / "1.webm", other], tmp_path / "data/a/sizes.webm", number_packets)
-    with av.open(str(tmp_path / "data/b/streams.mkv"), "w") as new:
-        files = [av.open(str(x)) for x in (other, tmp_path / "1.webm")]
-        streams = [new.add_stream_from_template(x.streams.video[0]) for x in files]
-        for file, stream in zip(files, streams, strict=True):
-            for packet in file.demux(video=0):
-                if packet.size:
-                    packet.stream = stream
-                    new.mux(packet)
-            file.close()
+    join_streams(tmp_path / "data/b/streams.mkv", other, tmp_path / "1.webm")
     clip(tmp_path / "keys.avi", 2, 24, codec="msmpeg4v2", options={"g": "8"})
     data = (tmp_path / "keys.avi").read_bytes()
     at = data.rindex(b"idx1")

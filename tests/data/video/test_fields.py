@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from test_hints import numbers, picture, reference, write
+from numbered import numbers, picture, reference, write
 
 from videossp.data.video import read_frames, read_video
 from videossp.data.video.container import open_stream

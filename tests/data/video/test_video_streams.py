@@ -3,8 +3,8 @@
 import av
 import numpy as np
 import pytest
-from av.stream import Disposition
 
+from conftest import copy_packets, join_streams
 from videossp import DataError
 from videossp.data.video import read_frames, read_video
 from videossp.data.video.decode import read_frames_and_notes
@@ -21,22 +21,6 @@ def write(path, encoder, count, size=(64, 48), level=90, **how):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     return path
-
-
-def mux(target, *sources, default=None):
-    """Copy the streams of files into one file; `default` is the place of the one that is marked."""
-    with av.open(str(target), "w") as new:
-        files = [av.open(str(x)) for x in sources]
-        streams = [new.add_stream_from_template(x.streams.video[0]) for x in files]
-        for place, stream in enumerate(streams):
-            stream.disposition = Disposition.default if place == default else Disposition(0)
-        for file, stream in zip(files, streams, strict=True):
-            for packet in file.demux(video=0):
-                if packet.size:
-                    packet.stream = stream
-                    new.mux(packet)
-            file.close()
-    return target
 
 
 @pytest.mark.parametrize(
@@ -56,7 +40,7 @@ def test_the_stream_that_players_show_is_read(tmp_path, name, first, second, def
         write(tmp_path / f"{i}.{'mov' if encoder in ('mjpeg', 'png') else 'mkv'}", encoder, count, size)
         for i, (encoder, count, size) in enumerate((first, second))
     ]
-    path = mux(tmp_path / name, *paths, default=default)
+    path = join_streams(tmp_path / name, *paths, default=default)
     frames, notes = read_frames_and_notes(path)
     assert frames.shape == shape
     assert notes["file.streams"].startswith("2 video streams")
@@ -67,17 +51,12 @@ def test_frames_of_another_size_are_scaled_to_the_first(tmp_path, name, encoder)
     """As a browser's call that is recorded while the network slows down."""
     write(tmp_path / f"1{name}", encoder, 6, (64, 48), level=40)
     write(tmp_path / f"2{name}", encoder, 6, (32, 24), level=120)
-    with av.open(str(tmp_path / name), "w") as new:
-        stream, number = None, 0
-        for part in (1, 2):
-            with av.open(str(tmp_path / f"{part}{name}")) as old:
-                stream = stream or new.add_stream_from_template(old.streams.video[0])
-                for packet in old.demux(video=0):
-                    if packet.size:
-                        packet.pts = packet.dts = round(number / 25 / packet.time_base)
-                        packet.stream = stream
-                        new.mux(packet)
-                        number += 1
+
+    def one_by_one(number, packet):
+        packet.pts = packet.dts = round(number / 25 / packet.time_base)
+        return packet
+
+    copy_packets([tmp_path / f"1{name}", tmp_path / f"2{name}"], tmp_path / name, one_by_one)
     frames, notes = read_frames_and_notes(tmp_path / name)
     assert frames.shape == (12, 48, 64, 3)
     assert "64 x 48" in notes["file.size-changes"]

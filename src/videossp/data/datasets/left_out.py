@@ -1,4 +1,4 @@
-"""What a data set leaves out, counted and named alike by every verb."""
+"""The files that a data set does not use: their numbers and names, for every command."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is known about FFmpeg's decoders: where they can start, and which frames they can skip."""
+"""Properties of FFmpeg's decoders: where decoding can start, and which frames can be skipped."""
 
 import av
 

@@ -1,4 +1,4 @@
-"""`read_video`: the times of a video's frames, from its packets as far as the decoder confirms them."""
+"""`read_video`: the times of a video's frames, from its packets or from the decoder."""
 
 import math
 import os
@@ -76,7 +76,10 @@ def read_video(
     *,
     frames: tuple[int, int] | None = None,
 ) -> Video:
-    """Read the frame times of a file, without decoding it, or of a folder of frames.
+    """Read the frame times of a file or of a folder of frames.
+
+    At most the first frames are decoded, to confirm that decoding can start there. All frames are decoded if
+    the times of packets cannot be right, or if the decoder does not mark key frames.
 
     Truncation is detected in formats that store their length: MP4, AVI, Matroska, WebM. A truncated MPEG
     stream or GIF is read as a shorter video.

@@ -1,4 +1,4 @@
-"""The packets of a video file: what the container says of its frames. Only the decoder can confirm it."""
+"""The packets of a video file, as its container describes them; the decoder has to confirm this."""
 
 import math
 import re
