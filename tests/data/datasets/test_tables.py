@@ -11,7 +11,7 @@ from test_datasets import error_of, frames, problems_of, read, touch, write
 from conftest import numbered_frames, numbers_of, write_video
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import Sample, columns, hold_out, read_data, read_with_problems
-from videossp.data.datasets.columns import plain
+from videossp.data.datasets.text import normalised
 from videossp.data.datasets.write import write_table
 from videossp.data.doctor.checks import overlapping
 from videossp.data.sampling import ClipFormat
@@ -122,12 +122,13 @@ def test_a_list_of_classes_is_no_table_of_videos(tmp_path):
 def test_the_page_lists_all_columns_that_are_read():
     page = (Path(__file__).parents[3] / "docs/data.md").read_text()
     names = {
-        plain(x) for x in re.findall(r"`(\w+)`", page[page.index("| meaning |") : page.index("- Video: ")])
+        normalised(x)
+        for x in re.findall(r"`(\w+)`", page[page.index("| meaning |") : page.index("- Video: ")])
     }
     tables = [x for name, x in vars(columns).items() if name.isupper() and isinstance(x, tuple)]
     groups = [x for x in tables if x not in (columns.TEXTS, columns.VAGUE_PATHS)]
     known = [name for group in (*groups, *columns.FLAGS.values()) for name in group]
-    assert names - {"filename"} == {plain(x) for x in known} - {"filename"}
+    assert names - {"filename"} == {normalised(x) for x in known} - {"filename"}
 
 
 # Which video a field names.

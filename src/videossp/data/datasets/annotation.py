@@ -6,11 +6,12 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from videossp.data.datasets.columns import FLAGS, SPLITS, plain, positions
+from videossp.data.datasets.columns import FLAGS, SPLITS, positions
 from videossp.data.datasets.find_video import VideoFinder
 from videossp.data.datasets.records import Records, columns_of, is_json, read_records
 from videossp.data.datasets.splits import split_in_name
-from videossp.data.datasets.video_index import visible
+from videossp.data.datasets.text import normalised
+from videossp.data.video.files import visible
 from videossp.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list", ".json", ".jsonl", ".ndjson")
@@ -128,7 +129,7 @@ class Annotation:
                 )
             csv = [x for x in tables if not of_splits and not is_json(x)]
             for file in csv:
-                if set(map(plain, self.columns(file))) != set(map(plain, self.columns(csv[0]))):
+                if set(map(normalised, self.columns(file))) != set(map(normalised, self.columns(csv[0]))):
                     raise DataError(
                         f"{file}: a table as well, with other columns than {csv[0].name}; give the one to "
                         "read, or remove one"

@@ -7,8 +7,9 @@ from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import split_in_name
-from videossp.data.datasets.video_index import VideoIndex, VideoPath, visible
+from videossp.data.datasets.video_index import VideoIndex, VideoPath
 from videossp.data.video import is_video
+from videossp.data.video.files import visible
 from videossp.errors import DataError
 
 # In the order of class_id in the published lists.

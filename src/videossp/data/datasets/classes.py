@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from videossp.data.datasets.columns import CLASS_NAMES, plain
-from videossp.data.datasets.text import read_json, read_lines
+from videossp.data.datasets.columns import CLASS_NAMES
+from videossp.data.datasets.text import normalised, read_json, read_lines
 from videossp.errors import DataError
 
 # Files beside an annotation that name its whole-number labels.
@@ -15,7 +15,7 @@ CLASS_FILES = (
     *("classes.json", "labels.json", "label_map.json", "class_names.json"),
 )
 UNLABELLED = ("", "-1")
-HEADERS = {plain(x) for x in (*CLASS_NAMES, "name", "names")}
+HEADERS = {normalised(x) for x in (*CLASS_NAMES, "name", "names")}
 INTEGER = re.compile(r"-?\d{1,9}")
 # A line that starts with a number: "1 run", "1,run", "1: run", "1. run", "1) run", but also "100 metres".
 NUMBERED = re.compile(r"(\d{1,9})([\s,;:]+|[.)]\s+)(.+)")
@@ -77,7 +77,7 @@ def read_classes(path: Path, labels: Collection[str] = ()) -> dict[int, str]:
     if path.suffix == ".json":
         return json_classes(path)
     lines = [parse(location, text.strip()) for location, text in read_lines(path)]
-    if plain(lines[0].text) in HEADERS:
+    if normalised(lines[0].text) in HEADERS:
         raise DataError(f"{lines[0].location}: {lines[0].text!r} is a header, not a class; remove this line")
     if (numbered := numbers_at_the_end(lines)) and not any(x.text in labels for x in lines):
         return numbered_names(numbered)

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from videossp.data.datasets.text import normalised
+
 # Names are compared without case, blanks, underscores and dashes: VideoName, "video name", video-name. The
 # order is that of preference.
 # fmt: off
@@ -78,11 +80,6 @@ PART_WORDS = {"start", "starts", "begin", "begins", "end", "ends", "stop", "stop
 LENGTH_WORDS = {"duration", "dur", "length"}
 
 
-def plain(name: str) -> str:
-    """A column name without case, blanks, underscores, dashes and quotes."""
-    return "".join(x for x in name.lower() if x.isalnum())
-
-
 def words_of(name: str) -> set[str]:
     """The words of a column name: start, time, ms of start_time_ms or startTimeMs."""
     return {x.lower() for x in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
@@ -92,8 +89,8 @@ def positions(columns: Sequence[str], names: Iterable[str]) -> list[int]:
     """The positions of the columns that have one of these names, in the order of the names."""
     by_name: dict[str, int] = {}
     for position, column in enumerate(columns):
-        by_name.setdefault(plain(column), position)
-    found = (by_name.get(plain(x)) for x in names)
+        by_name.setdefault(normalised(column), position)
+    found = (by_name.get(normalised(x)) for x in names)
     return [x for x in dict.fromkeys(found) if x is not None]
 
 
@@ -102,7 +99,7 @@ def path_positions(columns: Sequence[str]) -> list[int]:
 
     The last ones are columns such as left_file_name (Hugging Face).
     """
-    others = [x for x in columns if plain(x).endswith("filename")]
+    others = [x for x in columns if normalised(x).endswith("filename")]
     return positions(columns, (*PATHS, *others))
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.sample import ReportProblem, Sample, VideoDataset
 from videossp.data.datasets.splits import SPLITS
-from videossp.data.datasets.video_index import videos_below, visible
+from videossp.data.datasets.video_index import videos_below
 from videossp.data.video import is_video
+from videossp.data.video.files import visible
 from videossp.errors import DataError
 
 

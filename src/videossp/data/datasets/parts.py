@@ -21,7 +21,7 @@ CLOCK = re.compile(r"(?:(\d{1,4}):([0-5]?\d)|(\d{1,6})):([0-5]?\d(?:\.\d+)?)")  
 
 
 class Part(NamedTuple):
-    """A part of a video; see `Sample`. `frames` is None if all is None: the full video."""
+    """A part of a video, as in `Sample`; without start, end and frames it is the full video."""
 
     start: float | None
     end: float | None

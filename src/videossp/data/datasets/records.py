@@ -11,11 +11,10 @@ from videossp.data.datasets.columns import (
     OTHER_CLASS_NAMES,
     has_label,
     has_path,
-    plain,
     positions,
 )
 from videossp.data.datasets.splits import SPLITS
-from videossp.data.datasets.text import head_of, parse_json, read_json, read_text
+from videossp.data.datasets.text import head_of, normalised, parse_json, read_json, read_text
 from videossp.data.video import VIDEO_SUFFIXES
 from videossp.errors import DataError
 
@@ -23,8 +22,8 @@ SEPARATORS = ",;\t|"
 SEPARATOR_LINE = re.compile(rf'"?sep=([{SEPARATORS}])"?\s*', re.IGNORECASE)  # of Excel
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 PARTS = ("annotations", "instances")  # keys of a list with a record for each part of a video
-STRONG = {plain(x) for x in CLASS_NAMES}
-LABELS = STRONG | {plain(x) for x in OTHER_CLASS_NAMES}
+STRONG = {normalised(x) for x in CLASS_NAMES}
+LABELS = STRONG | {normalised(x) for x in OTHER_CLASS_NAMES}
 
 
 class Row(NamedTuple):
@@ -282,12 +281,12 @@ def _flat(location: str, record: dict[str, Any]) -> Iterator[dict[str, str]]:
                 yield from _flat(location, rest | part)
             return
     # Other columns of classes, such as tags, are not read beside a label.
-    labels = STRONG if any(plain(x) in STRONG for x in record) else LABELS
+    labels = STRONG if any(normalised(x) in STRONG for x in record) else LABELS
     flat: dict[str, str] = {}
     for key, value in record.items():
-        if plain(key) == "segment" and isinstance(value, list) and len(value) == 2:
+        if normalised(key) == "segment" and isinstance(value, list) and len(value) == 2:
             flat |= {"start": _text(value[0]), "end": _text(value[1])}
-        elif plain(key) in labels and isinstance(value, list | dict):
+        elif normalised(key) in labels and isinstance(value, list | dict):
             if not isinstance(value, list) or len(value) > 1:
                 raise DataError(
                     f"{location}: {key} is {value!r}: several labels of a video are not supported; write one"

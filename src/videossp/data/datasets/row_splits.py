@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from videossp.data.datasets.columns import FLAGS, FOLDS, OTHER_SPLITS, plain, positions
+from videossp.data.datasets.columns import FLAGS, FOLDS, OTHER_SPLITS, positions
 from videossp.data.datasets.columns import SPLITS as SPLIT_COLUMNS
 from videossp.data.datasets.records import Records, Row
 from videossp.data.datasets.splits import SPLITS, Split, split_in_name
+from videossp.data.datasets.text import normalised
 from videossp.errors import DataError
 
 # Kaggle's column Usage: PublicTest is for validation, PrivateTest for the final test.
@@ -52,7 +53,7 @@ def split_columns(table: Records) -> SplitColumns:
             other = next((x for x in table.rows if x.fields[i].lower() not in BOOLEANS), None)
             if other is None:
                 flags.setdefault(split, i)
-            elif word is None and plain(table.columns[i]).startswith(("is", "in")):
+            elif word is None and normalised(table.columns[i]).startswith(("is", "in")):
                 text = f"{table.columns[i]} {other.fields[i]!r}"
                 raise DataError(f"{other.location}: {text} is neither yes nor no; write 1 or 0")
     fold = next((i for i in positions(table.columns, FOLDS) if i != word), None)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from videossp.data.datasets.annotation import Annotation
 from videossp.data.datasets.classes import resolve_labels
-from videossp.data.datasets.columns import GROUPS, path_positions, plain
+from videossp.data.datasets.columns import GROUPS, path_positions
 from videossp.data.datasets.find_video import VideoFinder, in_split
 from videossp.data.datasets.lists import refuse_other_lists, refuse_picture
 from videossp.data.datasets.parts import FULL, Part, PartColumns, base_of
@@ -16,6 +16,7 @@ from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import split_of
 from videossp.data.datasets.table_files import METADATA, has_videos, table_files, unread_table
+from videossp.data.datasets.text import normalised
 from videossp.data.datasets.video_index import VideoPath, files_without, unquoted
 from videossp.data.video import VIDEO_SUFFIXES
 from videossp.errors import DataError
@@ -152,7 +153,7 @@ class Videos:
         self.position = next(
             (i for i in found if len(found) > 1 and any(self._find(i, x) for x in rows)), found[0]
         )
-        self.from_youtube = plain(columns[self.position]) in YOUTUBE
+        self.from_youtube = normalised(columns[self.position]) in YOUTUBE
 
     def of_row(self, row: Row, parts: PartColumns, base: int) -> tuple[list[VideoPath], str, Part]:
         """(candidates, name if there is none, part) of a row.
@@ -192,7 +193,7 @@ class Videos:
         text = row.fields[position]
         if text not in self._known:
             found = self.finder.find(text, self.table.folder)
-            if not found and plain(self.table.records.columns[position]) in YOUTUBE:
+            if not found and normalised(self.table.records.columns[position]) in YOUTUBE:
                 found = self.finder.find(f"v_{text}", self.table.folder)
             self._known[text] = found
         return self._known[text]

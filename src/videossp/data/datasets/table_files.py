@@ -13,18 +13,18 @@ from videossp.data.datasets.columns import (
     has_label,
     has_path,
     path_positions,
-    plain,
     positions,
 )
 from videossp.data.datasets.lists import first_entry, is_listed
 from videossp.data.datasets.records import is_json
 from videossp.data.datasets.splits import SPLITS, split_in_name
-from videossp.data.datasets.video_index import visible
+from videossp.data.datasets.text import normalised
 from videossp.data.video import VIDEO_SUFFIXES
+from videossp.data.video.files import visible
 from videossp.errors import DataError
 
 TRIED = 50  # rows whose videos are looked for, to tell whether a file is a table of videos
-VAGUE = {plain(x) for x in VAGUE_PATHS}
+VAGUE = {normalised(x) for x in VAGUE_PATHS}
 METADATA = ("metadata.csv", "metadata.jsonl")  # of Hugging Face's VideoFolder
 # fmt: off
 UNREAD_SUFFIXES = (
@@ -132,7 +132,7 @@ def lists_videos(data: Annotation, file: Path) -> bool:
     if not has_path(columns) or not has_label(columns):
         return False
     found = path_positions(columns)
-    if data.root.is_file() or any(plain(columns[i]) not in VAGUE for i in found):
+    if data.root.is_file() or any(normalised(columns[i]) not in VAGUE for i in found):
         return True
     try:
         rows = data.records(file).rows[:TRIED]

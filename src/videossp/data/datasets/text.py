@@ -2,12 +2,19 @@
 
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from videossp.errors import DataError
 
 HEAD = 1 << 16  # bytes that are read to detect a format
+
+
+@lru_cache(maxsize=100_000)
+def normalised(name: str) -> str:
+    """The letters and digits of a name, in lower case: copies of a data set differ in the rest."""
+    return "".join(x for x in name.lower() if x.isalnum())
 
 
 def encoding_of(data: bytes) -> str:

@@ -7,8 +7,8 @@ from videossp.data.datasets.classes import read_numbered_classes
 from videossp.data.datasets.sample import ReportProblem, VideoDataset
 from videossp.data.datasets.sample_builder import SampleBuilder
 from videossp.data.datasets.splits import Split
-from videossp.data.datasets.text import read_lines
-from videossp.data.datasets.video_index import VideoIndex, normalised
+from videossp.data.datasets.text import normalised, read_lines
+from videossp.data.datasets.video_index import VideoIndex
 from videossp.errors import DataError
 
 FILES = ("classInd.txt", "trainlist0*.txt")

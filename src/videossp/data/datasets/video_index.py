@@ -4,13 +4,13 @@ import os
 import posixpath
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from videossp.data.datasets.text import normalised
 from videossp.data.video import VIDEO_SUFFIXES
-from videossp.data.video.files import is_frame_folder, is_image, is_video_file
-from videossp.data.video.files import visible as visible
+from videossp.data.video.files import is_frame_folder, is_image, is_video_file, visible
 from videossp.data.video.frame_names import SINGLES, is_flow
 from videossp.errors import DataError
 
@@ -20,12 +20,6 @@ class VideoPath(NamedTuple):
 
     path: str
     name: str
-
-
-@lru_cache(maxsize=100_000)
-def normalised(name: str) -> str:
-    """A class or folder name without case, blanks and underscores, in which mirrors of a data set differ."""
-    return "".join(x for x in name.lower() if x.isalnum())
 
 
 def unquoted(text: str) -> str:
