@@ -64,7 +64,7 @@ def test_names_in_a_training_are_printed_without_control_characters(call, small_
     (tmp_path / "data" / "d\u2066" / f"{NAME}.txt").write_text("notes")
     flags = ["--method", "linear", "--epochs", 1, "--on-error", "skip", "--out", tmp_path / "run"]
     code, out, err = call("train", tmp_path / "data", "--backbone", small_backbone, *flags)
-    assert code == 0 and f"left out: 1 file that is no video (d\\u2066/{SHOWN}.txt)" in err
+    assert code == 0 and f"left out: 1 file that is not a video (d\\u2066/{SHOWN}.txt)" in err
     assert f"d\\u2066/{SHOWN}" in out
     code, table, _ = call("eval", tmp_path / "run", tmp_path / "data", "--on-error", "skip")
     assert code == 0 and r"b\x1b]0;title\x07" in table

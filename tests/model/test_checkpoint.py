@@ -171,7 +171,7 @@ def test_two_different_tensors_of_one_name_are_an_error(tmp_path, plain):
     torch.save(prefixed("video.") | text, path)
     classifier = Classifier.create(str(path), num_classes=3, method="linear")
     assert_same(classifier, plain)
-    assert classifier.notes == ("left out: text (2 tensors), which are no part of the backbone",)
+    assert classifier.notes == ("left out: text (2 tensors), not part of the backbone",)
 
 
 ZEROS = torch.zeros(4)
@@ -301,7 +301,7 @@ def test_from_official_reads_the_same_layouts(plain):
         {"model_ema": prefixed("module._orig_mod.") | {"module.mask_token": ZEROS}}
     )
     assert_same(classifier, plain)
-    assert classifier.notes == ("left out: mask_token (1 tensor), which are no part of the backbone",)
+    assert classifier.notes == ("left out: mask_token (1 tensor), not part of the backbone",)
 
 
 def trained():

@@ -212,7 +212,7 @@ def check_methods(given: Arguments, methods: Sequence[str]) -> None:
 
 
 def data_of(args: "Namespace", least_classes: int = 2) -> "VideoDataset":
-    """The data set that the flags name, which must have as many classes."""
+    """The data set that the flags name; it must have at least `least_classes` classes."""
     from videossp.data.datasets import read_data
 
     return read_data(data_path(args), **chosen(args, READING), least_classes=least_classes)

@@ -1,4 +1,4 @@
-"""`read_checkpoint`: the tensors of a backbone inside a training checkpoint, whatever wraps them."""
+"""`read_checkpoint`: the tensors of a backbone in a training checkpoint of any layout."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -118,7 +118,7 @@ def unwrap(content: Any, name: str = "state dict") -> tuple[State, list[str]]:
     notes = [f"taken: the weights of {best.label}; the checkpoint also has {x.label}" for x in others]
     state, outside = _with_head(best)
     if outside:
-        notes.append(f"left out: {grouped(outside)}, which are no part of the backbone")
+        notes.append(f"left out: {grouped(outside)}, not part of the backbone")
     return state, notes
 
 

@@ -108,7 +108,7 @@ def sort_published(state: State, *, config: VideoMambaConfig | None = None) -> P
     warnings: list[str] = []
     ignored = [key for key in state if key.startswith(LEFT_OUT)]
     if ignored:
-        notes.append(f"left out: {grouped(ignored)}, which are no part of the backbone")
+        notes.append(f"left out: {grouped(ignored)}, not part of the backbone")
     if "norm.weight" in state and "norm_f.weight" not in state:
         state["norm_f.weight"] = state.pop("norm.weight")
         notes.append("norm.weight: taken as norm_f.weight, the name of the final norm")
@@ -232,7 +232,7 @@ def _compare(state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
     ]
     if lines:
         shown = lines[:20] + [f"  and {len(lines) - 20} more"] * (len(lines) > 20)
-        cure = ["an unknown tensor that is no part of the backbone must be left out of the file"]
+        cure = ["an unknown tensor that is not part of the backbone must be left out of the file"]
         shown += cure * any(line.startswith("  unknown") for line in lines)
         raise WeightsError("\n".join([f"{len(lines)} tensors of the checkpoint do not fit:", *shown]))
 

@@ -196,8 +196,8 @@ def test_different_class_names_are_no_warning(tmp_path):
 
 LEFT_OUT = [
     "left out: 2 videos that are in no class (0.mp4, 1.mov)",
-    "left out: 4 files that are no videos (a/b.mkv.part, a/c.txt, b/d.JPG and 1 more)",
-    "left out: 1 picture that is no frame (b/clip/cover.png)",
+    "left out: 4 files that are not videos (a/b.mkv.part, a/c.txt, b/d.JPG and 1 more)",
+    "left out: 1 picture not used as a frame (b/clip/cover.png)",
 ]
 
 
@@ -222,7 +222,7 @@ def adapter(small_classifier, tmp_path):
 def test_what_is_left_out_is_counted_and_named(with_others):
     assert left_out_lines(read_data(with_others)) == LEFT_OUT
     assert left_out_summary(read_data(with_others))[2] == {
-        "reason": "picture that is no frame",
+        "reason": "picture not used as a frame",
         "count": 1,
         "names": ["b/clip/cover.png"],
     }
@@ -246,7 +246,7 @@ def test_predict_names_the_files_of_a_folder_that_are_no_videos(with_others, ada
     assert main(["predict", str(adapter), str(with_others / "a"), str(with_others / "b")]) == 0
     out, err = capsys.readouterr()
     names = ", ".join(str(with_others / x) for x in ("a/b.mkv.part", "a/c.txt", "b/d.JPG"))
-    assert err == f"videossp: left out: 5 files that are no videos ({names} and 2 more)\n"
+    assert err == f"videossp: left out: 5 files that are not videos ({names} and 2 more)\n"
     assert [str(with_others / x) in out for x in ("a/1.mp4", "b/clip", "b/clip/cover.png")] == [
         True,
         True,
@@ -257,7 +257,7 @@ def test_predict_names_the_files_of_a_folder_that_are_no_videos(with_others, ada
 def test_files_that_may_be_videos_are_a_warning_in_python(with_others):
     with pytest.warns(VideoSSPWarning) as caught:
         find_videos(with_others / "a")
-    assert str(caught[0].message) == f"left out: 1 file that is no video ({with_others / 'a/b.mkv.part'})"
+    assert str(caught[0].message) == f"left out: 1 file that is not a video ({with_others / 'a/b.mkv.part'})"
 
 
 def test_train_says_what_is_left_out_and_warns_of_alike_names(with_others, small_backbone, tmp_path, capsys):
@@ -270,7 +270,7 @@ def test_train_says_what_is_left_out_and_warns_of_alike_names(with_others, small
         run = train(classifier, tmp_path, config, progress=True)
     assert any("differ only in case" in x for x in run.warnings)
     err = capsys.readouterr().err
-    assert "left out: 2 files that are no videos (a/b.mkv.part, a/c.txt)" in err
+    assert "left out: 2 files that are not videos (a/b.mkv.part, a/c.txt)" in err
 
 
 # Evaluation sets of one class

@@ -300,7 +300,7 @@ def test_names_that_start_with_a_number_sign_are_no_comments(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"path,label\n1.mp4,run\n2.mp4,s\0t\n", "3: a zero byte; this is no text file, or a damaged one"),
+        (b"path,label\n1.mp4,run\n2.mp4,s\0t\n", "3: a zero byte; this is not a text file, or it is damaged"),
         (
             'path,label\n1.mp4,run\n2.mp4,"sit\n3.mp4,x\n',
             "3: not a line of a CSV file: unexpected end of data",

@@ -571,8 +571,9 @@ def test_pictures_beside_frames_and_missing_numbers_are_infos(tmp_path):
         ("info", "frames.left-out", ("a/mixed", "b/cover")),
         ("info", "frames.gap", ("b/gap",)),
     ]
-    assert "17 pictures in 2 folders of frames are no frames, such as a/mixed/flow_x_0.jpg;" in messages(
-        diagnosis
+    assert (
+        "17 pictures in 2 folders of frames are not used as frames, such as a/mixed/flow_x_0.jpg;"
+        in messages(diagnosis)
     )
     assert "3 numbers are missing between the frames of 1 videos, such as b/gap (3);" in messages(diagnosis)
     probes = list(probe_all([x for _, x in diagnosis.samples.all_samples()], workers=1))
@@ -595,7 +596,9 @@ def test_files_that_may_be_videos_are_warnings_and_sidecars_are_not(tmp_path):
         ("warning", "file.left-out", ("c.mp4",)),
         ("warning", "file.left-out", ("a/2.mkv.part", "a/3", "b/4.dat")),
     ]
-    assert "3 files that are no videos (a/2.mkv.part, a/3, b/4.dat); rename or convert" in messages(diagnosis)
+    assert "3 files that are not videos (a/2.mkv.part, a/3, b/4.dat); rename or convert" in messages(
+        diagnosis
+    )
 
 
 def test_alike_class_names_are_a_warning(tmp_path):
@@ -617,7 +620,7 @@ def test_data_warns_of_alike_names(call, tmp_path):
     touch(tmp_path, "Run/0.mp4", "run/1.mp4", "run/notes.txt")
     code, out, _ = call("data", tmp_path, "--fast")
     lines = out.splitlines()
-    assert code == 0 and lines[-2] == "left out: 1 file that is no video (run/notes.txt)"
+    assert code == 0 and lines[-2] == "left out: 1 file that is not a video (run/notes.txt)"
     assert lines[-1].startswith("warning: the classes 'Run', 'run' differ only in case")
     _, out, _ = call("data", tmp_path, "--fast", "--json")
     assert [f"warning: {x}" for x in json.loads(out)["warnings"]] == lines[-1:]

@@ -315,8 +315,8 @@ def test_a_truncated_jpeg_is_not_filled_with_grey(tmp_path, preview):
     ("content", "words"),
     [
         (b"", "it is empty"),
-        (b"<html>", "its content is none of JPEG, PNG"),
-        (b"\0\0\0\x18ftypheic", "its content is none of JPEG, PNG"),
+        (b"<html>", "its content is not JPEG, PNG"),
+        (b"\0\0\0\x18ftypheic", "its content is not JPEG, PNG"),
         (b"RIFF\0\0\0\0WEBPVP8X", "Invalid data"),
         (b"II*\0\x08", "Invalid data"),
         (b"GIF89a", "Invalid data"),

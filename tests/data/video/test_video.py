@@ -481,11 +481,11 @@ def test_part_of_a_long_video_is_reached_by_one_seek(tmp_path, seen):
 @pytest.mark.parametrize(
     ("window", "words"),
     [
-        ((1, 1), "1 to 1 s is no part of a video"),
-        ((2, 1), "2 to 1 s is no part"),
-        ((-1, 1), "-1 to 1 s is no part"),
-        ((float("nan"), 1), "nan to 1 s is no part"),
-        ((0, float("nan")), "0 to nan s is no part"),
+        ((1, 1), "1 to 1 s is not a part of the video"),
+        ((2, 1), "2 to 1 s is not a part"),
+        ((-1, 1), "-1 to 1 s is not a part"),
+        ((float("nan"), 1), "nan to 1 s is not a part"),
+        ((0, float("nan")), "0 to nan s is not a part"),
         ((1, None), "no frame in 1 to the end s, it has 0.25 s"),
         ((0.01, 0.02), "no frame in 0.01 to 0.02 s"),
     ],

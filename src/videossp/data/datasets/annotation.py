@@ -69,7 +69,7 @@ class Annotation:
         return VideoFinder(self.videos)
 
     def columns(self, file: Path) -> list[str]:
-        """The columns of a table; [] if the file is none."""
+        """The columns of a table; [] if the file is not a table."""
         if file not in self._columns:
             if is_json(file):
                 try:

@@ -36,7 +36,7 @@ def read_diving48(data: Annotation, fold: int, report_problem: ReportProblem) ->
             table.rows, table.values("vid_name"), table.values("label"), strict=True
         ):
             if not video or not label.isdecimal() or (names and int(label) >= len(names)):
-                raise DataError(f"{row.location}: no vid_name, or label {label!r} is no class number")
+                raise DataError(f"{row.location}: no vid_name, or label {label!r} is not a class number")
             rows.append(Row(row.location, [video, names[int(label)] if names else "", label]))
         tables.append(Table(Records(file, str(file), ["vid_name", "class_name", "class_id"], rows), ""))
     return build(data, tables, fold, report_problem)

@@ -16,8 +16,8 @@ def read_folder(data: Annotation, fold: int, report_problem: ReportProblem) -> V
     """Read a folder whose class names are the folder names, sorted; a folder of images is one video.
 
     Without split folders all videos are in the split "train". Videos in sub-folders of a class folder have
-    its class. Files that are no videos, and videos outside class folders, are listed in `ignored`; folders of
-    frames with a / at the end.
+    its class. Other files, and videos outside class folders, are listed in `ignored`; names of folders of
+    frames end in /.
     """
     root = str(data.videos)
     folders = [x for x in _visible_entries(root) if x.is_dir()]

@@ -28,10 +28,10 @@ SIDECARS = {"readme", "license", "licence", "copying", "makefile", "authors", "c
 
 
 class LeftOut(NamedTuple):
-    """One sort of things that are left out.
+    """One group of files or videos that are not used.
 
     Attributes:
-        reason: what they are, in the plural or the singular, as the number asks for.
+        reason: why they are not used, in the singular for one, else in the plural.
         names: their names.
     """
 
@@ -50,7 +50,11 @@ def left_out(data: VideoDataset) -> list[LeftOut]:
     return [
         *_sort_of("video that is listed but not there", "videos that are listed but not there", data.missing),
         *not_videos(data.ignored),
-        *_sort_of("picture that is no frame", "pictures that are no frames", pictures_beside_frames(data)),
+        *_sort_of(
+            "picture not used as a frame",
+            "pictures not used as frames",
+            pictures_beside_frames(data),
+        ),
         *(
             x
             for split, names in data.unlabelled.items()
@@ -69,7 +73,7 @@ def not_videos(names: Sequence[str]) -> list[LeftOut]:
     return [
         *_sort_of("video that is in no class", "videos that are in no class", loose),
         *_sort_of("folder of images that is not used", "folders of images that are not used", folders),
-        *_sort_of("file that is no video", "files that are no videos", others),
+        *_sort_of("file that is not a video", "files that are not videos", others),
     ]
 
 
@@ -104,12 +108,12 @@ def frame_folders(data: VideoDataset) -> dict[str, str]:
 
 
 def pictures_beside_frames(data: VideoDataset) -> list[str]:
-    """Names of the images in folders of frames that are no frames, such as covers and optical flow."""
+    """The names of images in folders of frames that are not used as frames, such as covers."""
     return [f"{name}/{x}" for name, path in frame_folders(data).items() for x in pictures_in(path)]
 
 
 def pictures_in(folder: str) -> list[str]:
-    """The images in a folder of frames that are no frames; [] if its names cannot be understood."""
+    """The images in a folder of frames that are not used as frames; [] if its names cannot be understood."""
     try:
         return names_in(Path(folder)).others
     except DataError:

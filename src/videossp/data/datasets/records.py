@@ -54,7 +54,7 @@ class Records(NamedTuple):
         """The position of the first column that has one of these names; None: there is none.
 
         Args:
-            meaning: what a field means; "" or None: nothing.
+            meaning: function from a field to the value that is compared; "" or None: no value.
 
         Raises:
             DataError: another column has one of the names, and differs.
@@ -108,7 +108,7 @@ def read_records(path: Path) -> Records:
 
 
 def columns_of(path: Path) -> list[str]:
-    """The columns of a table, for detecting a format; [] if the file is none."""
+    """The columns of a table, for detecting a format; [] if the file is not a table."""
     try:
         if is_json(path):
             return list(_read_json(path).columns)

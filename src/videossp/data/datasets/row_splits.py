@@ -120,7 +120,7 @@ def _by_fold(tables: Sequence[Records], positions: Sequence[int], fold: int) -> 
             match = FOLD.fullmatch(row.fields[position])
             if match is None or int(match[1]) < -1:
                 text = f"{table.columns[position]} {row.fields[position]!r}"
-                raise DataError(f"{row.location}: {text} is no number of a fold")
+                raise DataError(f"{row.location}: {text} is not the number of a fold")
             numbers[-1].append(int(match[1]))
     folds = sorted({x for members in numbers for x in members if x >= 0})
     if fold not in folds or len(folds) < 2:

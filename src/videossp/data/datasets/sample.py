@@ -70,7 +70,7 @@ class VideoDataset:
     Attributes:
         classes: class names; a label is an index into them.
         splits: samples by "train", "val", "test".
-        ignored: files and folders of images that are no videos of a class; the folders end in /.
+        ignored: files and folders of images that are not used as videos; names of folders end in /.
         missing: listed videos that are not on the disk, in data sets where this is usual (Kinetics).
         unlabelled: names of videos without a label by split, as in published test splits.
         origin: the arguments of `read_data` that gave this data set, for a run's config.

@@ -1,4 +1,4 @@
-"""Which files of a data set are tables of videos, and why another file is none."""
+"""Which files of a data set are tables of videos, and why other files are not."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -170,7 +170,7 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def describe(data: Annotation, file: Path) -> str:
-    """Why a file is no table of videos: the columns that it has, and those that it lacks."""
+    """Why a file is not a table of videos: its columns, and those that are missing."""
     columns = data.columns(file)
     seen = ", ".join(columns)
     where = f"{file}: keys" if is_json(file) else f"{data.records(file).location}: header"

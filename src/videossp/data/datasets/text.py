@@ -51,7 +51,7 @@ def read_text(path: Path) -> str:
         ) from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{path}:{line}: a zero byte; this is no text file, or a damaged one")
+        raise DataError(f"{path}:{line}: a zero byte; this is not a text file, or it is damaged")
     return text
 
 

@@ -26,13 +26,17 @@ CHECKS: dict[str, tuple[Severity, str, str]] = {
     "file.truncated": ("error", "it ends early", "copy it again or leave it out"),
     "file.no-video": ("error", "it has no video stream, or no frames", "leave it out"),
     "file.duplicate": ("warning", "a split has the same content twice", "leave one out"),
-    "file.left-out": ("warning", "a file is no video by its name", "rename or convert it if it is one"),
+    "file.left-out": (
+        "warning",
+        "a file has no suffix of a video",
+        "rename or convert it if it is one",
+    ),
     "file.starts-late": ("warning", "its first frames cannot be decoded", "cut it again if they matter"),
     "file.times": ("warning", "its frame times are not in order", "re-encode it: it is read slowly"),
     "file.size-changes": ("warning", "its frame size changes", "re-encode it if the pictures are distorted"),
     "file.key-frames": ("info", "its key frames cannot be used", "re-encode it: it is read slowly"),
     "file.streams": ("info", "it has several video streams", "look whether the right one is read"),
-    "frames.left-out": ("info", "pictures among frames are no frames by their names", "look at them"),
+    "frames.left-out": ("info", "pictures beside frames are not used as frames", "look at them"),
     "frames.gap": ("info", "numbers are missing between frames", "look if frames were lost"),
     "clip.too-short": ("warning", "it has fewer frames than a clip", "leave it out, or lower --frames"),
     "clip.frozen": ("warning", "all its frames are one picture", "look at it, leave it out if it is broken"),
@@ -246,7 +250,7 @@ def doubtful_frames(context: CheckContext) -> Iterator[Finding]:
     if left_out:
         name, others = next(iter(left_out.items()))
         pictures, folders = sum(map(len, left_out.values())), len(left_out)
-        text = f"{pictures:,} pictures in {folders:,} folders of frames are no frames, "
+        text = f"{pictures:,} pictures in {folders:,} folders of frames are not used as frames, "
         text += f"such as {name}/{others[0]}"
         yield replace(finding("frames.left-out", text), videos=tuple(left_out))
     if gaps:

@@ -22,7 +22,7 @@ from videossp.errors import DataError
 
 # Reading on is cheaper and safer than seeking if fewer frames than this are between.
 SEEK_GAP = 256
-WRONG_KEYS = "it marks frames as key frames that are none; its frames are decoded from the start"
+WRONG_KEYS = "frames that it marks as key frames are not key frames; all are decoded from the start"
 
 Frames = np.ndarray  # (time, height, width, 3) uint8, RGB
 

@@ -90,7 +90,7 @@ def decoder_of(path: Path, data: bytes) -> str:
     if path.suffix.lower() == ".tga":
         return "targa"  # this format has no mark of its own
     problem = (
-        "its content is none of JPEG, PNG, WebP, BMP, TIFF, PPM, JPEG 2000, GIF" if data else "it is empty"
+        "its content is not JPEG, PNG, WebP, BMP, TIFF, PPM, JPEG 2000 or GIF" if data else "it is empty"
     )
     raise DataError(f"{path}: not a readable image: {problem}")
 

@@ -34,7 +34,7 @@ def part_of(
         raise DataError(f"{video.path}: frames without a rate, {window} cannot be found in it")
     unit, zero = video.unit, video.times[0]
     if not 0 <= (start or 0) < (float("inf") if end is None else end):
-        raise DataError(f"{video.path}: {window} is no part of a video")
+        raise DataError(f"{video.path}: {window} is not a part of the video")
 
     def seconds(time: int) -> float:
         return float((time - zero) * unit)  # rounded once, like the number in an annotation file
