@@ -132,6 +132,18 @@ def report(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]) -
     return "\n".join(lines)
 
 
+def add_checkouts(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments A and B, two folders that must be checkouts."""
+
+    def checkout(text: str) -> Path:
+        if not Path(text, "src/videossp").is_dir():
+            raise argparse.ArgumentTypeError(f"{text}: no src/videossp in it")
+        return Path(text)
+
+    parser.add_argument("a", type=checkout, metavar="A", help="checkout, the base of the ratio")
+    parser.add_argument("b", type=checkout, metavar="B", help="checkout")
+
+
 def main() -> None:
     """Print the ratio of the CPU times. Exit code: 2 if a folder is no checkout."""
     if sys.argv[1:2] == ["--measure"]:
@@ -142,14 +154,10 @@ def main() -> None:
         print(json.dumps(measure()))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("a", type=Path, metavar="A", help="checkout, the base of the ratio")
-    parser.add_argument("b", type=Path, metavar="B", help="checkout")
+    add_checkouts(parser)
     parser.add_argument("--pairs", type=int, default=10, help="default: 10")
     parser.add_argument("--threads", type=int, help="default: as many as torch takes")
     args = parser.parse_args()
-    for root in (args.a, args.b):
-        if not (root / "src/videossp").is_dir():
-            parser.error(f"{root}: no src/videossp in it")
     if args.pairs < 1:
         parser.error("--pairs must be at least 1")
     with tempfile.TemporaryDirectory() as folder:

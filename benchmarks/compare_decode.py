@@ -74,17 +74,13 @@ def main():
     if sys.argv[1:] == ["--serve"]:
         serve()
         return
-    from compare_checkouts import ratio  # the scripts beside this one
+    from compare_checkouts import add_checkouts, ratio  # the scripts beside this one
     from decode import encode
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("a", type=Path, metavar="A", help="checkout, the base of the ratio")
-    parser.add_argument("b", type=Path, metavar="B", help="checkout")
+    add_checkouts(parser)
     parser.add_argument("--pairs", type=int, default=100, help="per video; default: 100")
     args = parser.parse_args()
-    for root in (args.a, args.b):
-        if not (root / "src/videossp").is_dir():
-            parser.error(f"{root}: no src/videossp in it")
     if args.pairs < 2:
         parser.error("--pairs must be at least 2")
     readers = [Reader(root) for root in (args.a, args.b)]

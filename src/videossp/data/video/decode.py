@@ -32,6 +32,8 @@ def read_frames(
 ) -> Frames:
     """Decode frames, upright as a player shows them; bit-identical to decoding from the start.
 
+    docs/data.md lists the known exceptions.
+
     Damage is detected where the decoder detects it, also in a frame that a wanted frame refers to. This is
     no checksum. Of single flipped bits the AV1 decoder detects most, those of H.264, MPEG-4 and MPEG-2 about
     half, those of HEVC, VP8 and VP9 hardly any; the others give wrong pixels.
