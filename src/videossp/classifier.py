@@ -306,6 +306,11 @@ class Classifier(nn.Module):
             "merge() changed the frozen weights in place and cannot be undone: load the adapter again"
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; `to` moves it."""
+        return self.backbone.cls_token.device
+
     def _computing(self, clip: Tensor) -> AbstractContextManager[Any]:
         check_float32(self.backbone.cls_token)
         return computing(self.precision, clip.device)
@@ -359,8 +364,7 @@ class Classifier(nn.Module):
             FloatingPointError: a probability is not finite.
         """
         self.eval()
-        device = self.backbone.cls_token.device
-        parts = [F.softmax(self(part.to(device)).float(), dim=-1) for part in views.split(batch_size)]
+        parts = [F.softmax(self(part.to(self.device)).float(), dim=-1) for part in views.split(batch_size)]
         out = torch.cat(parts).cpu()
         if not out.isfinite().all():
             raise FloatingPointError("scores that are not finite: the weights are damaged, or too large")

@@ -139,7 +139,7 @@ class FeatureCache:
 
     @torch.no_grad()
     def _compute(self, clips: Tensor) -> bytes:
-        device = self.classifier.backbone.cls_token.device
+        device = self.classifier.device
         parts = [self.classifier.frozen_features(part.to(device)).cpu() for part in clips.split(EVAL_BATCH)]
         file = io.BytesIO()
         np.save(file, torch.cat(parts).numpy())

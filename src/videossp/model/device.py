@@ -1,0 +1,94 @@
+"""The device that computes: a CPU, a GPU of CUDA or ROCm, or Apple's MPS."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videossp.system.process import peak_memory as peak_of_process
+
+Device = str | torch.device
+CHOICES = "auto|cpu|cuda|cuda:N|mps"
+MOST_WORKERS = 32
+
+
+def choose_device(name: Device = "auto") -> torch.device:
+    """The device of this name.
+
+    Args:
+        name: "auto" is the first GPU of CUDA or ROCm, else the CPU. MPS has no fast kernels here and is used
+            only when it is named. Of several processes that torchrun started, each takes the GPU of its
+            local rank, for "auto" and for "cuda".
+
+    Raises:
+        ValueError: an unknown name, or a device that this machine or this torch does not have.
+    """
+    text = str(name)
+    kind, colon, number = text.partition(":")
+    known = kind == "cuda" or (kind in ("auto", "cpu", "mps") and not colon)
+    if not known or (colon and not number.isdecimal()):
+        raise ValueError(f"device must be {CHOICES}, got {text!r}")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device mps: this machine, or torch {torch.__version__}, has no MPS")
+    if kind in ("cpu", "mps"):
+        return torch.device(kind)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        if kind == "auto":
+            return torch.device("cpu")
+        built = torch.version.cuda or torch.version.hip
+        reason = "no GPU is visible" if built else "is built without CUDA; install a build with it"
+        raise ValueError(f"device {text}: torch {torch.__version__} {reason}")
+    if colon and processes() > 1:
+        raise ValueError(f"device {text}: each of several processes takes its own GPU; use --device cuda")
+    index = int(number) if colon else int(os.environ.get("LOCAL_RANK", "0"))
+    if index >= count:
+        raise ValueError(f"device cuda:{index}: there are {count} GPUs, cuda:0 to cuda:{count - 1}")
+    return torch.device("cuda", index)
+
+
+def processes() -> int:
+    """Processes that were started to compute together, by torchrun or `accelerate launch`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def describe(device: torch.device) -> str:
+    """A device for people: "cpu", or "cuda:0, NVIDIA H100, 80 GB"."""
+    if device.type != "cuda":
+        return str(device)
+    facts = torch.cuda.get_device_properties(device)
+    return f"{device}, {facts.name}, {facts.total_memory / 1e9:.0f} GB"
+
+
+def selected(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which kernels that are launched without a tensor run on this device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """A copy of a tensor on a device; from pinned memory, the CPU does not wait for it."""
+    return x.to(device, non_blocking=device.type == "cuda")
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has finished its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory(device: torch.device) -> float:
+    """Largest memory in use so far, in GB (10**9 bytes): tensors on a GPU, else the whole process."""
+    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else peak_of_process()
+
+
+def default_workers(device: torch.device) -> int:
+    """Worker processes that decode ahead: none on a CPU, which computes, else all cores but one."""
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(MOST_WORKERS, cores // local - 1))
