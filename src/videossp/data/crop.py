@@ -11,7 +11,9 @@ from videossp.data.video import Frames
 Span = tuple[float, float]
 
 
-def to_clip(frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int = 1) -> Tensor:
+def to_clip(
+    frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int = 1, *, raw: bool = False
+) -> Tensor:
     """A test crop: resize the frames so that they cover the clip's size, cut the crop out, normalise.
 
     One crop is the centre; several go from one end of the longer side to the other.
@@ -19,9 +21,10 @@ def to_clip(frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int =
     Args:
         frames: (time, height, width, 3) uint8.
         crop, crops: number of this crop, from 0, and how many there are.
+        raw: leave out the last step: `normalise_views` does it, with the same digits.
 
     Returns:
-        (3, time, height, width) float32.
+        (3, time, height, width) float32; raw: uint8.
     """
     height, width = clip_format.size
     scale = max(height / frames.shape[1], width / frames.shape[2])
@@ -34,13 +37,32 @@ def to_clip(frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int =
         images = F.interpolate(images, covering, mode="bilinear", antialias=True)
     spare = covering[0] - height, covering[1] - width
     top, left = (x // 2 if crops == 1 else crop * x // (crops - 1) for x in spare)
-    return normalise(images[..., top : top + height, left : left + width].float() / 255, clip_format)
+    cut = images[..., top : top + height, left : left + width]
+    return cut.transpose(0, 1).contiguous() if raw else normalise(cut.float() / 255, clip_format)
 
 
 def normalise(images: Tensor, clip_format: ClipFormat) -> Tensor:
     """(time, 3, height, width) in [0, 1] to a normalised clip, (3, time, height, width)."""
     mean, std = (torch.tensor(x)[:, None, None] for x in (clip_format.mean, clip_format.std))
     return ((images - mean) / std).transpose(0, 1).contiguous()
+
+
+def normalise_views(views: Tensor, clip_format: ClipFormat) -> Tensor:
+    """Normalise raw views of `to_clip` on their device, to the digits that it computes without `raw`.
+
+    Args:
+        views: (..., 3, time, height, width) uint8.
+
+    Returns:
+        The same shape, float32.
+    """
+
+    def constant(*values: float) -> Tensor:
+        # Filled on the device: a copy from the CPU would wait for it. A tensor also as the divisor 255: CUDA
+        # multiplies by the reciprocal of a number, which rounds differently.
+        return torch.stack([torch.full((), x, device=views.device) for x in values])[:, None, None, None]
+
+    return (views.float() / constant(255)).sub_(constant(*clip_format.mean)).div_(constant(*clip_format.std))
 
 
 def random_crop(
