@@ -72,9 +72,10 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "save_minutes": "minutes between checkpoints",
     },
     "hardware": {
-        "precision": "of matrix products; bf16 rounds weights",
+        "device": "auto|cpu|cuda|cuda:N|mps",
+        "precision": "of matrix products; bf16 rounds weights [bf16 on CUDA, else float32]",
         "grad_checkpoint": "recompute activations: half the memory",
-        "workers": "worker processes that decode ahead",
+        "workers": "worker processes that decode ahead [0; on a GPU all cores but one]",
         "timeout": "time limit of a worker process in seconds",
     },
     "output": {"trackers": "trackers of accelerate, e.g. tensorboard"},

@@ -39,8 +39,30 @@ def to_clip(frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int =
 
 def normalise(images: Tensor, clip_format: ClipFormat) -> Tensor:
     """(time, 3, height, width) in [0, 1] to a normalised clip, (3, time, height, width)."""
-    mean, std = (torch.tensor(x)[:, None, None] for x in (clip_format.mean, clip_format.std))
+    mean, std = constants(clip_format)
     return ((images - mean) / std).transpose(0, 1).contiguous()
+
+
+def constants(clip_format: ClipFormat, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a clip format, each (3, 1, 1)."""
+    mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (clip_format.mean, clip_format.std))
+    return mean, std
+
+
+def finish_clips(images: Tensor, flipped: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise a batch of clips and mirror some of them; the same digits as one by one on a CPU.
+
+    Args:
+        images: (clips, time, 3, height, width) in [0, 1].
+        flipped: (clips,) bool.
+        mean, std: see `constants`. They are arguments because to copy them to a GPU each time would make the
+            CPU wait.
+
+    Returns:
+        (clips, 3, time, height, width).
+    """
+    clips = ((images - mean) / std).transpose(1, 2)
+    return torch.where(flipped[:, None, None, None, None], clips.flip(-1), clips).contiguous()
 
 
 def random_crop(
