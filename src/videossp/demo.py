@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from videossp.training.run_folder import make_run_folder
 from videossp.training.train import train
 
 BACKBONE = "videomamba_nano"
-# Flips are off: a mirrored clip would show another action. float32 also on a GPU: the documented figures have it.
+# Flips are off: a mirrored clip would show another action. The documented figures are those of float32.
 SETTINGS: dict[str, Any] = {"batch_size": 8, "lr": 1e-2, "flip": "off", "precision": "float32"}
 METHODS = {
     "linear": TrainConfig(epochs=40, fixed_augmentations=2, **SETTINGS),
@@ -60,9 +61,8 @@ def demo(out: str | Path, say: Callable[[str], None], device: Device = "auto") -
         say(f"{BACKBONE} + {method}: {config.epochs} epochs")
         classifier = Classifier.create(BACKBONE, classes=data.classes, method=method, **OPTIONS[method])
         # The epochs of the probe take seconds: no progress to follow.
-        settings = on_device(config, chosen)
-        run = train(classifier, data, settings, out=folder / method, progress=method != "linear")
-        classifier.to(chosen)
+        config = replace(config, device=str(chosen))
+        run = train(classifier, data, config, out=folder / method, progress=method != "linear")
         tests[method], histories[method] = evaluate(classifier, data.splits["test"]), run.history
         methods[method] = {
             **tests[method].summary(),

@@ -57,9 +57,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
         if several:
             from videossp.training.distributed import join_processes, leave_processes
 
-            if device.type == "cpu":
-                os.environ["ACCELERATE_USE_CPU"] = "true"
-            join_processes()  # the videos are divided among them
+            join_processes(args.device)  # the videos are divided among them
         classifier = load_adapter(args, device)
         segments, crops = views_of(args, classifier)
         data = data_of(args, least_classes=1)

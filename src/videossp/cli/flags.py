@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from videossp.model.config import VideoMambaConfig
 
 BACKBONE = "videomamba_nano"  # by default
-DEVICES = "auto, cpu, cuda, cuda:N or mps"
+DEVICES = "auto|cpu|cuda|cuda:N|mps"
 READING = {  # arguments of `read_data`
     "format": "annotation format",
     "fold": "published split, split_N of lists, N in a column fold",
@@ -75,9 +75,9 @@ TRAINING = {  # fields of `TrainConfig`, by group
     },
     "hardware": {
         "device": DEVICES,
-        "precision": "of matrix products; bf16 rounds weights",
+        "precision": "of matrix products; bf16 rounds weights [bf16 on CUDA, else float32]",
         "grad_checkpoint": "recompute activations: half the memory",
-        "workers": "worker processes that decode ahead",
+        "workers": "worker processes that decode ahead [0; on a GPU all cores but one]",
         "timeout": "time limit of a worker process in seconds",
     },
     "output": {"trackers": "trackers of accelerate, e.g. tensorboard"},
@@ -258,7 +258,7 @@ def load_adapter(args: "Namespace", device: "torch.device") -> "Classifier":
     """
     from videossp.load_adapter import load
 
-    classifier = load(args.adapter, backbone=args.backbone, device=device)
+    classifier = load(args.adapter, backbone=args.backbone).to(device)
     trained = classifier.precision
     if args.precision not in (None, trained):
         print_message(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -73,12 +74,25 @@ def content_hash(path: Path) -> str:
 _known_hashes: dict[bytes, str] = {}  # by paths, sizes and times of change
 
 
-class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
+class Unfinished(NamedTuple):
+    """Cropped clips of a video that are still to be normalised and mirrored (`crop.finish_clips`).
+
+    Attributes:
+        images: (clips, frames, 3, height, width) in [0, 1].
+        flipped: (clips,) bool, which of them are to be mirrored.
+    """
+
+    images: Tensor
+    flipped: Tensor
+
+
+class TrainClips(Dataset[tuple[Tensor | Unfinished | None, int, str, str]]):
     """Augmented training clips of labelled videos, with the same augmentation for all frames of a clip.
 
     Item i is (clips, label, name, "") with clips (num_sample, 3, frames, height, width), or
     (None, label, name, reason) if the video cannot be decoded. It depends on (seed, epoch, i) only, not on
-    the worker process or the order of access. Set `epoch` before each pass.
+    the worker process or the order of access. Set `epoch` before each pass. If `unfinished` is set, clips are
+    `Unfinished`, so that a GPU can do the rest; without erasing the finished clips are the same.
 
     Args:
         samples: labelled videos.
@@ -109,6 +123,7 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         self.samples, self.clip_format, self.seed, self.epoch = samples, clip_format, seed, 0
         self.crop_scale, self.flip, self.num_sample = crop_scale, flip, num_sample
         self.rand_augment, self.erasing, self.fixed_augmentations = rand_augment, erasing, fixed_augmentations
+        self.unfinished = False
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -128,7 +143,7 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         how = (self.crop_scale, self.flip, self.rand_augment, self.erasing)
         return f"{video(self.samples[index])} {replace(self.clip_format, views=(1, 1))} {drawn} {how}"
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, str, str]:
+    def __getitem__(self, index: int) -> tuple[Tensor | Unfinished | None, int, str, str]:
         sample = self.samples[index]
         rng = np.random.default_rng((self.seed, self.draw, index))
         try:
@@ -136,14 +151,23 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
             frames = read_frames(video, lambda count: train_indices(count, self.clip_format, rng))
         except DataError as error:
             return None, sample.label, sample.name, str(error)
+        if self.unfinished:
+            images, flipped = zip(*(self._cropped(frames, rng) for _ in range(self.num_sample)), strict=True)
+            return Unfinished(torch.stack(images), torch.tensor(flipped)), sample.label, sample.name, ""
         clips = torch.stack([self._augmented(frames, rng) for _ in range(self.num_sample)])
         return clips, sample.label, sample.name, ""
 
-    def _augmented(self, frames: Frames, rng: np.random.Generator) -> Tensor:
+    def _cropped(self, frames: Frames, rng: np.random.Generator) -> tuple[Tensor, bool]:
+        """A random crop, (frames, 3, height, width) in [0, 1], and whether to mirror it."""
         if self.rand_augment:
             frames = self.rand_augment(frames, rng)
-        clip = normalise(random_crop(frames, self.clip_format.size, self.crop_scale, rng), self.clip_format)
-        if self.flip and rng.random() < 0.5:
+        images = random_crop(frames, self.clip_format.size, self.crop_scale, rng)
+        return images, self.flip and rng.random() < 0.5
+
+    def _augmented(self, frames: Frames, rng: np.random.Generator) -> Tensor:
+        images, flipped = self._cropped(frames, rng)
+        clip = normalise(images, self.clip_format)
+        if flipped:
             clip = clip.flip(-1)
         return erase(clip, self.erasing, rng) if self.erasing else clip
 

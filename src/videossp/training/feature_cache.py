@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from videossp.classifier import Classifier
 from videossp.data.clips import EvalViews, TrainClips, video_identity
 from videossp.inference.passes import Passes
-from videossp.model.device import default_workers, selected
+from videossp.model.device import selected
 from videossp.system.files import atomic_write
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
@@ -51,7 +51,7 @@ class FeatureCache:
         classifier: its backbone computes the features.
         folder: of the files. Each takes 4 * d_model bytes per clip, or ("tokens") per token.
         messages: prints progress.
-        workers: worker processes that decode ahead; None: none on a CPU, else all cores but one.
+        workers: worker processes that decode ahead.
         timeout: seconds that a worker process may take for a video; 0: no limit.
         wait: barrier across the processes.
 
@@ -65,7 +65,7 @@ class FeatureCache:
         folder: Path,
         messages: Messages,
         *,
-        workers: int | None = 0,
+        workers: int = 0,
         timeout: float = 0.0,
         wait: Callable[[], None] = lambda: None,
     ) -> None:
@@ -99,16 +99,15 @@ class FeatureCache:
         missing = [i for i in range(rank, len(files), processes) if not self._has(files[i])]
         if missing:
             device = self.classifier.device
-            workers = default_workers(device) if self.workers is None else self.workers
             with selected(device):
                 loader = DataLoader(
                     Subset(clips, missing),
                     batch_size=None,
-                    num_workers=workers,
-                    timeout=self.timeout if workers else 0,
+                    num_workers=self.workers,
+                    timeout=self.timeout if self.workers else 0,
                     pin_memory=device.type == "cuda",
                 )
-                if workers:
+                if self.workers:
                     give_back_memory()
                 indices = self.messages.bar(missing, "features of the backbone", 0, len(missing), 0)
                 items = ((i, x) for i, (x, *_) in zip(indices, loader, strict=True))
