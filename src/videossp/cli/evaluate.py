@@ -41,8 +41,8 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     names = inspect.signature(run_evaluation).parameters.keys() - handled
     texts = {
         "batch_size": "views per forward pass",
-        "workers": "worker processes that decode ahead",
-        "timeout": "seconds a worker process may take for a video",
+        "workers": "decoding processes",
+        "timeout": "seconds a decoding process may take for a video",
         "on_error": "if a video cannot be decoded",
     }
     shown = {"batch_size": "4; on a GPU as many as fit", "workers": "0; on a GPU all cores but one"}

@@ -75,9 +75,9 @@ TRAINING = {  # fields of `TrainConfig`, by group
     },
     "hardware": {
         "device": DEVICES,
-        "precision": "of matrix products; bf16 rounds weights [bf16 on CUDA, else float32]",
+        "precision": "of matrix products [bf16 on CUDA, else float32]",
         "grad_checkpoint": "recompute activations: half the memory",
-        "workers": "worker processes that decode ahead [0; on a GPU all cores but one]",
+        "workers": "decoding processes [0; on a GPU all cores but one]",
         "timeout": "time limit of a worker process in seconds",
     },
     "output": {"trackers": "trackers of accelerate, e.g. tensorboard"},

@@ -83,8 +83,9 @@ class Passes:
         levers = ["--precision bf16"] * (self.classifier.precision == "float32") + ["another --device"]
         if views > 1:
             levers.insert(0, "a smaller --batch-size (the method mixes the clips of a batch)")
+        count = f"{views} views" if views > 1 else "one view"
         return (
-            f"too little memory on {device} for {views} views of {clip.frames} frames, {height} x {width}: "
+            f"too little memory on {device} for {count} of {clip.frames} frames, {height} x {width}: "
             f"{' or '.join(levers)} helps, or an adapter of fewer --frames or a smaller --size"
         )
 
@@ -99,7 +100,7 @@ class Passes:
             items: (key, views), or (key, None) for an item without views, which is yielded at once.
             per_batch: items of a batch; those without views count. Default: as many as fit in a pass.
         """
-        late = int(self.classifier.device.type == "cuda")
+        late = int(reads_late(self.classifier.device))
         waiting: dict[Key, Tensor] = {}
         queued: deque[tuple[dict[Key, int], Callable[[], Tensor]]] = deque()
 
@@ -165,6 +166,11 @@ def bytes_of_view(config: VideoMambaConfig) -> int:
     tokens = 1 + config.frames * rows * columns
     pixels = 3 * config.frames * config.size[0] * config.size[1]
     return 4 * (tokens * (4 * config.d_model + 8 * config.d_inner) + 3 * pixels)
+
+
+def reads_late(device: torch.device) -> bool:
+    """Whether a device computes on while the CPU reads what it has computed before."""
+    return device.type == "cuda"
 
 
 def read_later(x: Tensor) -> Callable[[], Tensor]:
