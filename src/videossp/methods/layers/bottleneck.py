@@ -53,7 +53,7 @@ class Bottleneck(nn.Module):
         """`down` and `up` of a folded bottleneck as one layer; None if that is more work."""
         if 2 * self.down.out_features <= self.down.in_features:
             return None
-        one = Linear(self.down.in_features, self.up.out_features)
+        one = Linear(self.down.in_features, self.up.out_features, device=self.down.weight.device)
         one.weight.copy_(self.up.weight @ self.down.weight)
         one.bias.copy_(self.up.weight @ self.down.bias + self.up.bias)
         return one
