@@ -181,7 +181,8 @@ class Watch(TorchDispatchMode):
         for x in made:
             if x.device.type == "cpu":
                 self.on_cpu[f"{name} {tuple(x.shape)} at {place()}"] += 1
-        if name in ("_to_copy", "copy_") and tensors[-1].device != made[0].device:
+        blocking = name in ("_to_copy", "copy_") and not (kwargs.get("non_blocking") or True in args[2:])
+        if blocking and tensors[-1].device != made[0].device:
             self.waits[f"copy from {tensors[-1].device} to {made[0].device} at {place()}"] += 1
         if name in PRODUCTS:
             self.products[place()].add(made[0].dtype)
@@ -225,7 +226,7 @@ def misplaced(**tensors):
 def misrounded(watch, precision):
     """Scans whose state is not float32, and products of another precision than promised."""
     faults = []
-    for (_, state) in watch.outputs.get("selective_scan", ()):
+    for _, state in watch.outputs.get("selective_scan", ()):
         if state != (DEVICE, torch.float32):
             faults.append(f"the state of the scan is {state[1]} on {state[0]}")
     for where, dtypes in watch.products.items():

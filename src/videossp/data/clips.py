@@ -19,16 +19,27 @@ from videossp.data.video import Frames, Video, read_frames, read_video
 from videossp.errors import DataError
 
 
-def read_views(path: str | Video, clip_format: ClipFormat, segments: int = 1, crops: int = 1) -> Tensor:
+def read_views(
+    path: str | Video, clip_format: ClipFormat, segments: int = 1, crops: int = 1, *, raw: bool = False
+) -> Tensor:
     """All views of a video for a test, decoded once: (views, 3, frames, height, width).
 
     The crops of the first segment come first, then those of the second, and so on.
+
+    Args:
+        path: of the video, or the opened video.
+        clip_format: frames and size of a clip.
+        segments, crops: clips of different frames, and crops of each.
+        raw: uint8 views, a quarter of the memory, which `Classifier.probabilities` normalises on its device;
+            else normalised float32 views.
     """
     check_views(clip_format, segments, crops)
     video = path if isinstance(path, Video) else read_video(path)
     indices = [i for k in range(segments) for i in eval_indices(len(video), clip_format, k, segments)]
     parts = np.split(read_frames(video, lambda _: indices), segments)
-    return torch.stack([to_clip(part, clip_format, k, crops) for part in parts for k in range(crops)])
+    return torch.stack(
+        [to_clip(part, clip_format, k, crops, raw=raw) for part in parts for k in range(crops)]
+    )
 
 
 def video_identity(sample: Sample) -> str:
@@ -172,11 +183,21 @@ class EvalViews(Dataset[tuple[Tensor | None, str]]):
         clip_format: frames and size of a clip.
         segments: clips of different frames per video.
         crops: crops per segment.
+        raw: uint8 views, see `read_views`.
     """
 
-    def __init__(self, samples: Sequence[Sample], clip_format: ClipFormat, segments: int, crops: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        clip_format: ClipFormat,
+        segments: int,
+        crops: int,
+        *,
+        raw: bool = False,
+    ) -> None:
         check_views(clip_format, segments, crops)
         self.samples, self.clip_format, self.segments, self.crops = samples, clip_format, segments, crops
+        self.raw = raw
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -194,6 +215,6 @@ class EvalViews(Dataset[tuple[Tensor | None, str]]):
         sample = self.samples[index]
         try:
             video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
-            return read_views(video, self.clip_format, self.segments, self.crops), ""
+            return read_views(video, self.clip_format, self.segments, self.crops, raw=self.raw), ""
         except DataError as error:
             return None, str(error)
