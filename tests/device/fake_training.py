@@ -23,7 +23,7 @@ from videossp.training.plan import make_plan, resolve
 
 SIZE = 32
 CLIPS = 4  # of a batch
-STEPS = 3
+STEPS = 2
 
 
 def run(reads_each_step=False, precision="bf16", unfinished=False, **settings):
@@ -33,7 +33,7 @@ def run(reads_each_step=False, precision="bf16", unfinished=False, **settings):
         reads_each_step: plant a fault: read the loss within the step.
         unfinished: clips are normalised and mirrored on the device.
     """
-    config = VideoMambaConfig(depth=2, d_model=64, frames=2, size=(SIZE, SIZE), d_state=8)
+    config = VideoMambaConfig(depth=1, d_model=64, frames=2, size=(SIZE, SIZE), d_state=8)
     classifier = Classifier.create(config, classes=("a", "b"), method="ssp").to_precision(precision)
     samples = [Sample(f"/{i}", f"{i}", i % 2) for i in range(8 * CLIPS)]
     data = VideoDataset(("a", "b"), {"train": samples, "val": samples[:2]})
@@ -47,14 +47,14 @@ def run(reads_each_step=False, precision="bf16", unfinished=False, **settings):
         loop = module.Loop(classifier, plan, made, accelerator, Messages(False))
         classifier.train()
         watch = Watch()
-        for step in range(STEPS):
+        for _ in range(STEPS):
             numbers = range(made.grad_accum_steps)
             share = Share([(i, [0]) for i in numbers], CLIPS * len(numbers))
             batches = [batch(unfinished) for _ in numbers]
             with watch:
                 loop.one_step(0, share, iter(batches))
                 if reads_each_step:
-                    loop._pending._copy.new_tensor(0, device=DEVICE).item()
+                    loop._pending.skip.cpu()
         assert loop.state.step == STEPS and loop.state.epoch_sums["clips"] == (STEPS - 1) * share.clips
     assert watch.operators["_fused_adamw_"] and watch.operators["selective_scan_backward"]
     return [f"{x}, {count} times" for x, count in watch.waits.items()]
