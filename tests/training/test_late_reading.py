@@ -13,7 +13,7 @@ from test_resume import assert_same
 from conftest import SSP_SMALL, write_video
 from videossp.classifier import Classifier
 from videossp.data.clips import TrainClips
-from videossp.data.crop import constants, finish_clips
+from videossp.data.crop import finish_clips
 from videossp.data.datasets import read_data
 from videossp.data.sampling import ClipFormat
 from videossp.errors import DataError, DivergedError, VideoSSPWarning
@@ -207,7 +207,7 @@ def test_clips_that_a_gpu_finishes_have_the_same_digits(class_folder, num_sample
     finished, rest = clips(False), clips(True)
     assert finished.flipped is None and 0 < rest.flipped.sum() < len(rest.flipped)
     assert rest.clips.shape[1:] == (4, 3, 32, 32) and torch.equal(rest.labels, finished.labels)
-    assert torch.equal(finish_clips(rest.clips, rest.flipped, *constants(clip_format)), finished.clips)
+    assert torch.equal(finish_clips(rest.clips, rest.flipped, clip_format), finished.clips)
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])

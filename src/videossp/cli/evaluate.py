@@ -41,11 +41,11 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     names = inspect.signature(run_evaluation).parameters.keys() - handled
     texts = {
         "batch_size": "views per forward pass",
-        "workers": "decoding processes",
-        "timeout": "seconds a decoding process may take for a video",
+        "workers": "processes that decode ahead",
+        "timeout": "seconds a worker process may take for a video",
         "on_error": "if a video cannot be decoded",
     }
-    shown = {"batch_size": "4; on a GPU as many as fit", "workers": "0; on a GPU all cores but one"}
+    shown = {"batch_size": "4; on a GPU as many as fit", "workers": "0; on a GPU cores - 1"}
     add_options(group_of(parser, "evaluation"), run_evaluation, texts, names=names, shown=shown)
     group = group_of(parser, "output")
     add_option(group, "confusion", str, "write the confusion matrix to this .png file")

@@ -75,9 +75,9 @@ TRAINING = {  # fields of `TrainConfig`, by group
     },
     "hardware": {
         "device": DEVICES,
-        "precision": "of matrix products [bf16 on CUDA, else float32]",
+        "precision": "of matrix products [float32; on CUDA bf16]",
         "grad_checkpoint": "recompute activations: half the memory",
-        "workers": "decoding processes [0; on a GPU all cores but one]",
+        "workers": "processes that decode ahead [0; on a GPU cores - 1]",
         "timeout": "time limit of a worker process in seconds",
     },
     "output": {"trackers": "trackers of accelerate, e.g. tensorboard"},

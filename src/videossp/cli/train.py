@@ -38,7 +38,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     )
     group = group_of(parser, "validation and checkpoints")
     add_option(group, "resume", str, "resume this run, with its settings")
-    add_option(group, "change_device", bool, "resume on another kind of device; not exact", default=False)
+    add_option(group, "change_device", bool, "resume on another kind of device", default=False)
     group = group_of(parser, "output")
     group.add_argument(
         "--dry_run", action="store_true", help="print the plan and stop; needs no DATA with --expect"

@@ -1,5 +1,7 @@
 """From decoded frames to a crop of the clip's size: centred or at the ends for tests, random for training."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -43,7 +45,7 @@ def to_clip(
 
 def normalise(images: Tensor, clip_format: ClipFormat) -> Tensor:
     """(time, 3, height, width) in [0, 1] to a normalised clip, (3, time, height, width)."""
-    mean, std = constants(clip_format)
+    mean, std = (torch.tensor(x)[:, None, None] for x in (clip_format.mean, clip_format.std))
     return ((images - mean) / std).transpose(0, 1).contiguous()
 
 
@@ -56,35 +58,29 @@ def normalise_views(views: Tensor, clip_format: ClipFormat) -> Tensor:
     Returns:
         The same shape, float32.
     """
-
-    def filled(*values: float) -> Tensor:
-        # Filled on the device: a copy from the CPU would wait for it. A tensor also as the divisor 255: CUDA
-        # multiplies by the reciprocal of a number, which rounds differently.
-        return torch.stack([torch.full((), x, device=views.device) for x in values])[:, None, None, None]
-
-    return (views.float() / filled(255)).sub_(filled(*clip_format.mean)).div_(filled(*clip_format.std))
+    mean, std = (filled(x, views.device)[:, None, None, None] for x in (clip_format.mean, clip_format.std))
+    # A tensor also as the divisor: CUDA multiplies by the reciprocal of a number, which rounds differently.
+    return (views.float() / filled((255,), views.device)).sub_(mean).div_(std)
 
 
-def constants(clip_format: ClipFormat, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a clip format, each (3, 1, 1)."""
-    mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (clip_format.mean, clip_format.std))
-    return mean, std
-
-
-def finish_clips(images: Tensor, flipped: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Normalise a batch of clips and mirror some of them; the same digits as one by one on a CPU.
+def finish_clips(images: Tensor, flipped: Tensor, clip_format: ClipFormat) -> Tensor:
+    """Normalise a batch of clips on their device and mirror some of them, to the digits of a CPU.
 
     Args:
         images: (clips, time, 3, height, width) in [0, 1].
         flipped: (clips,) bool.
-        mean, std: see `constants`. They are arguments because to copy them to a GPU each time would make the
-            CPU wait.
 
     Returns:
         (clips, 3, time, height, width).
     """
+    mean, std = (filled(x, images.device)[:, None, None] for x in (clip_format.mean, clip_format.std))
     clips = ((images - mean) / std).transpose(1, 2)
     return torch.where(flipped[:, None, None, None, None], clips.flip(-1), clips).contiguous()
+
+
+def filled(values: Sequence[float], device: torch.device) -> Tensor:
+    """Numbers as a tensor that is filled on the device. A copy from the CPU would wait for the device."""
+    return torch.stack([torch.full((), x, device=device, dtype=torch.float32) for x in values])
 
 
 def random_crop(

@@ -60,8 +60,8 @@ class AdditionalScan(Tuner):
 
     def edit_scan(self, layer: int, name: ScanName, scan: Scan) -> Scan:
         direction = int(name == "scan_b")
-        frozen = {"first": scan.A[:, :1], "last": scan.A[:, -1:], "s4d": -torch.ones(())}
-        A = frozen[self.start] * torch.exp(self.A[layer, direction])
+        frozen = {"first": scan.A[:, :1], "last": scan.A[:, -1:]}.get(self.start, -1.0)
+        A = frozen * torch.exp(self.A[layer, direction])
         B, C = self.BC[2 * layer + direction](scan.u).to(scan.B.dtype).chunk(2, dim=-1)
         return replace(
             scan,

@@ -1,5 +1,6 @@
 """State Space Prompting: intra-frame gathering and inter-frame spreading (NeurIPS 2025, arXiv 2510.12160)."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,9 +15,6 @@ from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
-
-# Option `token`: which patches of a frame, in the order of the scan, are averaged to its token.
-FRAME_TOKENS: dict[str, Any] = {"last": slice(-1, None), "first+last": [0, -1], "mean": slice(None)}
 
 
 class SSP(Tuner):
@@ -85,17 +83,21 @@ class SSP(Tuner):
         check_kernel("gather_kernel", gather_kernel, 3)
         if spread_width % heads:
             raise ValueError(f"heads must divide spread_width {spread_width}, got {heads}")
+        # Which patches of a frame, in the order of the scan, are averaged to its token. The slice from the
+        # first to the last is not a list of indices, which would be copied to a GPU in every block.
+        most = max(1, math.prod(config.grid) - 1)
+        frame_tokens = {"last": slice(-1, None), "first+last": slice(None, None, most), "mean": slice(None)}
         if (
             importance not in ("clip", "constant", "batch")
             or reads not in ("branch", "residual")
-            or token not in FRAME_TOKENS
+            or token not in frame_tokens
         ):
             raise ValueError(
-                f"token {[*FRAME_TOKENS]}, importance clip|constant|batch, reads branch|residual"
+                f"token {[*frame_tokens]}, importance clip|constant|batch, reads branch|residual"
             )
         self.prompts, self.reads, self.detach = prompts, reads, detach
         self.importance, self.mixes_clips = importance, importance == "batch"
-        self.frame_patches = FRAME_TOKENS[token]
+        self.frame_patches = frame_tokens[token]
         self.gather = Bottleneck(config.d_model, gather_width, gather_kernel) if gathering else None
         self.merged: Linear | None = None  # gathering as one product, after `merge`
         if prompts:

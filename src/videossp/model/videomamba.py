@@ -219,7 +219,8 @@ class VideoMamba(nn.Module):
         tokens = replace(self.embed(tuner.edit_clip(clip, memory)), memory=memory)
         for first in range(0, len(blocks), group):
             if checkpointed:
-                give_back_memory()
+                if clip.device.type == "cpu":
+                    give_back_memory()
                 tokens = checkpoint(run, first, tokens, use_reentrant=False)
             else:
                 tokens = run(first, tokens)

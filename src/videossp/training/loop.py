@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from videossp.classifier import Classifier
 from videossp.data.augment import mix, parse_rand_augment, soft_targets
 from videossp.data.clips import TrainClips
-from videossp.data.crop import constants, finish_clips
+from videossp.data.crop import finish_clips
 from videossp.errors import DataError, DivergedError, WorkerLostError
 from videossp.inference.evaluate import Evaluation, evaluate
 from videossp.model.device import default_workers, peak_memory, to_device
@@ -87,7 +87,6 @@ class Loop:
         self.cache = self._make_cache()
         # Erasing draws its noise for normalised clips, and features are those of finished clips.
         self.clips.unfinished = self.late and not self.cache and not config.erasing
-        self._mean, self._std = constants(classifier.clip_format, self.device)
         self.state = TrainState(classifier, self.optimizer, bool(config.ema_decay))
         self.settings = settings_of(classifier, plan, config)
         self._saved_at = time.monotonic()
@@ -343,7 +342,7 @@ class Loop:
         clips = to_device(batch.clips, self.device)
         if batch.flipped is None:
             return clips
-        return finish_clips(clips, to_device(batch.flipped, self.device), self._mean, self._std)
+        return finish_clips(clips, to_device(batch.flipped, self.device), self.classifier.clip_format)
 
     def loss(self, batch: Batch, number: int) -> Tensor:
         """Mean cross entropy of batch `number` of the step, with its clips mixed if the settings say so."""

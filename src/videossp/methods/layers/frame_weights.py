@@ -24,5 +24,5 @@ def frame_weights(prompt: Tensor, importance: str) -> Tensor:
     entropy = softmax_entropy(prompt)
     largest = entropy.amax((1, 2), keepdim=True) if importance == "clip" else entropy.amax()
     if importance == "constant":
-        largest = entropy.new_tensor(prompt.shape[-1]).log()
+        largest = entropy.new_full((), prompt.shape[-1]).log()  # no copy from the CPU
     return (1 - entropy / largest.clamp_min(1e-10)).mean(-1).softmax(-1).to(prompt.dtype)
