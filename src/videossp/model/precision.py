@@ -16,8 +16,8 @@ Precision = Literal["float32", "bf16"]
 def computing(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
     """A context in which matrix products take operands of this precision.
 
-    "float32" is IEEE float32 on a GPU too, where torch's own default for convolutions is TF32. A backward that
-    runs outside of the context takes torch's settings: enter `exact_float32` around it.
+    "float32" is IEEE float32 on a GPU too, where torch's own default for convolutions is TF32. A backward
+    that runs outside of the context takes torch's settings: enter `exact_float32` around it.
     """
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)

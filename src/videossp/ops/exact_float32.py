@@ -18,10 +18,11 @@ def _set_exact() -> Callable[[], None]:
     """Forbid TF32; returns the function that brings the former settings back.
 
     torch keeps each setting twice, and reading one of the older interface raises if the two disagree. So both
-    are set where they agree. The older setters change the newer settings, also that of mkldnn: they come first.
+    are set where they agree. The older setters come first: they change newer settings, also that of mkldnn.
     """
-    of_gpu: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
-    newer = [*of_gpu, torch.backends.mkldnn.matmul]
+    backends: Any = torch.backends
+    of_gpu = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    newer = [*of_gpu, backends.mkldnn.matmul]
     before = [x.fp32_precision for x in newer]
     matmul: str | None = None
     cudnn: bool | None = None
@@ -54,11 +55,11 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 
     By default cuDNN's convolutions round float32 operands to TF32, which has 10 bits in place of 23, and a
     program may have allowed it for matrix products. A backward reads the settings when it runs: enter the
-    context around it too. The settings hold for all threads of the process; the user's return at the end of the
-    outermost context.
+    context around it too. The settings hold for all threads of the process; the user's return at the end of
+    the outermost context.
 
-    Nothing is set for a CPU, and while torch.compile or torch.export traces: enter the context around the call
-    of compiled code.
+    Nothing is set for a CPU, and while torch.compile or torch.export traces: enter the context around the
+    call of compiled code.
 
     Args:
         device: where the tensors are.

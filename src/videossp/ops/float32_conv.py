@@ -14,7 +14,13 @@ class _ExactConv3d(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, rest: tuple[Any, int]
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Any,
+        padding: Any,
+        rest: tuple[Any, int],
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.biases = None if bias is None else list(bias.shape)
@@ -52,7 +58,7 @@ class Float32Conv3d(nn.Conv3d):
                     raise ValueError("a kernel with an even side needs its padding as numbers")
                 padding = [x // 2 for x in around]
             geometry = self.stride, padding, (self.dilation, self.groups)
-            out: Tensor = _ExactConv3d.apply(x, self.weight, self.bias, *geometry)
+            out: Tensor = _ExactConv3d.apply(x, self.weight, self.bias, *geometry)  # type: ignore[no-untyped-call]
             return out
 
     def __call__(self, *args: Any) -> Tensor:
