@@ -97,15 +97,15 @@ def learning(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
-def tell_why_not_triton() -> None:
-    """Warn, once in a process, that a GPU computes with slower kernels, and why."""
+def tell_why_not_triton(device: torch.device) -> None:
+    """Warn once in a process, on a GPU where Triton cannot be used: why, and what computes instead."""
     global _told
-    if _choice == "auto" and not _told and not torch.compiler.is_compiling():
+    if _told or _choice != "auto" or device.type not in TRITON_DEVICES or torch.compiler.is_compiling():
+        return
+    if reason := why_not_triton():
         _told = True
-        fallback = "mamba_ssm" if mamba_ssm_is_built() else "plain torch"
-        warn(
-            f"{why_not_triton()}; the GPU scans with {fallback}, and the operations around it are plain torch"
-        )
+        fallback = "mamba_ssm" if mamba_ssm_is_built() else "plain torch, which is many times slower"
+        warn(f"{reason}. The scan on {device.type} is computed by {fallback}")
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from videossp.ops import scan_cpu
-from videossp.ops.dispatch import KERNEL_DTYPES, TRITON_DEVICES, learning, scan_kernel, tell_why_not_triton
+from videossp.ops.dispatch import KERNEL_DTYPES, learning, scan_kernel, tell_why_not_triton
 from videossp.ops.scan_chunked import scan_chunked
 from videossp.ops.scan_cuda import scan_mamba
 
@@ -217,8 +217,8 @@ def selective_scan(scan: Scan) -> Tensor:
         y: (batch, length, d_inner), in the dtype of `u`.
     """
     kernel = scan_kernel(scan.u.device, scan.u.dtype)
-    if kernel != "triton" and scan.u.device.type in TRITON_DEVICES and scan.u.dtype in KERNEL_DTYPES:
-        tell_why_not_triton()
+    if kernel not in ("numba", "triton"):
+        tell_why_not_triton(scan.u.device)
     most = MOST_STATES.get(kernel)
     if most is not None and scan.A.shape[1] > most:
         kernel = "chunked"
