@@ -267,30 +267,35 @@ def evaluate(classifier, clip, context=torch.inference_mode):
 
 
 class Planted(Tuner):
-    """Does something to the tokens that must be found."""
-
-    FAULTS = {
-        "reads a value": lambda x: x * float(x.sum()),
-        "copies to the CPU": lambda x: x + x.mean((0, 1)).cpu().to(x.device),
-        "makes a tensor on the CPU": lambda x: x * torch.ones(()),
-        "takes a tensor of the CPU": lambda x: x + torch.ones(x.shape[-1]),
-        "indexes with a mask": lambda x: x + x[x > 0].sum(),
-        "copies in the backward": lambda x: (x.register_hook(lambda dx: dx.cpu().to(dx.device)), x)[1],
-        "computes products in float32": lambda x: x + (x.float().flatten(1).T @ x.float().flatten(1)).sum(),
-    }
+    """Does something to the tokens before the first block that must be found."""
 
     def __init__(self, config, fault: str = ""):
         super().__init__()
-        self.fault = fault
         self.weight = torch.nn.Parameter(torch.zeros(config.d_model))
-        if fault == "leaves a weight out":
-            self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.unused = torch.nn.Parameter(torch.zeros(1)) if fault == "a weight without a gradient" else None
+        self.do = {
+            "a value read": lambda x: x * float(x.sum()),
+            "a copy": lambda x: x + x.mean((0, 1)).cpu().to(x.device),
+            "a copy in the backward": self.copy_gradient,
+            "a mask": lambda x: x + x[x > 0].sum(),
+            "a tensor made on the CPU": lambda x: x * torch.ones(()),
+            "a tensor of the CPU": lambda x: x + torch.ones(x.shape[-1]),
+            "a product in float32": self.multiply,
+        }.get(fault, lambda x: x)
+
+    @staticmethod
+    def copy_gradient(x):
+        x.register_hook(lambda dx: dx.cpu().to(dx.device))
+        return x
+
+    @staticmethod
+    def multiply(x):
+        with torch.autocast(NAME, enabled=False):
+            return x + F.linear(x.float(), x.new_ones(x.shape[-1], x.shape[-1], dtype=torch.float32))
 
     def edit_tokens(self, layer, tokens):
         changed = tokens.part("patches") + self.weight
-        if layer == 0 and self.fault in self.FAULTS:
-            changed = self.FAULTS[self.fault](changed)
-        return tokens.write(patches=changed)
+        return tokens.write(patches=self.do(changed) if layer == 0 else changed)
 
 
 def run(method, precision="float32", kinds=("train",), depth=2, **options):
