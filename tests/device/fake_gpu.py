@@ -23,15 +23,17 @@ import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import videossp
 from videossp.classifier import Classifier
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
-from videossp.ops import scan
+from videossp.ops import dispatch, exact_float32
 
 NAME = "gpu"
 PACKAGE = str(Path(videossp.__file__).parent)
+OPERATORS = ("selective_scan", "conv_silu", "gate", "add_norm")  # with kernels of Triton
 PRODUCTS = {"addmm", "linear", "mm"}  # without those inside attention, which differ by device
 # What reads values of a tensor on the CPU, or needs them to know the size of its result.
 WAITS = {
@@ -128,15 +130,21 @@ DEVICE = torch.device(NAME, 0)
 
 
 @contextmanager
-def fake_gpu(scan_kernel="numba"):
-    """A context in which tensors can be made on `DEVICE`, and the scan is one operator there.
+def fake_gpu(kernels=True):
+    """A context in which tensors can be made on `DEVICE`.
 
     Args:
-        scan_kernel: "numba" takes the operator, "chunked" plain torch.
+        kernels: take the operators whose kernels are Triton's on a GPU, as where Triton can be used; else
+            plain torch.
     """
-    chosen = mock.patch.object(scan, "scan_kernel", lambda device, dtype: scan_kernel)
-    address = mock.patch.object(FakeTensor, "data_ptr", _address, create=True)
-    with FakeTensorMode(allow_non_fake_inputs=True), chosen, address:
+    devices = (*dispatch.TRITON_DEVICES, NAME) if kernels else dispatch.TRITON_DEVICES
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        mock.patch.object(dispatch, "TRITON_DEVICES", devices),
+        mock.patch.object(dispatch, "triton_is_usable", lambda: True),
+        mock.patch.object(exact_float32, "TF32_DEVICES", (NAME,)),
+        mock.patch.object(FakeTensor, "data_ptr", _address, create=True),
+    ):
         yield
 
 
@@ -177,7 +185,7 @@ class Watch(TorchDispatchMode):
         if any(x.device.type == NAME for x in tensors) and waits(function, args, kwargs):
             self.waits[f"{name} at {place()}"] += 1
         out = function(*args, **kwargs)
-        made = [x for x in (out if isinstance(out, tuple | list) else [out]) if isinstance(x, torch.Tensor)]
+        made = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
         for x in made:
             if x.device.type == "cpu":
                 self.on_cpu[f"{name} {tuple(x.shape)} at {place()}"] += 1
@@ -191,7 +199,7 @@ class Watch(TorchDispatchMode):
 
 
 def waits(function, args, kwargs):
-    """Whether an operator on a GPU reads values on the CPU, such as those that give the size of its result."""
+    """Whether an operator on a GPU needs values on the CPU, such as those that its result's size depends on."""
     name = function._schema.name.split("::")[1]
     if name in ("index", "index_put", "index_put_", "_unsafe_index"):  # with a mask
         return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
@@ -225,7 +233,7 @@ def misplaced(**tensors):
 def misrounded(watch, precision):
     """Scans whose state is not float32, and products of another precision than promised."""
     faults = []
-    for (_, state) in watch.outputs.get("selective_scan", ()):
+    for _, state in watch.outputs.get("selective_scan", ()):
         if state != (DEVICE, torch.float32):
             faults.append(f"the state of the scan is {state[1]} on {state[0]}")
     for where, dtypes in watch.products.items():
@@ -253,8 +261,12 @@ def train(classifier, clip):
     faults += misplaced(**{f"gradient of {name}": x for name, x in gradients.items()})
     if not watch.operators["_fused_adamw_"]:
         faults.append("no optimiser step")
-    if classifier.tuner.depends_on == "blocks" and watch.operators["selective_scan"]:
-        faults += ["no backward of the scan"] * (not watch.operators["selective_scan_backward"])
+    if clip.ndim > 3 and dispatch.scan_kernel(DEVICE, clip.dtype) == "triton":
+        needed = [
+            *OPERATORS,
+            *(f"{x}_backward" for x in OPERATORS if classifier.tuner.depends_on == "blocks"),
+        ]
+        faults += [f"no operator {x}" for x in needed if not watch.operators[x]]
     return faults + faults_of(watch) + misrounded(watch, classifier.precision)
 
 
@@ -304,7 +316,7 @@ def run(method, precision="float32", kinds=("train",), depth=2, **options):
     Args:
         method: name, or names joined by +, or "planted".
         precision: float32 or bf16.
-        kinds: train; checkpoint: train with grad_checkpoint; chunked: train with the scan in plain torch;
+        kinds: train; checkpoint: train with grad_checkpoint; torch: train without kernels of Triton;
             infer and predict: a forward pass with inference_mode, with no_grad; features: train and predict
             with those of the frozen backbone; disabled: without the adapter; merge, then a forward pass.
         depth: of the backbone.
@@ -322,7 +334,7 @@ def run(method, precision="float32", kinds=("train",), depth=2, **options):
         move(classifier)
     for kind in kinds:
         try:
-            with fake_gpu("chunked" if kind == "chunked" else "numba"):
+            with fake_gpu(kernels=kind != "torch"):
                 classifier.backbone.grad_checkpoint = kind == "checkpoint"
                 found = do(classifier, kind, torch.randn(2, 3, 3, 32, 32, device=DEVICE))
         except Exception as error:
@@ -336,7 +348,7 @@ def run(method, precision="float32", kinds=("train",), depth=2, **options):
 
 def do(classifier, kind, clip):
     """The faults of one kind, see `run`."""
-    if kind in ("train", "checkpoint", "chunked"):
+    if kind in ("train", "checkpoint", "torch"):
         return train(classifier, clip)
     if kind == "features":
         with torch.no_grad():

@@ -16,6 +16,7 @@ from videossp.methods import METHODS
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("fake_gpu.py")
 ALL = [*METHODS, "ssp+lora"]
+DEEP = ("vpt", "vfpt", "stop", "ssp", "ssp+lora")  # do other things before the second block than the first
 PRECISIONS = ("float32", "bf16")
 # Variants that place or compute something else on a device than the defaults.
 VARIANTS = [
@@ -55,15 +56,15 @@ PLANTED = {
 }
 # In `make test` every method trains in both precisions, and one does everything else.
 FEW = {
-    **{f"{x}-{p}": (x, {"precision": p}) for x in ALL for p in PRECISIONS},
-    "others": ("ssp", {"precision": "bf16", "kinds": ["checkpoint", "chunked", "predict", "disabled"]}),
+    **{f"{x}-{p}": (x, {"precision": p, "depth": 2 if x in DEEP else 1}) for x in ALL for p in PRECISIONS},
+    "others": ("ssp", {"precision": "bf16", "kinds": ["checkpoint", "torch", "predict", "disabled"]}),
     "merge": ("ssp", {"kinds": ["merge"]}),
     **{name: ("planted", {"precision": "bf16", "fault": name}) for name in PLANTED},
 }
 MANY = [
     *((x, {"depth": 3, "precision": p, "kinds": ["checkpoint", "infer"]}) for x in ALL for p in PRECISIONS),
     *((x, {"precision": "bf16", "kinds": ["train", "predict"], **options}) for x, options in VARIANTS),
-    *((x, {"kinds": ["chunked"]}) for x in ("full", "additional_scan", "affix", "state_offset")),
+    *((x, {"kinds": ["torch"]}) for x in ("full", "additional_scan", "affix", "state_offset")),
     *((x, {"precision": "bf16", "kinds": ["features"]}) for x in ("linear", "mean", "attentive")),
     *((x, {"kinds": ["merge"]}) for x in ("vfpt", "lora", "st_adapter", "ssp+lora")),
     ("ssp", {"kinds": ["merge"], "prompts": 0, "gather_width": 64}),
@@ -97,7 +98,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [x for x in FEW if x not in PLANTED])
 def test_a_gpu_never_waits_nor_sees_a_tensor_of_the_cpu(found, name):
-    """Training (forward, backward, optimiser), prediction and merging, on one device in the promised dtypes."""
+    """Forward, backward, optimiser, prediction and merging stay on one device, in the promised dtypes."""
     assert found[name] == []
 
 
