@@ -199,7 +199,7 @@ class Watch(TorchDispatchMode):
 
 
 def waits(function, args, kwargs):
-    """Whether an operator on a GPU needs values on the CPU, such as those that its result's size depends on."""
+    """Whether the CPU needs values of the GPU for this operator, such as those that give a size."""
     name = function._schema.name.split("::")[1]
     if name in ("index", "index_put", "index_put_", "_unsafe_index"):  # with a mask
         return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])

@@ -16,7 +16,6 @@ from videossp.methods import METHODS
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("fake_gpu.py")
 ALL = [*METHODS, "ssp+lora"]
-DEEP = ("vpt", "vfpt", "stop", "ssp", "ssp+lora")  # do other things before the second block than the first
 PRECISIONS = ("float32", "bf16")
 # Variants that place or compute something else on a device than the defaults.
 VARIANTS = [
@@ -56,7 +55,7 @@ PLANTED = {
 }
 # In `make test` every method trains in both precisions, and one does everything else.
 FEW = {
-    **{f"{x}-{p}": (x, {"precision": p, "depth": 2 if x in DEEP else 1}) for x in ALL for p in PRECISIONS},
+    **{f"{x}-{p}": (x, {"precision": p}) for x in ALL for p in PRECISIONS},
     "others": ("ssp", {"precision": "bf16", "kinds": ["checkpoint", "torch", "predict", "disabled"]}),
     "merge": ("ssp", {"kinds": ["merge"]}),
     **{name: ("planted", {"precision": "bf16", "fault": name}) for name in PLANTED},
