@@ -64,10 +64,11 @@ def _keep_conv(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 @once_differentiable
 def _differentiate_conv(ctx: Any, du: Tensor, du_b: Tensor) -> Any:
-    x, weight, _, weight_b, _ = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once: gradient checkpointing does not give them twice
+    _, weight, _, weight_b, _ = saved
     for_x, *wanted = ctx.needs_input_grad
     want = [for_x, wanted[0] or wanted[2], wanted[1] or wanted[3]]
-    dx, dweight, dbias = _conv_silu_backward(du, du_b, *ctx.saved_tensors, want)
+    dx, dweight, dbias = _conv_silu_backward(du, du_b, *saved, want)
     grads: list[Tensor | None] = [dx if for_x else None]
     for q, (taps, w) in enumerate(((weight, wanted[:2]), (weight_b, wanted[2:]))):
         grads.append(dweight[q].mT.reshape(taps.shape) if w[0] else None)
