@@ -1,6 +1,6 @@
 """Compile the Triton kernels for GPUs that need not be there, and report what the compiler made of them.
 
-    python benchmarks/compile_kernels.py [--targets 80 89 90 100 gfx942] [--types bf16 fp32] [--json]
+    python benchmarks/compile_kernels.py [--targets 80 89 90 100 gfx942] [--types bf16 fp32] [--reverse]
 
 Needs no GPU: Triton's wheel has ptxas, cuobjdump and the compiler for AMD. Each kernel is compiled as a
 launch on VideoMamba-M would compile it. TRITON_INTERPRET must not be set.
@@ -31,10 +31,10 @@ SEQUENCES |= {"y_b", "z", "out", "dout", "total", "dz", "hidden"}
 NOT_DIVISIBLE = {"length", "rows", "pitch", "segs", "eps"}  # by 16, as far as a launch knows
 
 
-def kernels(warp: int) -> dict[str, tuple[Any, dict[str, Any], int]]:
-    """Kernel, constants and warps by name, for this number of threads in a warp."""
+def kernels(warp: int, reverse: bool) -> dict[str, tuple[Any, dict[str, Any], int]]:
+    """Kernel, constants and warps by name, for this number of threads in a warp and direction of the scan."""
     states = {"N": D_STATE, "NP": D_STATE, "BLOCK": warp, "EVEN": True}
-    scan = states | {"REVERSE": False, "HAS_BIAS": True}
+    scan = states | {"REVERSE": reverse, "HAS_BIAS": True}
     walk = scan | {"UNROLL": scan_triton.UNROLL}
     back = scan | {"CHUNK": CHUNK, "SUB": scan_triton.steps_held(D_STATE), "HAS_D": True, "HAS_ENTER": True}
     every = dict.fromkeys(GRADIENTS, True)
@@ -80,9 +80,9 @@ def type_of(argument: str, name: str, sequence: str) -> str:
     return f"*{sequence}" if argument in sequences else "*fp32"
 
 
-def compile_kernel(name: str, target: GPUTarget, sequence: str) -> Any:
+def compile_kernel(name: str, target: GPUTarget, sequence: str, reverse: bool) -> Any:
     """A kernel as a launch on VideoMamba-M compiles it: d_inner and the strides are multiples of 16."""
-    kernel, constants, warps = kernels(target.warp_size)[name]
+    kernel, constants, warps = kernels(target.warp_size, reverse)[name]
     unaligned = NOT_DIVISIBLE
     if name == "pack":  # slices of x_proj
         unaligned = unaligned | {"B", "C", "B_b", "B_t", "B_n", "C_b", "C_t", "C_n"}
@@ -137,14 +137,14 @@ def run(tool: str, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def facts(targets: list[str], types: list[str]) -> list[dict[str, Any]]:
+def facts(targets: list[str], types: list[str], reverse: bool) -> list[dict[str, Any]]:
     """A dictionary for every kernel, target and type of the sequences."""
     found = []
     for text in targets:
         target = target_of(text)
         for sequence in types:
-            for name in kernels(target.warp_size):
-                compiled = compile_kernel(name, target, sequence)
+            for name in kernels(target.warp_size, reverse):
+                compiled = compile_kernel(name, target, sequence, reverse)
                 row = {"kernel": name, "target": text, "type": sequence, "shared": compiled.metadata.shared}
                 found.append(row | (nvidia_facts if target.backend == "cuda" else amd_facts)(compiled))
     return found
@@ -169,7 +169,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), help="compute capabilities, gfx names")
     parser.add_argument("--types", nargs="+", default=["bf16"], choices=["bf16", "fp32"])
+    parser.add_argument("--reverse", action="store_true", help="scans from the end")
     parser.add_argument("--json", action="store_true", help="all facts")
     options = parser.parse_args()
-    rows = facts(options.targets, options.types)
+    rows = facts(options.targets, options.types, options.reverse)
     print(json.dumps(rows) if options.json else "\n".join([f"triton {triton.__version__}", "", *table(rows)]))

@@ -159,3 +159,7 @@ def test_segments_cover_the_sequence_and_fill_the_gpu():
         programs, most = batch * blocks * count, scan_triton.FILL * processors
         assert count == 1 or programs <= most
     assert scan_triton.segments(8, 1593, 36, 132, 64) == (7, 256)
+
+
+def test_no_clips_are_scanned_without_an_error():
+    assert forward(arguments(0, 10, 3, 2)).shape == (0, 10, 3)

@@ -1,5 +1,6 @@
 """Which kernel runs on a GPU, why not Triton, and how autograd, torch.compile and a whole model see it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -291,3 +292,22 @@ def test_a_training_step_of_a_model_equals_that_of_numba(monkeypatch, request, m
     assert len(calls) == 2 * depth, "both directions of every block"
     for ours, numba in zip(actual, expected, strict=True):
         close(ours, numba, 1e-5)
+
+
+@pytest.mark.parametrize("reason", ["", "Triton 3.2 is too old: install 3.3 or newer"])
+def test_info_names_the_kernel_of_a_gpu_and_why_it_is_not_triton(monkeypatch, call, reason):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(triton_ready, "_installed", reason)
+    monkeypatch.setattr(triton_ready, "triton_version", lambda: "3.2" if reason else "3.7.1")
+    monkeypatch.setattr(dispatch, "mamba_ssm_is_built", lambda: False)
+    code, stdout, _ = call("info", "--json")
+    facts = json.loads(stdout)
+    assert code == 0 and facts["scan on cpu"] == "numba" and facts["triton"] == ("3.2" if reason else "3.7.1")
+    assert facts["scan on cuda"] == ("chunked" if reason else "triton")
+    assert facts.get("no triton", "") == reason
+
+
+def test_info_of_a_cpu_does_not_ask_for_triton(monkeypatch, call):
+    monkeypatch.setattr(triton_ready, "_installed", "Triton is not installed")
+    monkeypatch.setattr(triton_ready, "triton_version", lambda: "")
+    assert not {"triton", "no triton", "scan on cuda"} & set(json.loads(call("info", "--json")[1]))

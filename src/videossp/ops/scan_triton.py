@@ -308,7 +308,7 @@ def steps_held(padded: int) -> int:
 def segments(batch: int, length: int, blocks: int, processors: int, chunk: int) -> tuple[int, int]:
     """The number of segments that a sequence is cut into, and the steps of one, a multiple of `chunk`."""
     chunks = cover(length, chunk)
-    wanted = max(1, min(chunks, FILL * processors // (batch * blocks)))
+    wanted = max(1, min(chunks, FILL * processors // max(1, batch * blocks)))
     each = cover(chunks, wanted)
     return cover(chunks, each), each * chunk
 
