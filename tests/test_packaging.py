@@ -29,7 +29,7 @@ PINS = [
 ]
 PYTHONS = ["3.11", "3.12", "3.13"]
 # Used where it is installed, never required.
-OPTIONAL = {"mamba_ssm"}
+OPTIONAL = {"mamba_ssm", "triton"}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Convolution, gate and norm in Triton, interpreted, against plain torch in float64: outputs and gradients."""
+"""Convolution, gate and norm in Triton, interpreted, against plain torch in float64, with gradients."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from videossp.ops.reference import conv_reference
 
 pytest.importorskip("triton", "3.7", reason="Triton's interpreter before 3.7 does not run with NumPy 2.4")
 
-from videossp.ops import conv_triton  # noqa: E402
+from videossp.ops import conv_triton
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def close(actual, expected, tolerance):
     assert (actual.double() - expected).abs().max() <= tolerance * expected.abs().max().clamp_min(1e-3)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (1, 19, 40), (2, 9, 200)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (1, 17, 3), (1, 9, 130)], ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_triton_equals_plain_torch(name, shape):
     function, plain, make = CASES[name]
@@ -88,7 +88,7 @@ def test_triton_equals_plain_torch(name, shape):
 @pytest.mark.parametrize("name", CASES)
 def test_one_gradient_alone_equals_that_of_all(name):
     function, _, make = CASES[name]
-    inputs = make(1, 9, 20)
+    inputs = make(1, 3, 20)
     everything = outputs_and_gradients(function, inputs)[-len(inputs) :]
     for i, expected in enumerate(everything):
         assert torch.equal(outputs_and_gradients(function, inputs, [i])[-1], expected)
@@ -99,8 +99,8 @@ def test_bfloat16_is_read_and_written_directly(name):
     """Against float64 results of the rounded inputs. The interpreter truncates bfloat16, a GPU rounds it."""
     function, plain, make = CASES[name]
     first = 1 if name == "add_norm" else 0  # the residual stays float32
-    inputs = [x.bfloat16() if x.ndim == 3 and i >= first and x.shape[1] == 9 else x
-              for i, x in enumerate(make(2, 9, 20))]
+    inputs = make(1, 9, 20)
+    inputs = [x.bfloat16() if x.shape[:2] == (1, 9) and i >= first else x for i, x in enumerate(inputs)]
     expected = outputs_and_gradients(plain, [x.double() for x in inputs])
     actual = outputs_and_gradients(function, inputs)
     for got, wanted in zip(actual, expected, strict=True):
@@ -113,7 +113,7 @@ def test_bfloat16_is_read_and_written_directly(name):
 @pytest.mark.parametrize("name", CASES)
 def test_two_runs_give_the_same_bits_and_a_nan_comes_out(name):
     function, _, make = CASES[name]
-    inputs = make(2, 9, 12)
+    inputs = make(2, 5, 12)
     runs = [outputs_and_gradients(function, inputs) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
     inputs[0][0, 4] = float("nan")
@@ -145,7 +145,7 @@ def test_a_second_derivative_is_an_error():
 @pytest.mark.parametrize("operation", ["conv_silu", "gate", "add_norm"])
 def test_the_operators_pass_every_check_of_torch(operation):
     """Schema, autograd registration, and fake implementations, also with dynamic shapes."""
-    x, y, z, weight, bias = draw((2, 3, 8), (2, 3, 8), (2, 3, 8), (8, 1, 4), (8,))
+    x, y, z, weight, bias = draw((2, 1, 8), (2, 1, 8), (2, 1, 8), (8, 1, 4), (8,))
     arguments = {
         "conv_silu": (x, weight, bias, weight.clone(), bias.clone()),
         "gate": (x, y, z, True),

@@ -1,4 +1,4 @@
-"""The scan's Triton kernels, interpreted, against the reference loop in float64: outputs and every gradient."""
+"""The scan's Triton kernels, interpreted, against the reference loop in float64: outputs and gradients."""
 
 import itertools
 
@@ -10,10 +10,9 @@ from videossp.ops.reference import scan_reference
 
 pytest.importorskip("triton", "3.7", reason="Triton's interpreter before 3.7 does not run with NumPy 2.4")
 
-from videossp.ops import scan_triton  # noqa: E402
+from videossp.ops import scan_triton
 
 CHUNK = 8  # in place of 64: several chunks and segments in few steps
-TWO = (2, 16)  # segments, and the steps of one
 
 
 @pytest.fixture(autouse=True)
@@ -40,16 +39,24 @@ def run(tensors, reverse=False, wanted=(True,) * 8, cut=None, chunk=CHUNK):
     return {"y": y} | dict(zip(NAMES, grads, strict=True)), weights
 
 
+def forward(tensors):
+    """y alone, over two segments of ten steps."""
+    return scan_triton.scan_forward(
+        *tensors.values(), reverse=False, keep_states=False, chunk=CHUNK, cut=(2, 8)
+    )[0]
+
+
 def check(tensors, reverse=False, tolerance=1e-5, **options):
     got, weights = run(tensors, reverse, **options)
     exact = {name: None if x is None else x.double().requires_grad_() for name, x in tensors.items()}
     y = scan_reference(**exact, reverse=reverse)
-    close(got.pop("y").double(), y.detach(), tolerance)
+    close(got["y"].double(), y.detach(), tolerance)
     present = [name for name in NAMES if got[name] is not None]
     expected = torch.autograd.grad((y * weights.double()).sum(), [exact[name] for name in present])
     for name, grad in zip(present, expected, strict=True):
         assert got[name].shape == grad.shape, name
         close(got[name].double(), grad, tolerance)
+    return got
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
@@ -57,20 +64,20 @@ def check(tensors, reverse=False, tolerance=1e-5, **options):
     "length, d_inner, d_state, cut",
     [
         (1, 1, 1, None),
-        (3, 48, 16, None),
-        (7, 33, 22, (1, 8)),
-        (19, 40, 16, TWO),
-        (18, 32, 8, (3, 8)),
-        (5, 4, 64, None),
+        (3, 33, 22, None),
+        (11, 32, 8, (2, 8)),
+        (18, 5, 16, (3, 8)),
+        (9, 8, 4, (1, 16)),
+        (2, 4, 64, None),
     ],
 )
 def test_the_scan_equals_the_reference(length, d_inner, d_state, cut, reverse):
     """Also with idle channels and states, at ends of chunks, segments and blocks of channels."""
-    check(arguments(2 if length < 7 else 1, length, d_inner, d_state), reverse, cut=cut)
+    check(arguments(2 if length < 4 else 1, length, d_inner, d_state), reverse, cut=cut)
 
 
 def test_the_chunk_of_the_package():
-    check(arguments(1, 130, 4, 4), True, cut=(3, 64), chunk=64)
+    check(arguments(1, 65, 4, 4), True, cut=(2, 64), chunk=scan_triton.CHUNK)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -78,18 +85,14 @@ def test_bfloat16_is_computed_in_float32(reverse):
     """Against float64 results of the rounded inputs. The interpreter truncates bfloat16, a GPU rounds it."""
     tensors = arguments(1, 10, 33, 8)
     rounded = {n: x.bfloat16() if n in ("u", "delta", "B", "C") else x for n, x in tensors.items()}
-    got, _ = run(rounded, reverse, cut=(2, 8))
+    got = check(rounded, reverse, 1.2e-2, cut=(2, 8))
     dtypes = {name: x.dtype for name, x in got.items() if x.dtype != torch.float32}
     assert dtypes == dict.fromkeys(("y", "u", "delta"), torch.bfloat16)
-    check(rounded, reverse, 1.2e-2, cut=(2, 8))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_the_wanted_gradient_is_computed(name):
-    tensors, alone = arguments(1, 10, 8, 4), tuple(n == name for n in NAMES)
-    every, only = (run(tensors, cut=(2, 8), wanted=wanted)[0] for wanted in ((True,) * 8, alone))
-    assert torch.equal(only[name], every[name])
-    check(tensors, cut=(2, 8), wanted=alone)
+    check(arguments(1, 9, 8, 4), cut=(2, 8), wanted=tuple(n == name for n in NAMES))
 
 
 @pytest.mark.parametrize("cut", [(1, 16), (2, 8)], ids=str)
@@ -115,12 +118,12 @@ def test_extreme_steps(value):
 
 
 def test_long_memory_has_float32_accuracy():
-    """With a slow decay, errors of the exponential must not add up: at most twice those of torch's float32."""
-    tensors = arguments(1, 500, 4, 4)
+    """With a slow decay, errors of the exponential must not add up."""
+    tensors = arguments(1, 200, 4, 4)
     tensors["delta"] = -6.0 + 0.1 * tensors["delta"]
     exact = scan_reference(**{name: x.double() for name, x in tensors.items()})
-    error = (run(tensors, cut=(4, 128), chunk=64)[0]["y"] - exact).abs().max()
-    assert error <= 2 * (scan_reference(**tensors) - exact).abs().max()
+    y, _ = scan_triton.scan_forward(*tensors.values(), reverse=False, keep_states=False)
+    close(y.double(), exact, 1e-6)
 
 
 @pytest.mark.parametrize("name", ["u", "delta", "A", "B"])
@@ -128,17 +131,17 @@ def test_a_nan_in_the_input_reaches_the_output(name):
     tensors = arguments(1, 10, 3, 2)
     if name == "A":
         tensors["A"][2] = float("nan")
-        y = run(tensors)[0]["y"]
+        y = forward(tensors)
         assert torch.isfinite(y[:, :, :2]).all() and torch.isnan(y[:, :, 2]).all()
         return
     tensors[name][:, 4] = float("nan")
-    y = run(tensors, cut=(2, 8))[0]["y"]
+    y = forward(tensors)
     assert torch.isfinite(y[:, :4]).all() and torch.isnan(y[:, 4:]).all()
 
 
 def test_two_runs_give_the_same_bits():
-    tensors = arguments(2, 12, 40, 8)
-    first, second = (run(tensors, cut=(2, 8))[0] for _ in range(2))
+    tensors = arguments(1, 3, 33, 4)
+    first, second = (run(tensors)[0] for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

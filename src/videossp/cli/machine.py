@@ -18,17 +18,19 @@ def info(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], i
     from videossp.methods import method_names
     from videossp.model.config import BACKBONES
     from videossp.ops.dispatch import scan_kernel
+    from videossp.ops.triton_ready import triton_version, why_not_triton
     from videossp.system.versions import versions
 
     def run(args: "Namespace") -> int:
-        devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
-        summary: dict[str, Any] = {
-            **versions(),
-            "threads": torch.get_num_threads(),
-            **{f"scan on {x}": scan_kernel(torch.device(x), torch.float32) for x in devices},
-            "backbones": ", ".join(BACKBONES),
-            "methods": ", ".join(method_names()),
-        }
+        gpu = torch.cuda.is_available()
+        devices = ["cpu"] + ["cuda"] * gpu + ["mps"] * torch.backends.mps.is_available()
+        summary: dict[str, Any] = {**versions(), "threads": torch.get_num_threads()}
+        if number := triton_version():
+            summary["triton"] = number
+        summary |= {f"scan on {x}": scan_kernel(torch.device(x), torch.float32) for x in devices}
+        if gpu and (reason := why_not_triton()):
+            summary["no triton"] = reason
+        summary |= {"backbones": ", ".join(BACKBONES), "methods": ", ".join(method_names())}
         return print_result(args, summary, [f"{name:12} {value}" for name, value in summary.items()])
 
     return run

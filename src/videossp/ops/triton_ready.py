@@ -53,13 +53,22 @@ def why_not_triton() -> str:
 
 
 def launch_failure() -> str:
-    """Launch an empty kernel on the current GPU. Returns why that failed, or ""."""
+    """Launch an empty kernel on the current GPU.
+
+    Returns:
+        Why that failed, or "".
+
+    Raises:
+        RuntimeError: the GPU has no memory left, or an earlier kernel failed.
+    """
     try:
         from videossp.ops.triton_math import nothing_kernel
 
         nothing_kernel[(1,)](0)
     except (ImportError, OSError, subprocess.CalledProcessError, RuntimeError) as error:
-        # Errors of the GPU are RuntimeErrors too: the next operation of torch raises them again.
+        of_gpu = isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
+        if of_gpu or "out of memory" in str(error):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         if "C compiler" in lines[0] or isinstance(error, (OSError, subprocess.CalledProcessError)):
             return f"Triton needs a C compiler, such as gcc, for its first launch ({lines[0]})"

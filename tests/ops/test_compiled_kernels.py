@@ -1,0 +1,68 @@
+"""The Triton kernels compile for GPUs that are not there, with the results that the design relies on.
+
+Registers and layouts are decisions of Triton and ptxas, so the tests hold for the version in constraints.txt.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+from conftest import CACHE
+
+ROOT = Path(__file__).parents[2]
+PINNED = re.search(r"^triton==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)[1]
+try:
+    INSTALLED = version("triton")
+except PackageNotFoundError:
+    INSTALLED = ""
+TARGETS = ("80", "89", "90", "100", "gfx942")
+NVIDIA = TARGETS[:4]
+# Of VideoMamba-M in bfloat16: d_state 16, a walk over time is 4 unrolled steps and the rest.
+PER_CHANNEL = ("ends", "ends, backward", "forward")
+
+
+def facts(target):
+    """What the compiler made of every kernel, by its name."""
+    if INSTALLED != PINNED:
+        pytest.skip(f"needs triton {PINNED}, found {INSTALLED or 'none'}")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(CACHE / "triton")
+    command = [sys.executable, ROOT / "benchmarks/compile_kernels.py", "--targets", target, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {x["kernel"]: x for x in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_kernels_compile_without_spills_and_with_the_layouts_of_the_design(target):
+    kernels = facts(target)
+    assert len(kernels) == 13
+    lanes = 64 if target == "gfx942" else 32
+    spilled = {name: x["stack"] for name, x in kernels.items() if x["stack"]}
+    assert set(spilled) <= {"backward, all gradients"}, "nothing is spilled where the backbone is frozen"
+    for name in PER_CHANNEL:
+        assert kernels[name]["shared"] == 0, f"{name}: a thread has a channel"
+    for name in ("carry", "backward, frozen weights", "backward, all gradients"):
+        assert kernels[name]["shared"] <= 4 * lanes, name
+    if target not in NVIDIA:
+        return
+    for name, x in kernels.items():
+        most = 255 if name.startswith("backward") else 128  # 16 warps a multiprocessor
+        assert x["registers"] <= most, name
+    for name in PER_CHANNEL:
+        assert kernels[name]["shuffles"] == kernels[name]["barriers"] == 0, name
+        assert kernels[name]["exponentials"] == 5 * 17, (
+            f"{name}: one instruction each, 16 states and softplus"
+        )
+        assert kernels[name]["loads of 4"] >= 20, f"{name}: B and C"
+    # 4 states x 4 channels in a thread: 40 exchanges in each of 4 steps. A channel in a thread takes 160.
+    assert kernels["backward, frozen weights"]["shuffles"] == 160
+    assert kernels["backward, frozen weights"]["loads of 4"] == 16
+    for name in ("gate", "gate, backward"):
+        assert kernels[name]["loads"] == kernels[name]["loads of 4"] == 3, name
