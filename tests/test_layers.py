@@ -27,7 +27,7 @@ LAYERS = [
     {"inference", "convert_official", "load_adapter"},
     {"classifier"},
     {"adapter_folder", "methods", "data/doctor", "inference/predict"},
-    {"data/clips"},
+    {"data/clips", "inference/passes"},
     {"data/augment", "model"},
     {"data/crop"},
     {"data/datasets", "data/sampling"},

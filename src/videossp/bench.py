@@ -15,14 +15,16 @@ from videossp.classifier import Classifier
 from videossp.methods import published_options
 from videossp.model.backbones import RANDOM
 from videossp.model.config import BACKBONES, VideoMambaConfig
+from videossp.model.device import describe, peak_memory, selected, wait_for
 from videossp.model.precision import Precision
 from videossp.ops.matmul import linear
 from videossp.ops.reference import scan_reference
 from videossp.ops.scan import Scan, selective_scan
 from videossp.ops.scan_chunked import scan_chunked
-from videossp.system.process import peak_memory
 
 Work = Callable[[], object]
+CPU = torch.device("cpu")
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -41,27 +43,49 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
 
 
-def clock(works: Mapping[str, Work], rounds: int) -> dict[str, Time]:
-    """Time tasks in turn, A B C A B C ..., so that a slow moment of the machine affects all of them."""
+def clock(works: Mapping[str, Work], rounds: int, device: torch.device = CPU) -> dict[str, Time]:
+    """Time tasks in turn, A B C A B C ..., so that a slow moment of the machine affects all of them.
+
+    Args:
+        works: the tasks by name; each is done once before, which compiles its kernels.
+        rounds: times that each is measured.
+        device: where they compute. The clock of a GPU is its own: two events in its queue of work.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work()
     for _ in range(rounds):
         for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(seconds_of(work, device))
     return {name: Time(statistics.median(x), min(x)) for name, x in seconds.items()}
 
 
-def scan_arguments(length: int, d_inner: int, d_state: int) -> dict[str, Tensor]:
+def seconds_of(work: Work, device: torch.device) -> float:
+    """Seconds that a task takes on a device, which has no other work then."""
+    wait_for(device)
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work()
+        wait_for(device)
+        return time.perf_counter() - start
+    with selected(device):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+    milliseconds: float = begin.elapsed_time(end)
+    return milliseconds / 1e3
+
+
+def scan_arguments(length: int, d_inner: int, d_state: int, device: torch.device = CPU) -> dict[str, Tensor]:
     """Arguments of a scan, batch 1, as large as in a VideoMamba: steps near 0.05, rates 1 to d_state."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(1, *shape, generator=generator)
 
-    return {
+    tensors = {
         "u": draw(length, d_inner),
         "delta": draw(length, d_inner) - 3,
         "A": -torch.arange(1.0, d_state + 1).repeat(d_inner, 1),
@@ -69,6 +93,7 @@ def scan_arguments(length: int, d_inner: int, d_state: int) -> dict[str, Tensor]
         "C": draw(length, d_state),
         "D": torch.ones(d_inner),
     }
+    return {name: x.to(device) for name, x in tensors.items()}
 
 
 def scans() -> dict[str, Callable[[dict[str, Tensor]], Tensor]]:
@@ -104,7 +129,11 @@ def ssp_shapes(config: VideoMambaConfig, width: int) -> list[tuple[int, int, int
 
 
 def products(
-    shapes: Sequence[tuple[int, int, int]], dtype: torch.dtype, *, backward: bool = False
+    shapes: Sequence[tuple[int, int, int]],
+    dtype: torch.dtype,
+    *,
+    backward: bool = False,
+    device: torch.device = CPU,
 ) -> list[Work]:
     """Two ways to compute these products and nothing else; the faster is a lower bound of a forward pass.
 
@@ -114,14 +143,16 @@ def products(
         shapes: (rows, features in, features out) of each product.
         dtype: of the operands.
         backward: also compute the gradient of each input.
+        device: of the operands.
     """
     operands = {}
     for shape in set(shapes):
         rows, width_in, width_out = shape
-        x = torch.randn(rows, width_in, dtype=dtype)
+        x = torch.randn(rows, width_in, dtype=dtype, device=device)
         # Frozen, as in the backbone: `linear` may then reorder it once for all calls.
-        weight = torch.nn.Parameter(torch.randn(width_out, width_in, dtype=dtype), requires_grad=False)
-        operands[shape] = x, weight, torch.empty(rows, width_out, dtype=dtype), torch.empty_like(x)
+        values = torch.randn(width_out, width_in, dtype=dtype, device=device)
+        weight = torch.nn.Parameter(values, requires_grad=False)
+        operands[shape] = x, weight, x.new_empty(rows, width_out), torch.empty_like(x)
 
     def by_linear() -> None:
         for x, weight, y, _ in map(operands.__getitem__, shapes):
@@ -165,7 +196,7 @@ def floor(times: Mapping[str, Time], prefix: str) -> Time:
     return min((x for name, x in times.items() if name.startswith(prefix)), key=lambda x: x.median)
 
 
-def make(backbone: str, frames: int | None = None) -> tuple[Classifier, Tensor]:
+def make(backbone: str, frames: int | None = None, device: torch.device = CPU) -> tuple[Classifier, Tensor]:
     """A classifier with SSP and random weights, and a clip for it."""
     classifier = Classifier.create(
         backbone,
@@ -176,7 +207,8 @@ def make(backbone: str, frames: int | None = None) -> tuple[Classifier, Tensor]:
     )
     spec = classifier.backbone.config
     generator = torch.Generator().manual_seed(0)
-    return classifier, torch.randn(1, 3, spec.frames, *spec.size, generator=generator)
+    clip = torch.randn(1, 3, spec.frames, *spec.size, generator=generator)
+    return classifier.to(device), clip.to(device)
 
 
 def shapes_of(classifier: Classifier) -> tuple[int, list[tuple[int, int, int]], list[tuple[int, int, int]]]:
@@ -187,17 +219,25 @@ def shapes_of(classifier: Classifier) -> tuple[int, list[tuple[int, int, int]], 
     return tokens, product_shapes(config, tokens), ssp_shapes(config, tuner.gather.down.out_features)
 
 
-def time_forward(backbone: str, frames: int | None, rounds: int, precision: Precision = "float32") -> Forward:
+def time_forward(
+    backbone: str,
+    frames: int | None,
+    rounds: int,
+    precision: Precision = "float32",
+    device: torch.device = CPU,
+) -> Forward:
     """Time a forward pass and its products, both in this precision."""
-    classifier, clip = make(backbone, frames)
+    classifier, clip = make(backbone, frames, device)
     classifier.eval().to_precision(precision)
-    dtype = torch.float32 if precision == "float32" else torch.bfloat16
+    dtype = DTYPES[precision]
     tokens, of_backbone, of_ssp = shapes_of(classifier)
     with torch.inference_mode():
         works: dict[str, Work] = {"whole": lambda: classifier(clip)}
-        works |= {f"all {i}": work for i, work in enumerate(products(of_backbone + of_ssp, dtype))}
-        works |= {f"backbone {i}": work for i, work in enumerate(products(of_backbone, dtype))}
-        times = clock(works, rounds)
+        works |= {
+            f"all {i}": work for i, work in enumerate(products(of_backbone + of_ssp, dtype, device=device))
+        }
+        works |= {f"backbone {i}": work for i, work in enumerate(products(of_backbone, dtype, device=device))}
+        times = clock(works, rounds, device)
     return Forward(tokens, times["whole"], floor(times, "all"), floor(times, "backbone"))
 
 
@@ -205,7 +245,7 @@ def training_step(classifier: Classifier, clip: Tensor, *, grad_checkpoint: bool
     """One training step with AdamW, as in `train`."""
     classifier.train().backbone.grad_checkpoint = grad_checkpoint
     optimizer = torch.optim.AdamW(classifier.trainable().values(), lr=1e-4)
-    label = torch.zeros(len(clip), dtype=torch.long)
+    label = torch.zeros(len(clip), dtype=torch.long, device=clip.device)
 
     def step() -> None:
         loss = F.cross_entropy(classifier(clip), label)
@@ -216,17 +256,25 @@ def training_step(classifier: Classifier, clip: Tensor, *, grad_checkpoint: bool
     return step
 
 
-def time_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) -> tuple[Time, Time, Time]:
+def time_step(
+    backbone: str,
+    rounds: int,
+    *,
+    grad_checkpoint: bool = False,
+    precision: Precision = "float32",
+    device: torch.device = CPU,
+) -> tuple[Time, Time, Time]:
     """Time a training step of SSP on one clip; its products with their input gradients; its forward pass."""
-    classifier, clip = make(backbone)
+    classifier, clip = make(backbone, None, device)
+    classifier.to_precision(precision)
     step = training_step(classifier, clip, grad_checkpoint=grad_checkpoint)
     _, of_backbone, of_ssp = shapes_of(classifier)
 
     works: dict[str, Work] = {"step": step, "forward": lambda: classifier(clip)}
     with torch.no_grad():
-        both = products(of_backbone + of_ssp, torch.float32, backward=True)
+        both = products(of_backbone + of_ssp, DTYPES[precision], backward=True, device=device)
     works |= {f"products {i}": torch.no_grad()(work) for i, work in enumerate(both)}
-    times = clock(works, rounds)
+    times = clock(works, rounds, device)
     return times["step"], floor(times, "products"), times["forward"]
 
 
@@ -235,7 +283,7 @@ def report_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) ->
     classifier, clip = make(backbone)
     step = training_step(classifier, clip, grad_checkpoint=grad_checkpoint)
     clock({"": step}, rounds)
-    memory = peak_memory()
+    memory = peak_memory(CPU)
     whole, alone, forward = time_step(backbone, rounds, grad_checkpoint=grad_checkpoint)
     name = f"{backbone} + ssp, one clip, float32" + ", grad_checkpoint" * grad_checkpoint
     lines = [
@@ -249,19 +297,21 @@ def report_step(backbone: str, rounds: int, *, grad_checkpoint: bool = False) ->
     return "\n".join(lines)
 
 
-def run_benchmarks(backbone: str, rounds: int) -> dict[str, float]:
+def run_benchmarks(backbone: str, rounds: int, device: torch.device = CPU) -> dict[str, float]:
     """The figures of `videossp bench`: medians in seconds, and ratios of times of this run."""
     config = BACKBONES[backbone]
     length = 1 + config.frames * config.grid[0] * config.grid[1]
-    tensors = scan_arguments(length, config.d_inner, config.d_state)
+    tensors = scan_arguments(length, config.d_inner, config.d_state, device)
     kinds = {name: run for name, run in scans().items() if name != "plain torch, chunked"}
     with torch.no_grad():
-        forward = clock({name: partial(run, tensors) for name, run in kinds.items()}, rounds)
-    both = clock({"": forward_and_backward(kinds["videossp"], tensors)}, rounds)[""]
-    plain, rounded = (time_forward(backbone, None, rounds, precision) for precision in ("float32", "bf16"))
-    step, alone, _ = time_step(backbone, rounds)
+        forward = clock({name: partial(run, tensors) for name, run in kinds.items()}, rounds, device)
+    both = clock({"": forward_and_backward(kinds["videossp"], tensors)}, rounds, device)[""]
+    plain, rounded = (
+        time_forward(backbone, None, rounds, precision, device) for precision in ("float32", "bf16")
+    )
+    step, alone, _ = time_step(backbone, rounds, device=device)
     loop = forward["plain torch, loop over time"]
-    return {
+    figures = {
         "scan": forward["videossp"].median,
         "scan in plain torch": loop.median,
         "scan with input gradients": both.median,
@@ -270,5 +320,14 @@ def run_benchmarks(backbone: str, rounds: int) -> dict[str, float]:
         "forward, bf16": rounded.whole.median,
         "training step": step.median,
         "training step over its products": step.median / alone.median,
-        "peak memory (GB)": peak_memory(),
     }
+    if device.type == "cuda":  # there bf16 is the default of a training
+        figures["training step, bf16"] = time_step(backbone, rounds, precision="bf16", device=device)[
+            0
+        ].median
+    return {**figures, "peak memory (GB)": peak_memory(device)}
+
+
+def machine_of(device: torch.device) -> str:
+    """The device and its threads, for people."""
+    return f"{torch.get_num_threads()} threads" if device.type == "cpu" else describe(device)

@@ -13,12 +13,13 @@ from textwrap import shorten
 from typing import Any, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.adapter_folder import write_adapter
+from videossp.data.crop import normalise_views
 from videossp.data.sampling import ClipFormat, Sampling
 from videossp.errors import VideoSSPWarning
+from videossp.inference.passes import finite, scoring
 from videossp.inference.predict import OnError, Paths, Prediction, predict
 from videossp.methods import find_method, make_tuner, method_names, resolve_options
 from videossp.methods.options import create_types
@@ -41,8 +42,6 @@ from videossp.model.videomamba import VideoMamba
 from videossp.system.plain import plain
 from videossp.system.printable import printable
 from videossp.system.versions import versions
-
-EVAL_BATCH = 4  # views per forward pass when nothing trains
 
 
 class Classifier(nn.Module):
@@ -81,6 +80,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.tuner, self.head = backbone, tuner, head
+        self.to(self.device)  # that of a given backbone
         self.classes, self.clip_format, self.source = tuple(classes), clip_format, source
         self.method = method if isinstance(method, str) else method.__name__
         self.unregistered = None if isinstance(method, str) else method
@@ -308,8 +308,11 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; `to` moves it."""
+        """Where it computes; `to` moves it, as any module of torch."""
         return self.backbone.cls_token.device
+
+    def _normalised(self, clip: Tensor) -> Tensor:
+        return normalise_views(clip, self.clip_format) if clip.dtype == torch.uint8 else clip
 
     def _computing(self, clip: Tensor) -> AbstractContextManager[Any]:
         check_float32(self.backbone.cls_token)
@@ -322,13 +325,14 @@ class Classifier(nn.Module):
         block alone (`Tuner.depends_on`).
         """
         with self._computing(clip):
-            tokens = self.backbone.encode(clip)
+            tokens = self.backbone.encode(self._normalised(clip))
         read = tokens.residual + tokens.hidden
         return read[:, :1] if self.tuner.depends_on == "cls" else read
 
     def _cls(self, clip: Tensor) -> Tensor:
         with self._computing(clip):
             if clip.ndim > 3:
+                clip = self._normalised(clip)
                 return self.backbone(clip) if self.disabled else self.backbone(clip, self.tuner)
             if self.disabled:
                 return clip[:, 0]
@@ -345,30 +349,26 @@ class Classifier(nn.Module):
         """Logits (batch, classes).
 
         Args:
-            clip: (batch, 3, frames, height, width), normalised, or its `frozen_features`.
+            clip: (batch, 3, frames, height, width), normalised, or its `frozen_features`. uint8 clips, as of
+                `read_views` with raw=True, are normalised here with mean and std of `clip_format`.
         """
         out: Tensor = self.head(self._cls(clip))
         return out
 
-    @torch.no_grad()
-    def probabilities(self, views: Tensor, batch_size: int = EVAL_BATCH) -> Tensor:
+    def probabilities(self, views: Tensor, batch_size: int | None = None) -> Tensor:
         """Probabilities (views, classes), on the CPU, of views (views, 3, frames, height, width).
 
         Leaves the classifier in eval mode.
 
         Args:
-            views: clips, or their `frozen_features`.
-            batch_size: views in a forward pass.
+            views: clips, normalised or uint8, or their `frozen_features`; on any device.
+            batch_size: views in a forward pass. Default: 4; on a GPU as many as fit into its memory.
 
         Raises:
             FloatingPointError: a probability is not finite.
+            OutOfMemoryError: the memory of a GPU is too small for one view.
         """
-        self.eval()
-        parts = [F.softmax(self(part.to(self.device)).float(), dim=-1) for part in views.split(batch_size)]
-        out = torch.cat(parts).cpu()
-        if not out.isfinite().all():
-            raise FloatingPointError("scores that are not finite: the weights are damaged, or too large")
-        return out
+        return finite(scoring(self, batch_size)(views).cpu())
 
     def predict(
         self,

@@ -16,12 +16,18 @@ from videossp.methods import make_tuner, method_names, published_options, resolv
 from videossp.model.backbones import CONFIG, NOT_REBUILDABLE, Source, absolute, build_backbone
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.contents import tensors_of
+from videossp.model.device import Device, choose_device
 from videossp.model.head import Head
 from videossp.model.precision import Precision
 from videossp.model.videomamba import VideoMamba
 
 
-def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | None = None) -> Classifier:
+def load(
+    folder: str | Path,
+    *,
+    backbone: str | VideoMambaConfig | VideoMamba | None = None,
+    device: Device | None = None,
+) -> Classifier:
     """Load the classifier of an adapter folder, or of a run folder, which contains one.
 
     It computes in the precision that it had when it was saved, after a training that of the training;
@@ -32,11 +38,15 @@ def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | 
         backbone: path or hub id of the backbone's weights, if they have moved since the training. Also a
             module, of which the classifier takes a copy, or sizes, as in `Classifier.create`. An adapter that
             was trained on a module or a state dict needs it.
+        device: where it computes: "auto", "cpu", "cuda", "cuda:N" or "mps", see `choose_device`. Default: the
+            CPU, or the device of a given module. `Classifier.to` moves it later.
 
     Raises:
+        ValueError: an unknown device, or one that this machine does not have.
         WeightsError: files are missing or damaged, the backbone is not the one of the training, or the
             method is not known here.
     """
+    chosen = None if device is None else choose_device(device)
     folder = find_adapter(folder)
     config, tensors = read_adapter(folder)
     try:
@@ -113,7 +123,7 @@ def load(folder: str | Path, *, backbone: str | VideoMambaConfig | VideoMamba | 
     classifier.notes, classifier.warnings = source.notes, source.warnings
     classifier.metrics, classifier.precision = metrics, precision
     _load_adapter(classifier, tensors)
-    return classifier
+    return classifier if chosen is None else classifier.to(chosen)
 
 
 def _elsewhere(source: Source, file: str) -> Source:

@@ -75,9 +75,9 @@ def test_each_prediction_is_printed_before_the_next_is_computed(call, adapter, t
     videos = [write_clip(tmp_path / f"{i}.mp4") for i in range(3)]
     printed, real = [], module.read_views
 
-    def read(path, *rest):
+    def read(path, *rest, **options):
         printed.append(capsys.readouterr().out)
-        return real(path, *rest)
+        return real(path, *rest, **options)
 
     monkeypatch.setattr(module, "read_views", read)
     code, rest, _ = call("predict", adapter, *videos, "--top", 1)

@@ -357,6 +357,48 @@ def test_other_settings_are_refused_and_listed(weights, class_folder, tmp_path, 
     run(["vpt"], options={"vpt": {"length": 4}})  # a default that is given is no other setting
 
 
+def test_runs_of_another_kind_of_device_or_precision_are_refused(weights, class_folder, tmp_path, in_process):
+    def run(**change):
+        config = replace(QUICK, **change)
+        return compare(class_folder, ["linear"], [0], config, out=tmp_path, backbone=weights)
+
+    first = run(device="cpu")
+    training = first.settings["training"]
+    assert (training["device"], training["precision"]) == ("cpu", "float32")
+    file = tmp_path / "linear-lr0.01-seed0" / "result.json"
+    content = json.loads(file.read_text())
+
+    def rewrite(**change):
+        changed = {name: x for name, x in (training | change).items() if x != "left out"}
+        file.write_text(json.dumps(content | {"settings": content["settings"] | {"training": changed}}))
+
+    for change, words in [
+        ({"device": "cuda"}, 'training.device: "cuda" before, "cpu" now'),
+        ({"precision": "bf16"}, 'training.precision: "bf16" before, "float32" now'),
+    ]:
+        rewrite(**change)
+        with pytest.raises(ValueError, match=words):
+            run()
+    rewrite(device="left out", precision="left out", workers=0)  # an older version
+    assert run(workers=1, precision="float32").runs == first.runs
+
+
+def test_device_and_precision_are_resolved_once_for_all_runs(
+    weights, class_folder, tmp_path, in_process, monkeypatch
+):
+    """With a GPU that is there for the parent only."""
+    told = []
+    monkeypatch.setattr(worker, "run_alone", lambda samples, **arguments: told.append(arguments))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, device in (("auto", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")):
+        config = replace(QUICK, device=name)
+        compare(class_folder, ["linear"], [0], config, out=tmp_path / device, backbone=weights)
+        training = told[-1]["settings"]["training"]
+        assert told[-1]["device"] == device and training["device"] == device.partition(":")[0]
+        assert training["precision"] == ("float32" if device == "cpu" else "bf16")
+
+
 def test_another_annotation_of_as_many_videos_is_refused(weights, class_folder, tmp_path, in_process):
     videos = sorted(class_folder.rglob("*.mp4"))
     for round_, turned in enumerate((0, 1)):

@@ -189,7 +189,8 @@ class Watch(TorchDispatchMode):
         for x in made:
             if x.device.type == "cpu":
                 self.on_cpu[f"{name} {tuple(x.shape)} at {place()}"] += 1
-        if name in ("_to_copy", "copy_") and tensors[-1].device != made[0].device:
+        blocking = name in ("_to_copy", "copy_") and not (kwargs.get("non_blocking") or True in args[2:])
+        if blocking and tensors[-1].device != made[0].device:
             self.waits[f"copy from {tensors[-1].device} to {made[0].device} at {place()}"] += 1
         if name in PRODUCTS:
             self.products[place()].add(made[0].dtype)

@@ -18,6 +18,7 @@ from videossp.data.clips import EvalViews, TrainClips
 from videossp.data.datasets import Sample, read_data
 from videossp.methods import METHODS
 from videossp.system.progress import Messages
+from videossp.system.versions import versions
 from videossp.training import feature_cache
 from videossp.training.config import TrainConfig
 from videossp.training.feature_cache import FeatureCache, remove_unused
@@ -154,6 +155,22 @@ def test_features_are_computed_again_if_anything_they_depend_on_changes(
     changed = files()
     monkeypatch.setattr("videossp.training.feature_cache.versions", lambda: {"av": "0.1"})
     assert files() != changed
+
+
+def test_features_of_another_kind_of_device_have_files_of_their_own(small_backbone, tmp_path, monkeypatch):
+    """Those of a CPU keep the names that they had before devices were part of them."""
+    classifier = make(small_backbone)
+    plain = f"{classifier.sha256} float32 cls {versions()}"
+    kinds = {}
+    for name in ("cpu", "cuda:0", "cuda:1", "mps"):
+        monkeypatch.setattr(Classifier, "device", torch.device(name))
+        kinds[name] = FeatureCache(classifier, tmp_path, Messages(False)).kind
+    assert kinds == {
+        "cpu": plain,
+        "cuda:0": f"{plain} cuda",
+        "cuda:1": f"{plain} cuda",
+        "mps": f"{plain} mps",
+    }
 
 
 def names_of(backbone, samples, folder):

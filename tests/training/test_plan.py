@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from conftest import SMALL, SSP_SMALL
@@ -20,9 +21,11 @@ from videossp.model.hooks import Tuner
 from videossp.training.config import RENAMED, TrainConfig, current_names, has_old_names
 from videossp.training.loop import Loop
 from videossp.training.optimizer import parameter_groups
-from videossp.training.plan import make_plan, resolve_lr, steps_per_epoch
+from videossp.training.plan import make_plan, resolve, steps_per_epoch
 from videossp.training.splits import choose_splits
 from videossp.training.summaries import plan_lines
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def data(classes=("a", "b"), **splits):
@@ -245,17 +248,30 @@ def test_a_run_that_ends_within_its_warm_up_is_warned_of(epochs, warmup, reached
     assert f"{100 * plan.rate_factor(plan.steps - 1):.0f} %" == reached
 
 
+def test_by_default_a_training_computes_in_bf16_on_cuda_and_in_float32_elsewhere(small_backbone):
+    classifier = Classifier.create(small_backbone, num_classes=2, method="linear")
+    devices = (CPU, GPU, torch.device("mps"))
+    assert [resolve(TrainConfig(), classifier, x).precision for x in devices] == [
+        "float32",
+        "bf16",
+        "float32",
+    ]
+    for precision in ("float32", "bf16"):
+        given = TrainConfig(precision=precision)
+        assert {resolve(given, classifier, x).precision for x in devices} == {precision}
+
+
 def test_without_a_learning_rate_that_of_method_and_backbone_is_used(small_backbone):
     classifier = Classifier.create(small_backbone, num_classes=2, method="linear")
-    config = resolve_lr(TrainConfig(), classifier)
+    config = resolve(TrainConfig(), classifier, CPU)
     assert config.lr == default_lr("linear", classifier.backbone.config) > 0
-    assert resolve_lr(TrainConfig(lr=0.5), classifier).lr == 0.5
+    assert resolve(TrainConfig(lr=0.5), classifier, CPU).lr == 0.5
     plan = make_plan(data(train=20, val=4), ("a", "b"), config)
     source = "(default: not measured for linear on this backbone)"
-    assert f"learning rate {config.lr:.3g} {source}" in plan_lines(classifier, plan, config)
+    assert f"learning rate {config.lr:.3g} {source}" in plan_lines(classifier, plan, config, CPU)
     given = TrainConfig(lr=0.5)
     plan = make_plan(data(train=20, val=4), ("a", "b"), given)
-    assert "learning rate 0.5" in plan_lines(classifier, plan, given)
+    assert "learning rate 0.5" in plan_lines(classifier, plan, given, CPU)
 
 
 def test_the_default_rate_of_a_class_that_is_not_registered_is_its_own(small_backbone):
@@ -266,7 +282,7 @@ def test_the_default_rate_of_a_class_that_is_not_registered_is_its_own(small_bac
             super().__init__()
 
     classifier = Classifier.create(small_backbone, num_classes=2, method=Unregistered)
-    assert resolve_lr(TrainConfig(), classifier).lr == 0.07
+    assert resolve(TrainConfig(), classifier, CPU).lr == 0.07
 
 
 def test_settings_with_old_names_get_the_current_ones():

@@ -23,6 +23,7 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     from videossp.comparison.compare import compare as run_comparison
     from videossp.comparison.folder import RESULTS
     from videossp.methods import method_names
+    from videossp.model.device import choose_device
     from videossp.training.config import LARGEST_SEED, TrainConfig
 
     if unused := [name for name in TRAIN_ONLY if name in given.settings]:
@@ -67,6 +68,7 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
             raise ValueError(
                 f"--seeds must be whole numbers from 0 to {LARGEST_SEED}, got {', '.join(seeds)}"
             )
+        choose_device(args.device)  # refuses one that is not there before anything is read
         options = options_of(args, methods)
         try:
             lrs = [] if args.lr is None else [float(lr) for lr in listed(args.lr)]

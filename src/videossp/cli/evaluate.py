@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import Arguments
-from videossp.cli.flags import add_adapter, add_data, chosen, data_of, data_path, load_adapter, views_of
+from videossp.cli.flags import (
+    add_adapter,
+    add_data,
+    chosen,
+    data_of,
+    data_path,
+    device_of,
+    load_adapter,
+    views_of,
+)
 from videossp.cli.options import add_option, add_options, group_of
 from videossp.cli.output import first_process, print_message, print_result
 
@@ -32,22 +41,24 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     names = inspect.signature(run_evaluation).parameters.keys() - handled
     texts = {
         "batch_size": "views per forward pass",
-        "workers": "worker processes that decode ahead",
+        "workers": "processes that decode ahead",
         "timeout": "seconds a worker process may take for a video",
         "on_error": "if a video cannot be decoded",
     }
-    add_options(group_of(parser, "evaluation"), run_evaluation, texts, names=names)
+    shown = {"batch_size": "4; on a GPU as many as fit", "workers": "0; on a GPU cores - 1"}
+    add_options(group_of(parser, "evaluation"), run_evaluation, texts, names=names, shown=shown)
     group = group_of(parser, "output")
     add_option(group, "confusion", str, "write the confusion matrix to this .png file")
     add_option(group, "report", str, "write figures, pictures and predictions to this .html file")
 
     def run(args: "Namespace") -> int:
+        device = device_of(args)
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         if several:
             from videossp.training.distributed import join_processes, leave_processes
 
-            join_processes()  # the videos are divided among them
-        classifier = load_adapter(args)
+            join_processes(args.device)  # the videos are divided among them
+        classifier = load_adapter(args, device)
         segments, crops = views_of(args, classifier)
         data = data_of(args, least_classes=1)
         split: str = args.split or ("test" if list(data.splits) != ["train"] else "train")

@@ -12,6 +12,7 @@ from videossp.cli.options import add_option, add_options, group_of
 from videossp.cli.output import first_process, print_message
 
 if TYPE_CHECKING:
+    import torch
     from jsonargparse import ArgumentParser, Namespace
 
     from videossp.classifier import Classifier
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from videossp.model.config import VideoMambaConfig
 
 BACKBONE = "videomamba_nano"  # by default
+DEVICES = "auto|cpu|cuda|cuda:N|mps"
 READING = {  # arguments of `read_data`
     "format": "annotation format",
     "fold": "published split, split_N of lists, N in a column fold",
@@ -72,9 +74,10 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "save_minutes": "minutes between checkpoints",
     },
     "hardware": {
-        "precision": "of matrix products; bf16 rounds weights",
+        "device": DEVICES,
+        "precision": "of matrix products [float32; on CUDA bf16]",
         "grad_checkpoint": "recompute activations: half the memory",
-        "workers": "worker processes that decode ahead",
+        "workers": "processes that decode ahead [0; on a GPU cores - 1]",
         "timeout": "time limit of a worker process in seconds",
     },
     "output": {"trackers": "trackers of accelerate, e.g. tensorboard"},
@@ -107,6 +110,26 @@ def add_adapter(parser: "ArgumentParser") -> None:
     add_option(group, "segments", int | None, "clips per video", shown="the adapter's")
     add_option(group, "crops", int | None, "crops per clip", shown="the adapter's")
     add_option(group, "precision", Precision | None, "of matrix products", shown="that of the training")
+    add_device(group)
+
+
+def add_device(group: Any) -> None:
+    """The device of a verb that computes."""
+    add_option(group, "device", str, DEVICES, default="auto")
+
+
+def device_of(args: "Namespace") -> "torch.device":
+    """The device that --device names, checked before anything is read; a message names it if it is no CPU."""
+    from videossp.model.device import choose_device, describe
+
+    device = choose_device(args.device)
+    if device.type != "cpu":
+        print_message(f"device {describe(device)}")
+    if device.type == "mps":
+        print_message(
+            "videossp has no kernels for mps: plain torch is slow there, --device cpu may be faster"
+        )
+    return device
 
 
 def add_training(
@@ -226,11 +249,16 @@ def data_path(args: "Namespace") -> str:
     return path
 
 
-def load_adapter(args: "Namespace") -> "Classifier":
-    """The adapter that the flags name, in the precision it was trained in or the one of --precision."""
+def load_adapter(args: "Namespace", device: "torch.device") -> "Classifier":
+    """The adapter that the flags name, in the precision it was trained in or the one of --precision.
+
+    Args:
+        args: the flags.
+        device: where it computes.
+    """
     from videossp.load_adapter import load
 
-    classifier = load(args.adapter, backbone=args.backbone)
+    classifier = load(args.adapter, backbone=args.backbone).to(device)
     trained = classifier.precision
     if args.precision not in (None, trained):
         print_message(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from videossp.cli.arguments import Arguments
+from videossp.cli.flags import add_device, device_of
 from videossp.cli.options import add_option, group_of
 from videossp.cli.output import print_result
 
@@ -40,21 +41,25 @@ def bench(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     """Time the scan, a forward pass and a training step of SSP on one clip."""
     import torch
 
-    from videossp.bench import format_seconds, run_benchmarks
+    from videossp.bench import format_seconds, machine_of, run_benchmarks
     from videossp.model.config import BACKBONES
+    from videossp.model.device import describe
 
     group = group_of(parser, "benchmark")
     add_option(group, "backbone", Literal[tuple(BACKBONES)], "size", default="videomamba_tiny")
     add_option(group, "rounds", int, "measurements, whose median is printed", default=3)
+    add_device(group)
 
     def run(args: "Namespace") -> int:
         if args.rounds < 1:
             raise ValueError("--rounds must be at least 1")
-        figures, threads = run_benchmarks(args.backbone, args.rounds), torch.get_num_threads()
-        lines = [f"{args.backbone} + ssp, random weights, {threads} threads"]
+        device = device_of(args)
+        figures = run_benchmarks(args.backbone, args.rounds, device)
+        lines = [f"{args.backbone} + ssp, random weights, {machine_of(device)}"]
         for name, value in figures.items():
             no_time = " over " in name or "GB" in name
             lines.append(f"{name:38}{value:9.2f}" if no_time else f"{name:38}{format_seconds(value):>12}")
-        return print_result(args, {"backbone": args.backbone, "threads": threads, **figures}, lines)
+        machine = {"backbone": args.backbone, "device": describe(device), "threads": torch.get_num_threads()}
+        return print_result(args, {**machine, **figures}, lines)
 
     return run

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import Arguments
-from videossp.cli.flags import add_adapter, load_adapter, views_of
+from videossp.cli.flags import add_adapter, device_of, load_adapter, views_of
 from videossp.cli.options import add_option, group_of
 from videossp.cli.output import DATA, print_lines, print_message, print_result
 
@@ -26,7 +26,7 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     def run(args: "Namespace") -> int:
         if args.top < 1:
             raise ValueError(f"--top must be at least 1, got {args.top}")
-        classifier = load_adapter(args)
+        classifier = load_adapter(args, device_of(args))
         segments, crops = views_of(args, classifier)
         videos = find_videos(args.paths, print_message)
         results = predict_each(classifier, videos, segments, crops, on_error="skip")

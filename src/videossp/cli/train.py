@@ -20,9 +20,10 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     from videossp.classifier import Classifier
     from videossp.comparison.intervals import wilson
     from videossp.methods import method_names
+    from videossp.model.device import choose_device
     from videossp.training.config import TrainConfig
     from videossp.training.distributed import leave_processes
-    from videossp.training.plan import caches_features, make_plan, resolve_lr
+    from videossp.training.plan import caches_features, make_plan, resolve
     from videossp.training.recipe import deviations, expected_samples
     from videossp.training.summaries import plan_lines, plan_summary, run_summary
     from videossp.training.train import train as run_training
@@ -37,6 +38,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     )
     group = group_of(parser, "validation and checkpoints")
     add_option(group, "resume", str, "resume this run, with its settings")
+    add_option(group, "change_device", bool, "resume on another kind of device", default=False)
     group = group_of(parser, "output")
     group.add_argument(
         "--dry_run", action="store_true", help="print the plan and stop; needs no DATA with --expect"
@@ -54,6 +56,7 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             args.out = args.resume
         if args.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("give --out: without it each of the processes would write another folder")
+        device = choose_device(args.device)
         options = options_of(args, [args.method])[args.method]
         config = TrainConfig(**chosen(args, (x.name for x in fields(TrainConfig))))
         without_data = args.dry_run and not (args.dataset or args.data)
@@ -71,22 +74,30 @@ def train(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             for line in deviations(args.expect, samples, classifier):
                 print_message(line)
         if args.dry_run:
-            config = resolve_lr(config, classifier)
+            config = resolve(config, classifier, device)
             caches_features(config, classifier)
             plan = make_plan(samples, classifier.classes, config)
-            lines = [*plan_lines(classifier, plan, config), *(f"warning: {x}" for x in plan.warnings)]
+            lines = [*plan_lines(classifier, plan, config, device), *(f"warning: {x}" for x in plan.warnings)]
             return print_result(args, plan_summary(classifier, plan, config), lines)
         with out_folder(args.out, f"{Path(samples.origin['data']).name}-{args.method}") as out:
             try:
                 resume = args.resume is not None
-                result = run_training(classifier, samples, config, out=out, resume=resume, progress=True)
+                result = run_training(
+                    classifier,
+                    samples,
+                    config,
+                    out=out,
+                    resume=resume,
+                    change_device=args.change_device,
+                    progress=True,
+                )
             except KeyboardInterrupt:
                 best = f"; the best adapter so far is {out / 'adapter'}" if (out / "adapter").exists() else ""
                 print_message(f"interrupted; videossp train --resume {out} resumes{best}")
                 return INTERRUPTED
         leave_processes()
         summary = {"run": str(out), **result.best, "failed": result.failures, "total_seconds": result.seconds}
-        if result.data_wait > 0.2 and not config.workers:
+        if result.data_wait > 0.2 and not config.workers and device.type == "cpu":
             print_message(
                 f"{100 * result.data_wait:.0f} % of the time was spent on decoding; --workers 1 decodes ahead"
             )

@@ -10,6 +10,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from videossp.classifier import Classifier
 from videossp.comparison.folder import (
     Key,
@@ -25,11 +27,12 @@ from videossp.data.datasets import VideoDataset, read_data
 from videossp.errors import DataError
 from videossp.methods import default_lr, resolve_options
 from videossp.methods.registry import registrations
+from videossp.model.device import choose_device
 from videossp.system.printable import printable
 from videossp.system.process import give_back_memory
 from videossp.system.warn import warn
 from videossp.training.config import TrainConfig
-from videossp.training.plan import make_plan
+from videossp.training.plan import make_plan, resolve
 from videossp.training.settings import arguments_of, fingerprint
 
 
@@ -57,7 +60,7 @@ def compare(
             is measured on the test split, or on the validation split if there is no test split.
         methods: names of methods, or chains as "ssp+lora"; one or several.
         seeds: of the classifier and of the training; one or several.
-        config: settings of all runs, except their seed.
+        config: settings of all runs, except their seed. Device and precision are resolved once, for all runs.
         lrs: learning rates to select from, one or several, the same for all methods. Default: the rate of
             `config`, or, if it has none, the default rate of each method for the backbone.
         out: folder with a run folder METHOD-lrX-seedN per run, results.json, results.csv and accuracy.png.
@@ -71,14 +74,17 @@ def compare(
         All runs of these methods, rates and seeds, those that failed included.
 
     Raises:
-        ValueError: invalid methods, seeds, rates or options; or `out` has runs with other settings.
+        ValueError: invalid methods, seeds, rates, options or device; or `out` has runs with other settings.
         DataError: the data cannot be used.
         WeightsError: the weights of the backbone cannot be used.
     """
     config = config or TrainConfig()
     names, numbers, rates = as_tuples(methods, seeds, lrs, config)
+    device = choose_device(config.device)
     samples = data if isinstance(data, VideoDataset) else read_data(data)
-    plans, notes = plan_methods(samples, names, numbers, rates, config, backbone, options or {}, create)
+    plans, notes = plan_methods(
+        samples, names, numbers, rates, config, device, backbone, options or {}, create
+    )
     tries = range(len(plans[names[0]].lrs))
     keys = [(method, plans[method].lrs[i], seed) for seed in numbers for i in tries for method in names]
 
@@ -148,6 +154,7 @@ def plan_methods(
     seeds: Sequence[int],
     lrs: Sequence[float],
     config: TrainConfig,
+    device: torch.device,
     backbone: str,
     options: Mapping[str, Mapping[str, Any]],
     create: Mapping[str, Any],
@@ -181,7 +188,8 @@ def plan_methods(
             raise DataError(
                 "val_fraction 0 leaves no videos to measure accuracy on: add a test split, or hold some out"
             )
-        training = {name: value for name, value in asdict(config).items() if name not in ("lr", "seed")}
+        shared = asdict(replace(resolve(config, classifier, device), device=device.type))
+        training = {name: value for name, value in shared.items() if name not in ("lr", "seed")}
         settings = {
             "data": dict(samples.origin) or {"sha256": digest(samples)},
             "videos": {split: len(members) for split, members in samples.splits.items()},
@@ -194,7 +202,7 @@ def plan_methods(
         }
         # Tuples become lists, as in a file.
         settings, complete = json.loads(json.dumps([settings, resolve_options(method, sizes, given)]))
-        plans[method] = MethodPlan(method, complete, settings, rates, registrations(method))
+        plans[method] = MethodPlan(method, complete, settings, rates, str(device), registrations(method))
     for text in plan.warnings:
         warn(text)
     notes = [*plan.notes, *classifier.notes]

@@ -33,6 +33,7 @@ class MethodPlan:
         options: all options of the method.
         settings: data, backbone and training settings, which all runs of a comparison share.
         lrs: learning rates to select from.
+        device: name of the device that trains; its kind is one of the settings.
         registered: arguments of `register_again`, for the methods that this program registered.
     """
 
@@ -40,6 +41,7 @@ class MethodPlan:
     options: dict[str, Any]
     settings: dict[str, Any]
     lrs: tuple[float, ...]
+    device: str = "cpu"
     registered: Sequence[Any] = ()
 
 
@@ -90,14 +92,12 @@ def finished_runs(
     for path in sorted(folder.glob(f"*-seed*/{RESULT}")):
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
-            method, options, settings = run["method"], run["options"], current_settings(run.pop("settings"))
+            method, options, settings = run["method"], run["options"], comparable(run.pop("settings"))
             key = method, run["lr"], run["seed"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not readable; remove {path.parent} to run it again") from error
-        expected = {**next(iter(plans.values())).settings, method: options}
-        if method in plans:
-            expected = {**plans[method].settings, method: plans[method].options}
-        expected.pop("notes", None)
+        plan = plans.get(method) or next(iter(plans.values()))
+        expected = {method: plan.options if method in plans else options, **comparable(plan.settings)}
         if lines := differences({**settings, method: options}, expected):
             raise ValueError(
                 f"{path.parent} was run with other settings: {'; '.join(lines)}; choose another --out"
@@ -107,14 +107,15 @@ def finished_runs(
     return done
 
 
-def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a finished run, of any version, without the notes, which are only remarks.
+def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run, of any version, without the notes and the workers, which change no result.
 
     Training settings get their current names; those that did not exist yet had the effect of their default.
+    The older versions that do not record the kind of device trained on a CPU.
     """
-    defaults = json.loads(json.dumps(asdict(TrainConfig())))
-    training = {name: value for name, value in defaults.items() if name not in ("lr", "seed")}
-    training |= current_names(settings["training"])
+    defaults = json.loads(json.dumps(asdict(TrainConfig(device="cpu", precision="float32"))))
+    training = defaults | current_names(settings["training"])
+    training = {name: x for name, x in training.items() if name not in ("lr", "seed", "workers")}
     return {name: value for name, value in settings.items() if name != "notes"} | {"training": training}
 
 

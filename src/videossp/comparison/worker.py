@@ -21,9 +21,9 @@ from videossp.data.datasets import VideoDataset
 from videossp.errors import VideoSSPWarning
 from videossp.inference.evaluate import evaluate
 from videossp.methods.registry import register_again
+from videossp.model.device import peak_memory
 from videossp.system.files import atomic_write
 from videossp.system.printable import printable
-from videossp.system.process import peak_memory
 from videossp.system.warn import warning_lines
 from videossp.training.config import TrainConfig
 from videossp.training.train import train
@@ -58,7 +58,7 @@ def run_child(
     """
     run = {"method": plan.method, "lr": lr, "seed": seed, "options": plan.options}
     arguments = {**run, "settings": plan.settings, "folder": str(folder), "progress": progress}
-    arguments["registered"] = plan.registered
+    arguments |= {"registered": plan.registered, "device": plan.device}
     command = [sys.executable, "-I", "-c", CHILD, json.dumps([sys.path, arguments])]
     # stdout is for the table, so the child prints to stderr. With bufsize=0, closing the pipe of a child
     # that has failed raises no error.
@@ -129,6 +129,7 @@ def run_figures(
     lr: float,
     seed: int,
     folder: str,
+    device: str,
     progress: bool,
 ) -> dict[str, Any]:
     """Train, evaluate on the split that counts, and collect the figures of result.json."""
@@ -137,9 +138,9 @@ def run_figures(
         classifier = Classifier.create(
             **settings["classifier"], classes=samples.classes, method=method, seed=seed, **options
         )
-    config = TrainConfig(**settings["training"], lr=lr, seed=seed)
+    config = TrainConfig(**{**settings["training"], "device": device}, lr=lr, seed=seed)
     run = train(classifier, samples, config, out=folder, progress=progress)
-    memory = peak_memory()
+    memory = peak_memory(classifier.device)
     result = run.validation
     if settings["evaluated_on"] == "test":
         result = evaluate(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,16 +19,27 @@ from videossp.data.video import Frames, Video, read_frames, read_video
 from videossp.errors import DataError
 
 
-def read_views(path: str | Video, clip_format: ClipFormat, segments: int = 1, crops: int = 1) -> Tensor:
+def read_views(
+    path: str | Video, clip_format: ClipFormat, segments: int = 1, crops: int = 1, *, raw: bool = False
+) -> Tensor:
     """All views of a video for a test, decoded once: (views, 3, frames, height, width).
 
     The crops of the first segment come first, then those of the second, and so on.
+
+    Args:
+        path: of the video, or the opened video.
+        clip_format: frames and size of a clip.
+        segments, crops: clips of different frames, and crops of each.
+        raw: uint8 views, a quarter of the memory, which `Classifier.probabilities` normalises on its device;
+            else normalised float32 views.
     """
     check_views(clip_format, segments, crops)
     video = path if isinstance(path, Video) else read_video(path)
     indices = [i for k in range(segments) for i in eval_indices(len(video), clip_format, k, segments)]
     parts = np.split(read_frames(video, lambda _: indices), segments)
-    return torch.stack([to_clip(part, clip_format, k, crops) for part in parts for k in range(crops)])
+    return torch.stack(
+        [to_clip(part, clip_format, k, crops, raw=raw) for part in parts for k in range(crops)]
+    )
 
 
 def video_identity(sample: Sample) -> str:
@@ -62,12 +74,25 @@ def content_hash(path: Path) -> str:
 _known_hashes: dict[bytes, str] = {}  # by paths, sizes and times of change
 
 
-class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
+class Unfinished(NamedTuple):
+    """Cropped clips of a video that are still to be normalised and mirrored (`crop.finish_clips`).
+
+    Attributes:
+        images: (clips, frames, 3, height, width) in [0, 1].
+        flipped: (clips,) bool, which of them are to be mirrored.
+    """
+
+    images: Tensor
+    flipped: Tensor
+
+
+class TrainClips(Dataset[tuple[Tensor | Unfinished | None, int, str, str]]):
     """Augmented training clips of labelled videos, with the same augmentation for all frames of a clip.
 
     Item i is (clips, label, name, "") with clips (num_sample, 3, frames, height, width), or
     (None, label, name, reason) if the video cannot be decoded. It depends on (seed, epoch, i) only, not on
-    the worker process or the order of access. Set `epoch` before each pass.
+    the worker process or the order of access. Set `epoch` before each pass. If `unfinished` is set, clips are
+    `Unfinished`, so that a GPU can do the rest; without erasing the finished clips are the same.
 
     Args:
         samples: labelled videos.
@@ -98,6 +123,7 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         self.samples, self.clip_format, self.seed, self.epoch = samples, clip_format, seed, 0
         self.crop_scale, self.flip, self.num_sample = crop_scale, flip, num_sample
         self.rand_augment, self.erasing, self.fixed_augmentations = rand_augment, erasing, fixed_augmentations
+        self.unfinished = False
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -117,7 +143,7 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
         how = (self.crop_scale, self.flip, self.rand_augment, self.erasing)
         return f"{video(self.samples[index])} {replace(self.clip_format, views=(1, 1))} {drawn} {how}"
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int, str, str]:
+    def __getitem__(self, index: int) -> tuple[Tensor | Unfinished | None, int, str, str]:
         sample = self.samples[index]
         rng = np.random.default_rng((self.seed, self.draw, index))
         try:
@@ -125,14 +151,23 @@ class TrainClips(Dataset[tuple[Tensor | None, int, str, str]]):
             frames = read_frames(video, lambda count: train_indices(count, self.clip_format, rng))
         except DataError as error:
             return None, sample.label, sample.name, str(error)
+        if self.unfinished:
+            images, flipped = zip(*(self._cropped(frames, rng) for _ in range(self.num_sample)), strict=True)
+            return Unfinished(torch.stack(images), torch.tensor(flipped)), sample.label, sample.name, ""
         clips = torch.stack([self._augmented(frames, rng) for _ in range(self.num_sample)])
         return clips, sample.label, sample.name, ""
 
-    def _augmented(self, frames: Frames, rng: np.random.Generator) -> Tensor:
+    def _cropped(self, frames: Frames, rng: np.random.Generator) -> tuple[Tensor, bool]:
+        """A random crop, (frames, 3, height, width) in [0, 1], and whether to mirror it."""
         if self.rand_augment:
             frames = self.rand_augment(frames, rng)
-        clip = normalise(random_crop(frames, self.clip_format.size, self.crop_scale, rng), self.clip_format)
-        if self.flip and rng.random() < 0.5:
+        images = random_crop(frames, self.clip_format.size, self.crop_scale, rng)
+        return images, self.flip and rng.random() < 0.5
+
+    def _augmented(self, frames: Frames, rng: np.random.Generator) -> Tensor:
+        images, flipped = self._cropped(frames, rng)
+        clip = normalise(images, self.clip_format)
+        if flipped:
             clip = clip.flip(-1)
         return erase(clip, self.erasing, rng) if self.erasing else clip
 
@@ -148,11 +183,21 @@ class EvalViews(Dataset[tuple[Tensor | None, str]]):
         clip_format: frames and size of a clip.
         segments: clips of different frames per video.
         crops: crops per segment.
+        raw: uint8 views, see `read_views`.
     """
 
-    def __init__(self, samples: Sequence[Sample], clip_format: ClipFormat, segments: int, crops: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        clip_format: ClipFormat,
+        segments: int,
+        crops: int,
+        *,
+        raw: bool = False,
+    ) -> None:
         check_views(clip_format, segments, crops)
         self.samples, self.clip_format, self.segments, self.crops = samples, clip_format, segments, crops
+        self.raw = raw
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -170,6 +215,6 @@ class EvalViews(Dataset[tuple[Tensor | None, str]]):
         sample = self.samples[index]
         try:
             video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
-            return read_views(video, self.clip_format, self.segments, self.crops), ""
+            return read_views(video, self.clip_format, self.segments, self.crops, raw=self.raw), ""
         except DataError as error:
             return None, str(error)

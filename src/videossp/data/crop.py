@@ -1,5 +1,7 @@
 """From decoded frames to a crop of the clip's size: centred or at the ends for tests, random for training."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,9 @@ from videossp.data.video import Frames
 Span = tuple[float, float]
 
 
-def to_clip(frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int = 1) -> Tensor:
+def to_clip(
+    frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int = 1, *, raw: bool = False
+) -> Tensor:
     """A test crop: resize the frames so that they cover the clip's size, cut the crop out, normalise.
 
     One crop is the centre; several go from one end of the longer side to the other.
@@ -19,9 +23,10 @@ def to_clip(frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int =
     Args:
         frames: (time, height, width, 3) uint8.
         crop, crops: number of this crop, from 0, and how many there are.
+        raw: leave out the last step: `normalise_views` does it, with the same digits.
 
     Returns:
-        (3, time, height, width) float32.
+        (3, time, height, width) float32; raw: uint8.
     """
     height, width = clip_format.size
     scale = max(height / frames.shape[1], width / frames.shape[2])
@@ -34,13 +39,48 @@ def to_clip(frames: Frames, clip_format: ClipFormat, crop: int = 0, crops: int =
         images = F.interpolate(images, covering, mode="bilinear", antialias=True)
     spare = covering[0] - height, covering[1] - width
     top, left = (x // 2 if crops == 1 else crop * x // (crops - 1) for x in spare)
-    return normalise(images[..., top : top + height, left : left + width].float() / 255, clip_format)
+    cut = images[..., top : top + height, left : left + width]
+    return cut.transpose(0, 1).contiguous() if raw else normalise(cut.float() / 255, clip_format)
 
 
 def normalise(images: Tensor, clip_format: ClipFormat) -> Tensor:
     """(time, 3, height, width) in [0, 1] to a normalised clip, (3, time, height, width)."""
     mean, std = (torch.tensor(x)[:, None, None] for x in (clip_format.mean, clip_format.std))
     return ((images - mean) / std).transpose(0, 1).contiguous()
+
+
+def normalise_views(views: Tensor, clip_format: ClipFormat) -> Tensor:
+    """Normalise raw views of `to_clip` on their device, to the digits that it computes without `raw`.
+
+    Args:
+        views: (..., 3, time, height, width) uint8.
+
+    Returns:
+        The same shape, float32.
+    """
+    mean, std = (filled(x, views.device)[:, None, None, None] for x in (clip_format.mean, clip_format.std))
+    # A tensor also as the divisor: CUDA multiplies by the reciprocal of a number, which rounds differently.
+    return (views.float() / filled((255,), views.device)).sub_(mean).div_(std)
+
+
+def finish_clips(images: Tensor, flipped: Tensor, clip_format: ClipFormat) -> Tensor:
+    """Normalise a batch of clips on their device and mirror some of them, to the digits of a CPU.
+
+    Args:
+        images: (clips, time, 3, height, width) in [0, 1].
+        flipped: (clips,) bool.
+
+    Returns:
+        (clips, 3, time, height, width).
+    """
+    mean, std = (filled(x, images.device)[:, None, None] for x in (clip_format.mean, clip_format.std))
+    clips = ((images - mean) / std).transpose(1, 2)
+    return torch.where(flipped[:, None, None, None, None], clips.flip(-1), clips).contiguous()
+
+
+def filled(values: Sequence[float], device: torch.device) -> Tensor:
+    """Numbers as a tensor that is filled on the device. A copy from the CPU would wait for the device."""
+    return torch.stack([torch.full((), x, device=device, dtype=torch.float32) for x in values])
 
 
 def random_crop(

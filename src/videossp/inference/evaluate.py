@@ -1,6 +1,6 @@
 """Accuracy on labelled videos: several views per video, and every video counts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,12 +11,14 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from videossp.classifier import EVAL_BATCH, Classifier
+from videossp.classifier import Classifier
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import Sample
 from videossp.errors import DataError
+from videossp.inference.passes import EVAL_BATCH, finite, scoring
 from videossp.inference.predict import OnError as OnError
 from videossp.inference.predict import check_on_error
+from videossp.model.device import default_workers, selected
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.printable import printable
 from videossp.system.process import give_back_memory
@@ -163,8 +165,8 @@ def evaluate(
     *,
     segments: int | None = None,
     crops: int | None = None,
-    batch_size: int = EVAL_BATCH,
-    workers: int = 0,
+    batch_size: int | None = None,
+    workers: int | None = None,
     timeout: float = 300.0,
     on_error: OnError = "error",
     progress: bool = False,
@@ -176,12 +178,15 @@ def evaluate(
     samples.
 
     Args:
-        classifier: computes in its precision, which for a loaded adapter is that of its training.
+        classifier: computes on its device and in its precision, which for a loaded adapter is that of its
+            training.
         samples: labelled videos; their labels are indices of the classifier's classes.
         segments, crops: views per video, whose probabilities are averaged; default: `ClipFormat.views` of the
             classifier.
-        batch_size: views per forward pass, of several videos if one has fewer. A GPU is faster with more.
-        workers: processes that decode ahead; 0 decodes in this one.
+        batch_size: views per forward pass, of several videos if one has fewer. Default: 4; on a GPU as many
+            as fit into its memory. A GPU that has too little memory for them takes half as many.
+        workers: processes that decode ahead; 0 decodes in this one. Default: 0; on a GPU, which computes
+            meanwhile, all cores but one.
         timeout: seconds that a worker process may take for a video; 0: no limit. Has no
             effect with workers=0.
         on_error: "error" stops at the first video that cannot be decoded; "skip" lists it and
@@ -193,10 +198,11 @@ def evaluate(
         ValueError: `samples` is not a sequence of samples, such as a path or a data set.
         DataError: no samples, or (on_error "error") one that cannot be decoded.
         FloatingPointError: probabilities are not finite.
+        OutOfMemoryError: the memory of a GPU is too small for one view.
         WorkerLostError: a worker process or another process of the evaluation is gone.
     """
     check_on_error(on_error)
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if isinstance(samples, str) or not isinstance(samples, Sequence):
         kind = type(samples).__name__
@@ -209,35 +215,45 @@ def evaluate(
     views = default[0] if segments is None else segments, default[1] if crops is None else crops
     distributed_run = distributed.is_available() and distributed.is_initialized()
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if distributed_run else (0, 1)
-    # A batch has the same videos however many processes share the work, so that the scores are the same.
-    per_video = views[0] * views[1]
-    alone = classifier.tuner.mixes_clips or not 0 < per_video < batch_size
-    per_batch = 1 if alone else batch_size // per_video
-    indices = [i for i in range(len(samples)) if i // per_batch % processes == rank]
-    clips = EvalViews([samples[i] for i in indices], classifier.clip_format, *views)
+    device = classifier.device
+    workers = default_workers(device) if workers is None else workers
+    # A batch has the same videos however many processes share the work, so that the scores are the same. How
+    # many fit into the memory of a GPU differs between processes: each makes batches of the videos it has.
+    per_video, at_most = views[0] * views[1], batch_size or EVAL_BATCH
+    alone = classifier.tuner.mixes_clips or not 0 < per_video < at_most
+    together = 1 if alone else at_most // per_video
+    fitted = device.type == "cuda" and batch_size is None and not classifier.tuner.mixes_clips
+    indices = [i for i in range(len(samples)) if i // together % processes == rank]
+    mine = [samples[i] for i in indices]
+    clips = EvalViews(mine, classifier.clip_format, *views, raw=device.type != "cpu")
     scored: dict[int, Tensor | str] = {}  # by index in `samples`: none is lost or counted twice
-    waiting: dict[int, Tensor] = {}
-    with explain_lost_processes():
+    with explain_lost_processes(), selected(device):
         data = through(clips) if through else clips
         loader: Iterable[tuple[Tensor | None, str]] = DataLoader(
-            data, batch_size=None, num_workers=workers, timeout=timeout if workers else 0
+            data,
+            batch_size=None,
+            num_workers=workers,
+            timeout=timeout if workers else 0,
+            pin_memory=device.type == "cuda",
         )
         console = ErrorConsole()
         if progress and console.is_terminal and rank == 0:
             loader = track(loader, "evaluating", total=len(indices), console=console, transient=True)
         if workers:
             give_back_memory()
-        for i, (clip, reason) in zip(indices, loader, strict=True):
-            if clip is not None:
-                waiting[i] = clip
-            else:
-                scored[i] = reason
-                if on_error == "error":
-                    break
-            if waiting and (i % per_batch == per_batch - 1 or i == indices[-1]):
-                probabilities = classifier.probabilities(torch.cat([*waiting.values()]), batch_size)
-                scored |= zip(waiting, probabilities.chunk(len(waiting)), strict=True)
-                waiting.clear()
+
+        def decoded() -> Iterator[tuple[int, Tensor | None]]:
+            for i, (clip, reason) in zip(indices, loader, strict=True):
+                if clip is None:
+                    scored[i] = reason
+                yield i, clip
+
+        passes = scoring(classifier, batch_size)
+        for i, probabilities in passes.by_item(decoded(), None if fitted else together):
+            if probabilities is not None:
+                scored[i] = finite(probabilities)
+            elif on_error == "error":
+                break
         if distributed_run:
             parts: list[dict[int, Tensor | str]] = [{}] * processes
             distributed.all_gather_object(parts, scored)

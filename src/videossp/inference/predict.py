@@ -11,6 +11,7 @@ from videossp.data.datasets.left_out import doubtful, not_videos, pictures_in
 from videossp.data.datasets.video_index import videos_below
 from videossp.data.video import is_video
 from videossp.errors import DataError
+from videossp.inference.passes import finite, scoring
 from videossp.system.warn import warn
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def predict(
     """Predict the class of videos; the same as `Classifier.predict`.
 
     Args:
-        classifier: computes in its precision, which for a loaded adapter is that of its training.
+        classifier: computes on its device and in its precision, which for a loaded adapter is that of its
+            training.
         paths: one path or several, of videos and of folders, which are searched for videos to the bottom.
         segments, crops: views per video, whose probabilities are averaged; default: `ClipFormat.views` of the
             classifier.
@@ -70,6 +72,7 @@ def predict(
         DataError: a path does not exist, a folder has no videos, or (on_error "error") a video cannot be
             decoded.
         FloatingPointError: probabilities are not finite.
+        OutOfMemoryError: the memory of a GPU is too small for one view.
     """
     check_on_error(on_error)
     return list(predict_each(classifier, find_videos(paths), segments, crops, on_error))
@@ -90,15 +93,17 @@ def predict_each(
     """
     views = classifier.clip_format.views
     segments, crops = views[0] if segments is None else segments, views[1] if crops is None else crops
+    passes = scoring(classifier)
     for path in videos:
+        raw = classifier.device.type != "cpu"
         try:
-            clips = read_views(path, classifier.clip_format, segments, crops)
+            clips = read_views(path, classifier.clip_format, segments, crops, raw=raw)
         except DataError as error:
             if on_error == "error":
                 raise
             yield Prediction(path, {}, str(error))
             continue
-        scores = classifier.probabilities(clips).mean(0)
+        scores = finite(passes(clips).cpu()).mean(0)
         order = scores.argsort(descending=True, stable=True)
         yield Prediction(path, {classifier.classes[i]: scores[i].item() for i in order})
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from videossp.data.clips import Unfinished
 from videossp.training.config import TrainConfig
 from videossp.training.plan import Plan
 
@@ -13,16 +14,19 @@ class Batch(NamedTuple):
     """A batch of clips.
 
     Attributes:
-        clips: (clips, 3, frames, height, width).
+        clips: (clips, 3, frames, height, width), normalised; unfinished ones are (clips, frames, 3, height,
+            width) in [0, 1], see `TrainClips.unfinished`.
         labels: (clips,).
         names: of the videos, in the order of their clips.
         unreadable: reason by name of each video that could not be decoded.
+        flipped: (clips,) bool, which unfinished clips are to be mirrored; None if all clips are finished.
     """
 
     clips: Tensor
     labels: Tensor
     names: list[str]
     unreadable: dict[str, str]
+    flipped: Tensor | None = None
 
 
 class Share(NamedTuple):
@@ -61,13 +65,17 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def collate(items: list[tuple[Tensor | None, int, str, str]]) -> Batch:
+def collate(items: list[tuple[Tensor | Unfinished | None, int, str, str]]) -> Batch:
     """Make a batch of items of `TrainClips`; the clips of a video follow each other."""
     decoded = [(clips, label, name) for clips, label, name, _ in items if clips is not None]
-    labels = [label for clips, label, _ in decoded for _ in clips]
+    clips = [x.images if isinstance(x, Unfinished) else x for x, *_ in decoded]
+    flipped = [x.flipped for x, *_ in decoded if isinstance(x, Unfinished)]
     return Batch(
-        torch.cat([clips for clips, *_ in decoded]) if decoded else torch.empty(0),
-        torch.tensor(labels, dtype=torch.long),
+        torch.cat(clips) if clips else torch.empty(0),
+        torch.tensor(
+            [label for x, (_, label, _) in zip(clips, decoded, strict=True) for _ in x], dtype=torch.long
+        ),
         [name for *_, name in decoded],
         {name: reason for clips, _, name, reason in items if clips is None},
+        torch.cat(flipped) if flipped else None,
     )

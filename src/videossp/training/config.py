@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from videossp.data.augment import parse_rand_augment
 from videossp.inference.evaluate import OnError
@@ -68,7 +68,10 @@ class TrainConfig:
             optimistically biased accuracy.
         grad_checkpoint: recompute the inside of each block in the backward pass instead of keeping it: less
             than half the memory, about 1.6 times the time.
-        precision: of the matrix products; bf16 rounds the frozen weights.
+        device: the device that trains, see `model/device.py`. auto: that of the classifier if it is not on
+            the CPU, else a GPU of CUDA or ROCm, else the CPU.
+        precision: of the matrix products; bf16 rounds the frozen weights. Default: bf16 on CUDA, else
+            float32.
         max_grad_norm: largest norm of the gradient; 0: unlimited.
         ema_decay: decay of an exponential moving average of the weights, which is then validated and saved;
             0: none.
@@ -76,7 +79,8 @@ class TrainConfig:
         save_minutes: a checkpoint is written at least this often, and after each epoch.
         trackers: names of accelerate's trackers (tensorboard, wandb, ...), besides metrics.jsonl.
         on_error: at a video that cannot be decoded: stop with an error, or skip it and report it.
-        workers: worker processes that decode ahead; 0: the training process decodes.
+        workers: worker processes that decode ahead; 0: the training process decodes. Default: 0 on a CPU,
+            else all cores but one.
         timeout: seconds that a worker process may take for a training batch, or for a video in validation
             and feature caching; 0: no limit. Has no effect with workers=0.
         seed: of all random numbers.
@@ -106,14 +110,15 @@ class TrainConfig:
     val_fraction: float = 0.2
     select_on: Literal["val", "test"] = "val"
     grad_checkpoint: bool = False
-    precision: Precision = "float32"
+    device: str = "auto"
+    precision: Precision | None = None
     max_grad_norm: float = 0.0
     ema_decay: float = 0.0
     max_skipped: int = 5
     save_minutes: float = 10.0
     trackers: tuple[str, ...] = ()
     on_error: OnError = "error"
-    workers: int = 0
+    workers: int | None = None
     timeout: float = 300.0
     seed: int = 0
 
@@ -136,9 +141,10 @@ class TrainConfig:
                 "mixup",
                 "cutmix",
             ),
-            *("max_grad_norm", "max_skipped", "save_minutes", "workers", "timeout"),
+            *("max_grad_norm", "max_skipped", "save_minutes", "timeout"),
         ):
             self._check(name, getattr(self, name) >= 0, "at least 0")
+        self._check("workers", self.workers is None or self.workers >= 0, "at least 0")
         self._check("seed", 0 <= self.seed <= LARGEST_SEED, f"from 0 to {LARGEST_SEED}")
         self._check("lr", self.lr is None or self.lr > 0, "above 0")
         self._check("layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
@@ -188,7 +194,7 @@ def check_type(name: str, value: Any, kind: Any) -> None:
     if get_origin(kind) is tuple:
         for x in value:
             check_type(name, x, get_args(kind)[0])
-    elif get_origin(kind) is UnionType:
+    elif get_origin(kind) in (Union, UnionType):
         if value is not None:
             check_type(name, value, get_args(kind)[0])
     elif get_origin(kind) is Literal:

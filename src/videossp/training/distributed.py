@@ -1,6 +1,5 @@
 """Several processes that train or evaluate together: joining and leaving them, and their exchanges."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,20 +9,27 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
+from videossp.model.device import Device, choose_device, processes
 
-def join_processes() -> bool:
+
+def join_processes(device: Device = "auto") -> torch.device:
     """Join the processes that torchrun or `accelerate launch` started, if any.
 
+    Args:
+        device: see `choose_device`. ACCELERATE_USE_CPU makes "auto" the CPU.
+
     Returns:
-        Whether they compute on a CPU. accelerate must be told this, otherwise each process assumes that it is
-        the only one.
+        The device on which this process computes.
 
     Raises:
+        ValueError: see `choose_device`.
         RuntimeError: several processes were started, but this one cannot join them.
     """
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    joined = PartialState(cpu=cpu).num_processes
-    started = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = choose_device(
+        "cpu" if device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU") else device
+    )
+    state = PartialState(cpu=chosen.type != "cuda")
+    joined, started = state.num_processes, processes()
     if distributed.is_available() and distributed.is_initialized():
         started = max(started, distributed.get_world_size())
     if joined != started:
@@ -31,7 +37,9 @@ def join_processes() -> bool:
             f"{started} processes were started, but accelerate is set up for {joined}; start them with "
             "torchrun, and create no Accelerator before, or one with cpu=True"
         )
-    return cpu
+    if joined > 1 and (state.device.type == "cuda") != (chosen.type == "cuda"):
+        raise RuntimeError(f"accelerate is set up for {state.device.type}, but the device is {chosen.type}")
+    return chosen
 
 
 def leave_processes() -> None:
@@ -43,6 +51,19 @@ def leave_processes() -> None:
         distributed.destroy_process_group()
 
 
+def cpu_group() -> Any:
+    """The group in which processes exchange values of the CPU; None, the default one, if that can."""
+    if "gloo" in distributed.get_backend() or distributed.get_backend() == "mpi":
+        return None
+    world = distributed.group.WORLD
+    if world not in _cpu_groups:
+        _cpu_groups[world] = distributed.new_group(backend="gloo")
+    return _cpu_groups[world]
+
+
+_cpu_groups: dict[Any, Any] = {}  # by the default group: a second training uses that of the first
+
+
 class ProcessGroup:
     """The processes that compute a training together; often only one.
 
@@ -52,8 +73,8 @@ class ProcessGroup:
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
+        self._cpu = cpu_group() if self.size > 1 else None
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite tensors with those of the first process."""
@@ -62,12 +83,18 @@ class ProcessGroup:
                 distributed.broadcast(x.data, 0)
 
     def sum(self, *values: float) -> list[float]:
-        """Sums over the processes."""
+        """Sums over the processes. No process waits for its GPU."""
         if self.size == 1:
             return list(values)
-        mine = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
-        summed: list[float] = self.accelerator.reduce(mine, "sum").tolist()
+        mine = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(mine, group=self._cpu)
+        summed: list[float] = mine.tolist()
         return summed
+
+    def largest(self, x: Tensor) -> None:
+        """Overwrite a tensor with its largest values over the processes."""
+        if self.size > 1:
+            distributed.all_reduce(x, distributed.ReduceOp.MAX)
 
     def sum_gradients(self, tensors: Sequence[Tensor]) -> None:
         """Sum the gradients of tensors over the processes; a missing gradient counts as zero."""
@@ -76,7 +103,8 @@ class ProcessGroup:
         for x in tensors:
             x.grad = torch.zeros_like(x) if x.grad is None else x.grad
         gradients = [x.grad for x in tensors if x.grad is not None]
-        flat = self.accelerator.reduce(torch.cat([x.flatten() for x in gradients]), "sum")
+        flat = torch.cat([x.flatten() for x in gradients])
+        distributed.all_reduce(flat)
         for gradient, part in zip(gradients, flat.split([x.numel() for x in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
@@ -84,7 +112,7 @@ class ProcessGroup:
         """The values of all processes, in the order of the processes."""
         values = [value] * self.size
         if self.size > 1:
-            distributed.all_gather_object(values, value)
+            distributed.all_gather_object(values, value, group=self._cpu)
         return values
 
     def check_agreement(self, settings: Mapping[str, Any]) -> None:

@@ -8,17 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from videossp.errors import OutOfMemoryError
+from videossp.model.device import describe
 from videossp.model.tokens import Tokens
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @contextmanager
-def explain_memory_errors(advice: str) -> Iterator[None]:
+def explain_memory_errors(advice: str, device: torch.device) -> Iterator[None]:
     """Replace torch's page-long out-of-memory message by one line.
 
     Args:
         advice: the settings that need less memory.
+        device: the message names it if it is not the CPU.
 
     Raises:
         OutOfMemoryError: one line with the advice.
@@ -28,7 +30,8 @@ def explain_memory_errors(advice: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(x in str(error) for x in OUT_OF_MEMORY):
             raise
-        raise OutOfMemoryError(f"too little memory: {advice}") from error
+        place = "" if device.type == "cpu" else f" on {describe(device)}"
+        raise OutOfMemoryError(f"too little memory{place}: {advice}") from error
 
 
 def first_not_finite(model: nn.Module, clips: Tensor) -> str:

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from videossp.classifier import EVAL_BATCH, Classifier
+from videossp.classifier import Classifier
 from videossp.data.clips import EvalViews, TrainClips, video_identity
+from videossp.inference.passes import Passes
+from videossp.model.device import selected
 from videossp.system.files import atomic_write
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
@@ -40,10 +42,10 @@ class FeatureCache:
     """Features of clips for methods that read only the output of the frozen backbone (`Tuner.depends_on`).
 
     Each file holds the features of one item of a data set of clips. Its name is a hash of everything that the
-    features depend on: backbone, precision and the tokens that are read; versions of this package and of the
-    libraries that affect numerical results; content of the video, its part, frames and crops; augmentation
-    and its random numbers. So features are never outdated. Runs share them, and so do copies of a video.
-    Features whose file is damaged are computed again.
+    features depend on: backbone, precision, kind of device and the tokens that are read; versions of this
+    package and of the libraries that affect numerical results; content of the video, its part, frames and
+    crops; augmentation and its random numbers. So features are never outdated. Runs share them, and so do
+    copies of a video. Features whose file is damaged are computed again.
 
     Args:
         classifier: its backbone computes the features.
@@ -72,6 +74,8 @@ class FeatureCache:
         self.classifier, self.folder, self.messages = classifier, folder, messages
         self.workers, self.timeout, self.wait = workers, timeout, wait
         self.kind = f"{classifier.sha256} {classifier.precision} {classifier.tuner.depends_on} {versions()}"
+        if classifier.device.type != "cpu":
+            self.kind += f" {classifier.device.type}"
         self.identity = functools.cache(video_identity)  # each video is hashed once per run
         self.used: set[Path] = set()  # files that this run has used
 
@@ -94,19 +98,23 @@ class FeatureCache:
         # Divide the work before checking which files exist, because other processes may be writing files.
         missing = [i for i in range(rank, len(files), processes) if not self._has(files[i])]
         if missing:
-            loader = DataLoader(
-                Subset(clips, missing),
-                batch_size=None,
-                num_workers=self.workers,
-                timeout=self.timeout if self.workers else 0,
-            )
-            self.classifier.eval()
-            if self.workers:
-                give_back_memory()
-            indices = self.messages.bar(missing, "features of the backbone", 0, len(missing), 0)
-            for i, (x, *_) in zip(indices, loader, strict=True):
-                if x is not None:
-                    self._write(files[i], self._compute(x))
+            device = self.classifier.device
+            with selected(device):
+                loader = DataLoader(
+                    Subset(clips, missing),
+                    batch_size=None,
+                    num_workers=self.workers,
+                    timeout=self.timeout if self.workers else 0,
+                    pin_memory=device.type == "cuda",
+                )
+                if self.workers:
+                    give_back_memory()
+                indices = self.messages.bar(missing, "features of the backbone", 0, len(missing), 0)
+                items = ((i, x) for i, (x, *_) in zip(indices, loader, strict=True))
+                passes = Passes(self.classifier, self.classifier.frozen_features)
+                for i, x in passes.by_item(items, None if device.type == "cuda" else 1):
+                    if x is not None:
+                        self._write(files[i], packed(x))
         self.wait()
         return Features(clips, files)
 
@@ -137,14 +145,6 @@ class FeatureCache:
             ) from error
         self.used.add(file)
 
-    @torch.no_grad()
-    def _compute(self, clips: Tensor) -> bytes:
-        device = self.classifier.device
-        parts = [self.classifier.frozen_features(part.to(device)).cpu() for part in clips.split(EVAL_BATCH)]
-        file = io.BytesIO()
-        np.save(file, torch.cat(parts).numpy())
-        return file.getvalue()
-
     def prune(self, limit: float) -> None:
         """Remove the files that were not used for longest, until the others take at most `limit` GB.
 
@@ -169,6 +169,13 @@ class FeatureCache:
                 return
             remove_unused(path, recent)
             total -= size
+
+
+def packed(features: Tensor) -> bytes:
+    """Features as the content of a file."""
+    file = io.BytesIO()
+    np.save(file, features.numpy())
+    return file.getvalue()
 
 
 def read_features(file: Path) -> Tensor | None:

@@ -1,7 +1,8 @@
 """`Loop`: the steps, validations and checkpoints of a training."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch.utils.data import DataLoader
 from videossp.classifier import Classifier
 from videossp.data.augment import mix, parse_rand_augment, soft_targets
 from videossp.data.clips import TrainClips
+from videossp.data.crop import finish_clips
 from videossp.errors import DataError, DivergedError, WorkerLostError
 from videossp.inference.evaluate import Evaluation, evaluate
+from videossp.model.device import default_workers, peak_memory, to_device
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
@@ -25,6 +28,7 @@ from videossp.training.distributed import ProcessGroup
 from videossp.training.faults import explain_memory_errors, first_not_finite, is_finite
 from videossp.training.feature_cache import FeatureCache, Features, cache_folder
 from videossp.training.optimizer import parameter_groups
+from videossp.training.outcome import Outcome
 from videossp.training.plan import Plan, caches_features
 from videossp.training.settings import settings_of
 from videossp.training.signals import GracefulStop
@@ -60,10 +64,12 @@ class Loop:
         messages: Messages,
     ) -> None:
         self.classifier, self.plan, self.config = classifier, plan, config
-        self.accelerator, self.messages = accelerator, messages
+        self.accelerator, self.messages, self.device = accelerator, messages, classifier.device
         self.group = ProcessGroup(accelerator)
         self.group.broadcast(list(classifier.trainable().values()))
-        self.optimizer = torch.optim.AdamW(parameter_groups(classifier, plan, config), lr=plan.lr)
+        self.late = reads_late(self.device)
+        groups = parameter_groups(classifier, plan, config)
+        self.optimizer = torch.optim.AdamW(groups, lr=plan.lr, fused=True if self.late else None)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.rate_factor = plan.rate_factor
         self.clips = TrainClips(
@@ -77,11 +83,15 @@ class Loop:
             erasing=config.erasing,
             fixed_augmentations=config.fixed_augmentations,
         )
+        self.workers = default_workers(self.device) if config.workers is None else config.workers
         self.cache = self._make_cache()
+        # Erasing draws its noise for normalised clips, and features are those of finished clips.
+        self.clips.unfinished = self.late and not self.cache and not config.erasing
         self.state = TrainState(classifier, self.optimizer, bool(config.ema_decay))
         self.settings = settings_of(classifier, plan, config)
         self._saved_at = time.monotonic()
         self._last_not_finite = ""
+        self._pending: Outcome | None = None
 
     def _make_cache(self) -> FeatureCache | None:
         """The feature cache, if augmentations repeat and the method reads the backbone's output only."""
@@ -92,7 +102,7 @@ class Loop:
             self.classifier,
             Path(config.features) if config.features else cache_folder(),
             self.messages,
-            workers=config.workers,
+            workers=self.workers,
             timeout=config.timeout,
             wait=self.accelerator.wait_for_everyone,
         )
@@ -114,11 +124,13 @@ class Loop:
             WorkerLostError: a worker process or another process of the training is gone.
         """
         self._write = save if self.accelerator.is_main_process else lambda: None
-        size = self.config.batch_size
+        size, bf16 = self.config.batch_size, self.classifier.precision == "bf16"
         advice = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
+        if self.device.type == "cuda" and not bf16:
+            advice += ", and so does --precision bf16"
         with GracefulStop() as stop:
             try:
-                with explain_lost_processes(resumable), explain_memory_errors(advice):
+                with explain_lost_processes(resumable), explain_memory_errors(advice, self.device):
                     self.group.check_agreement({"step": self.state.step, **self.settings})
                     for epoch in range(len(self.state.history), self.config.epochs):
                         self.train_epoch(epoch, stop)
@@ -137,6 +149,7 @@ class Loop:
 
     def save(self) -> None:
         """Write the state, if this is the process that writes."""
+        self.settle()
         self._write()
         self._saved_at = time.monotonic()
 
@@ -150,6 +163,8 @@ class Loop:
             return
         self.optimizer.zero_grad()
         try:
+            with suppress(DivergedError):  # the step is counted; the error that ends the training is another
+                self.settle()
             self.save()
         except Exception as error:
             self.messages.say(f"the checkpoint cannot be written: {str(error) or type(error).__name__}")
@@ -171,6 +186,9 @@ class Loop:
             self._end_if_asked(stop)
             if time.monotonic() - self._saved_at > 60 * config.save_minutes:
                 self.save()
+        started = time.monotonic()
+        self.settle()
+        state.epoch_sums["seconds"] += time.monotonic() - started
         if state.epoch_sums["clips"]:
             return
         state.restart_epoch(epoch * per_epoch)  # so that a resumed run tries it again
@@ -180,13 +198,14 @@ class Loop:
 
     def _start_loader(self, epoch: int, shares: list[Share], stop: GracefulStop) -> Iterator[Batch]:
         """Start to load the batches of some steps: clips, or features of the cache."""
-        sums, workers = self.state.epoch_sums, self.config.workers
+        sums, workers = self.state.epoch_sums, self.workers
         self.clips.epoch = epoch
         started = time.monotonic()
         clips: TrainClips | Features = self.clips
         if self.cache:
             with stop.at_once():  # computed features are on disk already
                 clips = self.cache.of(self.clips, self.group.rank, self.group.size)
+        self._items = clips
         sums["seconds"] += time.monotonic() - started
         loader = DataLoader(
             clips,
@@ -194,6 +213,7 @@ class Loop:
             num_workers=workers,
             collate_fn=collate,
             timeout=self.config.timeout if workers else 0,
+            pin_memory=self.device.type == "cuda",
         )
         self.classifier.train()
         started = time.monotonic()
@@ -205,62 +225,107 @@ class Loop:
         return batches
 
     def one_step(self, epoch: int, share: Share, batches: Iterator[Batch]) -> None:
-        """Do one optimiser step, or skip it if a loss or gradient is not finite."""
-        total, clips, problem, unreadable = self._accumulate(share, batches)
-        total, done, problems, failures = self.group.sum(total, clips, bool(problem), len(unreadable))
+        """Do one optimiser step, or skip it if a loss or gradient is not finite.
+
+        On a GPU this function only queues the step. Its figures are read by the next step, or by `settle`.
+        """
+        losses, sizes, indices, unreadable = self._accumulate(share, batches)
+        self.settle()  # the device has this step to compute while the figures of the last one are read
+        done, failures = self.group.sum(sum(sizes), len(unreadable))
         if failures:
             self.note_unreadable(unreadable)
-        if problems:
-            problem = next(x for x in self.group.gather(problem) if x)
-        elif done:
-            problem = self.gather_gradients(share.clips / done)
-        if problem:
-            self.count_skipped(epoch, problem)
-        state = self.state
-        with state.updating():
+        state, outcome, problem = self.state, None, ""
+        if done:
+            names, norms, skip = self.gather_gradients(share.clips / done, losses)
+            outcome = Outcome(state.step, epoch, losses, sizes, indices, names, norms, skip)
+        if outcome and not self.late:
+            problem = self._problem(outcome)
             if problem:
-                state.skipped += 1
-            elif done:
-                self._update()
-                state.epoch_sums["loss"] += total
-                state.epoch_sums["clips"] += done
+                self.report_skipped(outcome, problem, state.skipped + 1)
+        with state.updating():
+            if outcome and not problem:
+                self._update(outcome.skip)
+            if self.late:
+                self._pending = outcome
+            elif outcome:
+                self._count(outcome, problem)
             self.optimizer.zero_grad()
             state.step += 1
 
-    def _accumulate(self, share: Share, batches: Iterator[Batch]) -> tuple[float, int, str, dict[str, str]]:
+    def _accumulate(
+        self, share: Share, batches: Iterator[Batch]
+    ) -> tuple[list[Tensor], list[int], list[list[int]], dict[str, str]]:
         """Forward and backward passes of a share.
 
         Returns:
-            Sum of the losses of its clips; number of clips; the tensor that is not finite, or "";
-            reason by name of each video that could not be decoded.
+            For each batch its mean loss, number of clips and videos; reason by name of each video that could
+            not be decoded.
         """
-        config = self.config
-        total, clips, problem = 0.0, 0, ""
+        losses, sizes, videos = [], [], []
         unreadable: dict[str, str] = {}
-        for number, _ in share.batches:
+        for number, indices in share.batches:
             started = time.monotonic()
             batch = next(batches)
             self.state.epoch_sums["waited"] += time.monotonic() - started
             unreadable |= batch.unreadable
-            if not batch.names or problem or (unreadable and config.on_error == "error"):
+            if not batch.names or (unreadable and self.config.on_error == "error"):
                 continue
             loss = self.loss(batch, number)
-            if torch.isfinite(loss):
-                (loss * (len(batch.labels) / share.clips)).backward()
-                total, clips = total + loss.item() * len(batch.labels), clips + len(batch.labels)
-            else:
-                tensor = first_not_finite(self.classifier, batch.clips.to(self.accelerator.device))
-                problem = f"{tensor}, with {', '.join(batch.names)}"
-        return total, clips, problem, unreadable
+            (loss * (len(batch.labels) / share.clips)).backward()
+            losses.append(loss.detach())
+            sizes.append(len(batch.labels))
+            videos.append(indices)
+        return losses, sizes, videos, unreadable
 
-    def _update(self) -> None:
-        """Update the parameters and their moving average."""
+    def _update(self, skip: Tensor) -> None:
+        """Update the parameters and their moving average; on a GPU, change nothing if `skip` is 1."""
         factor = self.rate_factor(self.state.step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
+        weight: float | Tensor = 1 - self.config.ema_decay
+        if self.late:
+            self.optimizer.found_inf = skip  # type: ignore[attr-defined]  # the fused kernel changes nothing where this is 1
+            weight = weight * (1 - skip)
         self.optimizer.step()
         for name, x in self.state.average.items():
-            x.lerp_(self.state.parameters[name].detach(), 1 - self.config.ema_decay)
+            x.lerp_(self.state.parameters[name].detach(), weight)
+
+    def settle(self) -> None:
+        """Read the figures of the last step, if the device has not yet given them.
+
+        Raises:
+            DivergedError: the step was not finite, and it was one too many.
+        """
+        outcome, self._pending = self._pending, None
+        if outcome is None:
+            return
+        problem = self._problem(outcome)
+        with self.state.updating():
+            self._count(outcome, problem)
+        if problem:
+            self.report_skipped(outcome, problem, self.state.skipped)
+
+    def _count(self, outcome: Outcome, problem: str) -> None:
+        """Add a step to the sums of its epoch, or to the skipped ones."""
+        if problem:
+            self.state.skipped += 1
+            return
+        total, clips = self.group.sum(outcome.total, sum(outcome.sizes))
+        self.state.epoch_sums["loss"] += total
+        self.state.epoch_sums["clips"] += clips
+
+    def _problem(self, outcome: Outcome) -> str:
+        """The first tensor of a step that is not finite, in any process; "" if all are finite."""
+        if outcome.finite:
+            return ""
+        text = ""
+        if outcome.bad_batch is not None:
+            batch = collate([self._items[i] for i in outcome.bad_batch])
+            tensor = first_not_finite(self.classifier, self.clips_of(batch)) if batch.names else "the loss"
+            text = f"{tensor}, with {', '.join(batch.names)}"
+        elif outcome.bad_gradient is not None:
+            text = f"the gradient of {outcome.bad_gradient}"
+        return next((x for x in self.group.gather(text) if x), "the gradient of all weights together")
 
     def note_unreadable(self, unreadable: Mapping[str, str]) -> None:
         """Note the videos of a step that some process could not decode, or end the training."""
@@ -272,28 +337,37 @@ class Loop:
                     self.state.failures[name] = reason
                     self._warn(f"skipped: {reason}")
 
+    def clips_of(self, batch: Batch) -> Tensor:
+        """The clips of a batch on the device, normalised."""
+        clips = to_device(batch.clips, self.device)
+        if batch.flipped is None:
+            return clips
+        return finish_clips(clips, to_device(batch.flipped, self.device), self.classifier.clip_format)
+
     def loss(self, batch: Batch, number: int) -> Tensor:
         """Mean cross entropy of batch `number` of the step, with its clips mixed if the settings say so."""
-        config, device = self.config, self.accelerator.device
+        config, labels = self.config, batch.labels
         seeds = (config.seed, self.state.step, number)
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0] >> 1))
-        clips, labels = batch.clips.to(device), batch.labels.to(device)
+        clips = self.clips_of(batch)
         if not config.mixup and not config.cutmix:
-            smoothing = config.label_smoothing
-            return nn.functional.cross_entropy(self.classifier(clips), labels, label_smoothing=smoothing)
+            targets, smoothing = to_device(labels, self.device), config.label_smoothing
+            return nn.functional.cross_entropy(self.classifier(clips), targets, label_smoothing=smoothing)
         targets = soft_targets(labels, len(self.classifier.classes), config.label_smoothing)
         rng = np.random.default_rng((*seeds, 1))
         clips, targets = mix(clips, targets, config.mixup, config.cutmix, rng)
-        return nn.functional.cross_entropy(self.classifier(clips), targets)
+        return nn.functional.cross_entropy(self.classifier(clips), to_device(targets, self.device))
 
-    def gather_gradients(self, factor: float) -> str:
+    def gather_gradients(self, factor: float, losses: Sequence[Tensor]) -> tuple[list[str], Tensor, Tensor]:
         """Sum the gradients over the processes, scale them and clip their norm.
 
         Args:
             factor: planned clips of the step over decoded clips, so that a failed video weakens no step.
+            losses: of the batches of this process.
 
         Returns:
-            The first gradient that is not finite, or "".
+            Names of the parameters with a gradient; norms of their gradients before clipping; 1 if a loss or
+            gradient of some process is not finite, else 0.
         """
         parameters = self.state.parameters
         self.group.sum_gradients(list(parameters.values()))
@@ -301,18 +375,19 @@ class Loop:
         if factor != 1:
             for gradient in gradients.values():
                 gradient.mul_(factor)
-        norm = nn.utils.get_total_norm(gradients.values())
-        if not torch.isfinite(norm):
-            names = [name for name, x in gradients.items() if not x.isfinite().all()]
-            return f"the gradient of {names[0] if names else 'all weights together'}"
+        norms = torch.stack(torch._foreach_norm(list(gradients.values())))
+        norm = torch.linalg.vector_norm(norms)
+        skip = (~torch.isfinite(torch.stack([norm, *losses])).all()).float()
+        self.group.largest(skip)
         if self.config.max_grad_norm:
             nn.utils.clip_grads_with_norm_(parameters.values(), self.config.max_grad_norm, norm)
-        return ""
+        return list(gradients), norms, skip
 
-    def count_skipped(self, epoch: int, reason: str) -> None:
+    def report_skipped(self, outcome: Outcome, reason: str, count: int) -> None:
         """Warn that a step is skipped, or stop the training if more than `max_skipped` steps were skipped."""
-        count, limit = self.state.skipped + 1, self.config.max_skipped
-        self._last_not_finite = line = f"step {self.state.step + 1} (epoch {epoch + 1}): not finite: {reason}"
+        limit = self.config.max_skipped
+        step = f"step {outcome.step + 1} (epoch {outcome.epoch + 1})"
+        self._last_not_finite = line = f"{step}: not finite: {reason}"
         if count > limit:
             steps = "step was" if count == 1 else "steps were"
             raise DivergedError(f"{line}; {count} {steps} not finite; {self._advice()}")
@@ -336,7 +411,7 @@ class Loop:
                     self.plan.validation,
                     segments=1,
                     crops=1,
-                    workers=config.workers,
+                    workers=self.workers,
                     timeout=config.timeout,
                     on_error=config.on_error,
                     progress=self.messages.on,
@@ -374,6 +449,8 @@ class Loop:
             "seconds_per_clip": sums["seconds"] / sums["clips"],
             "data_wait": sums["waited"] / sums["seconds"],
         }
+        if self.device.type == "cuda":
+            row["gpu_memory_gb"] = peak_memory(self.device)
         best = state.end_epoch(row, result)
         validated = ""
         if result:
@@ -397,3 +474,12 @@ class Loop:
         """End all processes after the same step, whichever received the signal."""
         if self.group.sum(stop.asked)[0]:
             raise KeyboardInterrupt
+
+
+def reads_late(device: torch.device) -> bool:
+    """Whether the figures of a step are read while the next one is computed.
+
+    A GPU computes what the CPU has queued. If the CPU waited for the figures of each step, the GPU would be
+    idle until the next one is queued.
+    """
+    return device.type == "cuda"

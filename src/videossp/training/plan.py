@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from videossp.classifier import Classifier
 from videossp.data.augment import directional_classes, should_flip
 from videossp.data.datasets import Sample, VideoDataset
@@ -53,13 +55,18 @@ class Plan:
         return warmup_cosine(self.steps, self.warmup, self.min_lr / self.lr)
 
 
-def resolve_lr(config: TrainConfig, classifier: Classifier) -> TrainConfig:
-    """The settings with a learning rate: the given one, else the default of the method and the backbone."""
-    if config.lr is not None:
-        return config
-    return replace(
-        config, lr=default_lr(classifier.unregistered or classifier.method, classifier.backbone.config)
-    )
+def resolve(config: TrainConfig, classifier: Classifier, device: torch.device) -> TrainConfig:
+    """The settings with a learning rate and a precision.
+
+    The default rate is that of the method and the backbone; the default precision is bf16 on CUDA, else
+    float32.
+    """
+    lr, precision = config.lr, config.precision
+    if lr is None:
+        lr = default_lr(classifier.unregistered or classifier.method, classifier.backbone.config)
+    if precision is None:
+        precision = "bf16" if device.type == "cuda" else "float32"
+    return replace(config, lr=lr, precision=precision)
 
 
 def caches_features(config: TrainConfig, classifier: Classifier) -> bool:
@@ -84,7 +91,7 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
     Args:
         samples: the data set.
         classes: class names of the classifier.
-        config: settings whose learning rate is a number (`resolve_lr`).
+        config: settings whose learning rate is a number (`resolve`).
         processes: processes that train together. Each has its own batches.
 
     Raises:
@@ -92,7 +99,7 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
         ValueError: flip is on, but class names hold a direction.
     """
     if config.lr is None:
-        raise ValueError("the learning rate must be a number before a run is planned: resolve_lr")
+        raise ValueError("the learning rate must be a number before a run is planned: resolve")
     splits = choose_splits(samples, classes, config)
     per_epoch = steps_per_epoch(len(splits.training), config, processes)
     if per_epoch == 0:

@@ -14,17 +14,20 @@ from videossp.methods import published_options
 from videossp.training.config import TrainConfig, current_names, has_old_names
 from videossp.training.plan import Plan
 
-# Settings that may change when a run is resumed: they change no number.
+# Settings that may change when a run is resumed: they change no number. The kind of device is another
+# setting than the name of the device.
 FREE = (
-    *("workers", "timeout", "features", "features_limit"),
+    *("device", "workers", "timeout", "features", "features_limit"),
     *("save_minutes", "on_error", "max_skipped", "trackers"),
 )
+DEVICE = "device_kind"
 
 
 def settings_of(classifier: Classifier, plan: Plan, config: TrainConfig) -> dict[str, Any]:
     """The settings that must be the same for a run to be resumed from a checkpoint."""
     return {
         **without_free(asdict(config)),
+        DEVICE: classifier.device.type,
         "clips_per_step": plan.clips_per_step,
         "method": classifier.method,
         "options": classifier.options,
@@ -48,13 +51,19 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     return hashlib.sha256("\n".join(f"{x.name} {x.label}" for x in samples).encode()).hexdigest()
 
 
-def check_settings(folder: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+def check_settings(
+    folder: Path, saved: Mapping[str, Any], current: Mapping[str, Any], change_device: bool = False
+) -> str:
     """Refuse to resume a run with other settings than those of its checkpoint.
 
     Args:
         folder: the run folder.
         saved: settings of the checkpoint, of any version of this package.
         current: settings of this training (`settings_of`).
+        change_device: whether the kind of device may differ.
+
+    Returns:
+        A remark if the kind of device differs, else "".
 
     Raises:
         ValueError: names the settings that differ.
@@ -62,10 +71,20 @@ def check_settings(folder: Path, saved: Mapping[str, Any], current: Mapping[str,
     plain = json.loads(json.dumps(current))
     if has_old_names(saved):
         saved, plain = complete_old_settings(saved), complete_options(plain)
-    if lines := differences(dict(saved), plain):
+    saved = dict(saved)
+    before, now = saved.pop(DEVICE, "cpu"), plain.pop(DEVICE)  # older versions do not record it
+    if lines := differences(saved, plain):
         shown = "; ".join(x if len(x) < 100 else f"{x[:90]}..." for x in lines[:5])
         more = f"; and {len(lines) - 5} more" if len(lines) > 5 else ""
         raise ValueError(f"{folder}: cannot be resumed, these settings differ: {shown}{more}")
+    if before == now:
+        return ""
+    if not change_device:
+        raise ValueError(
+            f"{folder}: was trained on {before} and would continue on {now}, which is not exact: give "
+            f"--device {before}, or --change-device true to continue on {now}"
+        )
+    return f"began on {before} and continues on {now}: not exactly the run without the change"
 
 
 def complete_old_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +93,7 @@ def complete_old_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     Fields that did not exist yet have their default, and method options that were not given have the
     published value.
     """
-    usual = without_free(asdict(TrainConfig()))
+    usual = without_free(asdict(TrainConfig(precision="float32")))
     settings = json.loads(json.dumps(usual)) | current_names(saved)
     settings["clip"] = json.loads(json.dumps(asdict(ClipFormat()))) | settings["clip"]
     return complete_options(settings)

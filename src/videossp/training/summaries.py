@@ -3,8 +3,11 @@
 from dataclasses import fields
 from typing import Any
 
+import torch
+
 from videossp.classifier import Classifier
 from videossp.methods import default_lr, lr_source
+from videossp.model.device import describe
 from videossp.training.config import TrainConfig
 from videossp.training.plan import Plan
 from videossp.training.run import Run
@@ -13,7 +16,7 @@ from videossp.training.run import Run
 SPECIAL = ("num_sample", "rand_augment", "erasing", "mixup", "cutmix", "layer_decay")
 
 
-def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[str]:
+def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig, device: torch.device) -> list[str]:
     """A plan as it is printed before a run; without its warnings."""
     trained, total = parameter_counts(classifier)
     validation = f"{len(plan.validation)} validation videos ({plan.validation_source})"
@@ -35,6 +38,9 @@ def plan_lines(classifier: Classifier, plan: Plan, config: TrainConfig) -> list[
     method, sizes = classifier.unregistered or classifier.method, classifier.backbone.config
     source = f" (default: {lr_source(method, sizes)})" if config.lr == default_lr(method, sizes) else ""
     lines.append(f"learning rate {plan.lr:.3g}{rule}{source}")
+    if device.type != "cpu":
+        slow = ", which has no fast kernels here: slow" * (device.type == "mps")
+        lines.append(f"device {describe(device)}{slow}; matrix products in {config.precision}")
     usual = {x.name: x.default for x in fields(config)}
     changed = {name: getattr(config, name) for name in SPECIAL if getattr(config, name) != usual[name]}
     if changed:
@@ -71,6 +77,7 @@ def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
     without = " without validation" if validation else ""
     trained, total = parameter_counts(classifier)
     clips = sum(row["seconds"] / row["seconds_per_clip"] for row in run.history)
+    memory = [row["gpu_memory_gb"] for row in run.history if "gpu_memory_gb" in row]
     kept = {"epoch kept": f"{best['epoch']} of {len(run.history)}, the last: no validation"}
     if validation:
         kept = {
@@ -85,6 +92,7 @@ def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
         **kept,
         "time": f"{run.seconds:.0f} s{without}, {run.seconds / clips:.2g} s per clip, "
         f"{100 * run.data_wait:.0f} % of it waiting for clips",
+        **({"GPU memory": f"{max(memory):.1f} GB at most"} if memory else {}),
         **({"steps skipped": f"{skipped}, not finite"} if skipped else {}),
         **({"videos not decoded": ", ".join(run.failures)} if run.failures else {}),
     }

@@ -1,15 +1,18 @@
 """`train`: start or resume a run and write its folder."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from videossp.classifier import Classifier
 from videossp.data.datasets import VideoDataset, read_data
 from videossp.data.datasets.left_out import left_out_lines
 from videossp.load_adapter import load_trainable
+from videossp.model.device import selected
+from videossp.ops.exact_float32 import exact_float32
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.progress import Messages
 from videossp.system.terminal import shorten
@@ -18,7 +21,7 @@ from videossp.training.checkpoints import load_state, remove_states, save_state
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import join_processes
 from videossp.training.loop import Loop
-from videossp.training.plan import Plan, caches_features, make_plan, resolve_lr
+from videossp.training.plan import Plan, caches_features, make_plan, resolve
 from videossp.training.run import Run
 from videossp.training.run_folder import (
     ADAPTER,
@@ -44,6 +47,7 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    change_device: bool = False,
     progress: bool = False,
 ) -> Run:
     """Train a classifier; it ends with the weights of the best epoch on validation, else of the last.
@@ -59,6 +63,8 @@ def train(
         out: run folder to write. It must be empty or new.
         resume: continue the run in `out` from its newest checkpoint. Weights and figures end as without the
             interruption (on a CPU with as many threads).
+        change_device: with `resume`, allow another kind of device than before; the result is then not
+            exactly that of the run without the interruption.
         progress: print messages and a progress bar on stderr.
 
     Returns:
@@ -79,12 +85,14 @@ def train(
         raise ValueError("resume needs the run folder, out")
     if out is not None:
         classifier.check_saving()
-    config = resolve_lr(config or TrainConfig(), classifier)
+    config = config or TrainConfig()
+    device = join_processes(classifier.device if stays(config, classifier) else config.device)
+    config = resolve(config, classifier, device)
     caches_features(config, classifier)  # refuses settings that conflict, before the folder is made
     samples = data if isinstance(data, VideoDataset) else read_data(data)
     folder = None if out is None else Path(out)
     accelerator = Accelerator(
-        cpu=join_processes(),
+        cpu=PartialState().device.type == "cpu",
         log_with=list(config.trackers) or None,
         project_dir=None if folder is None else str(folder),
     )
@@ -99,21 +107,27 @@ def train(
         accelerator.wait_for_everyone()
         stack.enter_context(seeded(config.seed))
         classifier.backbone.grad_checkpoint = config.grad_checkpoint
-        classifier.to(accelerator.device).to_precision(config.precision)
+        stack.enter_context(selected(device))
+        if config.precision == "float32":
+            stack.enter_context(exact_float32(device))  # for the backward, too
+        assert config.precision is not None  # `resolve` has set it
+        classifier.to(device).to_precision(config.precision)
         loop = Loop(classifier, plan, config, accelerator, messages)
-        resumed = folder is not None and resume and restore(folder, loop, messages)
+        resumed, notes = False, list[str]()
+        if folder and resume:
+            resumed, notes = restore(folder, loop, messages, change_device)
         if folder and main and not resumed:
             check_startable(folder, settings_table(classifier, samples.origin, asdict(config)))
             write_setup(folder, classifier, samples.origin, asdict(config), plan.training, plan.validation)
         report_start(classifier, samples, plan, config, messages)
         start_trackers(accelerator, config, folder)
         if main:
-            for text in early_warnings(samples, plan):
+            for text in [*notes, *early_warnings(samples, plan)]:
                 warn(text)
         loop.run(Saver(folder, loop), resumable=folder is not None)
         for tracker in accelerator.trackers:
             tracker.finish()  # not end_training(), which also ends the process group
-        run = finish(loop, samples)
+        run = finish(loop, samples, notes)
         if folder and main:
             write_results(folder, classifier, run)
             remove_states(folder / CHECKPOINTS)
@@ -143,20 +157,30 @@ class Saver:
         save_state(self.folder / CHECKPOINTS, state.step, tensors, metadata)
 
 
-def restore(folder: Path, loop: Loop, messages: Messages) -> bool:
-    """Restore the state of the newest intact checkpoint; returns whether there is one.
+def stays(config: TrainConfig, classifier: Classifier) -> bool:
+    """Whether a training computes where the classifier already is: "auto", and it is not on the CPU."""
+    return config.device == "auto" and classifier.device.type != "cpu"
+
+
+def restore(
+    folder: Path, loop: Loop, messages: Messages, change_device: bool = False
+) -> tuple[bool, list[str]]:
+    """Restore the state of the newest intact checkpoint.
+
+    Returns:
+        Whether there is one; a warning if it was written on another kind of device.
 
     Raises:
         ValueError: the checkpoint belongs to other settings.
     """
     checkpoint = load_state(folder / CHECKPOINTS, messages.say)
     if checkpoint is None:
-        return False
+        return False, []
     tensors, metadata = checkpoint
-    check_settings(folder, metadata["settings"], loop.settings)
+    note = check_settings(folder, metadata["settings"], loop.settings, change_device)
     loop.state.unpack(tensors, metadata, loop.plan.validation)
     messages.say(f"{folder}: resumed after step {loop.state.step}")
-    return True
+    return True, [note] if note else []
 
 
 def report_start(
@@ -165,7 +189,7 @@ def report_start(
     """Print the plan, and the files and videos that are not used."""
     for line in left_out_lines(replace(samples, missing=())):  # missing videos are a warning
         messages.say(line)
-    for line in plan_lines(classifier, plan, config):
+    for line in plan_lines(classifier, plan, config, classifier.device):
         messages.say(line)
 
 
@@ -193,11 +217,11 @@ def late_warnings(state: TrainState) -> list[str]:
     return lines
 
 
-def finish(loop: Loop, samples: VideoDataset) -> Run:
-    """Give the classifier the weights of the best epoch, and collect the results."""
+def finish(loop: Loop, samples: VideoDataset, notes: Sequence[str] = ()) -> Run:
+    """Give the classifier the weights of the best epoch, and collect the results; `notes` are warnings."""
     state, classifier = loop.state, loop.classifier
     assert state.best is not None  # epochs >= 1
     load_trainable(classifier, state.best_weights)
     classifier.eval()
-    warnings = (*classifier.warnings, *early_warnings(samples, loop.plan), *late_warnings(state))
+    warnings = (*classifier.warnings, *notes, *early_warnings(samples, loop.plan), *late_warnings(state))
     return Run(state.history, state.best, state.best_evaluation, state.failures, warnings)

@@ -1,0 +1,77 @@
+"""`Outcome`: losses and gradient norms of a step, which stay on the device until they are read."""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class Outcome:
+    """Losses and gradient norms of a step in this process, and whether those of all processes are finite.
+
+    Their copy to the CPU begins at once. A program that reads them only after it has queued the next step
+    never waits for a GPU that has nothing to do.
+
+    Args:
+        step, epoch: numbers of the step and its epoch, from 0.
+        losses: mean loss of each batch, scalars.
+        sizes: clips of each batch.
+        indices: videos of each batch.
+        names: of the parameters that have a gradient.
+        norms: (parameters,), of their gradients.
+        skip: scalar, 1 if a loss or gradient of some process is not finite, else 0.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        epoch: int,
+        losses: Sequence[Tensor],
+        sizes: Sequence[int],
+        indices: Sequence[Sequence[int]],
+        names: Sequence[str],
+        norms: Tensor,
+        skip: Tensor,
+    ) -> None:
+        self.step, self.epoch, self.skip = step, epoch, skip
+        self.sizes, self.indices, self.names = sizes, indices, names
+        figures = torch.cat([torch.stack([skip, *losses]), norms])
+        self._copy = figures.to("cpu", non_blocking=True)
+        self._copied = None
+        if figures.is_cuda:
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(figures.device))
+
+    @cached_property
+    def _figures(self) -> list[float]:
+        if self._copied is not None:
+            self._copied.synchronize()
+        values: list[float] = self._copy.tolist()
+        return values
+
+    @property
+    def finite(self) -> bool:
+        """Whether all losses and gradients of all processes are finite."""
+        return self._figures[0] == 0
+
+    @property
+    def total(self) -> float:
+        """Sum of the losses of this process's clips."""
+        losses = self._figures[1 : 1 + len(self.sizes)]
+        return sum((loss * size for loss, size in zip(losses, self.sizes, strict=True)), 0.0)
+
+    @property
+    def bad_batch(self) -> Sequence[int] | None:
+        """Videos of the first batch of this process whose loss is not finite, or None."""
+        losses = self._figures[1 : 1 + len(self.sizes)]
+        return next(
+            (x for loss, x in zip(losses, self.indices, strict=True) if not math.isfinite(loss)), None
+        )
+
+    @property
+    def bad_gradient(self) -> str | None:
+        """The first parameter whose gradient is not finite, or None."""
+        norms = self._figures[1 + len(self.sizes) :]
+        return next((x for norm, x in zip(norms, self.names, strict=True) if not math.isfinite(norm)), None)
