@@ -62,6 +62,7 @@ SLOW = {
     "test_compare_reads_recipes_and_configs_of_runs": ["run"],
     "test_damaged_hints_give_the_frames_of_a_full_decode_in_every_container": [],
     "test_each_run_is_a_process_with_the_figures_of_its_classifier": [],
+    "test_every_stage_measures_something_and_only_once": ["machine+frames"],
     "test_every_bfloat16_gradient_of_a_scan_equals_the_eager_one": [],
     "test_kernels_compile_without_spills_and_with_the_layouts_of_the_design": ["80", "90"],
     "test_one_part_is_switched_off_and_the_other_is_not": [],
