@@ -30,6 +30,8 @@ def kernel_cache(source=Path(videossp.__file__).parent / "ops"):
     return CACHE / state.hexdigest()[:16]
 
 
+# Triton interprets its kernels, on a CPU: it chooses when it is imported, for the whole process.
+os.environ["TRITON_INTERPRET"] = "1"
 os.environ["NUMBA_CACHE_DIR"] = str(kernel_cache())  # before Numba is imported
 # `nohup`, `&` in a script and some CI runners start processes with Ctrl-C ignored, and so would ours be.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -23,15 +23,17 @@ import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import videossp
 from videossp.classifier import Classifier
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
-from videossp.ops import scan
+from videossp.ops import dispatch, exact_float32
 
 NAME = "gpu"
 PACKAGE = str(Path(videossp.__file__).parent)
+OPERATORS = ("selective_scan", "conv_silu", "gate", "add_norm")  # with kernels of Triton
 PRODUCTS = {"addmm", "linear", "mm"}  # without those inside attention, which differ by device
 # What reads values of a tensor on the CPU, or needs them to know the size of its result.
 WAITS = {
@@ -128,15 +130,21 @@ DEVICE = torch.device(NAME, 0)
 
 
 @contextmanager
-def fake_gpu(scan_kernel="numba"):
-    """A context in which tensors can be made on `DEVICE`, and the scan is one operator there.
+def fake_gpu(kernels=True):
+    """A context in which tensors can be made on `DEVICE`.
 
     Args:
-        scan_kernel: "numba" takes the operator, "chunked" plain torch.
+        kernels: take the operators whose kernels are Triton's on a GPU, as where Triton can be used; else
+            plain torch.
     """
-    chosen = mock.patch.object(scan, "scan_kernel", lambda device, dtype: scan_kernel)
-    address = mock.patch.object(FakeTensor, "data_ptr", _address, create=True)
-    with FakeTensorMode(allow_non_fake_inputs=True), chosen, address:
+    devices = (*dispatch.TRITON_DEVICES, NAME) if kernels else dispatch.TRITON_DEVICES
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        mock.patch.object(dispatch, "TRITON_DEVICES", devices),
+        mock.patch.object(dispatch, "triton_is_usable", lambda: True),
+        mock.patch.object(exact_float32, "TF32_DEVICES", (NAME,)),
+        mock.patch.object(FakeTensor, "data_ptr", _address, create=True),
+    ):
         yield
 
 
@@ -177,7 +185,7 @@ class Watch(TorchDispatchMode):
         if any(x.device.type == NAME for x in tensors) and waits(function, args, kwargs):
             self.waits[f"{name} at {place()}"] += 1
         out = function(*args, **kwargs)
-        made = [x for x in (out if isinstance(out, tuple | list) else [out]) if isinstance(x, torch.Tensor)]
+        made = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
         for x in made:
             if x.device.type == "cpu":
                 self.on_cpu[f"{name} {tuple(x.shape)} at {place()}"] += 1
@@ -192,7 +200,7 @@ class Watch(TorchDispatchMode):
 
 
 def waits(function, args, kwargs):
-    """Whether an operator on a GPU reads values on the CPU, such as those that give the size of its result."""
+    """Whether the CPU needs values of the GPU for this operator, such as those that give a size."""
     name = function._schema.name.split("::")[1]
     if name in ("index", "index_put", "index_put_", "_unsafe_index"):  # with a mask
         return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
@@ -254,8 +262,12 @@ def train(classifier, clip):
     faults += misplaced(**{f"gradient of {name}": x for name, x in gradients.items()})
     if not watch.operators["_fused_adamw_"]:
         faults.append("no optimiser step")
-    if classifier.tuner.depends_on == "blocks" and watch.operators["selective_scan"]:
-        faults += ["no backward of the scan"] * (not watch.operators["selective_scan_backward"])
+    if clip.ndim > 3 and dispatch.scan_kernel(DEVICE, clip.dtype) == "triton":
+        needed = [
+            *OPERATORS,
+            *(f"{x}_backward" for x in OPERATORS if classifier.tuner.depends_on == "blocks"),
+        ]
+        faults += [f"no operator {x}" for x in needed if not watch.operators[x]]
     return faults + faults_of(watch) + misrounded(watch, classifier.precision)
 
 
@@ -268,30 +280,35 @@ def evaluate(classifier, clip, context=torch.inference_mode):
 
 
 class Planted(Tuner):
-    """Does something to the tokens that must be found."""
-
-    FAULTS = {
-        "reads a value": lambda x: x * float(x.sum()),
-        "copies to the CPU": lambda x: x + x.mean((0, 1)).cpu().to(x.device),
-        "makes a tensor on the CPU": lambda x: x * torch.ones(()),
-        "takes a tensor of the CPU": lambda x: x + torch.ones(x.shape[-1]),
-        "indexes with a mask": lambda x: x + x[x > 0].sum(),
-        "copies in the backward": lambda x: (x.register_hook(lambda dx: dx.cpu().to(dx.device)), x)[1],
-        "computes products in float32": lambda x: x + (x.float().flatten(1).T @ x.float().flatten(1)).sum(),
-    }
+    """Does something to the tokens before the first block that must be found."""
 
     def __init__(self, config, fault: str = ""):
         super().__init__()
-        self.fault = fault
         self.weight = torch.nn.Parameter(torch.zeros(config.d_model))
-        if fault == "leaves a weight out":
-            self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.unused = torch.nn.Parameter(torch.zeros(1)) if fault == "a weight without a gradient" else None
+        self.do = {
+            "a value read": lambda x: x * float(x.sum()),
+            "a copy": lambda x: x + x.mean((0, 1)).cpu().to(x.device),
+            "a copy in the backward": self.copy_gradient,
+            "a mask": lambda x: x + x[x > 0].sum(),
+            "a tensor made on the CPU": lambda x: x * torch.ones(()),
+            "a tensor of the CPU": lambda x: x + torch.ones(x.shape[-1]),
+            "a product in float32": self.multiply,
+        }.get(fault, lambda x: x)
+
+    @staticmethod
+    def copy_gradient(x):
+        x.register_hook(lambda dx: dx.cpu().to(dx.device))
+        return x
+
+    @staticmethod
+    def multiply(x):
+        with torch.autocast(NAME, enabled=False):
+            return x + F.linear(x.float(), x.new_ones(x.shape[-1], x.shape[-1], dtype=torch.float32))
 
     def edit_tokens(self, layer, tokens):
         changed = tokens.part("patches") + self.weight
-        if layer == 0 and self.fault in self.FAULTS:
-            changed = self.FAULTS[self.fault](changed)
-        return tokens.write(patches=changed)
+        return tokens.write(patches=self.do(changed) if layer == 0 else changed)
 
 
 def run(method, precision="float32", kinds=("train",), depth=2, **options):
@@ -300,7 +317,7 @@ def run(method, precision="float32", kinds=("train",), depth=2, **options):
     Args:
         method: name, or names joined by +, or "planted".
         precision: float32 or bf16.
-        kinds: train; checkpoint: train with grad_checkpoint; chunked: train with the scan in plain torch;
+        kinds: train; checkpoint: train with grad_checkpoint; torch: train without kernels of Triton;
             infer and predict: a forward pass with inference_mode, with no_grad; features: train and predict
             with those of the frozen backbone; disabled: without the adapter; merge, then a forward pass.
         depth: of the backbone.
@@ -318,7 +335,7 @@ def run(method, precision="float32", kinds=("train",), depth=2, **options):
         move(classifier)
     for kind in kinds:
         try:
-            with fake_gpu("chunked" if kind == "chunked" else "numba"):
+            with fake_gpu(kernels=kind != "torch"):
                 classifier.backbone.grad_checkpoint = kind == "checkpoint"
                 found = do(classifier, kind, torch.randn(2, 3, 3, 32, 32, device=DEVICE))
         except Exception as error:
@@ -332,7 +349,7 @@ def run(method, precision="float32", kinds=("train",), depth=2, **options):
 
 def do(classifier, kind, clip):
     """The faults of one kind, see `run`."""
-    if kind in ("train", "checkpoint", "chunked"):
+    if kind in ("train", "checkpoint", "torch"):
         return train(classifier, clip)
     if kind == "features":
         with torch.no_grad():

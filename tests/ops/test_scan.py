@@ -131,6 +131,18 @@ def test_chunked_equals_reference(length, reverse):
         close(actual, expected, 1e-10)
 
 
+def test_autocast_does_not_round_the_state_of_the_chunked_scan():
+    """Its tensors are float32 whatever autocast makes of matrix products."""
+    tensors = {name: x.requires_grad_() for name, x in arguments(2, 40, 5, 3).items()}
+    runs = []
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, autocast):
+            y = scan_chunked(**tensors)
+        runs.append([y, *torch.autograd.grad(y.sum(), list(tensors.values()))])
+    for plain, under_autocast in zip(*runs, strict=True):
+        assert torch.equal(plain, under_autocast)
+
+
 def test_chunked_gradients_equal_finite_differences():
     tensors = arguments(1, 5, 2, 2, dtype=torch.float64)
     assert torch.autograd.gradcheck(scan_chunked, [x.requires_grad_() for x in tensors.values()])

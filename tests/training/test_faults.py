@@ -21,10 +21,10 @@ from videossp.data.datasets import VideoDataset, read_data
 from videossp.errors import DataError, DivergedError, VideoSSPWarning, WorkerLostError
 from videossp.inference.evaluate import evaluate
 from videossp.system.lost_processes import explain_lost_processes
+from videossp.training import feature_cache
 from videossp.training.checkpoints import list_states
 from videossp.training.config import TrainConfig
 from videossp.training.faults import first_not_finite
-from videossp.training.feature_cache import FeatureCache
 from videossp.training.loop import Loop
 from videossp.training.signals import GracefulStop
 from videossp.training.train import train
@@ -396,15 +396,15 @@ def test_a_signal_while_features_are_computed_ends_at_once(
     small_backbone, class_folder, tmp_path, monkeypatch
 ):
     """Computing them can take hours, and stopping loses nothing."""
-    made, real = [], FeatureCache._compute
+    made, real = [], feature_cache.packed
 
-    def make_features(self, clips):
+    def packed(features):
         if len(made) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         made.append(1)
-        return real(self, clips)
+        return real(features)
 
-    monkeypatch.setattr(FeatureCache, "_compute", make_features)
+    monkeypatch.setattr(feature_cache, "packed", packed)
     classifier = Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
     config = TrainConfig(epochs=1, fixed_augmentations=1, features=str(tmp_path / "features"))
     with pytest.raises(KeyboardInterrupt):

@@ -7,14 +7,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from videossp.ops.exact_float32 import exact_float32, may_use_tf32
 from videossp.ops.matmul import Linear
 
 Precision = Literal["float32", "bf16"]
 
 
 def computing(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which matrix products take operands of this precision."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    """A context in which matrix products take operands of this precision.
+
+    "float32" is IEEE float32 on a GPU too, where torch's own default for convolutions is TF32. A backward
+    that runs outside of the context takes torch's settings: enter `exact_float32` around it.
+    """
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return exact_float32(device) if may_use_tf32(device) else nullcontext()
 
 
 def check_float32(weight: Tensor) -> None:

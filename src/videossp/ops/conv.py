@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videossp.ops.dispatch import fused, once_differentiable
+from videossp.ops.dispatch import fused, fused_on_gpu, once_differentiable
 from videossp.ops.reference import conv_reference
 from videossp.ops.simd import kernel, kernel_array, narrow, prefetch, sigmoid, use_widest_vectors, widen
 from videossp.ops.threads import run_jobs
@@ -230,7 +230,14 @@ def conv_silu(
     Returns:
         Two tensors (batch, length, d_inner), forward and backward.
     """
-    if weight.shape[-1] != TAPS or not fused(x, weight, bias, weight_b, bias_b):
+    inputs = x, weight, bias, weight_b, bias_b
+    out: tuple[Tensor, Tensor]
+    if weight.shape[-1] == TAPS and fused_on_gpu(*inputs):
+        from videossp.ops.triton_operators import conv_silu_operator
+
+        out = conv_silu_operator(*inputs)
+        return out
+    if weight.shape[-1] != TAPS or not fused(*inputs):
         return conv_reference(x, weight, bias), conv_reference(x, weight_b, bias_b, reverse=True)
-    out: tuple[Tensor, Tensor] = _ConvSilu.apply(x, weight, bias, weight_b, bias_b)
+    out = _ConvSilu.apply(*inputs)
     return out

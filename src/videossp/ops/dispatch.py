@@ -3,16 +3,22 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from videossp.ops.triton_ready import why_not_triton
+from videossp.system.warn import warn
+
 CHOICES = ("auto", "torch")
 VARIABLE = "VIDEOSSP_KERNELS"
+TRITON_DEVICES = ("cuda",)  # device types that the kernels of Triton compute on; ROCm's is "cuda" too
+KERNEL_DTYPES = (torch.float32, torch.bfloat16)
 
+_told = False
 _choice = os.environ.get(VARIABLE, "auto")
 if _choice not in CHOICES:
     raise ValueError(f"{VARIABLE}={_choice}: must be one of {', '.join(CHOICES)}")
@@ -42,14 +48,36 @@ def kernels(choice: str) -> Iterator[None]:
         _choice = before
 
 
+def triton_is_usable() -> bool:
+    """Whether kernels of Triton can run on the GPUs of this process."""
+    return not why_not_triton()
+
+
+@cache
+def mamba_ssm_is_built() -> bool:
+    """Whether mamba_ssm is installed with the kernel of this scan, which its default build leaves out."""
+    return bool(find_spec("mamba_ssm") and find_spec("selective_scan_cuda"))
+
+
 def scan_kernel(device: torch.device, dtype: torch.dtype) -> str:
-    """The scan of this device and dtype: "numba", "mamba_ssm" or "chunked" (plain torch)."""
+    """The scan of this device and dtype: "numba", "triton", "mamba_ssm" or "chunked" (plain torch)."""
     if _choice == "auto" and dtype != torch.float64:
+        if device.type in TRITON_DEVICES and triton_is_usable():
+            return "triton"
         if device.type == "cpu":
             return "numba"
-        if device.type == "cuda" and find_spec("mamba_ssm"):
+        if device.type == "cuda" and mamba_ssm_is_built():
             return "mamba_ssm"
     return "chunked"
+
+
+def fused_on_gpu(*tensors: Tensor | None) -> bool:
+    """Whether the fused kernels of Triton can compute with these tensors, also while torch.compile traces."""
+    return (
+        all(x is None or (x.device.type in TRITON_DEVICES and x.dtype in KERNEL_DTYPES) for x in tensors)
+        and _choice == "auto"
+        and triton_is_usable()
+    )
 
 
 def fused(*tensors: Tensor | None) -> bool:
@@ -60,11 +88,24 @@ def fused(*tensors: Tensor | None) -> bool:
     return (
         _choice == "auto"
         and not torch.compiler.is_compiling()
-        and all(
-            x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16))
-            for x in tensors
-        )
+        and all(x is None or (x.device.type == "cpu" and x.dtype in KERNEL_DTYPES) for x in tensors)
     )
+
+
+def learning(*tensors: Tensor | None) -> bool:
+    """Whether autograd records an operation on these tensors, whose backward then needs what it keeps."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+def tell_why_not_triton(device: torch.device) -> None:
+    """Warn once in a process, on a GPU where Triton cannot be used: why, and what computes instead."""
+    global _told
+    if _told or _choice != "auto" or device.type not in TRITON_DEVICES or torch.compiler.is_compiling():
+        return
+    if reason := why_not_triton():
+        _told = True
+        fallback = "mamba_ssm" if mamba_ssm_is_built() else "plain torch, which is many times slower"
+        warn(f"{reason}. The scan on {device.type} is computed by {fallback}")
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

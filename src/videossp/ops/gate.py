@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videossp.ops.dispatch import fused, once_differentiable
+from videossp.ops.dispatch import fused, fused_on_gpu, learning, once_differentiable
 from videossp.ops.simd import kernel, kernel_array, narrow, sigmoid, use_widest_vectors, widen
 from videossp.ops.threads import run_jobs
 
@@ -55,8 +55,8 @@ def _jobs(x: Tensor) -> int:
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, y_b: Tensor, z: Tensor) -> Tensor:
-        learning = any(ctx.needs_input_grad)
-        out, total = y.new_empty(y.shape), y.new_empty(y.shape if learning else (0, 0, 0))
+        differentiable = any(ctx.needs_input_grad)
+        out, total = y.new_empty(y.shape), y.new_empty(y.shape if differentiable else (0, 0, 0))
         arrays = (kernel_array(x) for x in (y, y_b, z, total, out))
         run_jobs(_gate_rows, _jobs(y), *arrays, y.shape[2])
         ctx.save_for_backward(total, z)
@@ -82,7 +82,13 @@ def gate(y: Tensor, y_b: Tensor, z: Tensor) -> Tensor:
     Returns:
         (batch, length, d_inner).
     """
+    out: Tensor
+    if fused_on_gpu(y, y_b, z):
+        from videossp.ops.triton_operators import gate_operator
+
+        out = gate_operator(y, y_b, z, learning(y, y_b, z))[0]
+        return out
     if not fused(y, y_b, z):
         return (y + y_b) * F.silu(z)
-    out: Tensor = _Gate.apply(y, y_b, z)
+    out = _Gate.apply(y, y_b, z)
     return out

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videossp.ops.dispatch import fused, once_differentiable
+from videossp.ops.dispatch import fused, fused_on_gpu, once_differentiable
 from videossp.ops.simd import kernel, kernel_array, narrow, use_widest_vectors, widen
 from videossp.ops.threads import run_jobs
 
@@ -108,8 +108,14 @@ def add_norm(residual: Tensor, hidden: Tensor, weight: Tensor, eps: float = 1e-5
     Returns:
         residual + hidden in float32, and its norm in the dtype of hidden; both (batch, length, d_model).
     """
+    out: tuple[Tensor, Tensor]
+    if residual.dtype == torch.float32 and fused_on_gpu(residual, hidden, weight):
+        from videossp.ops.triton_operators import add_norm_operator
+
+        total, x, _ = add_norm_operator(residual, hidden, weight, eps)
+        return total, x
     if not fused(residual, hidden, weight) or residual.dtype != torch.float32:
         total = residual + hidden.to(residual.dtype)
         return total, F.rms_norm(total, weight.shape, weight, eps).to(hidden.dtype)
-    out: tuple[Tensor, Tensor] = _AddNorm.apply(residual, hidden, weight, eps)
+    out = _AddNorm.apply(residual, hidden, weight, eps)
     return out

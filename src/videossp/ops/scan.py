@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from videossp.ops import scan_cpu
-from videossp.ops.dispatch import scan_kernel
+from videossp.ops.dispatch import KERNEL_DTYPES, learning, scan_kernel, tell_why_not_triton
 from videossp.ops.scan_chunked import scan_chunked
 from videossp.ops.scan_cuda import scan_mamba
 
@@ -74,10 +74,28 @@ def _scan(
     reverse: bool,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The Numba kernel as a torch operator, one node for torch.compile and torch.export: y and states."""
+    """The kernels of Numba and Triton as a torch operator, one node for torch.compile: y and states."""
     return scan_cpu.scan_forward(
         u, delta, A, B, C, D, delta_bias, h0, reverse=reverse, keep_states=keep_states
     )
+
+
+@_scan.register_kernel("cuda")
+def _(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    h0: Tensor | None,
+    reverse: bool,
+    keep_states: bool,
+) -> tuple[Tensor, Tensor]:
+    from videossp.ops.scan_triton import scan_forward
+
+    return scan_forward(u, delta, A, B, C, D, delta_bias, h0, reverse=reverse, keep_states=keep_states)
 
 
 @_scan.register_fake
@@ -114,6 +132,27 @@ def _scan_backward(
     """Gradients of u, delta, A, B, C, D, delta_bias, h0; empty where not wanted."""
     inputs = dy, u, delta, A, B, C, D, delta_bias, states
     grads = scan_cpu.scan_backward(*inputs, reverse=reverse, wanted=tuple(wanted))
+    return [u.new_empty(0) if grad is None else grad for grad in grads]
+
+
+@_scan_backward.register_kernel("cuda")
+def _(
+    dy: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    states: Tensor,
+    reverse: bool,
+    wanted: list[bool],
+) -> list[Tensor]:
+    from videossp.ops.scan_triton import scan_backward
+
+    inputs = dy, u, delta, A, B, C, D, delta_bias, states
+    grads = scan_backward(*inputs, reverse=reverse, wanted=tuple(wanted))
     return [u.new_empty(0) if grad is None else grad for grad in grads]
 
 
@@ -156,12 +195,20 @@ def _differentiate(ctx: Any, dy: Tensor, _: None) -> Any:
 _scan.register_autograd(_differentiate, setup_context=_keep)
 
 
+MOST_STATES = {"numba": scan_cpu.MOST_STATES, "triton": 64, "mamba_ssm": 256}  # per channel
+
+
+def scan_fits(*sequences: Tensor) -> bool:
+    """Whether the Triton kernels can address these: within a clip, with 32 bits, which saves instructions."""
+    return all(x.shape[1] * max(x.shape[2], abs(x.stride(1))) < 2**31 for x in sequences)
+
+
 def selective_scan(scan: Scan) -> Tensor:
     """Output of the selective state-space recurrence; `ops/reference.py` is the definition.
 
-    `dispatch.scan_kernel` chooses the implementation: Numba on a CPU, mamba_ssm on a GPU if it is installed,
-    else plain torch, a chunk of steps at a time. State and exponentials are float32; float64 inputs are
-    computed in float64 by plain torch.
+    `dispatch.scan_kernel` chooses the implementation: Numba on a CPU; on a GPU Triton, else mamba_ssm if it
+    is installed; otherwise plain torch, a chunk of steps at a time. State and exponentials are float32;
+    float64 inputs are computed in float64 by plain torch.
 
     Args:
         scan: the arguments, see `Scan`.
@@ -170,18 +217,28 @@ def selective_scan(scan: Scan) -> Tensor:
         y: (batch, length, d_inner), in the dtype of `u`.
     """
     kernel = scan_kernel(scan.u.device, scan.u.dtype)
-    if kernel == "numba" and scan.A.shape[1] > scan_cpu.MOST_STATES:
+    if kernel not in ("numba", "triton"):
+        tell_why_not_triton(scan.u.device)
+    most = MOST_STATES.get(kernel)
+    if most is not None and scan.A.shape[1] > most:
         kernel = "chunked"
+    if kernel == "mamba_ssm" and scan.h0 is not None:
+        kernel = "chunked"
+    if kernel == "triton" and not scan_fits(scan.u, scan.delta):
+        kernel = "chunked"
+    operator = kernel in ("numba", "triton")
     wide = torch.float64 if scan.u.dtype == torch.float64 else torch.float32
     sequences: list[Any] = [scan.u, scan.delta]
-    if kernel != "numba" or any(x.dtype not in (torch.float32, torch.bfloat16) for x in sequences):
-        sequences = [x.to(wide) for x in sequences]  # Numba reads bfloat16 directly
-    rest: list[Any] = [scan.A, scan.B, scan.C, scan.D, scan.delta_bias, scan.h0]
-    tensors = sequences + [x if x is None else x.to(wide) for x in rest]
-    if kernel == "numba":
-        learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-        y: Tensor = _scan(*tensors, scan.reverse, learning)[0]
-    elif kernel == "mamba_ssm" and scan.h0 is None:
+    if not operator or any(x.dtype not in KERNEL_DTYPES for x in sequences):
+        sequences = [x.to(wide) for x in sequences]  # the operator reads bfloat16 directly
+    steps: list[Any] = [scan.B, scan.C]
+    if kernel != "triton" or any(x.dtype not in KERNEL_DTYPES for x in steps):
+        steps = [x.to(wide) for x in steps]
+    rest: list[Any] = [scan.D, scan.delta_bias, scan.h0]
+    tensors = [*sequences, scan.A.to(wide), *steps, *(x if x is None else x.to(wide) for x in rest)]
+    if operator:
+        y: Tensor = _scan(*tensors, scan.reverse, learning(*tensors))[0]
+    elif kernel == "mamba_ssm":
         y = scan_mamba(*tensors[:-1], reverse=scan.reverse)
     else:
         y = scan_chunked(*tensors, reverse=scan.reverse)

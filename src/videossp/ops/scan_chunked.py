@@ -25,7 +25,8 @@ def _steps(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) ->
         decay = torch.cat([decay[:, :reach], after * decay[:, :-reach]], dim=1)
         reach *= 2
     state = state + decay * h[:, None]
-    return torch.einsum("btdn,btn->btd", state, C), state[:, -1]
+    # Not einsum or matmul: autocast would round the state to bfloat16, and a GPU may round it to TF32.
+    return (state * C[:, :, None]).sum(-1), state[:, -1]
 
 
 def scan_chunked(

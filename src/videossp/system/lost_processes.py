@@ -39,8 +39,19 @@ def end_loaders_of_dead_workers() -> None:
     """End the iterators of loaders that have a dead worker.
 
     The error keeps them alive. Until they are ended, torch raises the error again, wherever this process is
-    when another child process ends.
+    when another child process ends. That may be here too: several workers can die one after the other.
     """
+    ended = False
+    while not ended:
+        try:
+            _end_loaders()
+            ended = True
+        except RuntimeError as error:
+            if not lost_process(str(error)):
+                raise
+
+
+def _end_loaders() -> None:
     from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
     for x in gc.get_objects():

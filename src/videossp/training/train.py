@@ -12,6 +12,7 @@ from videossp.data.datasets import VideoDataset, read_data
 from videossp.data.datasets.left_out import left_out_lines
 from videossp.load_adapter import load_trainable
 from videossp.model.device import selected
+from videossp.ops.exact_float32 import exact_float32
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.progress import Messages
 from videossp.system.terminal import shorten
@@ -107,6 +108,8 @@ def train(
         stack.enter_context(seeded(config.seed))
         classifier.backbone.grad_checkpoint = config.grad_checkpoint
         stack.enter_context(selected(device))
+        if config.precision == "float32":
+            stack.enter_context(exact_float32(device))  # for the backward, too
         assert config.precision is not None  # `resolve` has set it
         classifier.to(device).to_precision(config.precision)
         loop = Loop(classifier, plan, config, accelerator, messages)
