@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from videossp.model.backbones import RANDOM
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.device import describe, peak_memory, selected, wait_for
 from videossp.model.precision import Precision
+from videossp.ops.exact_float32 import exact_float32
 from videossp.ops.matmul import linear
 from videossp.ops.reference import scan_reference
 from videossp.ops.scan import Scan, selective_scan
@@ -248,9 +250,10 @@ def training_step(classifier: Classifier, clip: Tensor, *, grad_checkpoint: bool
     label = torch.zeros(len(clip), dtype=torch.long, device=clip.device)
 
     def step() -> None:
-        loss = F.cross_entropy(classifier(clip), label)
-        optimizer.zero_grad()
-        loss.backward()
+        with nullcontext() if classifier.precision == "bf16" else exact_float32(clip.device):
+            loss = F.cross_entropy(classifier(clip), label)
+            optimizer.zero_grad()
+            loss.backward()
         optimizer.step()
 
     return step

@@ -67,6 +67,9 @@ def test_passes_that_do_not_fit_are_halved_and_no_result_changes(small_classifie
     for _ in range(2):  # the second call begins with what the first has found
         torch.testing.assert_close(passes(clips).cpu(), expected, rtol=0, atol=1e-6)
     assert tried == [7, 3, 3, 2, 3, 3, 2]
+    for size in (0, -1):
+        with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {size}"):
+            small_classifier.probabilities(clips, size)
 
 
 @pytest.mark.parametrize("segments", [1, 3])

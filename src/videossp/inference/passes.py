@@ -35,11 +35,16 @@ class Passes:
 
     Attributes:
         at_once: most views in a pass, as of now.
+
+    Raises:
+        ValueError: `batch_size` is below 1.
     """
 
     def __init__(
         self, classifier: "Classifier", run: Callable[[Tensor], Tensor], batch_size: int | None = None
     ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.classifier, self.run = classifier, run
         mixes = classifier.tuner.mixes_clips
         self.at_once = batch_size or (EVAL_BATCH if mixes else views_that_fit(classifier))

@@ -69,7 +69,7 @@ def selected(device: torch.device) -> AbstractContextManager[Any]:
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """A copy of a tensor on a device; from pinned memory, the CPU does not wait for it."""
-    return x.to(device, non_blocking=True)
+    return x.to(device, non_blocking=device.type != "cpu")  # a copy to the CPU has values only after a wait
 
 
 def wait_for(device: torch.device) -> None:
