@@ -140,7 +140,7 @@ def run_figures(
         )
     config = TrainConfig(**{**settings["training"], "device": device}, lr=lr, seed=seed)
     run = train(classifier, samples, config, out=folder, progress=progress)
-    memory = peak_memory(classifier.device)
+    memory = run.gpu_memory or peak_memory(classifier.device)
     result = run.validation
     if settings["evaluated_on"] == "test":
         result = evaluate(

@@ -92,6 +92,7 @@ class Loop:
         self._saved_at = time.monotonic()
         self._last_not_finite = ""
         self._pending: Outcome | None = None
+        self._gpu_memory = 0.0
 
     def _make_cache(self) -> FeatureCache | None:
         """The feature cache, if augmentations repeat and the method reads the backbone's output only."""
@@ -172,6 +173,8 @@ class Loop:
     def train_epoch(self, epoch: int, stop: GracefulStop) -> None:
         """Do the remaining steps of an epoch."""
         state, config, self._last_not_finite = self.state, self.config, ""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         per_epoch = self.plan.steps_per_epoch
         first = state.step - epoch * per_epoch
         shares = shares_of(epoch, self.plan, config, self.group.rank, self.group.size)[first:]
@@ -189,6 +192,8 @@ class Loop:
         started = time.monotonic()
         self.settle()
         state.epoch_sums["seconds"] += time.monotonic() - started
+        if self.device.type == "cuda":
+            self._gpu_memory = peak_memory(self.device)  # before a validation, which takes what is free
         if state.epoch_sums["clips"]:
             return
         state.restart_epoch(epoch * per_epoch)  # so that a resumed run tries it again
@@ -450,7 +455,7 @@ class Loop:
             "data_wait": sums["waited"] / sums["seconds"],
         }
         if self.device.type == "cuda":
-            row["gpu_memory_gb"] = peak_memory(self.device)
+            row["gpu_memory_gb"] = self._gpu_memory
         best = state.end_epoch(row, result)
         validated = ""
         if result:

@@ -35,3 +35,8 @@ class Run:
     def data_wait(self) -> float:
         """Fraction of `seconds` in which the loop waited for clips."""
         return float(sum(row["data_wait"] * row["seconds"] for row in self.history)) / self.seconds
+
+    @property
+    def gpu_memory(self) -> float | None:
+        """Most memory of the GPU that a training epoch took, in GB (10**9 bytes); None on other devices."""
+        return max((row["gpu_memory_gb"] for row in self.history if "gpu_memory_gb" in row), default=None)

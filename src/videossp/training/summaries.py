@@ -77,7 +77,6 @@ def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
     without = " without validation" if validation else ""
     trained, total = parameter_counts(classifier)
     clips = sum(row["seconds"] / row["seconds_per_clip"] for row in run.history)
-    memory = [row["gpu_memory_gb"] for row in run.history if "gpu_memory_gb" in row]
     kept = {"epoch kept": f"{best['epoch']} of {len(run.history)}, the last: no validation"}
     if validation:
         kept = {
@@ -92,7 +91,7 @@ def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
         **kept,
         "time": f"{run.seconds:.0f} s{without}, {run.seconds / clips:.2g} s per clip, "
         f"{100 * run.data_wait:.0f} % of it waiting for clips",
-        **({"GPU memory": f"{max(memory):.1f} GB at most"} if memory else {}),
+        **({"GPU memory": f"{run.gpu_memory:.1f} GB at most"} if run.gpu_memory else {}),
         **({"steps skipped": f"{skipped}, not finite"} if skipped else {}),
         **({"videos not decoded": ", ".join(run.failures)} if run.failures else {}),
     }

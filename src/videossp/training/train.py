@@ -11,7 +11,7 @@ from videossp.classifier import Classifier
 from videossp.data.datasets import VideoDataset, read_data
 from videossp.data.datasets.left_out import left_out_lines
 from videossp.load_adapter import load_trainable
-from videossp.model.device import selected
+from videossp.model.device import Device, processes, selected
 from videossp.ops.exact_float32 import exact_float32
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.progress import Messages
@@ -86,7 +86,7 @@ def train(
     if out is not None:
         classifier.check_saving()
     config = config or TrainConfig()
-    device = join_processes(classifier.device if stays(config, classifier) else config.device)
+    device = join_processes(wanted_device(config, classifier))
     config = resolve(config, classifier, device)
     caches_features(config, classifier)  # refuses settings that conflict, before the folder is made
     samples = data if isinstance(data, VideoDataset) else read_data(data)
@@ -157,9 +157,11 @@ class Saver:
         save_state(self.folder / CHECKPOINTS, state.step, tensors, metadata)
 
 
-def stays(config: TrainConfig, classifier: Classifier) -> bool:
-    """Whether a training computes where the classifier already is: "auto", and it is not on the CPU."""
-    return config.device == "auto" and classifier.device.type != "cpu"
+def wanted_device(config: TrainConfig, classifier: Classifier) -> Device:
+    """The device that a training asks for: with "auto", that of a classifier that is not on the CPU."""
+    if config.device != "auto" or classifier.device.type == "cpu":
+        return config.device
+    return classifier.device.type if processes() > 1 else classifier.device  # each process has its own GPU
 
 
 def restore(
