@@ -13,6 +13,7 @@ from videossp.ops.reference import conv_reference
 pytest.importorskip("triton", "3.7", reason="Triton's interpreter before 3.7 does not run with NumPy 2.4")
 
 from videossp.ops import conv_triton
+from videossp.ops.triton_launch import even_rows
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +133,14 @@ def test_the_norm_alone_and_the_sum_alone_have_their_gradients():
             grads.append(torch.autograd.grad(y, inputs, materialize_grads=True))
         for actual, expected in zip(*grads, strict=True):
             close(actual, expected, 1e-5)
+
+
+def test_clips_of_one_token_have_the_pitch_of_their_rows():
+    """torch counts them as contiguous whatever the stride between the tokens of a clip."""
+    (clips,) = draw((1, 3, 4))
+    turned = clips.transpose(0, 1)
+    assert turned.is_contiguous() and turned.stride(1) == 12
+    assert even_rows(turned).stride(1) == 4 and torch.equal(even_rows(turned), turned)
 
 
 def test_a_second_derivative_is_an_error():

@@ -35,10 +35,12 @@ def rows(x: Tensor) -> Tensor:
 
 
 def even_rows(x: Tensor) -> Tensor:
-    """The same, with one pitch from row to row through all clips."""
+    """The same, with one pitch from row to row through all clips, stride(1)."""
     batch, length, _ = x.shape
     even = batch == 1 or x.stride(0) == length * x.stride(1)
-    return x if x.stride(2) == 1 and even else x.contiguous()
+    if x.stride(2) == 1 and even:
+        return x
+    return x.clone(memory_format=torch.contiguous_format)  # contiguous() may keep the stride of a length of 1
 
 
 def block_of(width: int) -> int:
