@@ -135,6 +135,24 @@ def test_the_norm_alone_and_the_sum_alone_have_their_gradients():
             close(actual, expected, 1e-5)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_sequences_and_gradients_may_have_any_strides(name):
+    """Turned inputs; gradients that are slices of rows of different widths."""
+    function, plain, make = CASES[name]
+    inputs = [x.detach() for x in make(2, 3, 4)]
+    inputs[0] = inputs[0][..., :4]
+    results = []
+    for run, dtype in ((function, torch.float32), (plain, torch.float64)):
+        turned = [x.mT.contiguous().mT if x.ndim == 3 and len(x) == 2 else x for x in inputs]
+        leaves = [x.to(dtype).requires_grad_() for x in turned]
+        outputs = run(*leaves)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        dys = [draw((2, 3, 4 * (i + 2)))[0].to(dtype)[..., :4] for i in range(len(outputs))]
+        results.append([*outputs, *torch.autograd.grad(outputs, leaves, dys)])
+    for actual, expected in zip(*results, strict=True):
+        close(actual, expected, 1e-5)
+
+
 def test_clips_of_one_token_have_the_pitch_of_their_rows():
     """torch counts them as contiguous whatever the stride between the tokens of a clip."""
     (clips,) = draw((1, 3, 4))

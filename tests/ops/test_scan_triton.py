@@ -27,14 +27,14 @@ def nan_filled(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "new_empty", filled)
 
 
-def run(tensors, reverse=False, wanted=(True,) * 8, cut=None, chunk=CHUNK):
-    """y and the gradients of sum(y weights), by name, and the weights."""
+def run(tensors, reverse=False, wanted=(True,) * 8, cut=None, chunk=CHUNK, layout=lambda dy: dy):
+    """y and the gradients of sum(y weights), by name, and the weights. layout gives dy other strides."""
     inputs = [tensors[name] for name in NAMES[:7]]
     options = {"reverse": reverse, "cut": cut, "chunk": chunk}
     y, states = scan_triton.scan_forward(*inputs, tensors["h0"], keep_states=True, **options)
     weights = torch.linspace(-1, 1, y.numel()).reshape(y.shape).to(y.dtype)
     wanted = tuple(want and tensors[name] is not None for name, want in zip(NAMES, wanted, strict=True))
-    grads = scan_triton.scan_backward(weights, *inputs, states, wanted=wanted, **options)
+    grads = scan_triton.scan_backward(layout(weights), *inputs, states, wanted=wanted, **options)
     assert [grad is not None for grad in grads] == list(wanted)
     return {"y": y} | dict(zip(NAMES, grads, strict=True)), weights
 
@@ -102,13 +102,21 @@ def test_d_delta_bias_and_h0_are_optional(cut):
 
 
 def test_slices_of_wider_rows_are_read_in_place():
-    """u and B, C of the projections; delta is turned, and so copied."""
+    """u and B, as the projections give them, C by itself; delta is turned, and so copied."""
     tensors = arguments(2, 5, 32, 16)
-    wide = torch.cat([torch.randn(2, 5, 36), tensors["B"], tensors["C"]], -1)
-    tensors |= {"B": wide[..., 36:52], "C": wide[..., 52:]}
+    tensors["B"] = torch.cat([torch.randn(2, 5, 36), tensors["B"], tensors["C"]], -1)[..., 36:52]
     tensors["u"] = torch.cat([tensors["u"], tensors["u"]], -1)[..., :32]
     tensors["delta"] = tensors["delta"].mT.contiguous().mT
     check(tensors)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [lambda dy: torch.cat([dy, dy], -1)[..., : dy.shape[-1]], lambda dy: dy.mT.contiguous().mT],
+    ids=["slice", "turned"],
+)
+def test_the_gradient_of_the_output_may_have_any_strides(layout):
+    check(arguments(1, 10, 4, 2), cut=(2, 8), layout=layout)
 
 
 @pytest.mark.parametrize("value", [-200.0, -20.0, 20.0, 200.0])

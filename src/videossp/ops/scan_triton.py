@@ -142,14 +142,21 @@ def forward_kernel(
     steps = BC + b * length * (2 * NP) + n
     first = seg * seg_len
     stop = tl.minimum(first + seg_len, length)
+    # What the next step needs is asked for before this one stores: a load does not overtake a store.
+    begin = length - 1 - first if REVERSE else first
+    delta_soon = tl.load(deltas + begin * delta_t, mask=real, other=0.0)
+    u_soon = tl.load(us + begin * u_t, mask=real, other=0.0)
     for chunk in range(first // CHUNK, tl.cdiv(stop, CHUNK)):
         if KEEP:
             kept = states + (b * tl.cdiv(length, CHUNK) + chunk) * N * d_inner
             tl.store(kept + n[:, None] * pitch + c[None, :], h, mask=inside)
         for s in tl.range(chunk * CHUNK, tl.minimum(chunk * CHUNK + CHUNK, stop), loop_unroll_factor=UNROLL):
+            v, x = delta_soon.to(tl.float32) + shift, u_soon.to(tl.float32)
+            after = tl.minimum(s + 1, stop - 1)
+            soon = length - 1 - after if REVERSE else after
+            delta_soon = tl.load(deltas + soon * delta_t, mask=real, other=0.0)
+            u_soon = tl.load(us + soon * u_t, mask=real, other=0.0)
             t = length - 1 - s if REVERSE else s
-            v = tl.load(deltas + t * delta_t, mask=real, other=0.0).to(tl.float32) + shift
-            x = tl.load(us + t * u_t, mask=real, other=0.0).to(tl.float32)
             into = tl.load(steps + t * (2 * NP))
             out = tl.load(steps + t * (2 * NP) + NP)
             dt = softplus(v)
@@ -198,40 +205,51 @@ def backward_kernel(
         h = tl.load(states + (b * chunks + chunk) * N * d_inner + spot, mask=inside, other=0.0)
         subs = tl.cdiv(tl.minimum(CHUNK, length - chunk * CHUNK), SUB)
         tl.store(own, h)
+        # The loads of SUB steps come first, to wait for them once: none overtakes a store or a barrier.
         for j in range(1, subs):
+            vs, xs, intos = (), (), ()
             for i in tl.static_range(SUB):
                 s = chunk * CHUNK + (j - 1) * SUB + i
                 t = length - 1 - s if REVERSE else s
-                v = tl.load(deltas + t * delta_t, mask=real, other=0.0).to(tl.float32) + shift
-                x = tl.load(us + t * u_t, mask=real, other=0.0).to(tl.float32)
+                v = tl.load(deltas + t * delta_t, mask=real, other=0.0)
+                x = tl.load(us + t * u_t, mask=real, other=0.0)
                 into = tl.load(steps + t * (2 * NP))
-                dt = softplus(v)
-                h = tl.exp2(dt[None, :] * a) * h + (dt * x)[None, :] * into[:, None]
+                vs, xs, intos = vs + (v,), xs + (x,), intos + (into,)  # type: ignore[assignment]
+            for i in tl.static_range(SUB):
+                dt = softplus(vs[i].to(tl.float32) + shift)
+                dtx = dt * xs[i].to(tl.float32)
+                h = tl.exp2(dt[None, :] * a) * h + dtx[None, :] * intos[i][:, None]
             tl.store(own + j * (NP * BLOCK), h)
         tl.debug_barrier()  # what one thread has stored another may load
         for k in range(subs):
             base = chunk * CHUNK + (subs - 1 - k) * SUB
             h = tl.load(own + (subs - 1 - k) * (NP * BLOCK))
-            before, decays, dts, slopes, xs = (), (), (), (), ()
+            before, decays, dts, slopes, vs, xs, gys, intos = (), (), (), (), (), (), (), ()
             for i in tl.static_range(SUB):
                 s = base + i
                 there, there_n = s + 0 * c < length, s + 0 * n < length  # vectors: a lone bool makes no mask
                 t = length - 1 - s if REVERSE else s
-                v = tl.load(deltas + t * delta_t, mask=real & there, other=0.0).to(tl.float32) + shift
-                x = tl.load(us + t * u_t, mask=real & there, other=0.0).to(tl.float32)
+                v = tl.load(deltas + t * delta_t, mask=real & there, other=0.0)
+                x = tl.load(us + t * u_t, mask=real & there, other=0.0)
+                gy = tl.load(dys + t * dy_t, mask=real & there, other=0.0)
                 into = tl.load(steps + t * (2 * NP), mask=there_n, other=0.0)
+                vs, xs = vs + (v,), xs + (x,)  # type: ignore[assignment]
+                gys, intos = gys + (gy,), intos + (into,)  # type: ignore[assignment]
+            for i in tl.static_range(SUB):
                 # A step past the end changes nothing: r and dy are still zero there.
+                v = vs[i].to(tl.float32) + shift
                 dt = softplus(v)
                 e = tl.exp2(dt[None, :] * a)
-                before, decays = before + (h,), decays + (e,)  # type: ignore[assignment]
-                dts, xs, slopes = dts + (dt,), xs + (x,), slopes + (sigmoid(v),)  # type: ignore[assignment]
-                h = e * h + (dt * x)[None, :] * into[:, None]
+                before, decays = before + (h,), decays + (e,)
+                dts, slopes = dts + (dt,), slopes + (sigmoid(v),)
+                dtx = dt * xs[i].to(tl.float32)
+                h = e * h + dtx[None, :] * intos[i][:, None]
             for i in tl.static_range(SUB):
                 s = base + (SUB - 1 - i)
                 there, there_n = s + 0 * c < length, s + 0 * n < length
                 t = length - 1 - s if REVERSE else s
-                dt, x = dts[SUB - 1 - i], xs[SUB - 1 - i]
-                gy = tl.load(dys + t * dy_t, mask=real & there, other=0.0).to(tl.float32)
+                dt, x = dts[SUB - 1 - i], xs[SUB - 1 - i].to(tl.float32)
+                gy = gys[SUB - 1 - i].to(tl.float32)
                 into = tl.load(steps + t * (2 * NP), mask=there_n, other=0.0)
                 out = tl.load(steps + t * (2 * NP) + NP, mask=there_n, other=0.0)
                 g = gy[None, :] * out[:, None] + r
