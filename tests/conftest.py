@@ -65,6 +65,7 @@ SLOW = {
     "test_every_stage_measures_something_and_only_once": ["machine+frames"],
     "test_every_bfloat16_gradient_of_a_scan_equals_the_eager_one": [],
     "test_kernels_compile_without_spills_and_with_the_layouts_of_the_design": ["80", "90"],
+    "test_launches_with_real_arguments_compile_to_the_same_kernels": [],
     "test_one_part_is_switched_off_and_the_other_is_not": [],
     "test_the_documented_commands_train_and_evaluate_in_two_processes": [],
     "test_the_pretraining_helps_on_classes_that_were_not_in_it": [],
