@@ -85,10 +85,6 @@ if DRY:
     BACKBONES["videomamba_middle"] = VideoMambaConfig(depth=2, d_model=32, frames=2, size=(16, 16), d_state=2)
 
 
-class OutOfTime(Exception):
-    """Too little of the time is left for a row."""
-
-
 class Report:
     """The rows of all stages, in a JSON file that is rewritten after each.
 
@@ -130,7 +126,9 @@ class Report:
                 self.failed.append(name)
             release()
             rows[name]["seconds"] = round(time.perf_counter() - started, 2)
-        self.path.write_text(json.dumps(self.data, indent=1), encoding="utf-8")
+        new = self.path.with_suffix(".new")  # a run that is killed leaves a whole file
+        new.write_text(json.dumps(self.data, indent=1), encoding="utf-8")
+        new.replace(self.path)
         print(f"  {name}: {short(rows[name])}", flush=True)
 
 
@@ -538,26 +536,29 @@ class Steps:
 
 
 def profile(steps):
-    """Where the time of one training step is spent on the device."""
+    """Where the time of one training step is spent on the device, and how much of it the device computes."""
     kinds = torch.profiler.ProfilerActivity
+    steps.classifier.train()
+    step = timed(steps.step, budget=0.5)["median"]
+    start = time.perf_counter()
     steps.step()
+    launching = time.perf_counter() - start
     wait()
     with torch.profiler.profile(activities=[kinds.CPU, *([] if DRY else [kinds.CUDA])]) as found:
-        start = time.perf_counter()
         steps.step()
-        launched = time.perf_counter() - start
         wait()
-        whole = time.perf_counter() - start
     events = [
         (x.key, x.count, (x.self_cpu_time_total if DRY else x.self_device_time_total) / 1e3)
         for x in found.key_averages()
         if DRY or x.device_type == torch.autograd.DeviceType.CUDA
     ]
+    computing = sum(ms for *_, ms in events)
     return {
-        "kernels launched": sum(count for _, count, _ in events),
-        "ms in kernels": sum(ms for *_, ms in events),
-        "ms to launch, profiled": 1e3 * launched,
-        "ms, profiled": 1e3 * whole,
+        "step": step,
+        "kernels": sum(count for _, count, _ in events),
+        "ms in kernels": computing,
+        "share of the step": computing / step,
+        "ms until launched": 1e3 * launching,  # the CPU waits while a thousand launches are queued
         "longest (name, calls, ms)": sorted(events, key=lambda x: -x[2])[:40],
     }
 

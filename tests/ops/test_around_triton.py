@@ -10,7 +10,7 @@ from videossp.ops.gate import gate
 from videossp.ops.norm import add_norm
 from videossp.ops.reference import conv_reference
 
-pytest.importorskip("triton", "3.7", reason="Triton's interpreter before 3.7 does not run with NumPy 2.4")
+pytest.importorskip("triton", "3.7", reason="needs triton >= 3.7, whose interpreter runs with NumPy 2.4")
 
 from videossp.ops import conv_triton
 from videossp.ops.triton_launch import even_rows

@@ -36,10 +36,18 @@ def operator_arguments(present, u_dtype, delta_dtype, batch=2, length=70, d_inne
     return [x if name in present or name not in OPTIONAL else None for name, x in tensors.items()]
 
 
+# Numba compiles the kernels for each pair: the mixed ones are for `make test-all`.
+DTYPES = [
+    (torch.float32, torch.float32),
+    (torch.bfloat16, torch.bfloat16),
+    pytest.param(torch.float32, torch.bfloat16, marks=pytest.mark.slow),
+    pytest.param(torch.bfloat16, torch.float32, marks=pytest.mark.slow),
+]
+
+
 @pytest.mark.parametrize("keep_states", [False, True])
 @pytest.mark.parametrize("present", [ALL, NONE, frozenset({"h0"})], ids=lambda names: "+".join(sorted(names)))
-@pytest.mark.parametrize("delta_dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("u_dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("u_dtype, delta_dtype", DTYPES)
 def test_the_fake_forward_matches_the_kernel(u_dtype, delta_dtype, present, keep_states):
     """torch's own check of the schema and of shapes, dtypes and strides of the fake implementation."""
     tensors = operator_arguments(present, u_dtype, delta_dtype)
@@ -50,8 +58,7 @@ def test_the_fake_forward_matches_the_kernel(u_dtype, delta_dtype, present, keep
 
 @pytest.mark.parametrize("wanted", [[True] * 8, [False] * 5 + [True] * 3, [True] * 5 + [False] * 3], ids=str)
 @pytest.mark.parametrize("present", [ALL, NONE, frozenset({"h0"})], ids=lambda names: "+".join(sorted(names)))
-@pytest.mark.parametrize("delta_dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("u_dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("u_dtype, delta_dtype", DTYPES)
 def test_the_fake_backward_matches_the_kernel(u_dtype, delta_dtype, present, wanted):
     tensors = operator_arguments(present, u_dtype, delta_dtype)
     y, states = torch.ops.videossp.selective_scan.default(*tensors, True, True)

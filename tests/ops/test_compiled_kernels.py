@@ -21,22 +21,30 @@ try:
     INSTALLED = version("triton")
 except PackageNotFoundError:
     INSTALLED = ""
+BENCHMARKS = ROOT / "benchmarks"
 TARGETS = ("80", "89", "90", "100", "gfx942")
 NVIDIA = TARGETS[:4]
 # Of VideoMamba-M in bfloat16: d_state 16, a walk over time is 4 unrolled steps and the rest.
 PER_CHANNEL = ("ends", "ends, backward", "forward")
 
 
-def facts(target):
-    """What the compiler made of every kernel, by its name."""
+def compiled(*command):
+    """What a process that compiles, and does not interpret, prints."""
     if INSTALLED != PINNED:
         pytest.skip(f"needs triton {PINNED}, found {INSTALLED or 'none'}")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(CACHE / "triton")
-    command = [sys.executable, ROOT / "benchmarks/compile_kernels.py", "--targets", target, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=environment, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    return {x["kernel"]: x for x in json.loads(done.stdout)}
+    return json.loads(done.stdout)
+
+
+def facts(target):
+    """What the compiler made of every kernel, by its name."""
+    rows = compiled(BENCHMARKS / "compile_kernels.py", "--targets", target, "--json")
+    return {x["kernel"]: x for x in rows}
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -66,3 +74,17 @@ def test_kernels_compile_without_spills_and_with_the_layouts_of_the_design(targe
     assert kernels["backward, frozen weights"]["loads of 4"] == 16
     for name in ("gate", "gate, backward"):
         assert kernels[name]["loads"] == kernels[name]["loads of 4"] == 3, name
+
+
+def test_launches_with_real_arguments_compile_to_the_same_kernels():
+    """Types, alignment and constants as the host code gives them. Sizes of 1 are constants."""
+    launches = compiled(Path(__file__).with_name("compile_launches.py"), BENCHMARKS)
+    scan = ["pack", "ends", "carry", "forward", "pack", "ends, backward", "carry", "backward, frozen weights"]
+    others = ["convolution", "convolution, backward", "gate", "gate, backward"]
+    expected, names = facts("90"), [*scan, *others]
+    same = "registers", "stack", "shared", "shuffles", "loads of 4", "exponentials"
+    for name, launch in zip(names, launches["VideoMamba-M"], strict=False):
+        if name not in ("ends, backward", "carry"):  # the table has these for the forward and back alike
+            assert [launch[x] for x in same] == [expected[name][x] for x in same], name
+    assert len(launches["VideoMamba-M"]) == len(names) + 2, "and two of the norm"
+    assert len(launches["others"]) == 2 * (4 + 6)

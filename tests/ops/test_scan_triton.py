@@ -8,7 +8,7 @@ from test_scan import NAMES, arguments, close
 
 from videossp.ops.reference import scan_reference
 
-pytest.importorskip("triton", "3.7", reason="Triton's interpreter before 3.7 does not run with NumPy 2.4")
+pytest.importorskip("triton", "3.7", reason="needs triton >= 3.7, whose interpreter runs with NumPy 2.4")
 
 from videossp.ops import scan_triton
 

@@ -53,7 +53,7 @@ def unusable(monkeypatch):
 @pytest.fixture
 def on_cpu(monkeypatch):
     """The Triton kernels compute with CPU tensors, in the interpreter."""
-    pytest.importorskip("triton", "3.7", reason="Triton's interpreter before 3.7 does not run with NumPy 2.4")
+    pytest.importorskip("triton", "3.7", reason="needs triton >= 3.7, whose interpreter runs with NumPy 2.4")
     from videossp.ops import scan_triton
 
     monkeypatch.setattr(dispatch, "TRITON_DEVICES", ("cpu",))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from videossp.errors import OutOfMemoryError
 from videossp.model.config import VideoMambaConfig
-from videossp.model.device import selected, to_device
+from videossp.model.device import read_later, reads_late, selected, to_device
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
@@ -171,24 +171,3 @@ def bytes_of_view(config: VideoMambaConfig) -> int:
     tokens = 1 + config.frames * rows * columns
     pixels = 3 * config.frames * config.size[0] * config.size[1]
     return 4 * (tokens * (4 * config.d_model + 8 * config.d_inner) + 3 * pixels)
-
-
-def reads_late(device: torch.device) -> bool:
-    """Whether a device computes on while the CPU reads what it has computed before."""
-    return device.type == "cuda"
-
-
-def read_later(x: Tensor) -> Callable[[], Tensor]:
-    """Start to copy a tensor to the CPU; the returned function waits for this copy, and returns it."""
-    if x.device.type != "cuda":
-        return x.cpu
-    pinned = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
-    pinned.copy_(x, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(x.device))
-
-    def read() -> Tensor:
-        copied.synchronize()
-        return pinned.clone()  # so that the pinned memory can be used again
-
-    return read

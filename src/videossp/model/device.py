@@ -1,6 +1,7 @@
 """The device that computes: a CPU, a GPU of CUDA or ROCm, or Apple's MPS."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -70,6 +71,31 @@ def selected(device: torch.device) -> AbstractContextManager[Any]:
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """A copy of a tensor on a device; from pinned memory, the CPU does not wait for it."""
     return x.to(device, non_blocking=device.type != "cpu")  # a copy to the CPU has values only after a wait
+
+
+def reads_late(device: torch.device) -> bool:
+    """Whether the CPU reads a result only after it has queued the next work.
+
+    A GPU computes what the CPU has queued. If the CPU waited for each result at once, the GPU would be idle
+    until more is queued.
+    """
+    return device.type == "cuda"
+
+
+def read_later(x: Tensor) -> Callable[[], Tensor]:
+    """Start to copy a tensor to the CPU; the returned function waits for this copy, and returns it."""
+    if x.device.type != "cuda":
+        return x.cpu
+    pinned = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    pinned.copy_(x, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(x.device))
+
+    def read() -> Tensor:
+        copied.synchronize()
+        return pinned.clone()  # so that the pinned memory can be used again
+
+    return read
 
 
 def wait_for(device: torch.device) -> None:

@@ -1,1 +1,1 @@
-"""Numerical operations: plain torch definitions (`reference.py`) and fast CPU kernels that equal them."""
+"""Numerical operations: plain torch definitions (`reference.py`), and fast kernels that equal them."""

@@ -17,7 +17,7 @@ from videossp.data.clips import TrainClips
 from videossp.data.crop import finish_clips
 from videossp.errors import DataError, DivergedError, WorkerLostError
 from videossp.inference.evaluate import Evaluation, evaluate
-from videossp.model.device import default_workers, peak_memory, to_device
+from videossp.model.device import default_workers, peak_memory, reads_late, to_device
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
@@ -479,12 +479,3 @@ class Loop:
         """End all processes after the same step, whichever received the signal."""
         if self.group.sum(stop.asked)[0]:
             raise KeyboardInterrupt
-
-
-def reads_late(device: torch.device) -> bool:
-    """Whether the figures of a step are read while the next one is computed.
-
-    A GPU computes what the CPU has queued. If the CPU waited for the figures of each step, the GPU would be
-    idle until the next one is queued.
-    """
-    return device.type == "cuda"

@@ -7,6 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from videossp.model.device import read_later
+
 
 class Outcome:
     """Losses and gradient norms of a step in this process, and whether those of all processes are finite.
@@ -37,18 +39,11 @@ class Outcome:
     ) -> None:
         self.step, self.epoch, self.skip = step, epoch, skip
         self.sizes, self.indices, self.names = sizes, indices, names
-        figures = torch.cat([torch.stack([skip, *losses]), norms])
-        self._copy = figures.to("cpu", non_blocking=True)
-        self._copied = None
-        if figures.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record(torch.cuda.current_stream(figures.device))
+        self._read = read_later(torch.cat([torch.stack([skip, *losses]), norms]))
 
     @cached_property
     def _figures(self) -> list[float]:
-        if self._copied is not None:
-            self._copied.synchronize()
-        values: list[float] = self._copy.tolist()
+        values: list[float] = self._read().tolist()
         return values
 
     @property
