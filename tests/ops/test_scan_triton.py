@@ -110,6 +110,14 @@ def test_slices_of_wider_rows_are_read_in_place():
     check(tensors)
 
 
+def test_constants_of_the_channels_may_have_any_strides():
+    tensors = arguments(2, 10, 4, 2)
+    tensors["D"] = torch.stack([tensors["D"], torch.zeros(4)], -1)[:, 0]
+    tensors["delta_bias"] = tensors["delta_bias"][:1].expand(4)
+    tensors |= {name: tensors[name].mT.contiguous().mT for name in ("A", "h0")}
+    check(tensors, cut=(2, 8))
+
+
 @pytest.mark.parametrize(
     "layout",
     [lambda dy: torch.cat([dy, dy], -1)[..., : dy.shape[-1]], lambda dy: dy.mT.contiguous().mT],

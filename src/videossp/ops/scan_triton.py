@@ -379,8 +379,8 @@ class _Launch:
         }
 
     def or_any(self, x: Tensor | None) -> Tensor:
-        """x, or for an argument that the kernel does not use, some tensor."""
-        return self.At if x is None else x
+        """x, contiguous, or for an argument that the kernel does not use, some tensor."""
+        return self.At if x is None else x.contiguous()
 
     def enter(self, x: Tensor, start: Tensor | None, *, back: bool) -> Tensor | None:
         """What enters each segment, (batch, segments, d_state, d_inner): states, or gradients if x is dy.
