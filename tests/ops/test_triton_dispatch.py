@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from videossp.ops.reference import scan_reference
 from videossp.ops.scan import MOST_STATES, Scan, scan_fits, selective_scan
 from videossp.ops.triton_ready import unusable_version, why_not_triton
 
+ROOT = Path(__file__).parents[2]
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 TINY = VideoMambaConfig(depth=1, d_model=32, frames=2, size=(32, 32), d_state=4)
 
@@ -101,8 +104,9 @@ def test_other_versions_are_tried(number):
     assert unusable_version(number) == ""
 
 
-def test_every_extra_that_needs_triton_allows_only_versions_that_can_be_used():
-    assert unusable_version(triton_ready.triton_version()) == "" or not triton_ready.triton_version()
+def test_the_lowest_triton_of_the_extra_dev_is_the_lowest_that_can_be_used():
+    lowest = re.search(r'"triton>=([\d.]+)', (ROOT / "pyproject.toml").read_text())[1]
+    assert lowest == ".".join(map(str, triton_ready.LOWEST))
 
 
 class PTXASError(Exception):
