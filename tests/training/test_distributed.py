@@ -19,9 +19,13 @@ from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import read_data
+from videossp.errors import WorkerLostError
 from videossp.inference.evaluate import evaluate
+from videossp.training import loop
+from videossp.training.checkpoints import load_state
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import ProcessGroup
+from videossp.training.loop import Loop
 from videossp.training.train import train
 
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -147,6 +151,33 @@ def test_two_processes_train_evaluate_and_train_again(small_backbone, class_fold
     assert one["decoded"] == two["decoded"] == 4  # of 8 test videos
     assert one["scores"] == two["scores"] and len(one["scores"]) == 8
     assert one["complete"] and two["complete"]
+
+
+def lose_the_second(rank, port, out, data, settings):
+    """One of two processes that read late, as on GPUs; the second ends in the third step."""
+    join_by_hand(rank, 2, port)
+    loop.reads_late = lambda device: True
+    loss = Loop.loss
+    Loop.loss = lambda self, batch, number: (
+        os._exit(9) if rank and self.state.step == 2 else loss(self, batch, number)
+    )
+    try:
+        train(plain("videomamba_small_test"), data, TrainConfig(**settings), out=out)
+    except WorkerLostError as error:
+        out.with_name("error").write_text(str(error))
+
+
+def test_a_lost_process_costs_no_finished_step(small_backbone, class_folder, tmp_path, monkeypatch):
+    """Its last step is not read yet; the sums over both processes are there nevertheless."""
+    fork, port = forks(monkeypatch), free_port()
+    settings = {"epochs": 1, "lr": 1e-2, "batch_size": 2}
+    ranks = [fork(lose_the_second, rank, port, tmp_path / "two", class_folder, settings) for rank in range(2)]
+    for process in ranks:
+        process.join(180)
+    assert [process.exitcode for process in ranks] == [0, 9]
+    assert "another process of this run ended" in (tmp_path / "error").read_text()
+    _, metadata = load_state(tmp_path / "two" / "checkpoints", lambda _: None)
+    assert (metadata["step"], metadata["under_way"]["clips"]) == (2, 8)
 
 
 def test_a_process_that_cannot_join_the_others_does_not_train_alone(

@@ -135,6 +135,25 @@ def test_too_many_such_steps_end_the_run_and_it_can_be_resumed(
     assert [row["skipped_steps"] for row in run.history] == [2, 2]
 
 
+def test_an_interruption_while_a_step_is_examined_does_not_lose_its_count(
+    late, small_backbone, class_folder, tmp_path, monkeypatch
+):
+    real, interrupted = module.first_not_finite, []
+
+    def examine(*arguments):
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    spoil(monkeypatch, 1)
+    monkeypatch.setattr(module, "first_not_finite", examine)
+    with pytest.raises(KeyboardInterrupt), pytest.warns(VideoSSPWarning, match="step 2"):
+        train(make(small_backbone), class_folder, config(save_minutes=60), out=tmp_path / "run")
+    _, metadata = load_state(tmp_path / "run" / "checkpoints", lambda _: None)
+    assert (metadata["step"], metadata["skipped"], metadata["under_way"]["clips"]) == (2, 1, 4)
+
+
 def test_a_step_is_read_after_the_next_one_is_queued(late, small_backbone, class_folder, monkeypatch):
     events = []
     loss, figures, save = Loop.loss, Outcome.finite, Loop.save

@@ -91,10 +91,10 @@ class ProcessGroup:
         summed: list[float] = mine.tolist()
         return summed
 
-    def largest(self, x: Tensor) -> None:
-        """Overwrite a tensor with its largest values over the processes."""
+    def sum_in_place(self, x: Tensor) -> None:
+        """Overwrite a tensor with its sum over the processes, on its device."""
         if self.size > 1:
-            distributed.all_reduce(x, distributed.ReduceOp.MAX)
+            distributed.all_reduce(x)
 
     def sum_gradients(self, tensors: Sequence[Tensor]) -> None:
         """Sum the gradients of tensors over the processes; a missing gradient counts as zero."""
