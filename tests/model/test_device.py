@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from videossp.model.device import choose_device, default_workers
+from videossp.model.device import choose_device, default_workers, to_device
 
 
 @pytest.fixture
@@ -73,3 +73,16 @@ def test_the_cores_that_remain_decode_for_a_gpu(monkeypatch, cores, local, worke
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
     assert default_workers(torch.device("cuda")) == workers
     assert default_workers(torch.device("cpu")) == 0
+
+
+@pytest.mark.parametrize("device, waits", [("cpu", True), ("mps", True), ("cuda:0", False)])
+def test_only_a_copy_to_cuda_is_not_waited_for(device, waits):
+    """MPS does not keep the memory that such a copy reads: it gets wrong values (pytorch issue 139550)."""
+    asked = []
+
+    class Clip:
+        def to(self, device, *, non_blocking):
+            asked.append((str(device), non_blocking))
+
+    to_device(Clip(), torch.device(device))
+    assert asked == [(device, not waits)]

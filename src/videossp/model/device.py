@@ -12,6 +12,7 @@ from videossp.system.process import peak_memory as peak_of_process
 Device = str | torch.device
 CHOICES = "auto|cpu|cuda|cuda:N|mps"
 MOST_WORKERS = 32
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")  # of errors that CUDA and its libraries raise
 
 
 def choose_device(name: Device = "auto") -> torch.device:
@@ -68,8 +69,12 @@ def selected(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """A copy of a tensor on a device; from pinned memory, the CPU does not wait for it."""
-    return x.to(device, non_blocking=device.type != "cpu")  # a copy to the CPU has values only after a wait
+    """A copy of a tensor on a device; from pinned memory, the CPU does not wait for it.
+
+    A copy to the CPU has values only after a wait. One to MPS that does not wait may read memory that is in
+    use again by then.
+    """
+    return x.to(device, non_blocking=device.type not in ("cpu", "mps"))
 
 
 def wait_for(device: torch.device) -> None:

@@ -40,7 +40,7 @@ class Outcome:
         self.step, self.epoch, self.clips, self.skip = step, epoch, clips, skip
         self.indices, self.names = indices, names
         figures = torch.cat([x.reshape(-1).to(total.dtype) for x in (skip, total, *losses, norms)])
-        self._copy = figures.to("cpu", non_blocking=True)
+        self._copy = figures.to("cpu", non_blocking=figures.device.type != "mps")  # no event tells its end
         self._copied = None
         if figures.is_cuda:
             self._copied = torch.cuda.Event()
