@@ -21,7 +21,8 @@ def choose_device(name: Device = "auto") -> torch.device:
     Args:
         name: "auto" is the first GPU of CUDA or ROCm, else the CPU. MPS has no fast kernels here and is used
             only when it is named. Of several processes that torchrun started, each takes the GPU of its
-            local rank, for "auto" and for "cuda".
+            local rank, for "auto" and for "cuda". `accelerate launch --cpu` makes "auto" the CPU, by the
+            variable ACCELERATE_USE_CPU.
 
     Raises:
         ValueError: an unknown name, or a device that this machine or this torch does not have.
@@ -33,8 +34,12 @@ def choose_device(name: Device = "auto") -> torch.device:
         raise ValueError(f"device must be {CHOICES}, got {text!r}")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device mps: this machine, or torch {torch.__version__}, has no MPS")
+    if kind == "mps" and processes() > 1:
+        raise ValueError("device mps: several processes cannot compute on it; start one, or use --device cpu")
     if kind in ("cpu", "mps"):
         return torch.device(kind)
+    if kind == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         if kind == "auto":
@@ -46,7 +51,9 @@ def choose_device(name: Device = "auto") -> torch.device:
         raise ValueError(f"device {text}: each of several processes takes its own GPU; use --device cuda")
     index = int(number) if colon else int(os.environ.get("LOCAL_RANK", "0"))
     if index >= count:
-        raise ValueError(f"device cuda:{index}: there are {count} GPUs, cuda:0 to cuda:{count - 1}")
+        gpus = "1 GPU, cuda:0" if count == 1 else f"{count} GPUs, cuda:0 to cuda:{count - 1}"
+        own = "" if colon else "; start a process for each of them, or use --device cpu"
+        raise ValueError(f"device cuda:{index}: torch sees {gpus}{own}")
     return torch.device("cuda", index)
 
 

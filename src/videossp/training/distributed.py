@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 from accelerate import Accelerator, PartialState
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 from videossp.model.device import Device, choose_device, processes
@@ -16,7 +15,7 @@ def join_processes(device: Device = "auto") -> torch.device:
     """Join the processes that torchrun or `accelerate launch` started, if any.
 
     Args:
-        device: see `choose_device`. ACCELERATE_USE_CPU makes "auto" the CPU.
+        device: see `choose_device`.
 
     Returns:
         The device on which this process computes.
@@ -25,9 +24,7 @@ def join_processes(device: Device = "auto") -> torch.device:
         ValueError: see `choose_device`.
         RuntimeError: several processes were started, but this one cannot join them.
     """
-    chosen = choose_device(
-        "cpu" if device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU") else device
-    )
+    chosen = choose_device(device)
     state = PartialState(cpu=chosen.type != "cuda")
     joined, started = state.num_processes, processes()
     if distributed.is_available() and distributed.is_initialized():
