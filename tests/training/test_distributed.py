@@ -24,7 +24,7 @@ from videossp.inference.evaluate import evaluate
 from videossp.training import loop
 from videossp.training.checkpoints import load_state
 from videossp.training.config import TrainConfig
-from videossp.training.distributed import ProcessGroup
+from videossp.training.distributed import ProcessGroup, cpu_group
 from videossp.training.loop import Loop
 from videossp.training.train import train
 
@@ -154,9 +154,10 @@ def test_two_processes_train_evaluate_and_train_again(small_backbone, class_fold
 
 
 def lose_the_second(rank, port, out, data, settings):
-    """One of two processes that read late, as on GPUs; the second ends in the third step."""
+    """One of two processes that read late, over a backend of GPUs in name; the second ends in step 3."""
     join_by_hand(rank, 2, port)
     loop.reads_late = lambda device: True
+    torch.distributed.get_backend = lambda group=None: "xccl"
     loss = Loop.loss
     Loop.loss = lambda self, batch, number: (
         os._exit(9) if rank and self.state.step == 2 else loss(self, batch, number)
@@ -164,6 +165,8 @@ def lose_the_second(rank, port, out, data, settings):
     try:
         train(plain("videomamba_small_test"), data, TrainConfig(**settings), out=out)
     except WorkerLostError as error:
+        group = cpu_group()
+        assert group is cpu_group() is not None and group is not torch.distributed.group.WORLD
         out.with_name("error").write_text(str(error))
 
 

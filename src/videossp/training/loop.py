@@ -398,7 +398,7 @@ class Loop:
         """
         finite = torch.isfinite(torch.stack([torch.linalg.vector_norm(norms), *losses])).all()
         double = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no float64
-        total = torch.zeros((), dtype=double, device=self.device)
+        total = norms.new_zeros((), dtype=double)
         for loss, size in zip(losses, sizes, strict=True):
             total = total + loss.to(double) * size
         summed = torch.stack([(~finite).to(double), total])
