@@ -21,10 +21,11 @@ from videossp.data.clips import EvalViews
 from videossp.data.datasets import read_data
 from videossp.errors import WorkerLostError
 from videossp.inference.evaluate import evaluate
+from videossp.system.cpu_group import cpu_group
 from videossp.training import loop
 from videossp.training.checkpoints import load_state
 from videossp.training.config import TrainConfig
-from videossp.training.distributed import ProcessGroup, cpu_group
+from videossp.training.distributed import ProcessGroup
 from videossp.training.loop import Loop
 from videossp.training.train import train
 
@@ -120,8 +121,14 @@ def test_two_processes_train_evaluate_and_fail_like_one(small_backbone, class_fo
 
 
 def train_evaluate_train(rank, port, out, data, settings):
-    """One of two processes that train twice, with an evaluation between."""
+    """One of two processes that train twice, with an evaluation between, over a backend of GPUs in name."""
     join_by_hand(rank, 2, port)
+    torch.distributed.get_backend = lambda group=None: "xccl"
+    gather, groups = torch.distributed.all_gather_object, []
+    torch.distributed.all_gather_object = lambda *arguments, group: (
+        groups.append(group),
+        gather(*arguments, group=group),
+    )
     decoded, item = [], EvalViews.__getitem__
     EvalViews.__getitem__ = lambda self, i: (decoded.append(i), item(self, i))[1]
     classifier = plain("videomamba_small_test")
@@ -133,7 +140,9 @@ def train_evaluate_train(rank, port, out, data, settings):
     # When train returns, the run folder is complete in every process.
     complete = (out / "report.html").is_file() and not any((out / "checkpoints").iterdir())
     losses = [[row["loss"] for row in run.history] for run in (first, second)]
+    of_cpu = {id(x) for x in groups} == {id(cpu_group())} and cpu_group() is not torch.distributed.group.WORLD
     facts = {"losses": losses, "decoded": count, "scores": result.scores.tolist(), "complete": complete}
+    facts["exchanged on the CPU"] = of_cpu
     out.with_name(f"rank{rank}.json").write_text(json.dumps(facts))
 
 
@@ -151,13 +160,13 @@ def test_two_processes_train_evaluate_and_train_again(small_backbone, class_fold
     assert one["decoded"] == two["decoded"] == 4  # of 8 test videos
     assert one["scores"] == two["scores"] and len(one["scores"]) == 8
     assert one["complete"] and two["complete"]
+    assert one["exchanged on the CPU"] and two["exchanged on the CPU"]
 
 
 def lose_the_second(rank, port, out, data, settings):
-    """One of two processes that read late, over a backend of GPUs in name; the second ends in step 3."""
+    """One of two processes that read late, as on GPUs; the second ends in the third step."""
     join_by_hand(rank, 2, port)
     loop.reads_late = lambda device: True
-    torch.distributed.get_backend = lambda group=None: "xccl"
     loss = Loop.loss
     Loop.loss = lambda self, batch, number: (
         os._exit(9) if rank and self.state.step == 2 else loss(self, batch, number)
@@ -165,8 +174,6 @@ def lose_the_second(rank, port, out, data, settings):
     try:
         train(plain("videomamba_small_test"), data, TrainConfig(**settings), out=out)
     except WorkerLostError as error:
-        group = cpu_group()
-        assert group is cpu_group() is not None and group is not torch.distributed.group.WORLD
         out.with_name("error").write_text(str(error))
 
 

@@ -9,6 +9,7 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor
 
 from videossp.model.device import Device, choose_device, processes
+from videossp.system.cpu_group import cpu_group
 
 
 def join_processes(device: Device = "auto") -> torch.device:
@@ -46,19 +47,6 @@ def leave_processes() -> None:
     """
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def cpu_group() -> Any:
-    """The group in which processes exchange values of the CPU; None, the default one, if that can."""
-    if "gloo" in distributed.get_backend() or distributed.get_backend() == "mpi":
-        return None
-    world = distributed.group.WORLD
-    if world not in _cpu_groups:
-        _cpu_groups[world] = distributed.new_group(backend="gloo")
-    return _cpu_groups[world]
-
-
-_cpu_groups: dict[Any, Any] = {}  # by the default group: a second training uses that of the first
 
 
 class ProcessGroup:
