@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -205,3 +206,13 @@ def test_processes_that_start_from_different_steps_are_refused(small_backbone, c
     monkeypatch.setattr(ProcessGroup, "gather", lambda self, x: [x, {**x, "step": 4}])
     with pytest.raises(ValueError, match="process 1 differs from process 0 in step: all processes must see"):
         train(plain(small_backbone), class_folder, TrainConfig(epochs=1))
+
+
+def test_processes_wait_for_each_other_on_the_cpu(monkeypatch):
+    """One that computes features for long is not ended by NCCL, whose barrier waits for ten minutes."""
+    waited = []
+    monkeypatch.setattr("videossp.training.distributed.cpu_group", lambda: "the group of the CPU")
+    monkeypatch.setattr(torch.distributed, "barrier", waited.append)
+    for size in (1, 2):
+        ProcessGroup(SimpleNamespace(process_index=0, num_processes=size)).wait()
+    assert waited == ["the group of the CPU"]

@@ -76,6 +76,11 @@ class ProcessGroup:
         summed: list[float] = mine.tolist()
         return summed
 
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier(self._cpu)
+
     def sum_in_place(self, x: Tensor) -> None:
         """Overwrite a tensor with its sum over the processes, on its device."""
         if self.size > 1:

@@ -105,7 +105,7 @@ class Loop:
             self.messages,
             workers=self.workers,
             timeout=config.timeout,
-            wait=self.accelerator.wait_for_everyone,
+            wait=self.group.wait,
         )
 
     def run(self, save: Callable[[], None], resumable: bool) -> None:
