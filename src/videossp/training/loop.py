@@ -85,6 +85,8 @@ class Loop:
         )
         self.workers = default_workers(self.device) if config.workers is None else config.workers
         self.cache = self._make_cache()
+        if self.cache and config.workers is None:
+            self.workers = 0  # features are read from their files faster than processes start, in each epoch
         # Erasing draws its noise for normalised clips, and features are those of finished clips.
         self.clips.unfinished = self.late and not self.cache and not config.erasing
         self.state = TrainState(classifier, self.optimizer, bool(config.ema_decay))
