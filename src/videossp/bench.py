@@ -246,8 +246,8 @@ def time_forward(
 def training_step(classifier: Classifier, clip: Tensor, *, grad_checkpoint: bool = False) -> Work:
     """One training step with AdamW, as in `train`."""
     classifier.train().backbone.grad_checkpoint = grad_checkpoint
-    fused = True if clip.is_cuda else None
-    optimizer = torch.optim.AdamW(classifier.trainable().values(), lr=1e-4, fused=fused)
+    weights = classifier.trainable().values()
+    optimizer = torch.optim.AdamW(weights, lr=1e-4, fused=True if clip.is_cuda else None)
     label = torch.zeros(len(clip), dtype=torch.long, device=clip.device)
 
     def step() -> None:

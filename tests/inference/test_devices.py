@@ -36,6 +36,31 @@ def test_a_device_that_is_not_there_is_one_line_before_anything_is_read(call, tm
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has a total capacity"
+        ),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    ],
+    ids=["allocator", "context"],
+)
+def test_a_gpu_that_other_programs_have_filled_is_one_line(
+    call, small_classifier, tmp_path, monkeypatch, error
+):
+    """It has no memory for the weights."""
+
+    def fail(*_, **__):
+        raise error
+
+    small_classifier.save(tmp_path)
+    monkeypatch.setattr("videossp.load_adapter.load", fail)
+    code, out, err = call("predict", tmp_path, tmp_path)
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert err.startswith("videossp: too little free memory on the GPU: end other programs")
+
+
 def test_load_moves_the_classifier_to_the_device_it_is_given(small_classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="device cuda: torch"):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from videossp.model.device import choose_device, default_workers
+from videossp.model.device import choose_device, default_workers, to_device
 
 
 @pytest.fixture
@@ -43,8 +43,34 @@ def test_an_unknown_name_is_refused_with_the_known_ones(gpus, name):
 
 
 def test_a_gpu_that_is_not_there_is_refused(gpus):
-    with pytest.raises(ValueError, match="device cuda:2: there are 2 GPUs, cuda:0 to cuda:1"):
+    with pytest.raises(ValueError, match="device cuda:2: torch sees 2 GPUs, cuda:0 to cuda:1$"):
         choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_process_without_a_gpu_of_its_own_is_refused(gpus, monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(
+        ValueError, match="cuda:1: torch sees 1 GPU, cuda:0; start a process for each of them"
+    ):
+        choose_device(name)
+
+
+def test_a_launcher_that_asks_for_the_cpu_gets_it_unless_a_device_is_named(gpus, monkeypatch):
+    """`accelerate launch --cpu`."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    assert (choose_device("auto"), choose_device("cuda")) == (torch.device("cpu"), torch.device("cuda:0"))
+
+
+def test_several_processes_do_not_share_mps(monkeypatch):
+    """gloo, which exchanges their tensors, has no MPS."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps") == torch.device("mps")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="device mps: several processes"):
+        choose_device("mps")
 
 
 @pytest.mark.parametrize(
@@ -73,3 +99,16 @@ def test_the_cores_that_remain_decode_for_a_gpu(monkeypatch, cores, local, worke
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
     assert default_workers(torch.device("cuda")) == workers
     assert default_workers(torch.device("cpu")) == 0
+
+
+@pytest.mark.parametrize("device, waits", [("cpu", True), ("mps", True), ("cuda:0", False)])
+def test_only_a_copy_to_cuda_is_not_waited_for(device, waits):
+    """MPS does not keep the memory that such a copy reads: it gets wrong values (pytorch issue 139550)."""
+    asked = []
+
+    class Clip:
+        def to(self, device, *, non_blocking):
+            asked.append((str(device), non_blocking))
+
+    to_device(Clip(), torch.device(device))
+    assert asked == [(device, not waits)]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,9 +20,14 @@ from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import read_data
+from videossp.errors import WorkerLostError
 from videossp.inference.evaluate import evaluate
+from videossp.system.cpu_group import cpu_group
+from videossp.training import loop
+from videossp.training.checkpoints import load_state
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import ProcessGroup
+from videossp.training.loop import Loop
 from videossp.training.train import train
 
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -116,8 +122,14 @@ def test_two_processes_train_evaluate_and_fail_like_one(small_backbone, class_fo
 
 
 def train_evaluate_train(rank, port, out, data, settings):
-    """One of two processes that train twice, with an evaluation between."""
+    """One of two processes that train twice, with an evaluation between, over a backend of GPUs in name."""
     join_by_hand(rank, 2, port)
+    torch.distributed.get_backend = lambda group=None: "xccl"
+    gather, groups = torch.distributed.all_gather_object, []
+    torch.distributed.all_gather_object = lambda *arguments, group: (
+        groups.append(group),
+        gather(*arguments, group=group),
+    )
     decoded, item = [], EvalViews.__getitem__
     EvalViews.__getitem__ = lambda self, i: (decoded.append(i), item(self, i))[1]
     classifier = plain("videomamba_small_test")
@@ -129,7 +141,9 @@ def train_evaluate_train(rank, port, out, data, settings):
     # When train returns, the run folder is complete in every process.
     complete = (out / "report.html").is_file() and not any((out / "checkpoints").iterdir())
     losses = [[row["loss"] for row in run.history] for run in (first, second)]
+    of_cpu = {id(x) for x in groups} == {id(cpu_group())} and cpu_group() is not torch.distributed.group.WORLD
     facts = {"losses": losses, "decoded": count, "scores": result.scores.tolist(), "complete": complete}
+    facts["exchanged on the CPU"] = of_cpu
     out.with_name(f"rank{rank}.json").write_text(json.dumps(facts))
 
 
@@ -147,6 +161,34 @@ def test_two_processes_train_evaluate_and_train_again(small_backbone, class_fold
     assert one["decoded"] == two["decoded"] == 4  # of 8 test videos
     assert one["scores"] == two["scores"] and len(one["scores"]) == 8
     assert one["complete"] and two["complete"]
+    assert one["exchanged on the CPU"] and two["exchanged on the CPU"]
+
+
+def lose_the_second(rank, port, out, data, settings):
+    """One of two processes that read late, as on GPUs; the second ends in the third step."""
+    join_by_hand(rank, 2, port)
+    loop.reads_late = lambda device: True
+    loss = Loop.loss
+    Loop.loss = lambda self, batch, number: (
+        os._exit(9) if rank and self.state.step == 2 else loss(self, batch, number)
+    )
+    try:
+        train(plain("videomamba_small_test"), data, TrainConfig(**settings), out=out)
+    except WorkerLostError as error:
+        out.with_name("error").write_text(str(error))
+
+
+def test_a_lost_process_costs_no_finished_step(small_backbone, class_folder, tmp_path, monkeypatch):
+    """Its last step is not read yet; the sums over both processes are there nevertheless."""
+    fork, port = forks(monkeypatch), free_port()
+    settings = {"epochs": 1, "lr": 1e-2, "batch_size": 2}
+    ranks = [fork(lose_the_second, rank, port, tmp_path / "two", class_folder, settings) for rank in range(2)]
+    for process in ranks:
+        process.join(180)
+    assert [process.exitcode for process in ranks] == [0, 9]
+    assert "another process of this run ended" in (tmp_path / "error").read_text()
+    _, metadata = load_state(tmp_path / "two" / "checkpoints", lambda _: None)
+    assert (metadata["step"], metadata["under_way"]["clips"]) == (2, 8)
 
 
 def test_a_process_that_cannot_join_the_others_does_not_train_alone(
@@ -164,3 +206,13 @@ def test_processes_that_start_from_different_steps_are_refused(small_backbone, c
     monkeypatch.setattr(ProcessGroup, "gather", lambda self, x: [x, {**x, "step": 4}])
     with pytest.raises(ValueError, match="process 1 differs from process 0 in step: all processes must see"):
         train(plain(small_backbone), class_folder, TrainConfig(epochs=1))
+
+
+def test_processes_wait_for_each_other_on_the_cpu(monkeypatch):
+    """One that computes features for long is not ended by NCCL, whose barrier waits for ten minutes."""
+    waited = []
+    monkeypatch.setattr("videossp.training.distributed.cpu_group", lambda: "the group of the CPU")
+    monkeypatch.setattr(torch.distributed, "barrier", waited.append)
+    for size in (1, 2):
+        ProcessGroup(SimpleNamespace(process_index=0, num_processes=size)).wait()
+    assert waited == ["the group of the CPU"]

@@ -18,7 +18,7 @@ from videossp.classifier import Classifier
 from videossp.cli.main import main
 from videossp.data import clips as clips_module
 from videossp.data.datasets import VideoDataset, read_data
-from videossp.errors import DataError, DivergedError, VideoSSPWarning, WorkerLostError
+from videossp.errors import DataError, DivergedError, OutOfMemoryError, VideoSSPWarning, WorkerLostError
 from videossp.inference.evaluate import evaluate
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.training import feature_cache
@@ -273,7 +273,10 @@ def test_a_loader_that_lost_a_worker_is_ended(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that", "/dev/shm"),
+        (
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that",
+            "/dev/shm.*--workers 0",
+        ),
         ("[gloo/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:9095. This is", "another process of"),
         (
             "[gloo/tcp/pair.cc:537] Read error [127.0.0.1]:4502: Connection reset by peer.",
@@ -347,6 +350,28 @@ def limited(kind, arguments, stderr):
     with stderr.open("w") as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
     sys.exit(main(arguments))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.11 GiB",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "Triton Error [CUDA]: out of memory",
+    ],
+)
+def test_too_little_memory_on_a_gpu_is_one_line_with_the_levers(
+    small_backbone, class_folder, monkeypatch, text
+):
+    def loss(*_):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(Loop, "loss", loss)
+    words = (
+        r"too little memory: smaller --batch-size \(now 8\) or --frames, or --grad-checkpoint true, need less"
+    )
+    with pytest.raises(OutOfMemoryError, match=words):
+        train(make(small_backbone), class_folder, TrainConfig(epochs=1))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from conftest import write_video
 from videossp.classifier import Classifier
@@ -19,7 +21,7 @@ from videossp.data.datasets import Sample, read_data
 from videossp.methods import METHODS
 from videossp.system.progress import Messages
 from videossp.system.versions import versions
-from videossp.training import feature_cache
+from videossp.training import feature_cache, loop
 from videossp.training.config import TrainConfig
 from videossp.training.feature_cache import FeatureCache, remove_unused
 from videossp.training.train import train
@@ -314,3 +316,22 @@ def test_features_are_what_the_classifier_makes_of_the_clip(small_backbone):
         torch.testing.assert_close(
             classifier(classifier.frozen_features(clip)), classifier(clip), rtol=1e-5, atol=1e-6
         )
+
+
+def test_by_default_processes_decode_for_a_gpu_but_do_not_read_features(
+    small_backbone, class_folder, tmp_path, monkeypatch
+):
+    used = {"loop": [], "feature_cache": [], "evaluate": []}
+
+    def recording(name):
+        def loader(*arguments, num_workers, **named):
+            used[name].append(num_workers)
+            return DataLoader(*arguments, **named | {"timeout": 0})
+
+        return loader
+
+    for module in (loop, feature_cache, sys.modules["videossp.inference.evaluate"]):
+        monkeypatch.setattr(module, "DataLoader", recording(module.__name__.rpartition(".")[2]))
+    monkeypatch.setattr(loop, "default_workers", lambda device: 7)
+    train(make(small_backbone), class_folder, features_in(tmp_path, epochs=2, fixed_augmentations=1))
+    assert used == {"loop": [0, 0], "feature_cache": [7, 7], "evaluate": [0, 0]}

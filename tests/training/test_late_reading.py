@@ -23,6 +23,7 @@ from videossp.training.checkpoints import list_states, load_state
 from videossp.training.config import TrainConfig
 from videossp.training.loop import Loop
 from videossp.training.outcome import Outcome
+from videossp.training.summaries import run_summary
 from videossp.training.train import train
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-2, seed=1, save_minutes=0)
@@ -135,6 +136,25 @@ def test_too_many_such_steps_end_the_run_and_it_can_be_resumed(
     assert [row["skipped_steps"] for row in run.history] == [2, 2]
 
 
+def test_an_interruption_while_a_step_is_examined_does_not_lose_its_count(
+    late, small_backbone, class_folder, tmp_path, monkeypatch
+):
+    real, interrupted = module.first_not_finite, []
+
+    def examine(*arguments):
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    spoil(monkeypatch, 1)
+    monkeypatch.setattr(module, "first_not_finite", examine)
+    with pytest.raises(KeyboardInterrupt), pytest.warns(VideoSSPWarning, match="step 2"):
+        train(make(small_backbone), class_folder, config(save_minutes=60), out=tmp_path / "run")
+    _, metadata = load_state(tmp_path / "run" / "checkpoints", lambda _: None)
+    assert (metadata["step"], metadata["skipped"], metadata["under_way"]["clips"]) == (2, 1, 4)
+
+
 def test_a_step_is_read_after_the_next_one_is_queued(late, small_backbone, class_folder, monkeypatch):
     events = []
     loss, figures, save = Loop.loss, Outcome.finite, Loop.save
@@ -227,6 +247,10 @@ def test_a_run_continues_on_another_kind_of_device_only_if_asked(
         with pytest.raises(KeyboardInterrupt):
             train(make(small_backbone), class_folder, CONFIG, out=tmp_path / "run")
     files = sorted(str(x) for x in Path(tmp_path).rglob("*"))
+    words = f"precision: .*; it was trained on {kind}, and this is cpu"  # the default depends on the device
+    with pytest.raises(ValueError, match=words):
+        other = config(precision="bf16")
+        train(make(small_backbone), class_folder, other, out=tmp_path / "run", resume=True)
     words = f"was trained on {kind} and would continue on cpu, which is not exact: give --device {kind}, or"
     with pytest.raises(ValueError, match=words):
         train(make(small_backbone), class_folder, CONFIG, out=tmp_path / "run", resume=True)
@@ -244,3 +268,27 @@ def test_a_run_continues_on_another_kind_of_device_only_if_asked(
     assert [x for x in run.warnings if "continues on cpu" in x] == [
         str(x.message) for x in warned if "continues" in str(x.message)
     ]
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory")
+def test_the_memory_of_a_gpu_is_that_of_the_steps_of_each_epoch(small_backbone, class_folder, monkeypatch):
+    """With a GPU in name only. An evaluation takes all memory that is free, whatever the steps need."""
+    peak, real = [0.0], Loop.__init__
+
+    def in_name(self, *arguments):
+        real(self, *arguments)
+        self.device = torch.device("cuda", 0)
+
+    def using(memory, function):
+        return lambda *arguments: (peak.append(max(peak[-1], memory)), function(*arguments))[1]
+
+    monkeypatch.setattr(Loop, "__init__", in_name)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.append(0.0))
+    monkeypatch.setattr(module, "peak_memory", lambda device: peak[-1])
+    monkeypatch.setattr(module, "to_device", lambda x, device: x)
+    monkeypatch.setattr(Loop, "loss", using(2.5, Loop.loss))
+    monkeypatch.setattr(Loop, "validate", using(70.0, Loop.validate))
+    classifier = make(small_backbone)
+    run = train(classifier, class_folder, CONFIG)
+    assert [row["gpu_memory_gb"] for row in run.history] == [2.5, 2.5] and run.gpu_memory == 2.5
+    assert run_summary(classifier, run)["GPU memory"] == "2.5 GB at most"

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import fields
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from videossp.training.optimizer import parameter_groups
 from videossp.training.plan import make_plan, resolve, steps_per_epoch
 from videossp.training.splits import choose_splits
 from videossp.training.summaries import plan_lines
+from videossp.training.train import wanted_device
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -385,3 +387,37 @@ def test_a_run_on_a_csv_file_is_repeated_by_its_config(small_backbone, class_fol
 def test_the_letters_of_a_str_are_no_classes():
     with pytest.raises(ValueError, match="classes must be a list of names, got the str 'ab'"):
         VideoDataset("ab", {})
+
+
+def test_the_plan_names_a_device_that_is_no_cpu_and_the_precision(small_backbone, monkeypatch):
+    classifier = Classifier.create(small_backbone, num_classes=2, method="linear")
+    facts = SimpleNamespace(name="NVIDIA H100", total_memory=80e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+    lines = {}
+    for device in (CPU, torch.device("cuda", 1), torch.device("mps")):
+        config = resolve(TrainConfig(), classifier, device)
+        plan = make_plan(data(train=20, val=4), ("a", "b"), config)
+        found = [x for x in plan_lines(classifier, plan, config, device) if x.startswith("device ")]
+        lines[device.type] = found
+    assert lines == {
+        "cpu": [],
+        "cuda": ["device cuda:1, NVIDIA H100, 80 GB; matrix products in bf16"],
+        "mps": ["device mps, which has no fast kernels here: slow; matrix products in float32"],
+    }
+
+
+@pytest.mark.parametrize(
+    "asked, place, several, wanted",
+    [
+        ("auto", "cpu", False, "auto"),
+        ("auto", "cuda:1", False, "cuda:1"),
+        ("auto", "cuda:1", True, "cuda"),
+        ("cpu", "cuda:1", False, "cpu"),
+    ],
+)
+def test_auto_is_the_device_of_a_classifier_that_is_not_on_the_cpu(
+    monkeypatch, asked, place, several, wanted
+):
+    monkeypatch.setenv("WORLD_SIZE", "2" if several else "1")
+    classifier = SimpleNamespace(device=torch.device(place))
+    assert str(wanted_device(TrainConfig(device=asked), classifier)) == wanted

@@ -71,7 +71,13 @@ def one_line(error: Exception) -> str:
     """
     from videossp.errors import VideoSSPError
 
-    return str(error) if isinstance(error, VideoSSPError) else " ".join(str(error).split())
+    if isinstance(error, VideoSSPError):
+        return str(error)
+    text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and "CUDA" in text and "out of memory" in text:
+        # Outside of passes and steps, which know their levers: where weights are moved, or in a benchmark.
+        return "too little free memory on the GPU: end other programs that use it, or choose another --device"
+    return text
 
 
 def run_command(arguments: Sequence[str], debug: bool) -> int:

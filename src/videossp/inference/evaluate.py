@@ -19,6 +19,7 @@ from videossp.inference.passes import EVAL_BATCH, finite, scoring
 from videossp.inference.predict import OnError as OnError
 from videossp.inference.predict import check_on_error
 from videossp.model.device import default_workers, selected
+from videossp.system.cpu_group import cpu_group
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.printable import printable
 from videossp.system.process import give_back_memory
@@ -215,6 +216,7 @@ def evaluate(
     views = default[0] if segments is None else segments, default[1] if crops is None else crops
     distributed_run = distributed.is_available() and distributed.is_initialized()
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if distributed_run else (0, 1)
+    group = cpu_group() if distributed_run else None
     device = classifier.device
     workers = default_workers(device) if workers is None else workers
     # A batch has the same videos however many processes share the work, so that the scores are the same. How
@@ -256,7 +258,7 @@ def evaluate(
                 break
         if distributed_run:
             parts: list[dict[int, Tensor | str]] = [{}] * processes
-            distributed.all_gather_object(parts, scored)
+            distributed.all_gather_object(parts, scored, group=group)
             scored = {i: result for part in parts for i, result in part.items()}
     failures = {samples[i].name: x for i, x in sorted(scored.items()) if isinstance(x, str)}
     if failures and on_error == "error":

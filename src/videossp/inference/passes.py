@@ -10,7 +10,7 @@ from torch import Tensor
 
 from videossp.errors import OutOfMemoryError
 from videossp.model.config import VideoMambaConfig
-from videossp.model.device import read_later, reads_late, selected, to_device
+from videossp.model.device import OUT_OF_MEMORY, read_later, reads_late, selected, to_device
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 EVAL_BATCH = 4  # views in a forward pass when nothing trains, unless a GPU has memory for more
 MOST_AT_ONCE = 64  # of a GPU: this many clips of a few hundred tokens keep it busy
-OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")  # of errors that CUDA and its libraries raise
 
 
 class Passes:

@@ -13,6 +13,7 @@ from videossp.system.process import peak_memory as peak_of_process
 Device = str | torch.device
 CHOICES = "auto|cpu|cuda|cuda:N|mps"
 MOST_WORKERS = 32
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")  # of errors that CUDA and its libraries raise
 
 
 def choose_device(name: Device = "auto") -> torch.device:
@@ -21,7 +22,8 @@ def choose_device(name: Device = "auto") -> torch.device:
     Args:
         name: "auto" is the first GPU of CUDA or ROCm, else the CPU. MPS has no fast kernels here and is used
             only when it is named. Of several processes that torchrun started, each takes the GPU of its
-            local rank, for "auto" and for "cuda".
+            local rank, for "auto" and for "cuda". `accelerate launch --cpu` makes "auto" the CPU, by the
+            variable ACCELERATE_USE_CPU.
 
     Raises:
         ValueError: an unknown name, or a device that this machine or this torch does not have.
@@ -33,8 +35,12 @@ def choose_device(name: Device = "auto") -> torch.device:
         raise ValueError(f"device must be {CHOICES}, got {text!r}")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device mps: this machine, or torch {torch.__version__}, has no MPS")
+    if kind == "mps" and processes() > 1:
+        raise ValueError("device mps: several processes cannot compute on it; start one, or use --device cpu")
     if kind in ("cpu", "mps"):
         return torch.device(kind)
+    if kind == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         if kind == "auto":
@@ -46,7 +52,9 @@ def choose_device(name: Device = "auto") -> torch.device:
         raise ValueError(f"device {text}: each of several processes takes its own GPU; use --device cuda")
     index = int(number) if colon else int(os.environ.get("LOCAL_RANK", "0"))
     if index >= count:
-        raise ValueError(f"device cuda:{index}: there are {count} GPUs, cuda:0 to cuda:{count - 1}")
+        gpus = "1 GPU, cuda:0" if count == 1 else f"{count} GPUs, cuda:0 to cuda:{count - 1}"
+        own = "" if colon else "; start a process for each of them, or use --device cpu"
+        raise ValueError(f"device cuda:{index}: torch sees {gpus}{own}")
     return torch.device("cuda", index)
 
 
@@ -69,8 +77,12 @@ def selected(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """A copy of a tensor on a device; from pinned memory, the CPU does not wait for it."""
-    return x.to(device, non_blocking=device.type != "cpu")  # a copy to the CPU has values only after a wait
+    """A copy of a tensor on a device; from pinned memory, the CPU does not wait for it.
+
+    A copy to the CPU has values only after a wait. One to MPS that does not wait may read memory that is in
+    use again by then.
+    """
+    return x.to(device, non_blocking=device.type not in ("cpu", "mps"))
 
 
 def reads_late(device: torch.device) -> bool:

@@ -62,7 +62,10 @@ def _end_loaders() -> None:
 def lost_process(text: str) -> str:
     """The reason in plain words, if this message of torch is about a lost process; else ""."""
     if "DataLoader worker" in text and "Bus error" in text:
-        return "a worker process died because the shared memory, /dev/shm, is too small"
+        return (
+            "a worker process died because the shared memory, /dev/shm, is too small; fewer --workers need "
+            "less, --workers 0 needs none"
+        )
     if "DataLoader worker" in text:
         return "a worker process died (killed for lack of memory?); fewer --workers may help"
     if "DataLoader timed out" in text:

@@ -80,7 +80,7 @@ class TrainConfig:
         trackers: names of accelerate's trackers (tensorboard, wandb, ...), besides metrics.jsonl.
         on_error: at a video that cannot be decoded: stop with an error, or skip it and report it.
         workers: worker processes that decode ahead; 0: the training process decodes. Default: 0 on a CPU,
-            else all cores but one.
+            else all cores but one, and 0 to read cached features.
         timeout: seconds that a worker process may take for a training batch, or for a video in validation
             and feature caching; 0: no limit. Has no effect with workers=0.
         seed: of all random numbers.

@@ -6,17 +6,17 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 from accelerate import Accelerator, PartialState
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 from videossp.model.device import Device, choose_device, processes
+from videossp.system.cpu_group import cpu_group
 
 
 def join_processes(device: Device = "auto") -> torch.device:
     """Join the processes that torchrun or `accelerate launch` started, if any.
 
     Args:
-        device: see `choose_device`. ACCELERATE_USE_CPU makes "auto" the CPU.
+        device: see `choose_device`.
 
     Returns:
         The device on which this process computes.
@@ -25,9 +25,7 @@ def join_processes(device: Device = "auto") -> torch.device:
         ValueError: see `choose_device`.
         RuntimeError: several processes were started, but this one cannot join them.
     """
-    chosen = choose_device(
-        "cpu" if device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU") else device
-    )
+    chosen = choose_device(device)
     state = PartialState(cpu=chosen.type != "cuda")
     joined, started = state.num_processes, processes()
     if distributed.is_available() and distributed.is_initialized():
@@ -49,19 +47,6 @@ def leave_processes() -> None:
     """
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def cpu_group() -> Any:
-    """The group in which processes exchange values of the CPU; None, the default one, if that can."""
-    if "gloo" in distributed.get_backend() or distributed.get_backend() == "mpi":
-        return None
-    world = distributed.group.WORLD
-    if world not in _cpu_groups:
-        _cpu_groups[world] = distributed.new_group(backend="gloo")
-    return _cpu_groups[world]
-
-
-_cpu_groups: dict[Any, Any] = {}  # by the default group: a second training uses that of the first
 
 
 class ProcessGroup:
@@ -91,10 +76,15 @@ class ProcessGroup:
         summed: list[float] = mine.tolist()
         return summed
 
-    def largest(self, x: Tensor) -> None:
-        """Overwrite a tensor with its largest values over the processes."""
+    def wait(self) -> None:
+        """Wait until all processes are here."""
         if self.size > 1:
-            distributed.all_reduce(x, distributed.ReduceOp.MAX)
+            distributed.barrier(self._cpu)
+
+    def sum_in_place(self, x: Tensor) -> None:
+        """Overwrite a tensor with its sum over the processes, on its device."""
+        if self.size > 1:
+            distributed.all_reduce(x)
 
     def sum_gradients(self, tensors: Sequence[Tensor]) -> None:
         """Sum the gradients of tensors over the processes; a missing gradient counts as zero."""

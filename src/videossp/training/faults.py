@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from videossp.errors import OutOfMemoryError
-from videossp.model.device import describe
+from videossp.model.device import OUT_OF_MEMORY, describe
 from videossp.model.tokens import Tokens
 
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+TOO_LITTLE_MEMORY = ("can't allocate memory", "not enough memory", *OUT_OF_MEMORY)
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def explain_memory_errors(advice: str, device: torch.device) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(x in str(error) for x in OUT_OF_MEMORY):
+        if not isinstance(error, MemoryError) and not any(x in str(error) for x in TOO_LITTLE_MEMORY):
             raise
         place = "" if device.type == "cpu" else f" on {describe(device)}"
         raise OutOfMemoryError(f"too little memory{place}: {advice}") from error

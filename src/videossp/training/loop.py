@@ -85,6 +85,8 @@ class Loop:
         )
         self.workers = default_workers(self.device) if config.workers is None else config.workers
         self.cache = self._make_cache()
+        if self.cache and config.workers is None:
+            self.workers = 0  # features are read from their files faster than processes start, in each epoch
         # Erasing draws its noise for normalised clips, and features are those of finished clips.
         self.clips.unfinished = self.late and not self.cache and not config.erasing
         self.state = TrainState(classifier, self.optimizer, bool(config.ema_decay))
@@ -105,7 +107,7 @@ class Loop:
             self.messages,
             workers=self.workers,
             timeout=config.timeout,
-            wait=self.accelerator.wait_for_everyone,
+            wait=self.group.wait,
         )
 
     def run(self, save: Callable[[], None], resumable: bool) -> None:
@@ -241,8 +243,9 @@ class Loop:
             self.note_unreadable(unreadable)
         state, outcome, problem = self.state, None, ""
         if done:
-            names, norms, skip = self.gather_gradients(share.clips / done, losses)
-            outcome = Outcome(state.step, epoch, losses, sizes, indices, names, norms, skip)
+            names, norms = self.gather_gradients(share.clips / done)
+            skip, total = self._sum_figures(norms, losses, sizes)
+            outcome = Outcome(state.step, epoch, int(done), losses, indices, names, norms, skip, total)
         if outcome and not self.late:
             problem = self._problem(outcome)
             if problem:
@@ -301,11 +304,12 @@ class Loop:
         Raises:
             DivergedError: the step was not finite, and it was one too many.
         """
-        outcome, self._pending = self._pending, None
+        outcome = self._pending
         if outcome is None:
             return
         problem = self._problem(outcome)
         with self.state.updating():
+            self._pending = None
             self._count(outcome, problem)
         if problem:
             self.report_skipped(outcome, problem, self.state.skipped)
@@ -315,9 +319,8 @@ class Loop:
         if problem:
             self.state.skipped += 1
             return
-        total, clips = self.group.sum(outcome.total, sum(outcome.sizes))
-        self.state.epoch_sums["loss"] += total
-        self.state.epoch_sums["clips"] += clips
+        self.state.epoch_sums["loss"] += outcome.total
+        self.state.epoch_sums["clips"] += outcome.clips
 
     def _problem(self, outcome: Outcome) -> str:
         """The first tensor of a step that is not finite, in any process; "" if all are finite."""
@@ -363,16 +366,14 @@ class Loop:
         clips, targets = mix(clips, targets, config.mixup, config.cutmix, rng)
         return nn.functional.cross_entropy(self.classifier(clips), to_device(targets, self.device))
 
-    def gather_gradients(self, factor: float, losses: Sequence[Tensor]) -> tuple[list[str], Tensor, Tensor]:
+    def gather_gradients(self, factor: float) -> tuple[list[str], Tensor]:
         """Sum the gradients over the processes, scale them and clip their norm.
 
         Args:
             factor: planned clips of the step over decoded clips, so that a failed video weakens no step.
-            losses: of the batches of this process.
 
         Returns:
-            Names of the parameters with a gradient; norms of their gradients before clipping; 1 if a loss or
-            gradient of some process is not finite, else 0.
+            Names of the parameters with a gradient; norms of their gradients before clipping.
         """
         parameters = self.state.parameters
         self.group.sum_gradients(list(parameters.values()))
@@ -381,12 +382,30 @@ class Loop:
             for gradient in gradients.values():
                 gradient.mul_(factor)
         norms = torch.stack(torch._foreach_norm(list(gradients.values())))
-        norm = torch.linalg.vector_norm(norms)
-        skip = (~torch.isfinite(torch.stack([norm, *losses])).all()).float()
-        self.group.largest(skip)
         if self.config.max_grad_norm:
+            norm = torch.linalg.vector_norm(norms)
             nn.utils.clip_grads_with_norm_(parameters.values(), self.config.max_grad_norm, norm)
-        return list(gradients), norms, skip
+        return list(gradients), norms
+
+    def _sum_figures(
+        self, norms: Tensor, losses: Sequence[Tensor], sizes: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Sum the figures of a step over the processes, on the device.
+
+        So `settle` needs no other process: one that was lost since then costs no finished step.
+
+        Returns:
+            1 if a loss or the norm of the gradient is not finite in some process, else 0; sum of the losses
+            of all clips.
+        """
+        finite = torch.isfinite(torch.stack([torch.linalg.vector_norm(norms), *losses])).all()
+        double = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no float64
+        total = norms.new_zeros((), dtype=double)
+        for loss, size in zip(losses, sizes, strict=True):
+            total = total + loss.to(double) * size
+        summed = torch.stack([(~finite).to(double), total])
+        self.group.sum_in_place(summed)
+        return (summed[0] > 0).float(), summed[1]
 
     def report_skipped(self, outcome: Outcome, reason: str, count: int) -> None:
         """Warn that a step is skipped, or stop the training if more than `max_skipped` steps were skipped."""

@@ -11,35 +11,38 @@ from videossp.model.device import read_later
 
 
 class Outcome:
-    """Losses and gradient norms of a step in this process, and whether those of all processes are finite.
+    """Losses and gradient norms of a step in this process; the total and the faults of all processes.
 
     Their copy to the CPU begins at once. A program that reads them only after it has queued the next step
     never waits for a GPU that has nothing to do.
 
     Args:
         step, epoch: numbers of the step and its epoch, from 0.
+        clips: of the step, over all processes.
         losses: mean loss of each batch, scalars.
-        sizes: clips of each batch.
         indices: videos of each batch.
         names: of the parameters that have a gradient.
         norms: (parameters,), of their gradients.
         skip: scalar, 1 if a loss or gradient of some process is not finite, else 0.
+        total: scalar, sum of the losses of the clips of all processes.
     """
 
     def __init__(
         self,
         step: int,
         epoch: int,
+        clips: int,
         losses: Sequence[Tensor],
-        sizes: Sequence[int],
         indices: Sequence[Sequence[int]],
         names: Sequence[str],
         norms: Tensor,
         skip: Tensor,
+        total: Tensor,
     ) -> None:
-        self.step, self.epoch, self.skip = step, epoch, skip
-        self.sizes, self.indices, self.names = sizes, indices, names
-        self._read = read_later(torch.cat([torch.stack([skip, *losses]), norms]))
+        self.step, self.epoch, self.clips, self.skip = step, epoch, clips, skip
+        self.indices, self.names = indices, names
+        figures = (skip, total, *losses, norms)
+        self._read = read_later(torch.cat([x.reshape(-1).to(total.dtype) for x in figures]))
 
     @cached_property
     def _figures(self) -> list[float]:
@@ -53,14 +56,13 @@ class Outcome:
 
     @property
     def total(self) -> float:
-        """Sum of the losses of this process's clips."""
-        losses = self._figures[1 : 1 + len(self.sizes)]
-        return sum((loss * size for loss, size in zip(losses, self.sizes, strict=True)), 0.0)
+        """Sum of the losses of the clips of all processes."""
+        return self._figures[1]
 
     @property
     def bad_batch(self) -> Sequence[int] | None:
         """Videos of the first batch of this process whose loss is not finite, or None."""
-        losses = self._figures[1 : 1 + len(self.sizes)]
+        losses = self._figures[2 : 2 + len(self.indices)]
         return next(
             (x for loss, x in zip(losses, self.indices, strict=True) if not math.isfinite(loss)), None
         )
@@ -68,5 +70,5 @@ class Outcome:
     @property
     def bad_gradient(self) -> str | None:
         """The first parameter whose gradient is not finite, or None."""
-        norms = self._figures[1 + len(self.sizes) :]
+        norms = self._figures[2 + len(self.indices) :]
         return next((x for norm, x in zip(norms, self.names, strict=True) if not math.isfinite(norm)), None)

@@ -76,7 +76,8 @@ def check_settings(
     if lines := differences(saved, plain):
         shown = "; ".join(x if len(x) < 100 else f"{x[:90]}..." for x in lines[:5])
         more = f"; and {len(lines) - 5} more" if len(lines) > 5 else ""
-        raise ValueError(f"{folder}: cannot be resumed, these settings differ: {shown}{more}")
+        device = "" if before == now else f"; it was trained on {before}, and this is {now}"
+        raise ValueError(f"{folder}: cannot be resumed, these settings differ: {shown}{more}{device}")
     if before == now:
         return ""
     if not change_device:
