@@ -251,11 +251,13 @@ def test_more_states_than_the_kernel_takes_are_computed_by_plain_torch(on_cpu, s
     assert len(on_cpu) == (states <= MOST_STATES["triton"])
 
 
-def test_a_clip_beyond_32_bits_is_computed_by_plain_torch():
+def test_a_clip_beyond_32_bits_and_too_many_clips_are_computed_by_plain_torch():
     with FakeTensorMode():
+        most, more = torch.empty(65_535, 2, 8), torch.empty(65_536, 2, 8)
         fits, wide = torch.empty(9, 1000, 1152), torch.empty(1, 2**21, 1152)
         sliced = torch.empty(1, 2**20, 4096)[..., :1152]
     assert scan_fits(fits) and not scan_fits(fits, wide) and not scan_fits(sliced)
+    assert scan_fits(most) and not scan_fits(more)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

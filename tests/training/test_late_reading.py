@@ -255,19 +255,22 @@ def test_a_run_continues_on_another_kind_of_device_only_if_asked(
     with pytest.raises(ValueError, match=words):
         train(make(small_backbone), class_folder, CONFIG, out=tmp_path / "run", resume=True)
     assert sorted(str(x) for x in Path(tmp_path).rglob("*")) == files
-    with pytest.warns(VideoSSPWarning, match=f"began on {kind} and continues on cpu") as warned:
-        run = train(
-            make(small_backbone),
-            class_folder,
-            CONFIG,
-            out=tmp_path / "run",
-            resume=True,
-            change_device=True,
-        )
-    assert len(run.history) == 2
-    assert [x for x in run.warnings if "continues on cpu" in x] == [
-        str(x.message) for x in warned if "continues" in str(x.message)
-    ]
+    words = f"began on {kind} and continues on cpu: not exactly the run without the change"
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "end_epoch", interrupt)
+        with pytest.warns(VideoSSPWarning, match=words), pytest.raises(KeyboardInterrupt):
+            train(
+                make(small_backbone),
+                class_folder,
+                CONFIG,
+                out=tmp_path / "run",
+                resume=True,
+                change_device=True,
+            )
+    # Now the run is one of the CPU, and still says that it was not before.
+    with pytest.warns(VideoSSPWarning, match=words):
+        run = train(make(small_backbone), class_folder, CONFIG, out=tmp_path / "run", resume=True)
+    assert len(run.history) == 2 and run.warnings.count(words) == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory")

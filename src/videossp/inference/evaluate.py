@@ -218,7 +218,6 @@ def evaluate(
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if distributed_run else (0, 1)
     group = cpu_group() if distributed_run else None
     device = classifier.device
-    workers = default_workers(device) if workers is None else workers
     # A batch has the same videos however many processes share the work, so that the scores are the same. How
     # many fit into the memory of a GPU differs between processes: each makes batches of the videos it has.
     per_video, at_most = views[0] * views[1], batch_size or EVAL_BATCH
@@ -227,6 +226,7 @@ def evaluate(
     fitted = device.type == "cuda" and batch_size is None and not classifier.tuner.mixes_clips
     indices = [i for i in range(len(samples)) if i // together % processes == rank]
     mine = [samples[i] for i in indices]
+    workers = min(default_workers(device), len(mine)) if workers is None else workers
     clips = EvalViews(mine, classifier.clip_format, *views, raw=device.type != "cpu")
     scored: dict[int, Tensor | str] = {}  # by index in `samples`: none is lost or counted twice
     with explain_lost_processes(), selected(device):

@@ -16,6 +16,7 @@ from videossp.system.warn import warn
 CHOICES = ("auto", "torch")
 VARIABLE = "VIDEOSSP_KERNELS"
 TRITON_DEVICES = ("cuda",)  # device types that the kernels of Triton compute on; ROCm's is "cuda" too
+MOST_ON_AN_AXIS = 65_535  # programs on the second or third axis of a grid of CUDA
 KERNEL_DTYPES = (torch.float32, torch.bfloat16)
 
 _told = False

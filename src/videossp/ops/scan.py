@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from videossp.ops import scan_cpu
-from videossp.ops.dispatch import KERNEL_DTYPES, learning, scan_kernel, tell_why_not_triton
+from videossp.ops.dispatch import KERNEL_DTYPES, MOST_ON_AN_AXIS, learning, scan_kernel, tell_why_not_triton
 from videossp.ops.scan_chunked import scan_chunked
 from videossp.ops.scan_cuda import scan_mamba
 
@@ -199,8 +199,15 @@ MOST_STATES = {"numba": scan_cpu.MOST_STATES, "triton": 64, "mamba_ssm": 256}  #
 
 
 def scan_fits(*sequences: Tensor) -> bool:
-    """Whether the Triton kernels can address these: within a clip, with 32 bits, which saves instructions."""
-    return all(x.shape[1] * max(x.shape[2], abs(x.stride(1))) < 2**31 for x in sequences)
+    """Whether the Triton kernels can compute these.
+
+    Within a clip they address with 32 bits, which saves instructions. Clips are the second axis of a grid,
+    whose length CUDA limits.
+    """
+    return all(
+        x.shape[0] <= MOST_ON_AN_AXIS and x.shape[1] * max(x.shape[2], abs(x.stride(1))) < 2**31
+        for x in sequences
+    )
 
 
 def selective_scan(scan: Scan) -> Tensor:

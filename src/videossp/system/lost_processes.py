@@ -68,6 +68,10 @@ def lost_process(text: str) -> str:
         )
     if "DataLoader worker" in text:
         return "a worker process died (killed for lack of memory?); fewer --workers may help"
+    if "Pin memory thread exited" in text:
+        return (
+            "the thread that pins memory ended, as it does if a worker process dies; fewer --workers may help"
+        )
     if "DataLoader timed out" in text:
         return "a worker process did not answer within the timeout; videossp doctor finds a file that hangs"
     if "Connection closed by peer" in text or "Connection reset by peer" in text:

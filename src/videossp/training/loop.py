@@ -128,7 +128,9 @@ class Loop:
         """
         self._write = save if self.accelerator.is_main_process else lambda: None
         size, bf16 = self.config.batch_size, self.classifier.precision == "bf16"
-        advice = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
+        advice = f"smaller --batch-size (now {size}) or --frames need less"
+        if not self.config.grad_checkpoint:
+            advice = f"smaller --batch-size (now {size}) or --frames, or --grad-checkpoint true, need less"
         if self.device.type == "cuda" and not bf16:
             advice += ", and so does --precision bf16"
         with GracefulStop() as stop:
@@ -205,7 +207,8 @@ class Loop:
 
     def _start_loader(self, epoch: int, shares: list[Share], stop: GracefulStop) -> Iterator[Batch]:
         """Start to load the batches of some steps: clips, or features of the cache."""
-        sums, workers = self.state.epoch_sums, self.workers
+        sums, batches = self.state.epoch_sums, [indices for share in shares for _, indices in share.batches]
+        workers = min(self.workers, len(batches)) if self.config.workers is None else self.workers
         self.clips.epoch = epoch
         started = time.monotonic()
         clips: TrainClips | Features = self.clips
@@ -216,7 +219,7 @@ class Loop:
         sums["seconds"] += time.monotonic() - started
         loader = DataLoader(
             clips,
-            batch_sampler=[indices for share in shares for _, indices in share.batches],
+            batch_sampler=batches,
             num_workers=workers,
             collate_fn=collate,
             timeout=self.config.timeout if workers else 0,
@@ -226,10 +229,10 @@ class Loop:
         started = time.monotonic()
         if workers:
             give_back_memory()
-        batches = iter(loader)
+        loaded = iter(loader)
         for name in ("seconds", "waited"):  # the start of worker processes counts as waiting for clips
             sums[name] += time.monotonic() - started
-        return batches
+        return loaded
 
     def one_step(self, epoch: int, share: Share, batches: Iterator[Batch]) -> None:
         """Do one optimiser step, or skip it if a loss or gradient is not finite.

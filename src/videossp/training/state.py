@@ -27,6 +27,7 @@ class TrainState:
         best, best_evaluation, best_weights: row, evaluation and parameters of the best of them; without
             validation, row, None and parameters of the last.
         failures: reason by name of each video that could not be decoded.
+        device_changes: a line for each resume on another kind of device.
         consistent: False during an update; no checkpoint may be saved then.
     """
 
@@ -38,6 +39,7 @@ class TrainState:
         self.epoch_sums = zero_sums()
         self.history: list[dict[str, Any]] = []
         self.failures: dict[str, str] = {}
+        self.device_changes: list[str] = []
         self.best: dict[str, Any] | None = None
         self.best_evaluation: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
@@ -109,6 +111,7 @@ class TrainState:
             "skipped": self.skipped,
             "history": self.history,
             "failures": self.failures,
+            "device_changes": self.device_changes,
             "under_way": self.epoch_sums,
             "best_epoch": self.best and self.best["epoch"],
         }
@@ -142,6 +145,7 @@ class TrainState:
         self.step, self.skipped = metadata["step"], metadata["skipped"]
         self.history, self.failures = metadata["history"], metadata["failures"]
         self.epoch_sums = metadata["under_way"]
+        self.device_changes = metadata.get("device_changes", [])  # older versions do not record them
         if metadata["best_epoch"]:
             self.best = self.history[metadata["best_epoch"] - 1]
             if validation:

@@ -1,6 +1,5 @@
 """`train`: start or resume a run and write its folder."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -113,21 +112,19 @@ def train(
         assert config.precision is not None  # `resolve` has set it
         classifier.to(device).to_precision(config.precision)
         loop = Loop(classifier, plan, config, accelerator, messages)
-        resumed, notes = False, list[str]()
-        if folder and resume:
-            resumed, notes = restore(folder, loop, messages, change_device)
+        resumed = folder is not None and resume and restore(folder, loop, messages, change_device)
         if folder and main and not resumed:
             check_startable(folder, settings_table(classifier, samples.origin, asdict(config)))
             write_setup(folder, classifier, samples.origin, asdict(config), plan.training, plan.validation)
         report_start(classifier, samples, plan, config, messages)
         start_trackers(accelerator, config, folder)
         if main:
-            for text in [*notes, *early_warnings(samples, plan)]:
+            for text in [*loop.state.device_changes, *early_warnings(samples, plan)]:
                 warn(text)
         loop.run(Saver(folder, loop), resumable=folder is not None)
         for tracker in accelerator.trackers:
             tracker.finish()  # not end_training(), which also ends the process group
-        run = finish(loop, samples, notes)
+        run = finish(loop, samples)
         if folder and main:
             write_results(folder, classifier, run)
             remove_states(folder / CHECKPOINTS)
@@ -164,25 +161,22 @@ def wanted_device(config: TrainConfig, classifier: Classifier) -> Device:
     return classifier.device.type if processes() > 1 else classifier.device  # each process has its own GPU
 
 
-def restore(
-    folder: Path, loop: Loop, messages: Messages, change_device: bool = False
-) -> tuple[bool, list[str]]:
-    """Restore the state of the newest intact checkpoint.
-
-    Returns:
-        Whether there is one; a warning if it was written on another kind of device.
+def restore(folder: Path, loop: Loop, messages: Messages, change_device: bool = False) -> bool:
+    """Restore the state of the newest intact checkpoint; returns whether there is one.
 
     Raises:
         ValueError: the checkpoint belongs to other settings.
     """
     checkpoint = load_state(folder / CHECKPOINTS, messages.say)
     if checkpoint is None:
-        return False, []
+        return False
     tensors, metadata = checkpoint
-    note = check_settings(folder, metadata["settings"], loop.settings, change_device)
+    change = check_settings(folder, metadata["settings"], loop.settings, change_device)
     loop.state.unpack(tensors, metadata, loop.plan.validation)
+    if change:
+        loop.state.device_changes.append(change)
     messages.say(f"{folder}: resumed after step {loop.state.step}")
-    return True, [note] if note else []
+    return True
 
 
 def report_start(
@@ -219,11 +213,16 @@ def late_warnings(state: TrainState) -> list[str]:
     return lines
 
 
-def finish(loop: Loop, samples: VideoDataset, notes: Sequence[str] = ()) -> Run:
-    """Give the classifier the weights of the best epoch, and collect the results; `notes` are warnings."""
+def finish(loop: Loop, samples: VideoDataset) -> Run:
+    """Give the classifier the weights of the best epoch, and collect the results."""
     state, classifier = loop.state, loop.classifier
     assert state.best is not None  # epochs >= 1
     load_trainable(classifier, state.best_weights)
     classifier.eval()
-    warnings = (*classifier.warnings, *notes, *early_warnings(samples, loop.plan), *late_warnings(state))
+    warnings = (
+        *classifier.warnings,
+        *state.device_changes,
+        *early_warnings(samples, loop.plan),
+        *late_warnings(state),
+    )
     return Run(state.history, state.best, state.best_evaluation, state.failures, warnings)
