@@ -137,13 +137,13 @@ def run(tool: str, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def facts(targets: list[str], types: list[str], reverse: bool) -> list[dict[str, Any]]:
-    """A dictionary for every kernel, target and type of the sequences."""
+def facts(targets: list[str], types: list[str], reverse: bool, without: list[str]) -> list[dict[str, Any]]:
+    """A dictionary for every kernel but those of `without`, target and type of the sequences."""
     found = []
     for text in targets:
         target = target_of(text)
         for sequence in types:
-            for name in kernels(target.warp_size, reverse):
+            for name in (x for x in kernels(target.warp_size, reverse) if x not in without):
                 compiled = compile_kernel(name, target, sequence, reverse)
                 row = {"kernel": name, "target": text, "type": sequence, "shared": compiled.metadata.shared}
                 found.append(row | (nvidia_facts if target.backend == "cuda" else amd_facts)(compiled))
@@ -170,7 +170,8 @@ if __name__ == "__main__":
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), help="compute capabilities, gfx names")
     parser.add_argument("--types", nargs="+", default=["bf16"], choices=["bf16", "fp32"])
     parser.add_argument("--reverse", action="store_true", help="scans from the end")
+    parser.add_argument("--without", nargs="+", default=[], metavar="KERNEL", help="kernels to leave out")
     parser.add_argument("--json", action="store_true", help="all facts")
     options = parser.parse_args()
-    rows = facts(options.targets, options.types, options.reverse)
+    rows = facts(options.targets, options.types, options.reverse, options.without)
     print(json.dumps(rows) if options.json else "\n".join([f"triton {triton.__version__}", "", *table(rows)]))

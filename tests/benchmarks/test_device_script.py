@@ -39,7 +39,7 @@ def measure(script, monkeypatch, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("stages", [["machine", "frames"], STAGES], ids="+".join)
+@pytest.mark.parametrize("stages", [["machine", "around"], STAGES], ids="+".join)
 def test_every_stage_measures_something_and_only_once(measure, capsys, stages):
     code, rows = measure(*stages)
     failed = {

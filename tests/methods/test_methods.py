@@ -83,8 +83,12 @@ STARTS_AT_BACKBONE = [
 ]
 
 
-# Every method on two sizes, its variants on one.
-CASES = [(size, *case) for size in SIZES for case in MAIN] + [("small", *case) for case in VARIANTS]
+# Every method on two sizes, its variants on one. Only SSP has both sizes in `make test`.
+CASES = [
+    *(("small", *case) for case in MAIN),
+    *(pytest.param(("wide", *case), marks=[] if case[0] == "ssp" else [pytest.mark.slow]) for case in MAIN),
+    *(("small", *case) for case in VARIANTS),
+]
 
 
 def case_name(case):

@@ -24,6 +24,8 @@ except PackageNotFoundError:
 BENCHMARKS = ROOT / "benchmarks"
 TARGETS = ("80", "89", "90", "100", "gfx942")
 NVIDIA = TARGETS[:4]
+# `make test` leaves out the kernel that takes longest to compile.
+CASES = [*((x, ["backward, all gradients"]) for x in ("80", "90")), *((x, []) for x in TARGETS)]
 # Of VideoMamba-M in bfloat16: d_state 16, a walk over time is 4 unrolled steps and the rest.
 PER_CHANNEL = ("ends", "ends, backward", "forward")
 
@@ -41,22 +43,25 @@ def compiled(*command):
     return json.loads(done.stdout)
 
 
-def facts(target):
-    """What the compiler made of every kernel, by its name."""
-    rows = compiled(BENCHMARKS / "compile_kernels.py", "--targets", target, "--json")
+def facts(target, *without):
+    """What the compiler made of the kernels, by their names."""
+    left_out = ["--without", *without] if without else []
+    rows = compiled(BENCHMARKS / "compile_kernels.py", "--targets", target, "--json", *left_out)
     return {x["kernel"]: x for x in rows}
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_kernels_compile_without_spills_and_with_the_layouts_of_the_design(target):
-    kernels = facts(target)
-    assert len(kernels) == 13
+@pytest.mark.parametrize(
+    "target, without", CASES, ids=lambda x: x if isinstance(x, str) else "".join(x) and "frozen"
+)
+def test_kernels_compile_without_spills_and_with_the_layouts_of_the_design(target, without):
+    kernels = facts(target, *without)
+    assert len(kernels) == 13 - len(without)
     lanes = 64 if target == "gfx942" else 32
     spilled = {name: x["stack"] for name, x in kernels.items() if x["stack"]}
     assert set(spilled) <= {"backward, all gradients"}, "nothing is spilled where the backbone is frozen"
     for name in PER_CHANNEL:
         assert kernels[name]["shared"] == 0, f"{name}: a thread has a channel"
-    for name in ("carry", "backward, frozen weights", "backward, all gradients"):
+    for name in kernels.keys() & {"carry", "backward, frozen weights", "backward, all gradients"}:
         assert kernels[name]["shared"] <= 4 * lanes, name
     if target not in NVIDIA:
         return

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videossp.ops.dispatch import MOST_ON_AN_AXIS, fused, fused_on_gpu, once_differentiable
+from videossp.ops.dispatch import fits_a_grid, fused, fused_on_gpu, once_differentiable
 from videossp.ops.reference import conv_reference
 from videossp.ops.simd import kernel, kernel_array, narrow, prefetch, sigmoid, use_widest_vectors, widen
 from videossp.ops.threads import run_jobs
@@ -232,7 +232,7 @@ def conv_silu(
     """
     inputs = x, weight, bias, weight_b, bias_b
     out: tuple[Tensor, Tensor]
-    if weight.shape[-1] == TAPS and len(x) <= MOST_ON_AN_AXIS and fused_on_gpu(*inputs):
+    if weight.shape[-1] == TAPS and fused_on_gpu(*inputs) and fits_a_grid(x.shape[0]):
         from videossp.ops.triton_operators import conv_silu_operator
 
         out = conv_silu_operator(*inputs)

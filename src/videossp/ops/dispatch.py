@@ -16,7 +16,6 @@ from videossp.system.warn import warn
 CHOICES = ("auto", "torch")
 VARIABLE = "VIDEOSSP_KERNELS"
 TRITON_DEVICES = ("cuda",)  # device types that the kernels of Triton compute on; ROCm's is "cuda" too
-MOST_ON_AN_AXIS = 65_535  # programs on the second or third axis of a grid of CUDA
 KERNEL_DTYPES = (torch.float32, torch.bfloat16)
 
 _told = False
@@ -79,6 +78,14 @@ def fused_on_gpu(*tensors: Tensor | None) -> bool:
         and _choice == "auto"
         and triton_is_usable()
     )
+
+
+def fits_a_grid(clips: int) -> bool:
+    """Whether a grid of CUDA can have this many clips on its second axis.
+
+    Not asked while torch.compile or torch.export traces: the answer would bound the batch of the traced code.
+    """
+    return torch.compiler.is_compiling() or clips <= 65_535
 
 
 def fused(*tensors: Tensor | None) -> bool:

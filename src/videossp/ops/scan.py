@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from videossp.ops import scan_cpu
-from videossp.ops.dispatch import KERNEL_DTYPES, MOST_ON_AN_AXIS, learning, scan_kernel, tell_why_not_triton
+from videossp.ops.dispatch import KERNEL_DTYPES, fits_a_grid, learning, scan_kernel, tell_why_not_triton
 from videossp.ops.scan_chunked import scan_chunked
 from videossp.ops.scan_cuda import scan_mamba
 
@@ -205,8 +205,7 @@ def scan_fits(*sequences: Tensor) -> bool:
     whose length CUDA limits.
     """
     return all(
-        x.shape[0] <= MOST_ON_AN_AXIS and x.shape[1] * max(x.shape[2], abs(x.stride(1))) < 2**31
-        for x in sequences
+        fits_a_grid(x.shape[0]) and x.shape[1] * max(x.shape[2], abs(x.stride(1))) < 2**31 for x in sequences
     )
 
 

@@ -111,10 +111,11 @@ class TrainState:
             "skipped": self.skipped,
             "history": self.history,
             "failures": self.failures,
-            "device_changes": self.device_changes,
             "under_way": self.epoch_sums,
             "best_epoch": self.best and self.best["epoch"],
         }
+        if self.device_changes:
+            metadata["device_changes"] = self.device_changes
         if self.best_evaluation is not None:
             tensors["kept"] = self.best_evaluation.view_scores
             metadata["kept_failures"] = self.best_evaluation.failures
@@ -145,7 +146,7 @@ class TrainState:
         self.step, self.skipped = metadata["step"], metadata["skipped"]
         self.history, self.failures = metadata["history"], metadata["failures"]
         self.epoch_sums = metadata["under_way"]
-        self.device_changes = metadata.get("device_changes", [])  # older versions do not record them
+        self.device_changes = metadata.get("device_changes", [])
         if metadata["best_epoch"]:
             self.best = self.history[metadata["best_epoch"] - 1]
             if validation:
