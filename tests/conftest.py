@@ -46,6 +46,11 @@ from safetensors import safe_open  # noqa: E402
 from videossp.classifier import Classifier  # noqa: E402
 from videossp.model.config import BACKBONES, VideoMambaConfig  # noqa: E402
 from videossp.model.videomamba import VideoMamba  # noqa: E402
+from videossp.ops.conv import conv_silu  # noqa: E402
+from videossp.ops.entropy import softmax_entropy  # noqa: E402
+from videossp.ops.gate import gate  # noqa: E402
+from videossp.ops.norm import add_norm  # noqa: E402
+from videossp.ops.scan import Scan, selective_scan  # noqa: E402
 
 # Wide matrices, soaks, compilation and runs of several processes: marked slow, but for the cases named here.
 SLOW = {
@@ -53,6 +58,7 @@ SLOW = {
     "test_a_compiled_classifier_trains_and_exports": [],
     "test_a_folder_that_is_no_checkout_ends_in_one_line": [],
     "test_a_lost_worker_is_one_line_and_the_run_can_be_resumed": ["dies", "hangs in validation"],
+    "test_a_json_document_is_all_of_stdout_though_stderr_is_closed": [],
     "test_a_loss_that_is_not_finite_ends_the_run": [],
     "test_a_measurement_is_cpu_time_of_every_piece_of_work": [],
     "test_a_method_of_another_distribution_trains_saves_loads_and_compares": [],
@@ -61,17 +67,20 @@ SLOW = {
     "test_a_comparison_without_out_gets_the_next_free_number": [],
     "test_a_data_set_built_by_hand_is_compared_whatever_its_size": [],
     "test_a_rate_that_is_given_holds_for_all_methods": [],
+    "test_a_resumed_comparison_repeats_no_finished_run_and_has_the_same_figures": [],
     "test_a_run_continues_on_another_kind_of_device_only_if_asked": ["cuda"],
     "test_a_training_step_of_a_model_equals_that_of_numba": ["additional_scan", "ssp"],
+    "test_all_seeds_are_validated_on_the_same_videos": [],
     "test_an_exported_classifier_takes_batches_of_any_size": ["vpt"],
     "test_an_interrupted_training_keeps_its_best_adapter": [],
     "test_any_two_methods_make_a_chain": ["ssp"],
     "test_bf16_products_stay_close_and_gradients_too": ["ssp"],
     "test_bfloat16_gradients_of_full_tuning_equal_the_eager_ones": [],
     "test_compare_reads_recipes_and_configs_of_runs": [],
-    "test_compare_runs_registered_method_in_subprocess": ["True"],
+    "test_compare_runs_registered_method_in_subprocess": [],
     "test_damaged_hints_give_the_frames_of_a_full_decode_in_every_container": [],
     "test_each_run_is_a_process_with_the_figures_of_its_classifier": [],
+    "test_every_module_imports_and_prediction_works_without_posix": [],
     "test_every_stage_measures_something_and_only_once": ["machine+around"],
     "test_every_bfloat16_gradient_of_a_scan_equals_the_eager_one": [],
     "test_fewer_methods_and_seeds_reuse_the_runs_of_a_comparison": [],
@@ -80,16 +89,20 @@ SLOW = {
     "test_launches_with_real_arguments_compile_to_the_same_kernels": [],
     "test_one_part_is_switched_off_and_the_other_is_not": [],
     "test_the_csv_and_the_json_agree_with_the_rows": [],
+    "test_the_demo_runs_from_end_to_end": [],
     "test_the_documented_commands_train_and_evaluate_in_two_processes": [],
     "test_the_pretraining_helps_on_classes_that_were_not_in_it": [],
-    "test_thousands_of_decodes_keep_the_memory_flat": ["cut"],
+    "test_thousands_of_decodes_keep_the_memory_flat": [],
     "test_three_processes_give_the_evaluation_of_one_to_the_last_digit": [],
+    "test_two_doctors_can_run_at_once": [],
     "test_two_interruptions_change_nothing": [],
     "test_two_processes_at_once_leave_intact_files": [],
     "test_two_clips_are_overfitted_in_sixty_steps": ["small-linear", "small-ssp"],
     "test_runs_use_the_given_videos_not_those_on_disk": [],
+    "test_warnings_of_a_comparison_are_issued_once": [],
     "test_with_entropy_or_places_off_frames_or_positions_weigh_the_same": [],
     "test_with_several_rates_the_other_seeds_run_at_the_rate_that_the_first_selected": [],
+    "test_without_a_test_split_the_accuracy_is_that_on_validation": [],
     "test_without_a_rate_each_method_trains_at_its_default": [],
     "test_workers_decode_the_same_frames": ["fork"],
 }
@@ -105,6 +118,32 @@ def pytest_collection_modifyitems(items):
             case = item.callspec.id if hasattr(item, "callspec") else None
             if case not in SLOW[item.originalname]:
                 item.add_marker("slow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels():
+    """Compile the CPU kernels, those of one dtype in each test process, before all of them compile them all."""
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        for dtype in (torch.float32, torch.bfloat16)[number : number + 1]:
+            compile_kernels(dtype)
+
+
+def compile_kernels(dtype):
+    """Run every CPU kernel once with sequences of a dtype."""
+
+    def draw(*shape):
+        return torch.rand(*shape, dtype=dtype).requires_grad_()
+
+    steps, matrix, weight, bias = torch.rand(1, 2, 4), -torch.rand(8, 4), draw(8, 1, 4), draw(8)
+    outputs = [
+        selective_scan(Scan(draw(1, 2, 8), draw(1, 2, 8), matrix, steps, steps)),
+        *conv_silu(draw(1, 2, 8), weight, bias, weight, bias),
+        gate(draw(1, 2, 8), draw(1, 2, 8), draw(1, 2, 8)),
+        *add_norm(torch.rand(1, 2, 8), draw(1, 2, 8), torch.ones(8)),
+    ]
+    torch.stack([x.float().sum() for x in outputs]).sum().backward()
+    softmax_entropy(draw(2, 8))
 
 
 @pytest.fixture(autouse=True)
