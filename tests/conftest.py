@@ -122,7 +122,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernels():
-    """Compile the CPU kernels, those of one dtype in each test process, before all of them compile them all."""
+    """Compile the CPU kernels, those of one dtype in each test process, so that none is compiled twice."""
     if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
         number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
         for dtype in (torch.float32, torch.bfloat16)[number : number + 1]:
