@@ -3,9 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-# The tests start many processes: Python compiles a file once for all of them, also where it is told not to.
-export PYTHONDONTWRITEBYTECODE :=
-
 .PHONY: demo test test-all test-lowest check bench bench-table
 
 demo: $(READY)  ## end-to-end demo on bundled clips and weights; writes demo/report.html
