@@ -83,11 +83,12 @@ STARTS_AT_BACKBONE = [
 ]
 
 
-# Every method on two sizes, its variants on one. Only SSP has both sizes in `make test`.
-CASES = [
-    *(("small", *case) for case in MAIN),
-    *(pytest.param(("wide", *case), marks=[] if case[0] == "ssp" else [pytest.mark.slow]) for case in MAIN),
-    *(("small", *case) for case in VARIANTS),
+# Every method on two sizes, its variants on one. `make test` has every method on one, and all cases of SSP.
+CASES = [("small", *case) for case in MAIN]
+CASES += [
+    pytest.param((size, *case), marks=[] if case[0] == "ssp" else [pytest.mark.slow])
+    for size, cases in (("wide", MAIN), ("small", VARIANTS))
+    for case in cases
 ]
 
 
