@@ -388,7 +388,7 @@ def correctness(report):
 
 
 def checked(result):
-    """A result of a job, with what is told of it; raises if there is none, or a kernel is wrong."""
+    """The row of a job. Raises an error if the job gave no result, or if a kernel is wrong."""
     if "error" in result:
         raise RuntimeError(result["error"])
     wrong = [name for name, x in result.items() if not x["right"]]

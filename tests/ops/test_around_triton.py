@@ -50,7 +50,8 @@ def plain_norm(residual, hidden, weight):
     return total, F.rms_norm(total, weight.shape, weight, 1e-5)
 
 
-CASES = {  # the operation, its definition, arguments; the first of them is cut to half of its rows' width
+# Name: (operation, its definition, arguments). The first argument is a slice of wider rows.
+CASES = {
     "conv_silu": (conv_silu, plain_conv, conv_arguments),
     "gate": (
         lambda z, y, y_b: gate(y, y_b, z),

@@ -79,7 +79,7 @@ class Unfinished(NamedTuple):
 
     Attributes:
         images: (clips, frames, 3, height, width) in [0, 1].
-        flipped: (clips,) bool, which of them are to be mirrored.
+        flipped: (clips,) bool, whether to mirror each clip.
     """
 
     images: Tensor

@@ -142,7 +142,7 @@ def finite(scores: Tensor) -> Tensor:
     """The scores, which must be on the CPU.
 
     Raises:
-        FloatingPointError: one of them is not finite.
+        FloatingPointError: a score is not finite.
     """
     if not scores.isfinite().all():
         raise FloatingPointError("scores that are not finite: the weights are damaged, or too large")

@@ -81,37 +81,16 @@ def _scan(
 
 
 @_scan.register_kernel("cuda")
-def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    h0: Tensor | None,
-    reverse: bool,
-    keep_states: bool,
-) -> tuple[Tensor, Tensor]:
+def _(*inputs: Any) -> tuple[Tensor, Tensor]:
     from videossp.ops.scan_triton import scan_forward
 
-    return scan_forward(u, delta, A, B, C, D, delta_bias, h0, reverse=reverse, keep_states=keep_states)
+    *tensors, reverse, keep_states = inputs
+    return scan_forward(*tensors, reverse=reverse, keep_states=keep_states)
 
 
 @_scan.register_fake
-def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    h0: Tensor | None,
-    reverse: bool,
-    keep_states: bool,
-) -> tuple[Tensor, Tensor]:
-    states = u.new_empty(scan_cpu.states_shape(u.shape, A.shape[1], keep_states), dtype=torch.float32)
+def _(u: Tensor, delta: Tensor, A: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    states = u.new_empty(scan_cpu.states_shape(u.shape, A.shape[1], rest[-1]), dtype=torch.float32)
     return torch.empty_like(u, memory_format=torch.contiguous_format), states
 
 
@@ -136,40 +115,17 @@ def _scan_backward(
 
 
 @_scan_backward.register_kernel("cuda")
-def _(
-    dy: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    states: Tensor,
-    reverse: bool,
-    wanted: list[bool],
-) -> list[Tensor]:
+def _(dy: Tensor, u: Tensor, *rest: Any) -> list[Tensor]:
     from videossp.ops.scan_triton import scan_backward
 
-    inputs = dy, u, delta, A, B, C, D, delta_bias, states
-    grads = scan_backward(*inputs, reverse=reverse, wanted=tuple(wanted))
+    *tensors, reverse, wanted = rest
+    grads = scan_backward(dy, u, *tensors, reverse=reverse, wanted=tuple(wanted))
     return [u.new_empty(0) if grad is None else grad for grad in grads]
 
 
 @_scan_backward.register_fake
-def _(
-    dy: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    states: Tensor,
-    reverse: bool,
-    wanted: list[bool],
-) -> list[Tensor]:
+def _(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest: Any) -> list[Tensor]:
+    wanted: list[bool] = rest[-1]
     # u and delta may be bfloat16; every other gradient is float32, also that of an absent D, bias or h0.
     h0 = (u.shape[0], *A.shape)
     shapes = [u.shape, delta.shape, A.shape, B.shape, C.shape, A.shape[:1], A.shape[:1], h0]

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
         labels: (clips,).
         names: of the videos, in the order of their clips.
         unreadable: reason by name of each video that could not be decoded.
-        flipped: (clips,) bool, which unfinished clips are to be mirrored; None if all clips are finished.
+        flipped: (clips,) bool, whether to mirror each unfinished clip; None if the clips are finished.
     """
 
     clips: Tensor

@@ -47,7 +47,7 @@ class Loop:
         classifier: changed in place.
         plan: videos, steps and learning rate.
         config: settings with a learning rate.
-        accelerator: device and processes.
+        accelerator: processes and trackers; the device is that of the classifier.
         messages: prints progress.
 
     Attributes:
@@ -295,7 +295,8 @@ class Loop:
             group["lr"] = peak * factor
         weight: float | Tensor = 1 - self.config.ema_decay
         if self.late:
-            self.optimizer.found_inf = skip  # type: ignore[attr-defined]  # the fused kernel changes nothing where this is 1
+            # The fused kernel changes nothing if this is 1; torch's GradScaler uses the same attribute.
+            self.optimizer.found_inf = skip  # type: ignore[attr-defined]
             weight = weight * (1 - skip)
         self.optimizer.step()
         for name, x in self.state.average.items():
