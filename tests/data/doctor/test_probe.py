@@ -231,6 +231,42 @@ def test_workers_end_when_their_parent_is_killed(jobs):
     wait_for(lambda: not alive())
 
 
+LATE = """
+import sys, time
+from pathlib import Path
+if "--multiprocessing-fork" in sys.orig_argv:
+    while not Path(__file__).with_name("stopping").exists():
+        time.sleep(0.01)
+"""
+STOPS = """
+import sys
+from pathlib import Path
+from pebble.pool.process import WorkerManager
+from videossp.data.doctor.probe import pool_of
+end = WorkerManager.force_stop_workers
+def end_late(manager):  # as if the workers reached their locks between the two steps of pebble's stop
+    Path(sys.argv[1], "stopping").touch()
+    for worker in manager.workers.values():
+        worker.join(300)
+    end(manager)
+WorkerManager.force_stop_workers = end_late
+with pool_of(2):
+    pass
+"""
+
+
+def test_a_pool_that_stops_while_its_workers_start_prints_nothing(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(LATE)
+    done = subprocess.run(
+        [sys.executable, "-c", STOPS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_script_without_a_main_guard_gets_a_clear_error(tmp_path, jobs):
     script = tmp_path / "script.py"
     script.write_text(HANGS)

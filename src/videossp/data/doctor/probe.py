@@ -11,7 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import RLock
 from pathlib import Path
 from typing import TypeVar
 
@@ -273,10 +275,26 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class LastingLocks(SpawnContext):
+    """Starts processes, and keeps their locks as long as it exists.
+
+    Pebble's pool drops its locks before it ends its workers. A worker that has not started yet would then
+    look for a lock that is gone, and print a traceback.
+    """
+
+    def __init__(self) -> None:
+        self.locks: list[RLock] = []
+
+    def RLock(self) -> RLock:
+        self.locks.append(super().RLock())
+        return self.locks[-1]
+
+
 @contextmanager
 def pool_of(workers: int) -> Iterator[ProcessPool]:
     """A pool of running workers; they are ended on exit, even in the middle of a file."""
-    pool = ProcessPool(workers, initializer=prepare_worker, context=get_context("spawn"))
+    context = LastingLocks()
+    pool = ProcessPool(workers, initializer=prepare_worker, context=context)
     try:
         with sigint_blocked():
             if not pool.active:  # starts the pool
@@ -285,6 +303,7 @@ def pool_of(workers: int) -> Iterator[ProcessPool]:
     finally:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+        context.locks.clear()
 
 
 @contextmanager
