@@ -15,7 +15,7 @@ from torch import nn
 from videossp.methods.layers.attention import self_attention
 from videossp.methods.layers.conv3d import SameConv3d
 from videossp.methods.layers.depthwise import Depthwise
-from videossp.ops import dispatch, simd
+from videossp.ops import dispatch, matmul, simd
 from videossp.ops.conv import conv_silu
 from videossp.ops.entropy import softmax_entropy
 from videossp.ops.gate import gate
@@ -283,6 +283,33 @@ def test_weights_made_in_inference_mode_work():
         x = torch.randn(2, 3, 8).bfloat16()
         expected = x.float() @ layer.weight.float().T + layer.bias.float()
         torch.testing.assert_close(layer(x).float(), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_bfloat16_products_are_those_of_rounded_factors_on_every_cpu(monkeypatch, supported):
+    """oneDNN refuses bfloat16 on a CPU without the instructions for it."""
+    if supported and not matmul.BFLOAT16:
+        pytest.skip("this CPU has no instructions for bfloat16")
+    monkeypatch.setattr(matmul, "BFLOAT16", supported)
+    random = torch.Generator().manual_seed(0)
+    x, dy = (torch.randn(5, 7, n, generator=random).bfloat16() for n in (16, 24))
+    layer = Linear(16, 24).bfloat16()
+    exact = nn.Linear(16, 24).double()
+    exact.load_state_dict(layer.state_dict())
+    wide = x.double().requires_grad_()
+    exact(wide).backward(dy.double())
+    with torch.no_grad():
+        frozen = layer.requires_grad_(False)(x)
+    layer.requires_grad_()
+    x.requires_grad_()
+    layer(x).backward(dy)
+    for ours, expected in (
+        (frozen, exact(wide)),
+        (x.grad, wide.grad),
+        (layer.weight.grad, exact.weight.grad),
+        (layer.bias.grad, exact.bias.grad),
+    ):
+        assert (ours - expected).norm() <= 4e-3 * expected.norm()
 
 
 def test_linear_equals_torchs_layer():
