@@ -311,10 +311,12 @@ class Classifier(nn.Module):
         """Where it computes; `to` moves it, as any module of torch."""
         return self.backbone.cls_token.device
 
-    def _normalised(self, clip: Tensor) -> Tensor:
+    def normalised(self, clip: Tensor) -> Tensor:
+        """A clip as the backbone takes it: uint8 clips, as of `read_views` with raw=True, are normalised."""
         return normalise_views(clip, self.clip_format) if clip.dtype == torch.uint8 else clip
 
-    def _computing(self, clip: Tensor) -> AbstractContextManager[Any]:
+    def computing(self, clip: Tensor) -> AbstractContextManager[Any]:
+        """A context in which backbone and method compute in the classifier's precision."""
         check_float32(self.backbone.cls_token)
         return computing(self.precision, clip.device)
 
@@ -324,15 +326,15 @@ class Classifier(nn.Module):
         `forward` accepts it instead of a clip. This works only for methods that read the output of the last
         block alone (`Tuner.depends_on`).
         """
-        with self._computing(clip):
-            tokens = self.backbone.encode(self._normalised(clip))
+        with self.computing(clip):
+            tokens = self.backbone.encode(self.normalised(clip))
         read = tokens.residual + tokens.hidden
         return read[:, :1] if self.tuner.depends_on == "cls" else read
 
     def _cls(self, clip: Tensor) -> Tensor:
-        with self._computing(clip):
+        with self.computing(clip):
             if clip.ndim > 3:
-                clip = self._normalised(clip)
+                clip = self.normalised(clip)
                 return self.backbone(clip) if self.disabled else self.backbone(clip, self.tuner)
             if self.disabled:
                 return clip[:, 0]
@@ -377,9 +379,21 @@ class Classifier(nn.Module):
         segments: int | None = None,
         crops: int | None = None,
         on_error: OnError = "error",
+        batch_size: int | None = None,
+        workers: int = 0,
+        timeout: float | None = None,
     ) -> list[Prediction]:
         """Predict the class of videos; see `videossp.predict`, which is the same."""
-        return predict(self, paths, segments=segments, crops=crops, on_error=on_error)
+        return predict(
+            self,
+            paths,
+            segments=segments,
+            crops=crops,
+            on_error=on_error,
+            batch_size=batch_size,
+            workers=workers,
+            timeout=timeout,
+        )
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that require a gradient, by name: the adapter's, unless some were frozen since."""

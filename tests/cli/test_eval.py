@@ -32,7 +32,7 @@ def test_predict_takes_precision_and_views_from_the_adapter(call, adapter, class
     assert code == 0 and stderr == ""
     classifier = load(folder).to_precision(precision)
     (expected,) = classifier.predict([video], segments=views[0], crops=views[1])
-    assert {x["class"]: x["probability"] for x in json.loads(stdout)[0]["top"]} == expected.probabilities
+    assert {x["class"]: x["probability"] for x in json.loads(stdout)["top"]} == expected.probabilities
 
 
 def test_eval_takes_precision_and_views_from_the_adapter(call, adapter, class_folder):

@@ -249,16 +249,17 @@ def data_path(args: "Namespace") -> str:
     return path
 
 
-def load_adapter(args: "Namespace", device: "torch.device") -> "Classifier":
-    """The adapter that the flags name, in the precision it was trained in or the one of --precision.
+def load_adapter(args: "Namespace", device: "torch.device", folder: str | None = None) -> "Classifier":
+    """An adapter in the precision it was trained in, or the one of --precision.
 
     Args:
         args: the flags.
         device: where it computes.
+        folder: of the adapter; default: the one that the flags name.
     """
     from videossp.load_adapter import load
 
-    classifier = load(args.adapter, backbone=args.backbone).to(device)
+    classifier = load(folder or args.adapter, backbone=args.backbone).to(device)
     trained = classifier.precision
     if args.precision not in (None, trained):
         print_message(

@@ -35,6 +35,12 @@ def print_lines(lines: Iterable[str]) -> None:
         print("\n".join(map(printable, lines)), flush=True)
 
 
+def print_row(row: Any) -> None:
+    """Print a row of a result on stdout as a line of JSON, at once also into a pipe."""
+    if first_process():
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+
+
 def print_message(line: str) -> None:
     """Print a message on stderr."""
     if first_process():

@@ -1,56 +1,127 @@
 """`videossp predict`."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from videossp.cli.arguments import Arguments
-from videossp.cli.flags import add_adapter, device_of, load_adapter, views_of
+from videossp.cli.flags import device_of
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import DATA, print_lines, print_message, print_result
+from videossp.cli.output import DATA, print_lines, print_message, print_row
+from videossp.cli.videos import (
+    adapters_of,
+    add_adapters,
+    common_views_of,
+    listed_paths,
+    settings_of,
+    without_repeats,
+    workers_of,
+)
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from videossp.inference.predict import Prediction
+    from videossp.system.rows import RowFile
+
+Results = Generator[list["Prediction"], None, None]
+
 
 def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
-    """Print the most probable classes of videos."""
+    """Print the most probable classes of videos, or write them to a file."""
     from videossp.inference.predict import find_videos, predict_each
-    from videossp.system.progress import with_bar
+    from videossp.inference.prediction_rows import columns_of
+    from videossp.system.rows import RowFile, check_suffix
 
-    add_adapter(parser)
-    group_of(parser, "adapter").add_argument(
-        "paths", type=str, nargs="+", metavar="VIDEO", help="videos, or folders of videos"
-    )
-    add_option(group_of(parser, "output"), "top", int, "classes to print per video", default=5)
+    add_adapters(parser, given)
+    group = group_of(parser, "output")
+    add_option(group, "top", int, "classes per video", default=5)
+    add_option(group, "output", str, "FILE.jsonl|.csv|.parquet; an interrupted one is completed")
 
     def run(args: "Namespace") -> int:
         if args.top < 1:
             raise ValueError(f"--top must be at least 1, got {args.top}")
-        classifier = load_adapter(args, device_of(args))
-        segments, crops = views_of(args, classifier)
-        videos = find_videos(args.paths, print_message)
-        results = predict_each(classifier, videos, segments, crops, on_error="skip")
-        summary, failed = [], 0
-        for result in with_bar(results, "predicting", len(videos)):
-            ranked = list(result.probabilities.items())[: args.top]
-            summary.append(
-                {
-                    "path": result.path,
-                    "error": result.error,
-                    "top": [{"class": name, "probability": p} for name, p in ranked],
-                }
+        output = None if args.output is None else Path(args.output)
+        if output:
+            check_suffix(output)
+        device = device_of(args)
+        adapters = adapters_of(args, device)
+        classifiers = [*adapters.values()]
+        views = common_views_of(args, classifiers)
+        top = min(args.top, max(len(x.classes) for x in classifiers))
+        names = [*adapters] if len(adapters) > 1 else [None]
+        videos = without_repeats(find_videos(listed_paths(args.paths), print_message))
+
+        def results(videos: Sequence[str]) -> Results:
+            return predict_each(
+                classifiers,
+                videos,
+                segments=views[0],
+                crops=views[1],
+                on_error="skip",
+                batch_size=args.batch_size,
+                workers=workers_of(args, device, len(videos)),
+                timeout=args.timeout or None,
             )
-            if result.error is not None:
-                failed += 1
-                ending = [f"  FAILED {result.error}"]
-            else:
-                ending = [f"  {100 * p:5.1f} %  {name}" for name, p in ranked]
-            if not args.json:
-                print_lines([result.path, *ending])  # at once, not at the end
-        if args.json:
-            print_result(args, summary, [])
-        if failed:
-            print_message(f"{failed} of {len(videos)} videos could not be decoded")
-        return DATA if failed else 0
+
+        if output is None:
+            return print_all(args, results(videos), len(videos), top, names)
+        columns = columns_of(top, several=len(adapters) > 1)
+        key = [x for x in ("path", "adapter") if x in columns]
+        with RowFile.open(output, columns, key, settings_of(adapters, views, top=top)) as rows:
+            missing = [x for x in videos if any(rows.lacks({"path": x, "adapter": y}) for y in names)]
+            if len(missing) < len(videos):
+                print_message(f"{output}: has {len(videos) - len(missing)} of {len(videos)} videos already")
+            add_all(rows, results(missing), len(missing), top, names)
+            failed = sum(rows.done[rows.key_of({"path": x, "adapter": names[0]})] is not None for x in videos)
+        print_lines([f"{output}: {len(videos)} videos, {len(missing)} of them read now"])
+        return report(failed, len(videos))
 
     return run
+
+
+def print_all(args: "Namespace", results: Results, count: int, top: int, names: Sequence[str | None]) -> int:
+    """Print each prediction as soon as it is there; returns the exit code."""
+    from videossp.inference.prediction_rows import row_of
+    from videossp.system.progress import with_bar
+
+    failed = 0
+    with closing(results):
+        for predictions in with_bar(results, "predicting", count):
+            failed += predictions[0].error is not None
+            rows = [row_of(x, top, name) for x, name in zip(predictions, names, strict=True)]
+            for row in rows:
+                if args.json:
+                    print_row(row)
+                else:
+                    print_lines([line_of(row)])
+    return report(failed, count)
+
+
+def add_all(rows: "RowFile", results: Results, count: int, top: int, names: Sequence[str | None]) -> None:
+    """Add each prediction to a file as soon as it is there."""
+    from videossp.inference.prediction_rows import flat, row_of
+    from videossp.system.progress import with_bar
+
+    with closing(results):
+        for predictions in with_bar(results, "predicting", count):
+            found = [row_of(x, top, name) for x, name in zip(predictions, names, strict=True)]
+            rows.add(found if rows.path.suffix == ".jsonl" else [*map(flat, found)])
+            if (error := predictions[0].error) is not None:
+                print_message(f"FAILED {error}")
+
+
+def report(failed: int, count: int) -> int:
+    """Say how many videos failed; returns the exit code."""
+    if failed:
+        print_message(f"{failed} of {count} videos could not be decoded")
+    return DATA if failed else 0
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """A row of `row_of` for people: PATH: 91.5 % CLASS, 2.4 % CLASS."""
+    place = f"{row['path']} ({row['adapter']})" if "adapter" in row else row["path"]
+    if row["error"] is not None:
+        return f"{place}: FAILED {row['error']}"
+    return f"{place}: " + ", ".join(f"{100 * x['probability']:.1f} % {x['class']}" for x in row["top"])

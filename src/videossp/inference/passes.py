@@ -1,14 +1,15 @@
 """`Passes`: views through a classifier, as many at once as the memory of its device holds."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from videossp.errors import OutOfMemoryError
+from videossp.inference.shared_blocks import SharedBlocks
 from videossp.model.config import VideoMambaConfig
 from videossp.model.device import OUT_OF_MEMORY, read_later, reads_late, selected, to_device
 
@@ -28,7 +29,7 @@ class Passes:
     would give other results.
 
     Args:
-        classifier: its device computes.
+        classifier: its device computes; or several of one device and clip format.
         run: computes the results of a batch: a tensor whose first dimension is that of the batch.
         batch_size: most views in a pass. Default: `EVAL_BATCH`; on a GPU as many as fit.
 
@@ -40,13 +41,17 @@ class Passes:
     """
 
     def __init__(
-        self, classifier: "Classifier", run: Callable[[Tensor], Tensor], batch_size: int | None = None
+        self,
+        classifier: "Classifier | Sequence[Classifier]",
+        run: Callable[[Tensor], Tensor],
+        batch_size: int | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.classifier, self.run = classifier, run
-        mixes = classifier.tuner.mixes_clips
-        self.at_once = batch_size or (EVAL_BATCH if mixes else views_that_fit(classifier))
+        self.classifiers = [classifier] if isinstance(classifier, nn.Module) else list(classifier)
+        self.classifier, self.run = self.classifiers[0], run
+        self.mixes_clips = any(x.tuner.mixes_clips for x in self.classifiers)
+        self.at_once = batch_size or (EVAL_BATCH if self.mixes_clips else views_that_fit(self.classifier))
 
     @torch.no_grad()
     def __call__(self, views: Tensor) -> Tensor:
@@ -55,7 +60,8 @@ class Passes:
         Raises:
             OutOfMemoryError: there is too little memory even for one view.
         """
-        self.classifier.eval()
+        for classifier in self.classifiers:
+            classifier.eval()
         results: list[Tensor] = []
         with selected(self.classifier.device):
             while len(views) or not results:
@@ -76,7 +82,7 @@ class Passes:
             on_device = device.type != "cpu" and any(x in str(error) for x in OUT_OF_MEMORY)
             if not (on_device or isinstance(error, torch.OutOfMemoryError)):
                 raise
-            if len(views) < 2 or self.classifier.tuner.mixes_clips:
+            if len(views) < 2 or self.mixes_clips:
                 raise OutOfMemoryError(self._advice(len(views))) from error
         self.at_once = len(views) // 2
         return None
@@ -133,9 +139,18 @@ class Passes:
         yield from read(0)
 
 
-def scoring(classifier: "Classifier", batch_size: int | None = None) -> Passes:
-    """Passes whose results are the probabilities of the classes, (views, classes)."""
-    return Passes(classifier, lambda views: F.softmax(classifier(views).float(), dim=-1), batch_size)
+def scoring(classifier: "Classifier | Sequence[Classifier]", batch_size: int | None = None) -> Passes:
+    """Passes whose results are the probabilities of the classes, (views, classes).
+
+    Those of several classifiers are next to each other, in their order: (views, sum of their classes).
+    """
+    several = [classifier] if isinstance(classifier, nn.Module) else list(classifier)
+    logits = SharedBlocks(several)
+
+    def run(views: Tensor) -> Tensor:
+        return torch.cat([F.softmax(x.float(), dim=-1) for x in logits(views)], dim=-1)
+
+    return Passes(several, run, batch_size)
 
 
 def finite(scores: Tensor) -> Tensor:

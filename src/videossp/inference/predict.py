@@ -1,22 +1,27 @@
 """Class probabilities of video files and folders."""
 
+import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from videossp.data.clips import read_views
+from torch import Tensor
+
 from videossp.data.datasets.left_out import doubtful, not_videos, pictures_in
 from videossp.data.datasets.video_index import videos_below
 from videossp.data.video import is_video
 from videossp.errors import DataError
+from videossp.inference.decode_ahead import Fetch, Reading, decode_ahead
 from videossp.inference.passes import finite, scoring
 from videossp.system.warn import warn
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
 
+PREDICT_BATCH = 8  # views in a forward pass on a CPU; larger batches are hardly faster
 OnError = Literal["error", "skip"]
 Paths = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[str]]
 
@@ -53,6 +58,9 @@ def predict(
     segments: int | None = None,
     crops: int | None = None,
     on_error: OnError = "error",
+    batch_size: int | None = None,
+    workers: int = 0,
+    timeout: float | None = None,
 ) -> list[Prediction]:
     """Predict the class of videos; the same as `Classifier.predict`.
 
@@ -64,6 +72,7 @@ def predict(
             classifier.
         on_error: "error" stops at the first video that cannot be decoded; "skip" gives it a `Prediction`
             without probabilities, whose `error` is the reason.
+        batch_size, workers, timeout: see `predict_each`.
 
     Returns:
         A prediction for each video, in the order of the paths.
@@ -74,38 +83,124 @@ def predict(
         FloatingPointError: probabilities are not finite.
         OutOfMemoryError: the memory of a GPU is too small for one view.
     """
-    check_on_error(on_error)
-    return list(predict_each(classifier, find_videos(paths), segments, crops, on_error))
+    results = predict_each(
+        [classifier],
+        find_videos(paths),
+        segments=segments,
+        crops=crops,
+        on_error=on_error,
+        batch_size=batch_size,
+        workers=workers,
+        timeout=timeout,
+    )
+    return [x for (x,) in results]
 
 
 def predict_each(
-    classifier: "Classifier",
-    videos: Sequence[str],
+    classifiers: "Sequence[Classifier]",
+    videos: Iterable[str],
+    *,
     segments: int | None = None,
     crops: int | None = None,
     on_error: OnError = "error",
-) -> Iterator[Prediction]:
-    """The predictions of `predict` one by one, each computed when it is asked for.
+    batch_size: int | None = None,
+    workers: int = 0,
+    timeout: float | None = None,
+    fetch: Fetch = nullcontext,
+) -> Generator[list[Prediction], None, None]:
+    """The predictions of `predict` one by one, in the order of the videos.
+
+    The views of several videos are computed together, and each video is decoded once for all classifiers.
+    With several classifiers, blocks of the frozen backbone that none of them changes are computed once. To
+    stop early, close the iterator.
 
     Args:
-        classifier, segments, crops, on_error: see `predict`.
-        videos: of `find_videos`.
+        classifiers: of one device and clip format.
+        videos: of `find_videos`, or names that `fetch` knows; they are taken only as far ahead as is needed.
+        segments, crops, on_error: see `predict`.
+        batch_size: views in a forward pass. Default: 8; on a GPU as many as fit into its memory. Another
+            batch size changes probabilities by rounding errors.
+        workers: processes that decode ahead; 0 decodes in this one. A script that uses them needs
+            `if __name__ == "__main__":`.
+        timeout: seconds that a worker may take for a video; None: no limit.
+        fetch: see `Reading`.
+
+    Yields:
+        For each video, a prediction of each classifier.
+
+    Raises:
+        ValueError: the classifiers have different devices or clip formats.
     """
-    views = classifier.clip_format.views
-    segments, crops = views[0] if segments is None else segments, views[1] if crops is None else crops
-    passes = scoring(classifier)
-    for path in videos:
-        raw = classifier.device.type != "cpu"
-        try:
-            clips = read_views(path, classifier.clip_format, segments, crops, raw=raw)
-        except DataError as error:
-            if on_error == "error":
-                raise
-            yield Prediction(path, {}, str(error))
-            continue
-        scores = finite(passes(clips).cpu()).mean(0)
-        order = scores.argsort(descending=True, stable=True)
-        yield Prediction(path, {classifier.classes[i]: scores[i].item() for i in order})
+    check_on_error(on_error)
+    first = classifiers[0]
+    views = common_views(classifiers, segments, crops)
+    reading = Reading(first.clip_format, *views, fetch=fetch)
+    mixes = any(x.tuner.mixes_clips for x in classifiers)
+    if batch_size is None and first.device.type == "cpu" and not mixes:
+        batch_size = PREDICT_BATCH
+    passes = scoring(classifiers, batch_size)
+    together = 1 if mixes else max(1, passes.at_once // (views[0] * views[1]))
+    names: dict[int, str] = {}  # of videos without a result yet, by number
+    results: dict[int, list[Prediction]] = {}
+
+    with closing(
+        decode_ahead(videos, reading, workers=workers, timeout=timeout, ahead=2 * together)
+    ) as decoded:
+
+        def items() -> Iterator[tuple[int, Tensor | None]]:
+            for i, (video, clips, reason) in enumerate(decoded):
+                if clips is None and on_error == "error":
+                    raise DataError(reason)
+                names[i] = video
+                if clips is None:
+                    results[i] = [Prediction(video, {}, reason) for _ in classifiers]
+                yield i, clips
+
+        for i, probabilities in passes.by_item(items(), 1 if mixes else None):
+            if probabilities is not None:
+                scores = finite(probabilities).mean(0)
+                results[i] = _predictions(names[i], classifiers, scores)
+            while (oldest := next(iter(names), None)) in results:
+                del names[oldest]
+                yield results.pop(oldest)
+
+
+def _predictions(video: str, classifiers: "Sequence[Classifier]", scores: Tensor) -> list[Prediction]:
+    """The prediction of each classifier, of their probabilities next to each other."""
+    found = []
+    for classifier, own in zip(classifiers, scores.split([len(x.classes) for x in classifiers]), strict=True):
+        best = own.argsort(descending=True, stable=True)
+        found.append(Prediction(video, {classifier.classes[i]: own[i].item() for i in best}))
+    return found
+
+
+def common_views(
+    classifiers: "Sequence[Classifier]", segments: int | None = None, crops: int | None = None
+) -> tuple[int, int]:
+    """(segments, crops) of a video: those given, else those of the classifiers.
+
+    Raises:
+        ValueError: the classifiers read different clips of a video, or compute on different devices.
+    """
+    views = []
+    for x in classifiers:
+        default = x.clip_format.views
+        views.append((default[0] if segments is None else segments, default[1] if crops is None else crops))
+    first = classifiers[0]
+    for x, own in zip(classifiers, views, strict=True):
+        mine, other = (replace(y.clip_format, views=(1, 1)) for y in (x, first))
+        if mine != other:
+            raise ValueError(
+                f"the adapters read different clips ({other} and {mine}); predict with each of them alone"
+            )
+        if own != views[0]:
+            raise ValueError(
+                f"the adapters take {views[0][0]} x {views[0][1]} and {own[0]} x {own[1]} views of a video: "
+                "give segments and crops"
+            )
+        if x.device != first.device:
+            raise ValueError(f"the classifiers are on {first.device} and {x.device}; move them to one")
+    return views[0]
 
 
 def check_on_error(on_error: str) -> None:
@@ -116,6 +211,8 @@ def check_on_error(on_error: str) -> None:
 
 def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> list[str]:
     """The videos among files and folders, in order; folders are searched to the bottom.
+
+    A path that does not exist, and has *, ? or [, is a pattern of `glob`, whose ** is any folders.
 
     Args:
         report: called with a line for each sort of files in the folders that are no videos; None: a
@@ -128,6 +225,9 @@ def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> li
     others: list[str] = []
     listed = [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
     for path in map(Path, map(os.fsdecode, listed)):
+        if not path.exists() and (found := matches(str(path))):
+            videos += found
+            continue
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         if not path.is_dir() or is_video(path):
@@ -142,3 +242,10 @@ def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> li
     for sort in not_videos(others if report else doubtful(others)):
         (report or warn)(f"left out: {sort.line}")
     return videos
+
+
+def matches(pattern: str) -> list[str]:
+    """The files and folders of frames that a pattern of `glob` finds, sorted; none if it is no pattern."""
+    if not glob.has_magic(pattern):
+        return []
+    return sorted(x for x in glob.iglob(pattern, recursive=True) if not os.path.isdir(x) or is_video(Path(x)))

@@ -45,6 +45,9 @@ class Chain(Tuner):
         """The members, in order."""
         return [getattr(self, name) for name in self.names]
 
+    def first_block(self, depth: int) -> int:
+        return min(tuner.first_block(depth) for tuner in self.tuners)
+
     def layer_of(self, name: str) -> int | None:
         member, _, rest = name.partition(".")
         layer: int | None = getattr(self, member).layer_of(rest)

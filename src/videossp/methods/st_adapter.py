@@ -46,6 +46,9 @@ class STAdapter(Tuner):
     def layer_of(self, name: str) -> int | None:
         return self.first + int(name.split(".")[1])
 
+    def first_block(self, depth: int) -> int:
+        return self.first
+
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         i = layer - self.first
         if i < 0:

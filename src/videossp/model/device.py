@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from videossp.system.process import peak_memory as peak_of_process
+from videossp.system.worker_pool import core_count
 
 Device = str | torch.device
 CHOICES = "auto|cpu|cuda|cuda:N|mps"
@@ -127,6 +128,5 @@ def default_workers(device: torch.device) -> int:
     """Worker processes that decode ahead: none on a CPU, which computes, else all cores but one."""
     if device.type == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(MOST_WORKERS, cores // local - 1))
+    return max(1, min(MOST_WORKERS, core_count() // local - 1))

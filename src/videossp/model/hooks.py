@@ -101,6 +101,20 @@ class Tuner(nn.Module):
         """
         return None
 
+    def first_block(self, depth: int) -> int:
+        """The first block whose computation the method changes.
+
+        Blocks before it, and the embedding, compute what they compute in the frozen backbone. Several
+        adapters of one backbone share them in prediction.
+
+        Args:
+            depth: number of blocks of the backbone.
+
+        Returns:
+            From 0, if the method may change everything, to `depth`, if it reads the output of the last block.
+        """
+        return 0 if self.thaw or self.depends_on == "blocks" else depth
+
     def edit_clip(self, clip: Tensor, memory: dict[str, Any]) -> Tensor:
         """Edit the pixels before they are embedded.
 

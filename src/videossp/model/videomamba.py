@@ -187,8 +187,11 @@ class VideoMamba(nn.Module):
         return Tokens(hidden, hidden.new_zeros(hidden.shape, dtype=torch.float32), layout)
 
     def forward(self, clip: Tensor, tuner: Tuner = NO_TUNER) -> Tensor:
-        """The feature that the head reads, (batch, d_model): cls after the last block, both streams added."""
-        tokens = self.encode(clip, tuner)
+        """The feature that the head reads, (batch, d_model): see `feature`."""
+        return self.feature(self.encode(clip, tuner), tuner)
+
+    def feature(self, tokens: Tokens, tuner: Tuner = NO_TUNER) -> Tensor:
+        """(batch, d_model): cls after the last block, both streams added, as the method edits it."""
         cls = (tokens.residual_part("cls") + tokens.part("cls")).squeeze(1)
         return tuner.edit_cls(tokens, cls)
 
@@ -198,17 +201,6 @@ class VideoMamba(nn.Module):
         Raises:
             ValueError: the clip does not have the shape that the config gives.
         """
-        blocks: Any = self.layers
-        checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
-        group = BLOCKS_PER_CHECKPOINT if checkpointed else len(blocks)
-
-        def run(first: int, tokens: Tokens) -> Tokens:
-            for layer in range(first, min(first + group, len(blocks))):
-                edited = tuner.edit_tokens(layer, tokens)
-                # Checkpointing and `save_memory` both install saved-tensor hooks, so use only one of them.
-                tokens = blocks[layer](edited, layer, tuner, save_memory=not checkpointed)
-            return tokens
-
         expected = (3, self.config.frames, *self.config.size)
         if clip.ndim != 5 or tuple(clip.shape[1:]) != expected:
             raise ValueError(
@@ -217,13 +209,30 @@ class VideoMamba(nn.Module):
             )
         memory: dict[str, Any] = {}
         tokens = replace(self.embed(tuner.edit_clip(clip, memory)), memory=memory)
-        for first in range(0, len(blocks), group):
+        return self.run_blocks(tokens, range(len(self.layers)), tuner)
+
+    def run_blocks(self, tokens: Tokens, numbers: range, tuner: Tuner = NO_TUNER) -> Tokens:
+        """The tokens after these blocks, which follow those that have computed `tokens`."""
+        blocks: Any = self.layers
+        checkpointed = self.grad_checkpoint and torch.is_grad_enabled()
+        group = BLOCKS_PER_CHECKPOINT if checkpointed else max(1, len(numbers))
+
+        def run(first: int, tokens: Tokens) -> Tokens:
+            for layer in range(first, min(first + group, numbers.stop)):
+                edited = tuner.edit_tokens(layer, tokens)
+                # Checkpointing and `save_memory` both install saved-tensor hooks, so use only one of them.
+                tokens = blocks[layer](edited, layer, tuner, save_memory=not checkpointed)
+            return tokens
+
+        for first in numbers[::group]:
             if checkpointed:
-                if clip.device.type == "cpu":
+                if tokens.hidden.device.type == "cpu":
                     give_back_memory()
                 tokens = checkpoint(run, first, tokens, use_reentrant=False)
             else:
                 tokens = run(first, tokens)
+        if numbers.stop < len(blocks):
+            return tokens
         return replace(tokens, hidden=drop(tokens.hidden, self.drop_path if self.training else 0.0))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:

@@ -19,6 +19,7 @@ from conftest import numbered_frames, write_video
 from videossp.data.datasets import Sample
 from videossp.data.doctor import probe as probe_module
 from videossp.data.doctor.probe import Probe, probe_all
+from videossp.system import worker_pool
 
 # Replacements of `probe_file`, in a file of their own: workers would take a second to import this one.
 JOBS = """
@@ -105,14 +106,14 @@ def test_a_file_that_hangs_crashes_or_raises_is_named_and_the_others_are_read(jo
 def test_few_files_are_submitted_ahead(jobs, monkeypatch):
     monkeypatch.setattr(probe_module, "AHEAD", 3)
     handed_out = []
-    hand_out = probe_module.submit
-    monkeypatch.setattr(probe_module, "submit", lambda *x: handed_out.append(x[2]) or hand_out(*x))
+    hand_out = worker_pool.submit
+    monkeypatch.setattr(worker_pool, "submit", lambda *x: handed_out.append(x[2]) or hand_out(*x))
     for i, x in enumerate(probe_all(samples(*map(str, range(20))), job=jobs.behave, workers=2)):
         assert x.name == str(i) and len(handed_out) <= i + 3
 
 
 def test_a_pool_that_breaks_is_replaced_and_no_file_is_lost(jobs, monkeypatch):
-    answer_of, calls = probe_module.result_of, []
+    answer_of, calls = worker_pool.result_of, []
 
     def breaks(*arguments):
         calls.append(arguments)
@@ -120,7 +121,7 @@ def test_a_pool_that_breaks_is_replaced_and_no_file_is_lost(jobs, monkeypatch):
             raise BrokenProcessPool("as pebble does")
         return answer_of(*arguments)
 
-    monkeypatch.setattr(probe_module, "result_of", breaks)
+    monkeypatch.setattr(worker_pool, "result_of", breaks)
     assert [x.name for x in probe_all(samples(*"abcd"), job=jobs.behave, workers=1)] == list("abcd")
 
 
@@ -242,7 +243,7 @@ STOPS = """
 import sys
 from pathlib import Path
 from pebble.pool.process import WorkerManager
-from videossp.data.doctor.probe import pool_of
+from videossp.system.worker_pool import pool_of
 end = WorkerManager.force_stop_workers
 def end_late(manager):  # as if the workers reached their locks between the two steps of pebble's stop
     Path(sys.argv[1], "stopping").touch()

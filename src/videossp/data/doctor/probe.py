@@ -2,22 +2,13 @@
 
 import hashlib
 import os
-import signal
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, TimeoutError, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import parent_process, resource_tracker
-from multiprocessing.context import SpawnContext
-from multiprocessing.synchronize import RLock
 from pathlib import Path
 from typing import TypeVar
-
-from pebble import ProcessExpired, ProcessPool
 
 # Workers import this file, so nothing here may import torch, which takes seconds.
 from videossp.data.datasets.sample import Sample
@@ -28,9 +19,9 @@ from videossp.data.video.decode import read_frames_and_notes
 from videossp.data.video.files import images_of
 from videossp.data.video.images import read_image
 from videossp.errors import DataError, NoVideoError, TruncatedError
+from videossp.system.worker_pool import Calls, Lost, core_count, one_line, run_tasks
 
 AHEAD = 4096  # files submitted ahead of the oldest one, so that a slow file does not stop the others
-MAX_FAILURES = 3  # worker pools in a row that break before they give a result
 BLOCK = 1 << 20  # bytes hashed at once
 CHECKS: dict[type[Exception], str] = {TruncatedError: "file.truncated", NoVideoError: "file.no-video"}
 T = TypeVar("T")
@@ -146,8 +137,8 @@ def probe_all(
 ) -> Generator[Probe, None, None]:
     """Probe samples, in their order. The same part of a file is read once.
 
-    Workers are spawned, because a fork would copy locks that the threads of this process hold. A script that
-    calls this therefore needs `if __name__ == "__main__":`. To stop early, close the iterator.
+    A script that calls this needs `if __name__ == "__main__":`, see `run_tasks`. To stop early, close the
+    iterator.
 
     Args:
         frames: number of frames of a clip. With `decode`, the frames of a uniform clip, those at the borders
@@ -169,17 +160,26 @@ def probe_all(
     max_pixels()  # a mistake in the environment is reported once, and not for every file
     keys: list[Part] = [(x.path, *x.part) for x in samples]
     left = Counter(keys)  # number of samples still to come
-    call = partial(job, frames=frames, decode=decode)
+    call = partial(call_with, partial(job, frames=frames, decode=decode))
     known: dict[Part, Probe] = {}
     digests: dict[str, str | None] = {}
     workers = min(workers or core_count(), max(1, len(left)))
-    with closing(run_all(call, tasks_of(list(left), hashed), timeout, workers)) as results:
+    calls: Calls[Task, Probe] = Calls(call, timeout, workers, AHEAD)
+    stream = run_tasks(calls, tasks_of(list(left), hashed))
+    with closing(stream) as results:
         for sample, key in with_bar(zip(samples, keys, strict=True), len(keys) if progress else 0):
             if key not in known:
                 result = next(results)
+                if isinstance(result, Lost):
+                    result = Probe(sample.path, "file.unreadable", f"{sample.path}: {result.reason}")
                 known[key] = replace(result, sha256=digests.setdefault(sample.path, result.sha256))
             left[key] -= 1
             yield replace(known[key] if left[key] else known.pop(key), name=sample.name)
+
+
+def call_with(job: Job, task: Task) -> Probe:
+    """Call a job with the parts of a task."""
+    return job(*task)
 
 
 def with_bar(items: Iterable[T], total: int) -> Iterable[T]:
@@ -200,133 +200,3 @@ def tasks_of(keys: Iterable[Part], hashed: bool) -> Iterator[Task]:
     for path, start, end, selected in keys:
         yield path, start, end, hashed and path not in seen, selected
         seen.add(path)
-
-
-def run_all(call: Job, tasks: Iterator[Task], timeout: float, workers: int) -> Generator[Probe, None, None]:
-    """The results of `call` for all tasks, in their order; at most `AHEAD` tasks are submitted at once."""
-    pending: deque[Task] = deque()  # submitted, without a result yet
-    failures = 0
-    while True:
-        try:
-            with pool_of(workers) as pool:
-                futures = deque(submit(pool, call, task, timeout) for task in pending)
-                while True:
-                    while len(pending) < AHEAD and (task := next(tasks, None)):
-                        pending.append(task)
-                        futures.append(submit(pool, call, task, timeout))
-                    if not pending:
-                        return
-                    result = result_of(pool, futures[0], pending[0][0], timeout)
-                    futures.popleft()
-                    pending.popleft()
-                    failures = 0
-                    yield result
-        except BrokenProcessPool as error:
-            # Pebble's pool breaks if a worker dies before it has reported which file it took. This is rare,
-            # unless the workers do not start at all.
-            failures += 1
-            if failures == MAX_FAILURES:
-                raise RuntimeError(
-                    "the processes that read videos end as they start; a script must call this below "
-                    "`if __name__ == '__main__':`"
-                ) from error
-
-
-def submit(pool: ProcessPool, call: Job, task: Task, timeout: float) -> "Future[Probe]":
-    """Submit a task to the pool."""
-    if not pool.active:
-        raise BrokenProcessPool("the pool has stopped")
-    return pool.schedule(call, task, timeout=timeout)
-
-
-def result_of(pool: ProcessPool, future: "Future[Probe]", path: str, timeout: float) -> Probe:
-    """The result of a job, or a probe with the reason why there is none."""
-    try:
-        while not wait([future], 1).done:  # a pool that stops may lose tasks
-            if not pool.active:
-                raise BrokenProcessPool("the pool has stopped")
-        return future.result()
-    except BrokenProcessPool:
-        raise
-    except TimeoutError:
-        reason = f"no answer within {timeout:g} s"
-    except ProcessExpired as error:
-        reason = f"the process that read it died ({cause_of_death(error.exitcode)})"
-    except Exception as error:
-        reason = one_line(error)
-    return Probe(path, "file.unreadable", f"{path}: {reason}")
-
-
-def one_line(error: Exception) -> str:
-    """An exception as one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def cause_of_death(code: int) -> str:
-    """The signal that ended a process, or its exit code."""
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"exit code {code}"
-
-
-def core_count() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class LastingLocks(SpawnContext):
-    """Starts processes, and keeps their locks as long as it exists.
-
-    Pebble's pool drops its locks before it ends its workers. A worker that has not started yet would then
-    look for a lock that is gone, and print a traceback.
-    """
-
-    def __init__(self) -> None:
-        self.locks: list[RLock] = []
-
-    def RLock(self) -> RLock:
-        self.locks.append(super().RLock())
-        return self.locks[-1]
-
-
-@contextmanager
-def pool_of(workers: int) -> Iterator[ProcessPool]:
-    """A pool of running workers; they are ended on exit, even in the middle of a file."""
-    context = LastingLocks()
-    pool = ProcessPool(workers, initializer=prepare_worker, context=context)
-    try:
-        with sigint_blocked():
-            if not pool.active:  # starts the pool
-                raise BrokenProcessPool("no worker could be started")
-        yield pool
-    finally:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
-        context.locks.clear()
-
-
-@contextmanager
-def sigint_blocked() -> Iterator[None]:
-    """Block Ctrl-C for processes and threads that start meanwhile; ignoring it in them would be too late."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # if it started inside the block, it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def prepare_worker() -> None:
-    """Make this worker end at once on SIGTERM, and when its parent process is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for FFmpeg to return
-    if parent := parent_process():
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,113 @@
+"""Flags of verbs that read many videos with one adapter or several, and the values that follow from them."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from videossp.cli.arguments import Arguments
+from videossp.cli.flags import add_device, load_adapter, views_of
+from videossp.cli.options import add_option, group_of
+from videossp.cli.output import print_message
+
+if TYPE_CHECKING:
+    import torch
+    from jsonargparse import ArgumentParser, Namespace
+
+    from videossp.classifier import Classifier
+
+WORKERS_PAY = 32  # videos from which on worker processes pay for their start on a CPU
+TIMEOUT = 60.0
+
+
+def add_adapters(parser: "ArgumentParser", given: Arguments) -> None:
+    """One adapter, as the first argument or by --adapter, or several; videos; how clips are read."""
+    from videossp.model.precision import Precision
+
+    group = group_of(parser, "adapter")
+    if given.value("adapter") is None:
+        group.add_argument("adapter", type=str, metavar="ADAPTER", help="adapter folder or run folder")
+    several = "in place of ADAPTER; may be repeated"
+    group.add_argument(
+        "--adapter", dest="adapters", type=str, action="append", metavar="FOLDER", help=several
+    )
+    videos = "videos, folders, patterns; - reads a list from stdin"
+    group.add_argument("paths", type=str, nargs="+", metavar="VIDEO", help=videos)
+    add_option(group, "backbone", str, "weights of the backbone, if they have moved")
+    add_option(group, "segments", int | None, "clips per video", shown="the adapter's")
+    add_option(group, "crops", int | None, "crops per clip", shown="the adapter's")
+    add_option(group, "precision", Precision | None, "of matrix products", shown="that of the training")
+    add_device(group)
+    group = group_of(parser, "speed")
+    add_option(group, "batch_size", int | None, "views per pass", shown="8; on a GPU as many as fit")
+    add_option(group, "workers", int | None, "processes that decode ahead", shown="cores - 1, for many")
+    add_option(group, "timeout", float, "seconds per video in a worker; 0: no limit", default=TIMEOUT)
+
+
+def adapters_of(args: "Namespace", device: "torch.device") -> "dict[str, Classifier]":
+    """The adapters that the flags name, by the folders as they were given."""
+    folders: list[str] = args.adapters or [args.adapter]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"--adapter {next(x for x in folders if folders.count(x) > 1)} is given twice")
+    return {folder: load_adapter(args, device, folder) for folder in folders}
+
+
+def common_views_of(args: "Namespace", classifiers: "Sequence[Classifier]") -> tuple[int, int]:
+    """(segments, crops) per video: those of the flags, else those of the adapters, which must agree."""
+    from videossp.inference.predict import common_views
+
+    common_views(classifiers, args.segments, args.crops)
+    return views_of(args, classifiers[0])
+
+
+def workers_of(args: "Namespace", device: "torch.device", videos: int) -> int:
+    """Processes that decode ahead: those of the flags, else none for a few videos."""
+    from videossp.system.worker_pool import core_count
+
+    if args.workers is not None:
+        return int(args.workers)
+    if device.type == "cpu" and videos < WORKERS_PAY:
+        return 0
+    return min(max(1, core_count() - 1), videos)
+
+
+def listed_paths(paths: Iterable[str]) -> list[str]:
+    """The paths, with those that stdin lists, one per line, in place of -.
+
+    Raises:
+        ValueError: stdin lists none, or - is given twice.
+    """
+    out: list[str] = []
+    for path in paths:
+        if path != "-":
+            out.append(path)
+            continue
+        lines = [line.rstrip("\r\n") for line in sys.stdin]
+        found = [line for line in lines if line]
+        if not found:
+            raise ValueError("-: stdin has no lines; it must list videos, one per line")
+        out += found
+    return out
+
+
+def without_repeats(videos: Sequence[str]) -> list[str]:
+    """The videos, each once; a message counts those that were given several times."""
+    once = list(dict.fromkeys(videos))
+    if len(once) < len(videos):
+        print_message(f"{len(videos) - len(once)} videos were given several times; each is read once")
+    return once
+
+
+def settings_of(adapters: "dict[str, Classifier]", views: tuple[int, int], **others: Any) -> dict[str, Any]:
+    """What results depend on, but the videos: adapters, backbones, views and precision, as JSON."""
+    from videossp.adapter_folder import digest
+
+    several = len(adapters) > 1  # then rows hold the names
+    return {
+        "adapters": [
+            {"sha256": digest(x.check_saving()), "backbone_sha256": x.sha256, "precision": x.precision}
+            | ({"name": name} if several else {})
+            for name, x in adapters.items()
+        ],
+        "views": list(views),
+        **others,
+    }
