@@ -3,6 +3,7 @@
 Heavy imports are inside the verbs, so that `videossp --help` is fast.
 """
 
+from videossp.cli.backbones import backbones
 from videossp.cli.compare import compare
 from videossp.cli.data import data, doctor
 from videossp.cli.demo import demo
@@ -19,6 +20,7 @@ VERBS = {
     "compare": compare,
     "eval": evaluate,
     "predict": predict,
+    "backbones": backbones,
     "info": info,
     "bench": bench,
     "data": data,
