@@ -67,5 +67,5 @@ def _lines(summary: list[dict[str, object]]) -> list[str]:
         f"file of each: NAME.pth in {REPOSITORY} on the Hugging Face Hub; --backbone NAME downloads it once",
         "top-1: per cent, as MODEL_ZOO.md of VideoMamba prints it; frames 1: trained on images",
         *[wrong] * any(x["wrong_link"] for x in summary),
-        "videomamba_tiny, _small, _middle, _base: only sizes, random weights without --weights; _nano: bundled",
+        "videomamba_tiny, _small, _middle, _base are sizes (random weights); videomamba_nano is bundled",
     ]

@@ -24,7 +24,7 @@ DATA = {
     "coin": ("COIN", "Kinetics-400", "3x10"),
     "coin_mask_ft": ("COIN", "masked, Kinetics-400", "3x10"),
 }
-# Part of the name, frames (1: trained on images), resolutions in pixels, one after the other, and the top-1 of
+# Part of the name, frames (1: trained on images), resolutions of the trainings in pixels, and the top-1 of
 # each size in per cent, as MODEL_ZOO.md prints it (commit f3427e4 of github.com/OpenGVLab/VideoMamba).
 ROWS: tuple[tuple[str, int, str, dict[str, float | None]], ...] = (
     ("in1k", 1, "224", {"t": 76.9, "s": 81.2, "m": 82.8, "b": 82.7}),

@@ -142,8 +142,10 @@ def near(path: Path) -> str:
         names = []
     there = "" if folder == Path() else f"{folder}/"
     close = [there + x for x in _close(path.name, names)]
-    if close or named:
-        return f"; did you mean {' or '.join([*close, *filter(None, [named])])}?"
+    if named:
+        close.append(named)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
     weights = _weights_among(names)[:5]
     return f"; {folder} has {', '.join(weights)}" if weights else ""
 
