@@ -309,7 +309,7 @@ def test_without_the_hub_one_line_names_the_file_to_fetch_by_hand(hub, offline, 
 def test_a_file_that_the_repository_lacks_is_an_error_with_the_nearest(hub):
     with pytest.raises(WeightsError, match=f"{OTHER}.pth: not available from the hub: {REPOSITORY} has"):
         create(OTHER)
-    assert [method for method, _ in hub.asked] == ["GET"]  # the list of files, and nothing else
+    assert not [path for _, path in hub.asked if "/resolve/" in path]
 
 
 @pytest.mark.parametrize("settings", [{}, {"weights": True}])
@@ -342,6 +342,14 @@ def test_a_file_or_folder_here_of_a_published_name_is_neither_preferred_nor_igno
     os.rename(VIDEO, f"{VIDEO}.pth")
     assert create(f"{VIDEO}.pth").backbone.config == SMALL
     assert create(VIDEO).backbone.config.depth == LESS.depth
+
+
+def test_a_recipe_that_expects_a_file_is_met_by_its_published_name(hub, call, class_folder, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    for expected in (VIDEO, LARGE):
+        recipe.write_text(f"expect: {{classes: 2, train: 16, backbone: {expected}.pth}}\nmethod: linear\n")
+        code, _, stderr = call("train", class_folder, "--config", recipe, "--backbone", VIDEO, "--dry-run")
+        assert code == 0 and ("the recipe expects" in stderr) == (expected != VIDEO)
 
 
 @pytest.mark.slow

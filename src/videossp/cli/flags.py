@@ -29,7 +29,7 @@ READING = {  # arguments of `read_data`
 CREATING = {  # arguments of `Classifier.create`, but for method and options
     "backbone": "a published name (videossp backbones), a file, a hub id, or "
     "videomamba_nano|tiny|small|middle|base",
-    "weights": "weights of videomamba_*: published name, file, hub id or random",
+    "weights": "for videomamba_SIZE: name, file, hub id or random",
     "frames": "frames per clip [the backbone's]",
     "size": "N or [HEIGHT,WIDTH] in pixels [the backbone's]",
     "sampling": "which frames make a clip",
