@@ -20,9 +20,9 @@ VERBS = {
     "compare": compare,
     "eval": evaluate,
     "predict": predict,
-    "backbones": backbones,
     "info": info,
     "bench": bench,
+    "backbones": backbones,
     "data": data,
     "doctor": doctor,
 }
