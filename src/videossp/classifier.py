@@ -134,15 +134,16 @@ class Classifier(nn.Module):
         weights; `warnings` lists them too. Remarks on explicit choices are in `notes`.
 
         Args:
-            backbone: `videomamba_nano|tiny|small|middle|base`, or a path or hub id of a checkpoint. Also
-                sizes, for a backbone with random weights, or a module, of which the classifier takes a copy:
-                the given one stays as it is, whatever the method does to the copy.
+            backbone: `videomamba_nano|tiny|small|middle|base`, a name of `PUBLISHED_BACKBONES`, whose file is
+                downloaded once from the hub, or a path or hub id of a checkpoint. Also sizes, for a backbone
+                with random weights, or a module, of which the classifier takes a copy: the given one stays as
+                it is, whatever the method does to the copy.
             num_classes: number of classes; default: that of `classes`, else of the checkpoint's head.
             classes: class names, in the order of the labels: strings, none empty, all different.
             method: a name of `methods.method_names()`; several names joined by "+", which edit one after the
                 other; or a class. A classifier with a class that is not registered cannot be saved.
-            weights: of a named backbone: a path, a hub id or "random". Default: the bundled weights
-                (videomamba_nano), else random ones.
+            weights: of `videomamba_nano|tiny|small|middle|base`: a path, a hub id, a published name or
+                "random". Default: the bundled weights (videomamba_nano), else random ones.
             frames: frames of a clip; default: the backbone's. Position embeddings are resized to it.
             size: pixels of a clip, (height, width) or one number for both; default: the backbone's.
             sampling, stride: how frames are sampled from a video, see `ClipFormat`.

@@ -35,9 +35,9 @@ def load(
 
     Args:
         folder: written by `Classifier.save`.
-        backbone: path or hub id of the backbone's weights, if they have moved since the training. Also a
-            module, of which the classifier takes a copy, or sizes, as in `Classifier.create`. An adapter that
-            was trained on a module or a state dict needs it.
+        backbone: path, hub id or published name of the backbone's weights, if they have moved since the
+            training. Also a module, of which the classifier takes a copy, or sizes, as in
+            `Classifier.create`. An adapter that was trained on a module or a state dict needs it.
         device: where it computes: "auto", "cpu", "cuda", "cuda:N" or "mps", see `choose_device`. Default: the
             CPU, or the device of a given module. `Classifier.to` moves it later.
 

@@ -109,6 +109,8 @@ def test_defaults_and_choices_are_readable(help_of):
     ]:
         assert words in text
     assert re.search(r"--ssp.prompts N [^\[]*\[3\]", text)
+    published = help_of("train", "--backbone", "videomamba_m16_k400_mask_ft_f8_res224")
+    assert " ".join(published.split()) == text  # the sizes are known, and the file is not read
 
 
 class Documented(Tuner):

@@ -27,8 +27,9 @@ READING = {  # arguments of `read_data`
     "videos": "folder of the videos, if not beside the annotation",
 }
 CREATING = {  # arguments of `Classifier.create`, but for method and options
-    "backbone": "videomamba_nano|tiny|small|middle|base, a checkpoint or a hub id",
-    "weights": "weights of a named backbone: file, hub id or random",
+    "backbone": "a published name (videossp backbones), a file, a hub id, or "
+    "videomamba_nano|tiny|small|middle|base",
+    "weights": "for videomamba_SIZE: name, file, hub id or random",
     "frames": "frames per clip [the backbone's]",
     "size": "N or [HEIGHT,WIDTH] in pixels [the backbone's]",
     "sampling": "which frames make a clip",
@@ -189,8 +190,11 @@ def add_method(parser: "ArgumentParser", name: str, given: Arguments) -> None:
 def named_backbone(given: Arguments) -> "VideoMambaConfig | None":
     """The sizes of the backbone that a command line names; None for a checkpoint, which is not read yet."""
     from videossp.model.config import BACKBONES
+    from videossp.model.published_backbones import PUBLISHED_BACKBONES
 
-    return BACKBONES.get(given.value("backbone") or BACKBONE)
+    name = given.value("backbone") or BACKBONE
+    published = PUBLISHED_BACKBONES.get(name)
+    return published.sizes if published else BACKBONES.get(name)
 
 
 def shown_rate(given: Arguments, methods: Sequence[str]) -> str:

@@ -148,7 +148,7 @@ def renamed_options(verb: str) -> dict[str, str]:
 
 def usage(parser: "ArgumentParser") -> str:
     """One line: the flags are listed below it."""
-    forms = {"?": "[{}]", "+": "{} ..."}
+    forms = {"?": "[{}]", "+": "{} ...", "*": "[{} ...]"}
     positionals = [x for x in parser._actions if not x.option_strings]
     words = [forms.get(str(x.nargs), "{}").format(x.metavar) for x in positionals]
     return " ".join([parser.prog, *words, "[--FLAG VALUE ...]"])
@@ -188,7 +188,8 @@ def exit_code(error: Exception) -> int:
 
 def overview() -> str:
     """The text of `videossp --help`."""
-    verbs = "\n".join(f"  {name:8} {build.__doc__}" for name, build in VERBS.items())
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:{width}}  {build.__doc__}" for name, build in VERBS.items())
     return (
         "videossp: train a frozen VideoMamba on new classes of videos, with a small prompt\n\n"
         f"usage: videossp VERB ...   (videossp VERB --help lists the flags of a verb)\n\n{verbs}\n"

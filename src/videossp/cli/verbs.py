@@ -3,6 +3,7 @@
 Heavy imports are inside the verbs, so that `videossp --help` is fast.
 """
 
+from videossp.cli.backbones import backbones
 from videossp.cli.compare import compare
 from videossp.cli.data import data, doctor
 from videossp.cli.demo import demo
@@ -21,6 +22,7 @@ VERBS = {
     "predict": predict,
     "info": info,
     "bench": bench,
+    "backbones": backbones,
     "data": data,
     "doctor": doctor,
 }

@@ -15,6 +15,7 @@ from videossp.errors import WeightsError
 from videossp.model.checkpoint import read_checkpoint
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.published import Published, config_of, sort_published
+from videossp.model.published_backbones import PUBLISHED_BACKBONES, check_sizes
 from videossp.model.videomamba import VideoMamba
 from videossp.model.weights_path import find_weights, near
 
@@ -29,10 +30,10 @@ class Source:
     """Where a backbone came from: enough to build it again.
 
     Attributes:
-        name: a name of `BACKBONES`, an absolute path or a hub id; or `CONFIG`, whose sizes are elsewhere; or
-            one of `NOT_REBUILDABLE`.
-        weights: for a named backbone: an absolute path, a hub id or "random". None: the bundled weights if
-            there are some, else random weights.
+        name: a name of `BACKBONES` or `PUBLISHED_BACKBONES`, an absolute path or a hub id; or `CONFIG`, whose
+            sizes are elsewhere; or one of `NOT_REBUILDABLE`.
+        weights: for a name of `BACKBONES`: an absolute path, a hub id, a published name or "random". None:
+            the bundled weights if there are some, else random weights.
         seed: seed of random weights.
     """
 
@@ -55,7 +56,7 @@ class Source:
         if self.name in WEIGHTS and self.weights is None:
             return (
                 f"{self.name}: the bundled backbone, pretrained only on simulated robots and people; "
-                "for real videos choose a published backbone",
+                "for real videos choose a published backbone (videossp backbones)",
             )
         return ()
 
@@ -71,10 +72,11 @@ def absolute(source: str) -> str:
     """An existing path as an absolute one, so that it is found from any folder; other sources unchanged.
 
     The names of `BACKBONES` and "random" are never paths: write ./random for a file or folder of that name.
+    Published names stay as they are: `find_weights` refuses one that is also a file or folder here.
     Symbolic links are kept: the hub's cache links names with a suffix to files without one.
     """
     path = Path(source).expanduser()
-    if source in BACKBONES or source == RANDOM or not path.exists():
+    if source in (*BACKBONES, *PUBLISHED_BACKBONES, RANDOM) or not path.exists():
         return source
     return os.path.abspath(path)
 
@@ -128,6 +130,9 @@ def build_backbone(
     state, notes = read_checkpoint(file)
     try:
         config = config_of(state)
+        if (name := source.weights or source.name) in PUBLISHED_BACKBONES:
+            images = "temporal_pos_embedding" not in state
+            check_sizes(name, replace(config, frames=1) if images else config)
         if source.name in BACKBONES:
             config = replace(BACKBONES[source.name], frames=config.frames, size=config.size)
         config = replace(config, **wanted)
@@ -151,9 +156,10 @@ def _file_of(source: Source, prefer_hub: bool) -> Path:
     if file in BACKBONES:
         raise WeightsError(f"{file}: no weights of this name are bundled; for a file write ./{file}")
     path = Path(file).expanduser()
-    if source.weights is None and "/" not in file and (file == RANDOM or not path.exists()):
+    here = file != RANDOM and path.exists()
+    if source.weights is None and "/" not in file and not here and file not in PUBLISHED_BACKBONES:
         raise WeightsError(
-            f"no backbone {file!r}: name one of {', '.join(BACKBONES)}, a file, "
+            f"no backbone {file!r}: name one of {', '.join(BACKBONES)}, one of 'videossp backbones', a file, "
             f"or a hub id (owner/repository/file){near(path)}"
         )
     return find_weights(file, prefer_hub=prefer_hub)

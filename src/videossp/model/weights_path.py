@@ -1,4 +1,4 @@
-"""`find_weights`: the local file of a path or of a hub id. A mistyped path does not ask the hub."""
+"""`find_weights`: the local file of a path, a hub id or a published name. A mistyped path asks no hub."""
 
 import difflib
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from videossp.errors import WeightsError
 from videossp.model.published import first_line
+from videossp.model.published_backbones import PUBLISHED_BACKBONES, nearest
 from videossp.system.quiet import quiet
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -16,19 +17,26 @@ HUB_TIMEOUT = 10.0  # seconds until the hub must answer
 
 
 def find_weights(source: str, *, prefer_hub: bool = False) -> Path:
-    """The local file of a path or of a hub id, owner/repository[/file].
+    """The local file of a path, of a hub id, owner/repository[/file], or of a name of `PUBLISHED_BACKBONES`.
 
     The hub's file is downloaded once; its offline mode is honoured. A folder and a repository may leave out
     the file if they hold one file of weights only.
 
     Args:
-        source: the path or hub id.
-        prefer_hub: where a local path and a hub id have the same name, take the hub's file.
+        source: the path, hub id or name.
+        prefer_hub: where a local path and a hub id or name are the same text, take the hub's file.
 
     Raises:
-        WeightsError: there is no such file.
+        WeightsError: there is no such file; or a published name is also that of a file or folder here.
     """
     path = Path(source).expanduser()
+    if published := PUBLISHED_BACKBONES.get(source):
+        if path.exists() and not prefer_hub:
+            raise WeightsError(
+                f"{source}: the name of a published backbone, and of a file or folder here; write ./{source} "
+                f"for the one here, {published.hub_id} for the hub's"
+            )
+        return _from_hub(published.hub_id)
     hub = _may_be_hub_id(source)
     if path.exists() and not (hub and prefer_hub):
         return _file_in(path, source)
@@ -74,23 +82,25 @@ def _from_hub(source: str) -> Path:
         except WeightsError:
             raise
         except Exception as error:  # the hub's client raises a dozen kinds; all mean: not available now
-            reason = _reason(error, repository)
+            reason = _reason(error, repository, name)
         with suppress(Exception):
             if name:
                 return Path(hf_hub_download(repository, name, local_files_only=True))
     raise WeightsError(f"{source}: no such file, and not available from the hub or its local cache: {reason}")
 
 
-def _reason(error: Exception, repository: str) -> str:
-    from huggingface_hub import errors
+def _reason(error: Exception, repository: str, name: str) -> str:
+    from huggingface_hub import errors, hf_hub_url
 
     if isinstance(error, errors.GatedRepoError):
         return f"{repository} needs an access token (huggingface-cli login)"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"the hub has no repository {repository}, or it is private"
+    reason = f"the hub does not answer: {first_line(error)}"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so the hub is not asked"
-    return f"the hub does not answer: {first_line(error)}"
+        reason = "HF_HUB_OFFLINE is set, so the hub is not asked"
+    by_hand = f"; download {hf_hub_url(repository, name)} by hand, copy it here and give its path"
+    return reason + by_hand * bool(name)
 
 
 def _file_in(path: Path, source: str) -> Path:
@@ -118,17 +128,24 @@ def _weights_among(names: Iterable[str]) -> list[str]:
 
 
 def near(path: Path) -> str:
-    """Words for an error: the files or folders that a missing path may mean, or "" if there are none."""
+    """Words for an error: what a missing path may mean, or "" if there is nothing.
+
+    Files and folders here, and the nearest name of a backbone.
+    """
+    named = nearest(path.name) if path.parent == Path() else None
     folder = path.parent
     while not folder.is_dir():
         path, folder = folder, folder.parent
     try:
         names = sorted(x.name for x in folder.iterdir())
     except OSError:
-        return ""
+        names = []
     there = "" if folder == Path() else f"{folder}/"
-    if close := _close(path.name, names):
-        return f"; did you mean {' or '.join(there + x for x in close)}?"
+    close = [there + x for x in _close(path.name, names)]
+    if named:
+        close.append(named)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
     weights = _weights_among(names)[:5]
     return f"; {folder} has {', '.join(weights)}" if weights else ""
 

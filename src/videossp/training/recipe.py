@@ -5,6 +5,7 @@ from pathlib import Path
 
 from videossp.classifier import Classifier
 from videossp.data.datasets import Sample, VideoDataset
+from videossp.model.published_backbones import PUBLISHED_BACKBONES
 
 EXPECTED = ("classes", "train", "val", "test", "backbone")
 
@@ -45,7 +46,9 @@ def deviations(expect: Mapping[str, int | str], samples: VideoDataset, classifie
     """
     actual: dict[str, int | str] = {split: len(members) for split, members in samples.splits.items()}
     actual["classes"] = len(samples.classes)
-    actual["backbone"] = Path(classifier.source.weights or classifier.source.name).name
+    backbone = classifier.source.weights or classifier.source.name
+    published = PUBLISHED_BACKBONES.get(backbone)
+    actual["backbone"] = published.file if published else Path(backbone).name
     unknown = [name for name in expect if name not in EXPECTED]
     if unknown:
         raise ValueError(f"--expect has no {unknown[0]!r}; it has {', '.join(EXPECTED)}")
