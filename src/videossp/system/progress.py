@@ -1,5 +1,6 @@
 """`Messages`: the lines and the progress bar of a training, on stderr; `with_bar`: a bar for other work."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -11,9 +12,11 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from videossp.system.printable import printable
 
@@ -82,15 +85,23 @@ class Messages:
                     started = time.monotonic()
 
 
+class RateColumn(ProgressColumn):
+    """Items per second over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        """The text of the column."""
+        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
+
+
 def columns(title: str) -> tuple[ProgressColumn, ...]:
     """Title, bar, number of items and remaining time."""
     return TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
 
 def with_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
-    """Yield the items; while the next one is computed, show a progress bar if stderr is a terminal.
+    """Yield the items, and show a progress bar with rate and remaining time if stderr is a terminal.
 
-    Between two items there is no bar: the caller may print on the same terminal.
+    If stdout is a terminal, too, there is no bar between two items: the caller may print there.
 
     Args:
         items: computed one by one.
@@ -102,16 +113,18 @@ def with_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
         yield from items
         return
     # With stdout redirected, rich would print the lines of stdout on stderr.
-    bar = Progress(*columns(title), console=console, transient=True, redirect_stdout=False)
+    shown = (*columns(title), RateColumn())
+    bar = Progress(*shown, console=console, transient=True, redirect_stdout=False)
     task, rest = bar.add_task(title, total=total), iter(items)
-    while True:
-        try:
-            with bar:
-                item = next(rest)
-        except StopIteration:
-            return
-        yield item
-        bar.advance(task)
+    with nullcontext() if sys.stdout.isatty() else bar:
+        while True:
+            try:
+                with bar if sys.stdout.isatty() else nullcontext():  # starting it takes milliseconds
+                    item = next(rest)
+            except StopIteration:
+                return
+            yield item
+            bar.advance(task)
 
 
 def duration(seconds: float) -> str:

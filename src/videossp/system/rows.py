@@ -120,7 +120,8 @@ class RowFile:
             known = {self.key_of(x) for x in self.rows}
             self.rows += [x for x in rows if self.key_of(x) not in known]
         self.done = {self.key_of(x): x.get("error") for x in self.rows}
-        self.file = self.lines.open("r+b" if self.lines.exists() else "xb")
+        # Unbuffered: after a failed write, closing must not try to write the rest.
+        self.file = self.lines.open("r+b" if self.lines.exists() else "xb", buffering=0)
         self.file.truncate(size)
         self.file.seek(size)
         if self.lines is path:
@@ -137,16 +138,17 @@ class RowFile:
     def add(self, rows: Sequence[Row]) -> None:
         """Add rows; those that are there already are left out."""
         new = [x for x in rows if self.lacks(x)]
-        self.file.write(b"".join(map(json_line, new)))
-        self.file.flush()
+        data = memoryview(b"".join(map(json_line, new)))
+        while data:
+            data = data[self.file.write(data) :]
         self.done |= {self.key_of(x): x.get("error") for x in new}
         if self.lines is not self.path:
             self.rows += map(dict, new)
 
     def close(self) -> None:
         """Write the file as a whole if it is no JSON Lines."""
-        os.fsync(self.file.fileno())
-        self.file.close()
+        with self.file:
+            os.fsync(self.file.fileno())
         if self.lines is not self.path:
             write_rows(self.path, self.rows, self.columns)
             self.lines.unlink()
