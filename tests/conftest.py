@@ -1,5 +1,6 @@
 """The test session's set-up, and the small videos, models and golden numbers that the tests share."""
 
+import gc
 import hashlib
 import importlib
 import importlib.util
@@ -33,6 +34,8 @@ def kernel_cache(source=Path(videossp.__file__).parent / "ops"):
 # Triton interprets its kernels, on a CPU: it chooses when it is imported, for the whole process.
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ["NUMBA_CACHE_DIR"] = str(kernel_cache())  # before Numba is imported
+# The models of the tests are small: a second thread doubles their time on a machine whose cores are busy.
+os.environ["OMP_NUM_THREADS"] = "1"  # of torch, in this process and in those that it starts
 # `nohup`, `&` in a script and some CI runners start processes with Ctrl-C ignored, and so would ours be.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 prepare_process()  # before torch is imported: two test processes on two cores must not spin
@@ -92,7 +95,7 @@ SLOW = {
     "test_every_stage_measures_something_and_only_once": ["machine+around"],
     "test_fewer_methods_and_seeds_reuse_the_runs_of_a_comparison": [],
     "test_files_of_a_killed_writer_are_removed_by_a_later_save": ["1"],
-    "test_kernels_compile_without_spills_and_with_the_layouts_of_the_design": ["80-frozen", "90-frozen"],
+    "test_kernels_compile_without_spills_and_with_the_layouts_of_the_design": ["90-frozen"],
     "test_labels_of_classes_lie_in_the_figure_apart_and_without_foreign_lines": [
         "draw_classes-long",
         "draw_classes-no font",
@@ -136,6 +139,16 @@ def pytest_collection_modifyitems(items):
                 item.add_marker("slow")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Modules and collected tests stay to the end: the garbage collector need not search them each time."""
+    gc.disable()
+    result = yield
+    gc.enable()
+    gc.freeze()
+    return result
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _kernels():
     """Compile the CPU kernels, those of one dtype in each test process, so that none is compiled twice."""
@@ -163,9 +176,9 @@ def compile_kernels(dtype):
 
 
 @pytest.fixture(autouse=True)
-def _two_threads():
-    """Numbers are compared at one thread count."""
-    torch.set_num_threads(2)
+def _threads(request):
+    """Numbers are compared at one thread count; two threads compute the kernels and the backbone."""
+    torch.set_num_threads(2 if request.path.parent.name in ("ops", "model") else 1)
 
 
 @pytest.fixture

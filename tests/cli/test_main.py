@@ -29,16 +29,30 @@ from videossp.model.config import BACKBONES
 FLAGS = [f"--ssp.{name.replace('_', '-')}={value}" for name, value in SSP_SMALL.items()]
 
 
-@pytest.fixture
-def run_folder(call, small_backbone, class_folder, tmp_path):
-    out = tmp_path / "run"
-    arguments = ["--backbone", small_backbone, *FLAGS, "--epochs", 3, "--batch-size", 4, "--lr", 1e-2]
-    code, stdout, stderr = call("train", class_folder, *arguments, "--out", out, "--json")
+@pytest.fixture(scope="module")
+def trained(class_folder, tmp_path_factory):
+    """The run folder of a training from the command line, made once."""
+    out, printed, messages = tmp_path_factory.mktemp("trained") / "run", io.StringIO(), io.StringIO()
+    settings = ["--epochs", "3", "--batch-size", "4", "--lr", "1e-2", "--out", str(out), "--json"]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(messages),
+    ):
+        patch.setitem(BACKBONES, "videomamba_small_test", SMALL)
+        code = main(["train", str(class_folder), "--backbone", "videomamba_small_test", *FLAGS, *settings])
+    stderr = messages.getvalue()
     assert code == 0, stderr
-    summary = json.loads(stdout)
+    summary = json.loads(printed.getvalue())
     assert summary["run"] == str(out) and summary["val_top1"] == 1.0
     assert "RANDOM weights" in stderr and "epoch 3/3" in stderr
     return out
+
+
+@pytest.fixture
+def run_folder(trained, small_backbone, tmp_path):
+    """A copy of that run for one test."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def test_a_training_prints_a_table_of_its_results(call, small_backbone, class_folder, tmp_path):

@@ -548,7 +548,8 @@ def test_an_interrupt_stops_the_run_and_the_message_tells_how_to_resume(
     monkeypatch.setattr(worker, "CHILD", code)
 
     def press():
-        while not (mark.exists() and mark.read_text()):
+        deadline = time.monotonic() + 200
+        while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 

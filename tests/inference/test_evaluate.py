@@ -195,7 +195,7 @@ from videossp.data.datasets import Sample, VideoDataset
 from videossp.model.config import BACKBONES
 from conftest import SMALL
 BACKBONES["videomamba_small_test"] = SMALL
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 limit = datetime.timedelta(seconds=300)
 where = f"file://{file}"
 distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=limit)

@@ -1,6 +1,7 @@
 """Figures are written atomically, to files and streams; the figure of a comparison is readable."""
 
 import io
+import logging
 import os
 import warnings
 
@@ -85,16 +86,26 @@ NAMES = {
 }
 
 
+@pytest.fixture
+def log_records():
+    """The records that reach the root logger, such as matplotlib's on fonts."""
+    records, handler = [], logging.Handler()
+    handler.emit = records.append
+    logging.getLogger().addHandler(handler)
+    yield records
+    logging.getLogger().removeHandler(handler)
+
+
 @pytest.mark.parametrize("kind", NAMES)
 @pytest.mark.parametrize("draw", [draw_classes, draw_confusion])
 def test_labels_of_classes_lie_in_the_figure_apart_and_without_foreign_lines(
-    figures, tmp_path, caplog, kind, draw
+    figures, tmp_path, log_records, kind, draw
 ):
     evaluation = evaluation_of(NAMES[kind])
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as: glyph missing from font, axes collapsed to zero
         draw({"ssp": evaluation} if draw is draw_classes else evaluation, tmp_path / "a.png")
-    assert not caplog.records
+    assert not log_records
     (figure,) = figures
     axes = figure.axes[0]
     texts = [x.get_text() for x in axes.get_yticklabels()]

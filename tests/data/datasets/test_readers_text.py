@@ -12,7 +12,8 @@ from test_datasets import read, touch, write
 from videossp.data.datasets import read_data
 from videossp.errors import DataError
 
-few = settings(derandomize=True, deadline=None, max_examples=60, database=None)
+few = settings(derandomize=True, deadline=None, max_examples=25, database=None)
+many = settings(few, max_examples=250)
 # Names of files. A list cannot contain blanks at the ends of a path.
 names = (
     st.text(st.sampled_from("aB1ü雪 ,;'\"#&-_"), min_size=1, max_size=12)
@@ -86,10 +87,8 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("format", FILES)
-@few
-@given(st.data())
-def test_any_text_gives_samples_or_a_data_error(format, data):
+def read_any_text(format, data):
+    """Read files of a format with text that is drawn: samples, or an error of the data."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         touch(folder, "1.mp4", "a/1.mp4", "P03/cam01/P03_tea.avi")
@@ -105,3 +104,18 @@ def test_any_text_gives_samples_or_a_data_error(format, data):
             else:
                 assert all(0 <= x.label < len(samples.classes) for _, x in samples.all_samples())
         assert all(len(x) == 3 for x in problems)
+
+
+@pytest.mark.parametrize("format", FILES)
+@few
+@given(st.data())
+def test_any_text_gives_samples_or_a_data_error(format, data):
+    read_any_text(format, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FILES)
+@many
+@given(st.data())
+def test_much_more_text_gives_samples_or_a_data_error(format, data):
+    read_any_text(format, data)

@@ -98,6 +98,7 @@ def main():
     shutil.copy(folder / "whole" / "metrics.jsonl", folder / "end")
     cpu = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")][0]
     machine = {"versions": versions(), "machine": platform.machine(), "cpu": cpu.split(": ")[1]}
+    machine["vectors"] = torch.backends.cpu.get_cpu_capability()
     (folder / "end" / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
     shutil.rmtree(folder / "whole")
 
