@@ -128,9 +128,9 @@ def test_damage_in_the_middle_is_named(tmp_path):
 
 
 def test_two_writers_at_once_are_refused(file):
-    with RowFile.open(file, COLUMNS, ["path"], {"top": 5}):
-        with pytest.raises(ValueError, match="another process writes it"):
-            add(file, ROWS)
+    first = RowFile.open(file, COLUMNS, ["path"], {"top": 5})
+    with first, pytest.raises(ValueError, match="another process writes it"):
+        add(file, ROWS)
 
 
 @pytest.mark.parametrize(
