@@ -18,6 +18,7 @@ LAYERS = [
     {"cli/main"},
     {"cli/verbs"},
     {"cli"},
+    {"watching"},
     {"demo", "comparison/compare"},
     {"bench", "comparison/worker"},
     {"comparison/folder"},
