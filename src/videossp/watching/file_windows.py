@@ -142,17 +142,18 @@ class FileWindows:
                     self._note(f"cannot be decoded: {reason_of(error)}")
                 continue
             for frame in frames:
-                if frame.pts is None or frame.pts <= before:
-                    self._note("its frame times are not in order")
-                    return
-                before = frame.pts
                 if frame.is_corrupt:
                     intact = False
                     self._note("a frame is corrupt")
                 elif frame.key_frame:
                     intact = True
-                position = bisect_left(times, frame.pts)
-                if intact and position < count and times[position] == frame.pts:
+                if intact and (frame.pts is None or frame.pts <= before):
+                    intact = False
+                    self._note("its frame times are not in order")
+                if not intact or frame.pts is None:
+                    continue
+                before, position = frame.pts, bisect_left(times, frame.pts)
+                if position < count and times[position] == frame.pts:
                     yield position, frame
 
     def _note(self, text: str) -> None:

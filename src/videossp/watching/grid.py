@@ -40,9 +40,13 @@ class Grid:
             micro[0] = 4 * step
         for length in micro:
             if length % step:
+                common = math.gcd(*micro)
+                parts = max(1, common // step)
+                while common % parts:
+                    parts += 1
                 raise ValueError(
                     f"a window of {length / MICRO:g} s is no whole number of hops of {step / MICRO:g} s; "
-                    f"choose another hop, as {math.gcd(*micro) / MICRO:g}"
+                    f"choose another hop, as {common / parts / MICRO:g}"
                 )
         return cls(step, tuple(x // step for x in micro))
 
