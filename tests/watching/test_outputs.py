@@ -126,7 +126,7 @@ def test_label_studio_counts_frames_from_one(tmp_path):
     (prediction,) = task["predictions"]
     assert prediction["score"] == 0.5 and prediction["model_version"] == "videossp"
     results = prediction["result"]
-    # Frames 1 to 6 are those at 0 to 5/12 s; 7 to 24 follow. The frame of 0.55 to 0.6 s is number 8, at 7/12 s.
+    # Frames 1 to 6 are those at 0 to 5/12 s, 7 to 24 those after them. Frame 8 is at 7/12 s.
     assert [x["value"]["ranges"] for x in results] == [
         [{"start": 1, "end": 6}],
         [{"start": 7, "end": 24}],
@@ -171,7 +171,7 @@ def test_labels_are_burnt_in_while_their_segment_lasts(tmp_path):
     assert unit == pytest.approx([x / 10 for x in times], abs=1e-3) and len(old) == len(new)
     frames = read_frames(copy)
     assert frames.shape == (8, 46, 64, 3)
-    dark = [bool((x[-6:, :6].mean() < 120)) for x in frames]
+    dark = [bool(x[-6:, :6].mean() < 120) for x in frames]
     assert dark == [False, False, True, True, False, True, True, False]
     assert abs(frames[0].astype(int) - 160).max() < 12 and [*tmp_path.glob(".*")] == []
     burn_in(read_video(path), [], tmp_path / "start.mp4", until=0.3)

@@ -89,7 +89,6 @@ def streamed(path, grid, clip_format):
     for frame in frames.of(connection):
         found += [(x, x.clip()) for x in windows.add(frame)]
         most = max(most, windows.held)
-    connection.container.close()
     found += [(x, x.clip()) for x in windows.finish()]
     return found, most, frames
 
@@ -172,7 +171,6 @@ def test_a_session_breaks_off_where_the_times_of_a_stream_start_again(tmp_path):
     sessions = {}
     for x in frames.of(connection):
         sessions.setdefault(x.session, []).append(x.time)
-    connection.container.close()
     assert len(sessions) == 2 and all(x[0] == 0 for x in sessions.values())
     assert max(sessions[0]) == pytest.approx(47 / 12, abs=1e-3)
 

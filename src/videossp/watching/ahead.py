@@ -26,8 +26,9 @@ def ahead(items: Iterable[T], most: int) -> Generator[T, None, None]:
         return False
 
     def compute() -> None:
+        iterator = iter(items)
         try:
-            for item in items:
+            for item in iterator:
                 if not put(lambda item=item: item):  # type: ignore[misc]
                     return
         except BaseException as error:
@@ -37,8 +38,8 @@ def ahead(items: Iterable[T], most: int) -> Generator[T, None, None]:
 
             put(fail)
         finally:
-            if closed.is_set() and hasattr(items, "close"):
-                items.close()
+            if isinstance(iterator, Generator):
+                iterator.close()  # here: another thread must not close a file that this one reads
             put(None)
 
     thread = threading.Thread(target=compute, name="videossp decoding ahead", daemon=True)

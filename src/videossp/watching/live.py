@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 
 from videossp.errors import DataError
 from videossp.watching.held import Held
@@ -118,8 +119,8 @@ class LiveReader:
             self.newest.end()
 
     def _read(self, connection: Connection) -> None:
-        with connection.container:
-            for frame in self.frames.of(connection):
+        with closing(self.frames.of(connection)) as frames:
+            for frame in frames:
                 self.newest.add(frame)
                 self._seen, self._tries = frame.arrival, 0
                 if self._stopped.is_set():

@@ -139,7 +139,7 @@ def connect(source: Source) -> Connection:
 
 
 def _has_an_end(source: Source, container: "av.container.InputContainer") -> bool:
-    """Whether a URL names a file of known length, which waits for its reader."""
+    """Whether a URL names a recording of known length on a web server, which waits for its reader."""
     if not source.name.lower().startswith("http"):
         return False
-    return container.size > 0 and (container.duration or 0) > 0
+    return (container.duration or 0) > 0 if "hls" in container.format.name else container.size > 0

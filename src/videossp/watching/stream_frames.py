@@ -1,7 +1,7 @@
 """The frames of a connection with their times, in unbroken sessions."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from av.error import FFmpegError
@@ -38,22 +38,28 @@ class StreamFrames:
         self.problem: str | None = None
         self._budget = RawBudget()
 
-    def of(self, connection: Connection) -> Iterator[Held]:
-        """The frames of a connection, as a session of its own, until it ends; `problem` tells why."""
+    def of(self, connection: Connection) -> Generator[Held, None, None]:
+        """The frames of a connection, as a session of its own, until it ends; `problem` tells why.
+
+        The connection is closed at the end.
+        """
         self.session, self.problem = self.session + 1, None
         stream, last, origin = connection.stream, -math.inf, 0.0
         rate = stream.average_rate or stream.guessed_rate
         step = float(1 / rate) if rate else 0.04  # for frames without any time, as of raw H.264
         count = 0
-        with packets_of(connection.container, stream) as packets:
+        with connection.container, packets_of(connection.container, stream) as packets:
             for frame in self._decoded(packets, stream):
                 arrival = self.clock()
                 if connection.live and not connection.timed:
                     time = arrival
-                elif frame.pts is None or frame.time_base is None:
-                    time = count * step
-                else:
+                elif frame.pts is not None and frame.time_base is not None:
                     time = float(frame.pts * frame.time_base)
+                elif connection.timed:
+                    self.damaged += 1  # a frame without its time, as the first one of some RTSP servers
+                    continue
+                else:
+                    time = count * step
                 if frame.is_corrupt or last - REORDERED < time <= last:
                     self.damaged += 1
                     continue

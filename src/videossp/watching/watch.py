@@ -170,6 +170,7 @@ class Watcher:
         self._began: datetime | None = None  # the time of day at which the session of a live source began
         self._segmenter = self._new_segmenter()
         self._point = 0  # of the session
+        self._keeps_up = False  # whether the last windows of a live source took less time than they span
         self._limit = math.inf  # of the session: its end, if that is known
 
     def __iter__(self) -> Generator[Segment, None, None]:
@@ -184,6 +185,11 @@ class Watcher:
             self.video = video
             yield from self._file(FileWindows(video, self.grid, self.classifier.clip_format), passes)
             return
+        if self.source.kind in ("camera", "network") and self.live is not False:
+            clip = self.classifier.clip_format
+            passes(
+                torch.zeros(1, 3, clip.frames, *clip.size, dtype=torch.uint8)
+            )  # compiles before frames come
         connection = connect(self.source)
         self.live = connection.live if self.live is None else self.live
         if self.live:
@@ -269,7 +275,6 @@ class Watcher:
                 self._offset += windows.seconds
         finally:
             decoded.close()
-            connection.container.close()
             self.counts.prepared, self.counts.damaged = prepare.prepared, frames.damaged
         if frames.problem or frames.damaged:
             problem = frames.problem or f"{frames.damaged} packets or frames cannot be decoded"
@@ -337,25 +342,30 @@ class Watcher:
                     self._began = datetime.now(UTC) - timedelta(seconds=age)
                 for frame in members:
                     due += windows.add(frame)
+            ended = newest.ended and not len(newest)
+            if ended and windows is not None:
+                due += windows.finish()
             yield from self._newest_only(due, passes)
             if windows is not None:
                 yield from self._segments(self._segmenter.advance(windows.point))
                 self._point = max(self._point, windows.point)
             self._tell()
-            if newest.ended and not len(newest):
+            if ended:
                 break
         if windows is not None:
-            yield from self._newest_only(windows.finish(), passes)
             yield from self._end_session(windows.seconds)
 
     def _newest_only(self, due: list[Window], passes: Passes) -> list[Segment]:
-        """Classify the windows of the newest two grid points; more are due only if time is too short."""
-        points = sorted({x.stop for x in due})[-2:]
+        """Classify windows that are due: all, or if the classifier is too slow the newest ones."""
+        points = sorted({x.stop for x in due})
+        points = points[-self.grid.longest if self._keeps_up else -1 :]
         chosen = [x for x in due if x.stop in points]
         self.counts.left_out += len(due) - len(chosen)
         found: list[Segment] = []
         if chosen:
+            started = self._clock()
             scores = passes(torch.cat([x.clip() for x in chosen])).cpu()
+            self._keeps_up = self._clock() - started <= len(points) * self.grid.hop_seconds
             self.counts.lag = max(self.counts.lag, *(self._clock() - x.arrival for x in chosen))
             for window, row in zip(chosen, scores, strict=True):
                 found += self._add(window.first, window.stop, row[None])
