@@ -5,11 +5,12 @@
 
 DEMO is the folder that `videossp demo --out DEMO` leaves. Its adapter of SSP classifies.
 
-segments: the 72 test clips of the demo, which the adapter has not seen, are divided into two halves, each with
-the same number of clips per class. A recording is made of each half: its clips twice, in random order, played
-at a random speed (0.6 to 1.6 times their length of 2 s) at 24 frames a second, with pauses of 0.5 to 2.5 s
-between them, in which the last frame of a clip and then the first one of the next clip stand still. Nothing
-lies on the grid of the windows. All choices are made on the first recording; the table shows the second one.
+segments: the 72 test clips of the demo, which the adapter has not seen, are divided into two halves, each
+with the same number of clips per class. A recording is made of each half: its clips twice, in random order,
+played at a random speed (0.6 to 1.6 times their length of 2 s) at 24 frames a second, with pauses of 0.5 to
+2.5 s between them, in which the last frame of a clip and then the first one of the next clip stand still.
+Nothing lies on the grid of the windows. All choices are made on the first recording; the table shows the
+second one.
 The probabilities of the windows are kept in FOLDER, so that a second run takes seconds.
 
 memory: a recording of 90,000 frames at 112 px is watched; the memory of the process is printed every five
@@ -161,3 +162,139 @@ def frame_labels(
 def quality(result: Agreement) -> float:
     """The figure by which settings are chosen: the mean of average precision at three overlaps and of F1."""
     return float(np.mean([*result.precision.values(), result.f1]))
+
+
+def margin(probabilities: Sequence[float], seconds: float) -> float:
+    """A score of a window: how much more probable its class is than the next one, as a logarithm."""
+    first, second = sorted(probabilities)[:-3:-1]
+    return seconds * float(np.log(max(first - second, 1e-12)))
+
+
+def by_piece(probabilities: Sequence[float], seconds: float) -> float:
+    """A score of a window that does not grow with its length."""
+    return float(np.log(max(probabilities)))
+
+
+GAINS = {"log p by second": log_probability, "log p by piece": by_piece, "log margin by second": margin}
+COSTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+WINDOWS = ((2.0,), (1.0, 2.0), (2.0, 3.0), (1.0, 2.0, 3.0))
+THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def halves_of(demo: Path) -> list[list[tuple[Path, str]]]:
+    """The test clips of the demo in two halves, as (file, class)."""
+    data = read_data(demo / "clips")
+    halves: list[list[tuple[Path, str]]] = [[], []]
+    counts = dict.fromkeys(range(len(data.classes)), 0)
+    for sample in data.splits["test"]:
+        halves[counts[sample.label] % 2].append((Path(sample.path), data.classes[sample.label]))
+        counts[sample.label] += 1
+    return halves
+
+
+def segments(demo: Path, folder: Path) -> None:
+    """Choose on one recording, and print the table of the other."""
+    classifier = load(demo / "ssp")
+    classes, recordings = classifier.classes, []
+    for number, clips in enumerate(halves_of(demo)):
+        path = folder / f"half{number}.mp4"
+        if not path.exists():
+            make_recording(clips, path, number)
+        scores, seconds = scores_of(classifier, path)
+        truth = read_truth(path.with_suffix(".csv"), classes)
+        recordings.append((scores, seconds, truth))
+        print(f"{path.name}: {len(truth)} clips in {seconds:.0f} s, {len(scores)} windows", flush=True)
+
+    def measured(which: int, method: Callable[..., list[Segment]], settings: dict) -> Agreement:
+        scores, seconds, truth = recordings[which]
+        return agreement(method(scores, seconds, classes, **settings), truth)
+
+    def show(name: str, method: Callable[..., list[Segment]], choices: Sequence[dict]) -> dict:
+        """The row of a method with the settings that are best on the first recording."""
+        best = max(choices, key=lambda x: quality(measured(0, method, x)))
+        first, second = measured(0, method, best), measured(1, method, best)
+        figures = " | ".join(f"{100 * x:.1f}" for x in [*(second.precision[y] for y in OVERLAPS), second.f1])
+        shown = {k: getattr(v, "__name__", v) for k, v in best.items()}
+        print(
+            f"| {name} | {figures} | {second.found} of {second.true} | {100 * quality(first):.1f} | {shown} |"
+        )
+        return best
+
+    print("| method | mAP@0.3 | mAP@0.5 | mAP@0.7 | F1@0.5 | segments | first half, mean | chosen |")
+    for how in ("nearest", "moving", "covering"):
+        choices = [{"how": how, "least": x, "hop": h} for x in THRESHOLDS for h in (0.25, 0.5)]
+        show(how, frame_labels, choices)
+    for hop in (0.25, 0.5):
+        for windows in WINDOWS:
+            choices = [{"windows": windows, "hop": hop, "nothing": x} for x in COSTS]
+            show(f"best cut, {windows}, hop {hop}", best_cut, choices)
+    for name, gain in GAINS.items():
+        choices = [
+            {"windows": w, "hop": h, "nothing": x, "gain": gain}
+            for w in WINDOWS
+            for h in (0.25, 0.5)
+            for x in COSTS
+        ]
+        show(f"best cut, {name}", best_cut, choices)
+    choices = [
+        {"windows": w, "hop": h, "nothing": x, "join": True}
+        for w in WINDOWS
+        for h in (0.25, 0.5)
+        for x in COSTS
+    ]
+    show("best cut, neighbours joined", best_cut, choices)
+    print("the default settings:")
+    for nothing in COSTS:
+        show(f"best cut, nothing {nothing}", best_cut, [{"nothing": nothing}])
+
+
+def memory(demo: Path, minutes: int) -> None:
+    """Watch a long recording and print the memory of the process while it is read."""
+    import psutil
+
+    rate = 25
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.mp4"
+        rows, columns = np.mgrid[0:112, 0:112]
+
+        def frames() -> Iterator[np.ndarray]:
+            for i in range(minutes * 60 * rate):
+                grey = (128 + 100 * np.sin((rows + i) / 9) * np.cos(columns / 13)).astype(np.uint8)
+                yield np.broadcast_to(grey[..., None], (112, 112, 3)).copy()
+
+        write_video(path, frames(), rate, (112, 112))
+        print(f"{path.stat().st_size / 1e6:.0f} MB, {minutes * 60 * rate:,} frames", flush=True)
+        process, started = psutil.Process(), time.process_time()
+        watcher = Watcher(load(demo / "ssp"), path, windows=[2.0], hop=2.0, nothing=100.0)
+        first, told = 0.0, 0.0
+        for segment in watcher:
+            if segment.end - told >= 300:
+                told = segment.end
+                used = process.memory_info().rss / 1e6
+                first = first or used
+                spent = time.process_time() - started
+                print(
+                    f"{told / 60:.0f} min: {used:.0f} MB, {used - first:+.1f} MB, {spent:.0f} s CPU",
+                    flush=True,
+                )
+        print(json.dumps(watcher.counts.__dict__))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["segments", "memory"])
+    parser.add_argument("demo", type=Path)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--minutes", type=int, default=60)
+    args = parser.parse_args()
+    if args.what == "memory":
+        memory(args.demo, args.minutes)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        segments(args.demo, folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -167,6 +167,39 @@ def test_a_stream_that_does_not_come_back_ends_after_its_last_segments(small_cla
     assert watcher.rest() == []
 
 
+def test_a_stream_of_datagrams_is_watched(small_classifier):
+    url, stopped = f"udp://127.0.0.1:{free_port()}", threading.Event()
+
+    def send():
+        with av.open(f"{url}?pkt_size=1316", "w", format="mpegts") as file:
+            stream = file.add_stream("mpeg2video", rate=RATE)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for i, pixels in enumerate(itertools.cycle(numbered_frames(48))):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, RATE)
+                file.mux(stream.encode(frame))
+                if stopped.wait(1 / RATE / 4):  # four times too fast: the reader looks at seconds of a stream
+                    return
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        watcher = Watcher(small_classifier, url, windows=[0.5], nothing=100.0)
+        found = iter(watcher)
+        segments = [next(found) for _ in range(3)]
+        found.close()
+    finally:
+        stopped.set()
+        sender.join()
+    assert watcher.live and [x.end > x.start for x in segments] == [True] * 3
+
+
+def test_a_device_is_a_camera_and_one_that_is_none_is_one_line():
+    assert Source.of("/dev/null").kind == "camera"
+    with pytest.raises(DataError, match="/dev/null: cannot be opened"):
+        connect(Source.of("/dev/null"))
+
+
 class VirtualCamera:
     """A camera and a clock that moves only when somebody waits or computes."""
 
