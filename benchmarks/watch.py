@@ -265,7 +265,7 @@ def memory(demo: Path, minutes: int) -> None:
         write_video(path, frames(), rate, (112, 112))
         print(f"{path.stat().st_size / 1e6:.0f} MB, {minutes * 60 * rate:,} frames", flush=True)
         process, started = psutil.Process(), time.process_time()
-        watcher = Watcher(load(demo / "ssp"), path, windows=[2.0], hop=2.0, nothing=100.0)
+        watcher = Watcher(load(demo / "ssp"), path, windows=[4.0], hop=4.0, nothing=100.0)
         first, told = 0.0, 0.0
         for segment in watcher:
             if segment.end - told >= 300:

@@ -286,6 +286,7 @@ class Watcher:
         for frame in frames:
             self.counts.frames += 1
             yield from windows.add(frame)
+        self._limit = windows.seconds
         yield from windows.finish()
 
     def _live(self, connection: Connection, passes: Passes) -> Iterator[Segment]:
@@ -331,6 +332,7 @@ class Watcher:
                 members = [*group]
                 if windows is None or number != session:
                     if windows is not None:
+                        self._limit = windows.seconds
                         yield from self._newest_only([*due, *windows.finish()], passes)
                         yield from self._end_session(windows.seconds)
                         due = []
@@ -344,6 +346,7 @@ class Watcher:
                     due += windows.add(frame)
             ended = newest.ended and not len(newest)
             if ended and windows is not None:
+                self._limit = windows.seconds
                 due += windows.finish()
             yield from self._newest_only(due, passes)
             if windows is not None:
