@@ -41,7 +41,7 @@ from videossp.inference.passes import scoring  # noqa: E402
 from videossp.watching.file_windows import FileWindows  # noqa: E402
 from videossp.watching.grid import Grid  # noqa: E402
 from videossp.watching.segment import Segment  # noqa: E402
-from videossp.watching.segmenter import Segmenter, log_probability  # noqa: E402
+from videossp.watching.segmenter import NOTHING, Segmenter, log_probability  # noqa: E402
 from videossp.watching.truth import OVERLAPS, Agreement, agreement, read_truth  # noqa: E402
 from videossp.watching.watch import Watcher  # noqa: E402
 
@@ -112,8 +112,8 @@ def best_cut(
     *,
     windows: Sequence[float] = (2.0,),
     hop: float = 0.5,
-    nothing: float = 1.0,
-    join: bool = False,
+    nothing: float = NOTHING,
+    join: bool = True,
     gain: Callable[[Sequence[float], float], float] = log_probability,
 ) -> list[Segment]:
     """The segments of `watch`, from probabilities that are there already."""
@@ -175,8 +175,18 @@ def by_piece(probabilities: Sequence[float], seconds: float) -> float:
     return float(np.log(max(probabilities)))
 
 
-GAINS = {"log p by second": log_probability, "log p by piece": by_piece, "log margin by second": margin}
-COSTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+def with_price(probabilities: Sequence[float], seconds: float) -> float:
+    """The score by the second, less a price for each piece."""
+    return log_probability(probabilities, seconds) - 0.3
+
+
+GAINS = {
+    "log p by second": log_probability,
+    "log p by piece": by_piece,
+    "log margin by second": margin,
+    "log p by second less 0.3": with_price,
+}
+COSTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 WINDOWS = ((2.0,), (1.0, 2.0), (2.0, 3.0), (1.0, 2.0, 3.0))
 THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -224,26 +234,24 @@ def segments(demo: Path, folder: Path) -> None:
     for how in ("nearest", "moving", "covering"):
         choices = [{"how": how, "least": x, "hop": h} for x in THRESHOLDS for h in (0.25, 0.5)]
         show(how, frame_labels, choices)
+    show("best cut, default settings", best_cut, [{}])
+    show("best cut, default settings, not joined", best_cut, [{"join": False}])
     for hop in (0.25, 0.5):
         for windows in WINDOWS:
-            choices = [{"windows": windows, "hop": hop, "nothing": x} for x in COSTS]
-            show(f"best cut, {windows}, hop {hop}", best_cut, choices)
+            for join in (True, False):
+                fixed = {"windows": windows, "hop": hop, "join": join}
+                name = f"best cut, {windows}, hop {hop}, {'joined' if join else 'not joined'}"
+                show(name, best_cut, [{**fixed, "nothing": x} for x in COSTS])
     for name, gain in GAINS.items():
         choices = [
-            {"windows": w, "hop": h, "nothing": x, "gain": gain}
+            {"windows": w, "hop": h, "nothing": x, "join": j, "gain": gain}
             for w in WINDOWS
             for h in (0.25, 0.5)
             for x in COSTS
+            for j in (True, False)
         ]
         show(f"best cut, {name}", best_cut, choices)
-    choices = [
-        {"windows": w, "hop": h, "nothing": x, "join": True}
-        for w in WINDOWS
-        for h in (0.25, 0.5)
-        for x in COSTS
-    ]
-    show("best cut, neighbours joined", best_cut, choices)
-    print("the default settings:")
+    print("the cost of nothing, other settings as by default:")
     for nothing in COSTS:
         show(f"best cut, nothing {nothing}", best_cut, [{"nothing": nothing}])
 

@@ -125,7 +125,13 @@ def test_a_stream_that_is_killed_and_restarted_is_found_again(small_classifier, 
     server, lines = kind(tmp_path), []
     try:
         watcher = Watcher(
-            small_classifier, server.url, windows=[0.5], nothing=100.0, reconnect=240, report=lines.append
+            small_classifier,
+            server.url,
+            windows=[0.5],
+            nothing=100.0,
+            join=False,
+            reconnect=240,
+            report=lines.append,
         )
         found = iter(watcher)
         before = [next(found) for _ in range(3)]
@@ -155,7 +161,9 @@ def test_a_stream_that_is_killed_and_restarted_is_found_again(small_classifier, 
 def test_a_stream_that_does_not_come_back_ends_after_its_last_segments(small_classifier, tmp_path):
     server = HttpServer(tmp_path)
     try:
-        watcher = Watcher(small_classifier, server.url, windows=[0.5], nothing=100.0, reconnect=0.5)
+        watcher = Watcher(
+            small_classifier, server.url, windows=[0.5], nothing=100.0, join=False, reconnect=0.5
+        )
         found = iter(watcher)
         segments = [next(found)]
     finally:
@@ -184,7 +192,7 @@ def test_a_stream_of_datagrams_is_watched(small_classifier):
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        watcher = Watcher(small_classifier, url, windows=[0.5], nothing=100.0)
+        watcher = Watcher(small_classifier, url, windows=[0.5], nothing=100.0, join=False)
         found = iter(watcher)
         segments = [next(found) for _ in range(3)]
         found.close()
@@ -228,7 +236,9 @@ class VirtualCamera:
 @pytest.mark.parametrize("slowness", [0.5, 1.2, 3.0, 40.0])
 def test_with_a_slow_model_the_lag_does_not_grow(small_classifier, slowness, windows):
     camera = VirtualCamera(120, 20)
-    watcher = Watcher(small_classifier, "-", windows=windows, nothing=100.0, clock=lambda: camera.now)
+    watcher = Watcher(
+        small_classifier, "-", windows=windows, nothing=100.0, join=False, clock=lambda: camera.now
+    )
     camera.newest = Newest(watcher.grid.seconds(watcher.grid.longest + 2))
     cost = slowness * watcher.grid.hop_seconds / len(windows)  # so many times too slow for all windows
 
@@ -264,7 +274,7 @@ def test_the_newest_frames_are_kept_and_the_others_counted():
 
 
 def test_no_window_spans_dropped_frames(small_classifier):
-    watcher = Watcher(small_classifier, "-", windows=[1.0], nothing=100.0)
+    watcher = Watcher(small_classifier, "-", windows=[1.0], nothing=100.0, join=False)
     camera = VirtualCamera(10, 20)
     held = [x for x in camera.frames if not 3.1 < x.time < 5.4]
     next(x for x in held if x.time >= 5.4).follows_gap = True

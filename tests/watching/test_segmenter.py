@@ -40,8 +40,8 @@ def score(cut, points, nothing, gain=log_probability):
 
 
 def run(windows, points, **settings):
-    """(pieces, the point at which each was given out)."""
-    segmenter = Segmenter(GRID, **settings)
+    """(pieces, the point at which each was given out), not joined by default."""
+    segmenter = Segmenter(GRID, **{"join": False, **settings})
     found = []
     for first, stop, probabilities in windows:
         found += [(x, stop) for x in segmenter.add(first, stop, probabilities)]
@@ -93,7 +93,7 @@ def stubborn(points):
 def test_without_patience_a_decision_may_take_until_the_end_and_with_it_it_does_not():
     grid = Grid.of([1.0], 0.5)
     for patience in (None, 8):
-        segmenter = Segmenter(grid, 5.0, patience=patience)
+        segmenter = Segmenter(grid, 5.0, join=False, patience=patience)
         waits, found = [], []
         for window in stubborn(201):
             for piece in segmenter.add(*window):
@@ -111,7 +111,7 @@ def test_without_patience_a_decision_may_take_until_the_end_and_with_it_it_does_
 def test_patience_never_repeats_or_overlaps_pieces_and_the_state_stays_small():
     rng = np.random.default_rng(2)
     windows = random_windows(rng, 1000, missing=0.3)
-    segmenter, found = Segmenter(GRID, 0.7, patience=6), []
+    segmenter, found = Segmenter(GRID, 0.7, join=False, patience=6), []
     for window in windows:
         found += segmenter.add(*window)
         assert len(segmenter._nodes) <= 10 and len(segmenter._ending) <= 1
@@ -130,6 +130,15 @@ def test_neighbours_of_one_class_are_joined_only_if_asked_and_only_if_they_touch
     joined = [x for x, _ in run(windows, 10, nothing=3.0, join=True)]
     assert [(x.first, x.stop, x.label) for x in joined] == [(0, 4, 0), (4, 6, 1), (7, 9, 1)]
     assert joined[0].probability == pytest.approx(0.8)
+
+
+def test_with_patience_joined_pieces_come_out_too_and_without_it_at_the_end():
+    windows = [(stop - 2, stop, [0.9, 0.1]) for stop in range(2, 401)]
+    (whole,) = [x for x, _ in run(windows, 400, nothing=3.0, join=True)]
+    assert (whole.first, whole.stop) == (0, 400) and whole.probability == pytest.approx(0.9)
+    parts = run(windows, 400, nothing=3.0, join=True, patience=8)
+    assert [x.first for x, _ in parts] == [0, *(x.stop for x, _ in parts[:-1])] and parts[-1][0].stop == 400
+    assert all(seen - x.first <= 16 for x, seen in parts) and len(parts) < 50
 
 
 def test_nothing_is_where_no_class_is_worth_its_cost():

@@ -51,11 +51,20 @@ def test_segments_are_printed_and_written_and_the_same_in_python(call, adapter, 
     names = [tmp_path / f"out.{x}" for x in ("csv", "jsonl", "vtt", "eaf", "labelstudio.json")]
     outputs = [x for name in names for x in ("--output", name)]
     code, out, err = call(
-        "watch", adapter, recording, "--nothing", 50, *outputs, "--video", tmp_path / "out.mp4"
+        "watch",
+        adapter,
+        recording,
+        "--nothing",
+        50,
+        "--join",
+        "false",
+        *outputs,
+        "--video",
+        tmp_path / "out.mp4",
     )
     assert code == 0 and "10 s, 120 frames, 37 windows" in err
     segments = segments_of(out)
-    found = list(videossp.watch(videossp.load(adapter), recording, nothing=50))
+    found = list(videossp.watch(videossp.load(adapter), recording, nothing=50, join=False))
     assert [x.record() for x in found] == segments and len(segments) == 10
     assert all(x.exists() for x in names) and names[1].read_text() == out
     assert segments[0]["start"] == 0 and segments[-1]["end"] == 10
@@ -99,18 +108,20 @@ def test_a_method_that_mixes_the_clips_of_a_batch_gets_one_window_at_a_time(smal
 
 
 def test_the_precision_against_true_segments_is_printed(call, adapter, recording, tmp_path):
-    code, out, _ = call("watch", adapter, recording, "--nothing", 50)
+    code, out, _ = call("watch", adapter, recording, "--nothing", 50, "--join", "false")
     rows = segments_of(out)
     truth = tmp_path / "truth.csv"
     with truth.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["start", "end", "label"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    code, out, err = call("watch", adapter, recording, "--nothing", 50, "--truth", truth)
+    code, out, err = call("watch", adapter, recording, "--nothing", 50, "--join", "false", "--truth", truth)
     perfect = pytest.approx({"0.3": 1.0, "0.5": 1.0, "0.7": 1.0})
     assert code == 0 and segments_of(out)[-1]["truth"]["map"] == perfect
     assert "average precision 100.0 % at 0.3, 100.0 % at 0.5, 100.0 % at 0.7" in err
-    code, out, _ = call("watch", adapter, recording, "--nothing", 50, "--truth", truth, "--json")
+    code, out, _ = call(
+        "watch", adapter, recording, "--nothing", 50, "--join", "false", "--truth", truth, "--json"
+    )
     summary = json.loads(out)
     assert summary["segments"] == rows and summary["truth"]["f1"] == {"0.5": 1.0}
     assert summary["windows"] == [1.0] and summary["hop"] == 0.25 and summary["error"] is None
@@ -146,7 +157,15 @@ def test_a_file_that_is_damaged_midway_gives_its_segments_and_exit_code_3(call, 
     data[len(data) // 2 : len(data) // 2 + len(data) // 20] = bytes(len(data) // 20)
     (tmp_path / "bad.mp4").write_bytes(data)
     code, out, err = call(
-        "watch", adapter, tmp_path / "bad.mp4", "--nothing", 50, "--output", tmp_path / "a.jsonl"
+        "watch",
+        adapter,
+        tmp_path / "bad.mp4",
+        "--nothing",
+        50,
+        "--join",
+        "false",
+        "--output",
+        tmp_path / "a.jsonl",
     )
     assert code == 3 and "damaged" in err and "windows left out" in err
     segments = segments_of(out)
@@ -165,7 +184,9 @@ def test_a_truncated_file_is_watched_as_far_as_it_goes(small_classifier, recordi
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
     found = []
     with pytest.raises((TruncatedError, DataError), match=r"truncated|cut off"):
-        found.extend(videossp.watch(small_classifier, tmp_path / "cut.mkv", windows=[1.0], nothing=50))
+        found.extend(
+            videossp.watch(small_classifier, tmp_path / "cut.mkv", windows=[1.0], nothing=50, join=False)
+        )
     assert 3 < found[-1].end < 7
 
 
@@ -196,7 +217,18 @@ def test_an_interruption_writes_whole_files_of_all_that_was_read(tmp_path, numbe
             frame.pts, frame.time_base = i, 1 / stream.average_rate
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
-    flags = ["--nothing", "50", "--output", "a.csv", "--output", "a.eaf", "--output", "a.jsonl"]
+    flags = [
+        "--nothing",
+        "50",
+        "--join",
+        "false",
+        "--output",
+        "a.csv",
+        "--output",
+        "a.eaf",
+        "--output",
+        "a.jsonl",
+    ]
     command = [sys.executable, "-m", "videossp", "watch", "adapter", "-", *flags]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:

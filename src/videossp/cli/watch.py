@@ -43,7 +43,7 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     add_option(group, "hop", float | None, "seconds between windows", shown="a quarter of the shortest")
     group = group_of(parser, "segments")
     add_option(group, "nothing", float, "cost of a second without a class", default=NOTHING)
-    add_option(group, "join", bool, "join neighbours of one class", default=False)
+    add_option(group, "join", bool, "join neighbouring windows of one class", default=True)
     add_option(group, "truth", str, "true segments (start,end,label), to measure precision")
     group = group_of(parser, "live sources")
     add_option(group, "live", Literal["auto", "on", "off"], "drop frames if time is short", default="auto")

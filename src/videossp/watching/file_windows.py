@@ -113,18 +113,17 @@ class FileWindows:
 
     def _frames(self) -> "Iterator[tuple[int, av.VideoFrame]]":
         """(Position in `video.times`, frame) of the frames that are not damaged."""
-        with (
-            open_stream(self.video.path, probe=True) as (container, stream),
-            packets_of(container, stream) as packets,
-        ):
-            try:
-                yield from (
-                    self._by_time(packets)
-                    if self.video.has_timestamps
-                    else enumerate(usable_frames(packets, stream))
-                )
-            except FFmpegError as error:  # of the container, or of a file whose frames can only be counted
-                self._note(f"cannot be decoded: {reason_of(error)}")
+        try:
+            with (
+                open_stream(self.video.path, probe=True) as (container, stream),
+                packets_of(container, stream) as packets,
+            ):
+                if self.video.has_timestamps:
+                    yield from self._by_time(packets)
+                else:
+                    yield from enumerate(usable_frames(packets, stream))
+        except FFmpegError as error:  # of the container, or of a file whose frames can only be counted
+            self._note(f"cannot be decoded: {reason_of(error)}")
 
     def _by_time(
         self, packets: "Iterable[av.Packet[av.VideoStream]]"

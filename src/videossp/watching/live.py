@@ -114,7 +114,7 @@ class LiveReader:
                 self._read(connection)
                 connection = None if self._stopped.is_set() else self._again()
         except Exception as error:  # such as a frame above the limit
-            self.problem = str(error)
+            self.problem = str(error).removeprefix(f"{self.source.shown}: ")
         finally:
             self.newest.end()
 

@@ -43,7 +43,7 @@ def watch(
     windows: Sequence[float] = (),
     hop: float | None = None,
     nothing: float = NOTHING,
-    join: bool = False,
+    join: bool = True,
     live: bool | None = None,
     reconnect: float = RECONNECT,
     report: Callable[[str], None] | None = None,
@@ -62,7 +62,7 @@ def watch(
         windows: their lengths in seconds. Default: the mean duration of the training videos.
         hop: seconds from one window to the next. Default: a quarter of the shortest window.
         nothing: cost of a second without a class.
-        join: join neighbouring segments of one class.
+        join: join neighbouring windows of one class; on a live source up to four of the longest windows.
         live: whether to drop frames that there is no time for. Default: for a camera and a stream of the
             network, but not for a file on a web server.
         reconnect: seconds for which a lost live source is tried again.
@@ -144,7 +144,7 @@ class Watcher:
         windows: Sequence[float] = (),
         hop: float | None = None,
         nothing: float = NOTHING,
-        join: bool = False,
+        join: bool = True,
         live: bool | None = None,
         reconnect: float = RECONNECT,
         report: Callable[[str], None] | None = None,
