@@ -57,7 +57,7 @@ class RtspServer:
     """A server of another package, in a process that can be killed."""
 
     def __init__(self, folder):
-        write_stream(folder / "a.mp4", 60)
+        write_stream(folder / "a.mp4", 30)
         self.folder, self.port = folder, free_port()
         self.url = f"rtsp://user:secret@127.0.0.1:{self.port}/a.mp4"
         self.start()
@@ -82,14 +82,14 @@ class HttpServer:
     """Sends a transport stream at the pace of its frames, without saying how long it is."""
 
     def __init__(self, folder):
-        self.data = write_stream(folder / "a.ts", 60).read_bytes()
+        self.data = write_stream(folder / "a.ts", 30).read_bytes()
         self.port = free_port()
         self.url = f"http://user:secret@127.0.0.1:{self.port}/live?token=secret"
         self.start()
 
     def start(self):
         stopped = self.stopped = threading.Event()
-        data, part = self.data, max(188, len(self.data) // (60 * 10))
+        data, part = self.data, max(188, len(self.data) // (30 * 10))
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):

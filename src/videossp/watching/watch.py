@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -314,11 +314,11 @@ class Watcher:
         counts.frames, counts.dropped, counts.prepared = newest.received, newest.dropped, prepare.prepared
         counts.damaged, counts.reconnected = frames.damaged, reader.reconnected
 
-    def follow(self, newest: Any, passes: Passes) -> Iterator[Segment]:
+    def follow(self, newest: Newest, passes: Passes) -> Iterator[Segment]:
         """The segments of a live source. Where windows have piled up, only the newest ones are classified.
 
         Args:
-            newest: gives the frames, as `Newest` does.
+            newest: gives the frames.
             passes: classify windows.
         """
         self.live = True
