@@ -62,7 +62,8 @@ def watch(
         windows: their lengths in seconds. Default: the mean duration of the training videos.
         hop: seconds from one window to the next. Default: a quarter of the shortest window.
         nothing: cost of a second without a class.
-        join: join neighbouring windows of one class; on a live source up to four of the longest windows.
+        join: join neighbouring windows of one class. A live source gives a segment out four of the longest
+            windows after its start at the latest.
         live: whether to drop frames that there is no time for. Default: for a camera and a stream of the
             network, but not for a file on a web server.
         reconnect: seconds for which a lost live source is tried again.
