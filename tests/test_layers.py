@@ -22,7 +22,7 @@ LAYERS = [
     {"bench", "comparison/worker"},
     {"comparison/folder"},
     {"comparison/results"},
-    {"comparison/intervals", "comparison/table", "training"},
+    {"comparison/intervals", "comparison/table", "training", "watching"},
     {"reporting"},
     {"inference", "convert_official", "load_adapter"},
     {"classifier"},

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from videossp.training.config import TrainConfig
     from videossp.training.run import Run
     from videossp.training.train import train
+    from videossp.watching.segment import Segment
+    from videossp.watching.watch import watch
 
 __all__ = [
     "Classifier",
@@ -47,6 +49,7 @@ __all__ = [
     "Prediction",
     "Run",
     "Sample",
+    "Segment",
     "TrainConfig",
     "TruncatedError",
     "Tuner",
@@ -68,6 +71,7 @@ __all__ = [
     "register_method",
     "to_official",
     "train",
+    "watch",
 ]
 
 # Imported when first used, so that `videossp --help` need not load torch.
@@ -84,6 +88,7 @@ _HOME = {
     "Prediction": "inference.predict",
     "Run": "training.run",
     "Sample": "data.datasets",
+    "Segment": "watching.segment",
     "TrainConfig": "training.config",
     "TruncatedError": "errors",
     "Tuner": "model.hooks",
@@ -105,6 +110,7 @@ _HOME = {
     "register_method": "methods.registry",
     "to_official": "convert_official",
     "train": "training.train",
+    "watch": "watching.watch",
 }
 
 

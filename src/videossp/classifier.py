@@ -58,6 +58,7 @@ class Classifier(nn.Module):
         contents: the tensors that an adapter of it holds, as the method decides when it is made.
         precision: of the matrix products, see `to_precision`.
         metrics: figures of the training, saved with the adapter.
+        video_seconds: mean duration of the training videos, saved with the adapter; None: not known.
         notes: remarks on explicit choices, one line each.
         warnings: reasons why results may mislead, one line each.
         unregistered: the class of a method that has no registered name, or None.
@@ -88,6 +89,7 @@ class Classifier(nn.Module):
         self.precision: Precision = "float32"
         self.rounded = self.merged = self.disabled = False
         self.metrics: dict[str, Any] = {}
+        self.video_seconds: float | None = None
         self.notes: tuple[str, ...] = ()
         self.warnings: tuple[str, ...] = ()
         self.sha256 = fingerprint(backbone)
@@ -460,6 +462,7 @@ class Classifier(nn.Module):
             "drop_path": self.backbone.drop_path,
             "dropout": self.head.dropout.p,
             "metrics": self.metrics,
+            "video_seconds": self.video_seconds,
             "versions": versions(),
         }
         write_adapter(

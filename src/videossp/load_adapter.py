@@ -61,6 +61,9 @@ def load(
         drop_path, dropout = config.get("drop_path", 0.0), config.get("dropout", 0.0)
         if precision not in get_args(Precision):
             raise ValueError(f"precision {precision!r}")
+        seconds = config.get("video_seconds")  # not recorded by older versions
+        if seconds is not None and not 0 < float(seconds) < float("inf"):
+            raise ValueError(f"video_seconds {seconds!r}")
         class_names(classes)
         check_clip(clip_format, sizes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -122,6 +125,7 @@ def load(
         )
     classifier.notes, classifier.warnings = source.notes, source.warnings
     classifier.metrics, classifier.precision = metrics, precision
+    classifier.video_seconds = None if seconds is None else float(seconds)
     _load_adapter(classifier, tensors)
     return classifier if chosen is None else classifier.to(chosen)
 

@@ -166,7 +166,7 @@ def test_evaluation_counts_skipped_videos_as_wrong(call, run_folder, tmp_path):
 
 NANO = ["--backbone", "videomamba_nano", "--weights", "random", "--size", "32", "--frames", "2"]
 ERRORS = {
-    "no verb": (["fly"], 2, "no verb 'fly'; there are demo, train, compare, eval, predict, info, bench"),
+    "no verb": (["fly"], 2, "no verb 'fly'; there are demo, train, compare, eval, predict, watch, info, bench"),
     "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such file or folder"),
     "no backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "no backbone 'videomamba_huge'"),
     "wrong backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "name one of"),

@@ -101,15 +101,21 @@ def add_data(parser: "ArgumentParser") -> None:
     add_options(group, read_data, READING, names=READING)
 
 
-def add_adapter(parser: "ArgumentParser") -> None:
-    """A trained adapter, and how its clips are read and computed."""
+def add_adapter(parser: "ArgumentParser", *, views: bool = True) -> None:
+    """A trained adapter, and how its clips are read and computed.
+
+    Args:
+        parser: of the verb.
+        views: whether to add the flags for the number of views.
+    """
     from videossp.model.precision import Precision
 
     group = group_of(parser, "adapter")
     group.add_argument("adapter", type=str, metavar="ADAPTER", help="adapter folder or run folder")
     add_option(group, "backbone", str, "weights of the backbone, if they have moved")
-    add_option(group, "segments", int | None, "clips per video", shown="the adapter's")
-    add_option(group, "crops", int | None, "crops per clip", shown="the adapter's")
+    if views:
+        add_option(group, "segments", int | None, "clips per video", shown="the adapter's")
+        add_option(group, "crops", int | None, "crops per clip", shown="the adapter's")
     add_option(group, "precision", Precision | None, "of matrix products", shown="that of the training")
     add_device(group)
 

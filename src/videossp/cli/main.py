@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 USAGE, WEIGHTS = 2, 4
-POSITIONALS = {"adapter": "ADAPTER", "dataset": "DATA", "paths": "VIDEO"}
+POSITIONALS = {"adapter": "ADAPTER", "dataset": "DATA", "paths": "VIDEO", "source": "SOURCE"}
 PATHS = (
     *POSITIONALS,
     *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
-    *("confusion", "report", "write_clean_list"),
+    *("confusion", "report", "write_clean_list", "output", "truth", "video"),
 )
 
 

@@ -16,7 +16,9 @@ LONGEST = 84  # characters of the help of a method's option
 # Flags whose metavar says more than the one of their type.
 NAMED = {
     **dict.fromkeys(("videos", "features", "out", "resume"), "FOLDER"),
-    **dict.fromkeys(("config", "weights", "confusion", "report", "write_clean_list"), "FILE"),
+    **dict.fromkeys(
+        ("config", "weights", "confusion", "report", "write_clean_list", "truth", "video"), "FILE"
+    ),
     "data": "PATH",
     "expect": "{NAME: VALUE}",
 }

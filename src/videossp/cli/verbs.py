@@ -11,6 +11,7 @@ from videossp.cli.evaluate import evaluate
 from videossp.cli.machine import bench, info
 from videossp.cli.predict import predict
 from videossp.cli.train import train
+from videossp.cli.watch import watch
 
 __all__ = ["VERBS"]
 
@@ -20,6 +21,7 @@ VERBS = {
     "compare": compare,
     "eval": evaluate,
     "predict": predict,
+    "watch": watch,
     "info": info,
     "bench": bench,
     "backbones": backbones,

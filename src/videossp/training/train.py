@@ -37,6 +37,7 @@ from videossp.training.seeding import seeded
 from videossp.training.settings import check_settings
 from videossp.training.state import TrainState
 from videossp.training.summaries import plan_lines
+from videossp.training.video_seconds import mean_seconds
 
 
 def train(
@@ -116,6 +117,7 @@ def train(
         if folder and main and not resumed:
             check_startable(folder, settings_table(classifier, samples.origin, asdict(config)))
             write_setup(folder, classifier, samples.origin, asdict(config), plan.training, plan.validation)
+        classifier.video_seconds = mean_seconds(plan.training)
         report_start(classifier, samples, plan, config, messages)
         start_trackers(accelerator, config, folder)
         if main:

@@ -50,13 +50,13 @@ def open_stream(
     name, common = f"file:{path}", {"metadata_errors": "ignore", **options}
     only = {"format_whitelist": options.get("format", FORMATS), "protocol_whitelist": "file"}
     with av.open(name, container_options={"codec_whitelist": "none", **only}, **common) as container:
-        stream = _stream(container, path)
+        stream = video_stream(container, path)
         if not probe and TIMED & set(container.format.name.split(",")):
             yield container, stream
             return
         limit = {"max_pixels": stream.codec_context.options["max_pixels"]}
     with av.open(name, options=limit, container_options=only, **common) as container:
-        stream = _stream(container, path)
+        stream = video_stream(container, path)
         if probe:
             stream.thread_count = 1  # Python gets FFmpeg's log from this thread only
         yield container, stream
@@ -79,7 +79,7 @@ def video_streams(container: "av.container.InputContainer") -> list["av.VideoStr
     return sorted((x for x in container.streams.video if not x.disposition & COVER), key=rank)
 
 
-def _stream(container: "av.container.InputContainer", path: Path) -> "av.VideoStream":
+def video_stream(container: "av.container.InputContainer", path: Path | str) -> "av.VideoStream":
     """The video stream that a player shows, with its decoder configured."""
     streams = video_streams(container)
     if not streams:

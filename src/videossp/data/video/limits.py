@@ -20,7 +20,7 @@ def max_pixels() -> int:
     return int(value)
 
 
-def too_large(path: Path, width: int, height: int) -> DataError:
+def too_large(path: Path | str, width: int, height: int) -> DataError:
     """The error for a frame above the limit."""
     limit = f"the limit of {max_pixels()} pixels (VIDEOSSP_MAX_PIXELS in the environment raises it)"
     return DataError(f"{path}: a frame of {width}x{height} is larger than {limit}")

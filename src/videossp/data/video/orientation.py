@@ -14,7 +14,7 @@ from videossp.data.video.limits import max_pixels, too_large
 SIDE_DATA_TYPES = 64  # more than FFmpeg has
 
 
-def upright(frame: "av.VideoFrame", path: Path) -> np.ndarray:
+def upright(frame: "av.VideoFrame", path: Path | str) -> np.ndarray:
     """RGB pixels (height, width, 3) of a decoded frame, as a player shows them.
 
     Raises:

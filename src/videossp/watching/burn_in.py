@@ -1,0 +1,136 @@
+"""`burn_in`: a copy of a recording with the class of each segment in the picture."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from videossp.data.video import Video
+from videossp.data.video.container import open_stream, packets_of, reason_of
+from videossp.data.video.decode import scaled
+from videossp.data.video.orientation import upright
+from videossp.data.video.sequential import usable_frames
+from videossp.errors import DataError
+from videossp.watching.segment import Segment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LINE = 18  # a line of text takes one part in so many of the picture's height
+
+
+def burn_in(video: Video, segments: Sequence[Segment], path: Path, until: float = math.inf) -> None:
+    """Write a copy of a recording, H.264 in MP4 without sound, with the class and its probability.
+
+    The file gets its name when it is complete. Frames keep their times; damaged ones are left out.
+
+    Args:
+        video: the recording.
+        segments: in order.
+        path: the .mp4 file.
+        until: seconds after which the copy ends.
+
+    Raises:
+        DataError: the recording cannot be read.
+        OSError: the file cannot be written.
+    """
+    draft = path.with_name(f".{path.stem}.unfinished.mp4")
+    try:
+        try:
+            _encode(video, segments, draft, until)
+        except FFmpegError as error:
+            raise OSError(f"{path}: cannot be written: {reason_of(error)}") from error
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _encode(video: Video, segments: Sequence[Segment], path: Path, until: float) -> None:
+    unit = video.unit
+    if unit is None:
+        raise DataError(f"{video.path}: frames without a rate")
+    rate = Fraction(len(video) - 1) / ((video.times[-1] - video.times[0]) * unit) if len(video) > 1 else 25
+    rest, current = iter(segments), None
+    with (
+        open_stream(video.path, probe=True) as (container, source),
+        packets_of(container, source) as packets,
+        av.open(str(path), "w") as target,
+    ):
+        stream: Any = None
+        frames = usable_frames(packets, source)
+        for number, frame in enumerate(_sound(frames)):
+            time = frame.pts if video.has_timestamps else number
+            if time is None or time < video.times[0]:
+                continue
+            seconds = float((time - video.times[0]) * unit)
+            if seconds >= until:
+                break
+            pixels = upright(frame, video.path)
+            if stream is None:
+                stream = target.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
+                height, width = pixels.shape[:2]
+                # 4:2:0 needs an even size: the last row or column is repeated.
+                stream.width, stream.height = width + width % 2, height + height % 2
+                stream.pix_fmt, stream.time_base = "yuv420p", unit
+                stream.codec_context.time_base = unit
+                current = next(rest, None)
+            pixels = np.array(scaled(pixels, height, width))
+            while current and current.end <= seconds:
+                current = next(rest, None)
+            if current and current.start <= seconds:
+                draw(pixels, f"{current.label}  {100 * current.probability:.0f} %")
+            padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            image = av.VideoFrame.from_ndarray(padded, format="rgb24")
+            image.pts, image.time_base = time - video.times[0], unit
+            target.mux(stream.encode(image))
+        if stream is not None:
+            target.mux(stream.encode(None))
+
+
+def _sound(frames: Any) -> Any:
+    """The frames up to the first one that cannot be decoded: the reader has reported the damage."""
+    with suppress(FFmpegError):
+        yield from frames
+
+
+def draw(pixels: "NDArray[np.uint8]", text: str) -> None:
+    """Draw a line of white text on a dark bar into the lower left corner of a picture, in place.
+
+    Args:
+        pixels: (height, width, 3).
+    """
+    height, width = pixels.shape[:2]
+    ink = text_image(text, max(8, height // LINE))[:height, :width, None]
+    rows, columns = ink.shape[:2]
+    corner = pixels[height - rows :, :columns]
+    corner[:] = (corner * 0.35 * (1 - ink) + 255 * ink).astype(np.uint8)
+
+
+@lru_cache(maxsize=256)
+def text_image(text: str, size: int) -> "NDArray[np.float32]":
+    """Text in pixels, (height, width) from 0 to 1.
+
+    Args:
+        size: height of the letters in pixels.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from videossp.reporting.labels import class_labels
+
+    labels = class_labels([text])
+    columns = max(1, labels.columns)
+    figure = Figure(figsize=((columns + 2) * size / 72, 2 * size / 72), dpi=72, facecolor="black")
+    canvas: Any = FigureCanvasAgg(figure)
+    shown = figure.text(0, 0.5, labels.texts[0], color="white", va="center", fontsize=size, **labels.style)
+    canvas.draw()
+    end = int(shown.get_window_extent().x1) + size // 2
+    grey: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[:, : max(1, end), 0]
+    return grey.astype(np.float32) / np.float32(255)

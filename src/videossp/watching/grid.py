@@ -1,0 +1,79 @@
+"""`Grid`: the times at which windows start and end."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MICRO = 10**6
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Windows of one or several lengths, all of whose ends are multiples of the hop.
+
+    Attributes:
+        hop: microseconds from one grid point to the next; whole numbers, so that times do not drift.
+        lengths: of the windows, in hops, the shortest first.
+    """
+
+    hop: int
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, windows: Sequence[float], hop: float | None = None) -> "Grid":
+        """The grid of windows of these lengths in seconds.
+
+        Args:
+            windows: their lengths.
+            hop: seconds from one window to the next; default: a quarter of the shortest window.
+
+        Raises:
+            ValueError: a length is not positive, or no whole number of hops.
+        """
+        if not windows or min(windows) <= 0 or max(windows) > 86400:
+            raise ValueError(f"windows must be longer than 0 and at most 86400 s, got {[*windows]}")
+        micro = sorted({round(x * MICRO) for x in windows})
+        step = micro[0] // 4 if hop is None else round(hop * MICRO)
+        if step < 1000:
+            raise ValueError(f"the hop must be at least 0.001 s, got {step / MICRO:g}")
+        if hop is None:  # windows are known to a millisecond; a quarter of one may not be a whole number
+            micro[0] = 4 * step
+        for length in micro:
+            if length % step:
+                common = math.gcd(*micro)
+                parts = max(1, common // step)
+                while common % parts:
+                    parts += 1
+                raise ValueError(
+                    f"a window of {length / MICRO:g} s is no whole number of hops of {step / MICRO:g} s; "
+                    f"choose another hop, as {common / parts / MICRO:g}"
+                )
+        return cls(step, tuple(x // step for x in micro))
+
+    @property
+    def longest(self) -> int:
+        """The longest window, in hops."""
+        return self.lengths[-1]
+
+    @property
+    def hop_seconds(self) -> float:
+        """Seconds from one grid point to the next."""
+        return self.hop / MICRO
+
+    def seconds(self, point: int) -> float:
+        """The time of a grid point in seconds."""
+        return point * self.hop / MICRO
+
+    def points(self, seconds: float) -> int:
+        """The first grid point at or after a time."""
+        point = max(0, int(seconds * MICRO / self.hop) - 1)
+        while self.seconds(point) < seconds:
+            point += 1
+        return point
+
+    def last(self, seconds: float) -> int:
+        """The grid point at which the windows over a recording of this duration end.
+
+        Its last hop may be incomplete. A recording that is shorter than every window gets one window.
+        """
+        return max(self.points(seconds), self.lengths[0])
