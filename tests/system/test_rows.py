@@ -38,6 +38,13 @@ def test_rows_come_back_as_they_were_written(file):
     assert read_rows(file, COLUMNS) == ROWS
 
 
+@pytest.mark.parametrize("name", ["a\rb", "a\r\nb", "\n", " a ", '"', "\u2028", "a\x85b"], ids=ascii)
+def test_names_with_line_ends_and_quotes_come_back(file, name):
+    rows = [{**x, "path": name} for x in ROWS]
+    write_rows(file, rows, COLUMNS)
+    assert read_rows(file, COLUMNS) == rows
+
+
 def test_other_programs_read_the_same_values(tmp_path):
     write_rows(tmp_path / "rows.csv", ROWS, COLUMNS)
     with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as stream:

@@ -40,9 +40,13 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Columns) -> None:
         atomic_write(path, b"".join(map(json_line, rows)))
     elif path.suffix == ".csv":
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([row.get(name) for name in columns] for row in rows)
+        csv.writer(text, lineterminator="\n").writerow(columns)
+        for row in rows:
+            values = [row.get(name) for name in columns]
+            # By itself, the writer quotes a carriage return only from Python 3.13 on.
+            quote = any("\r" in x for x in values if isinstance(x, str))
+            quoting = csv.QUOTE_ALL if quote else csv.QUOTE_MINIMAL
+            csv.writer(text, lineterminator="\n", quoting=quoting).writerow(values)
         atomic_write(path, text.getvalue().encode(errors="backslashreplace"))
     else:
         arrow, parquet = _arrow(path)
@@ -63,7 +67,7 @@ def read_rows(path: Path, columns: Columns) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         return _read_json_lines(path)[0]
     if path.suffix == ".csv":
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # `read_text` would change carriage returns in names
         records = list(csv.reader(io.StringIO(text, newline="")))
         if not text.endswith("\n"):
             records = records[:-1]
