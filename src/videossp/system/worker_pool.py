@@ -182,16 +182,29 @@ def pool_of(workers: int, modules: tuple[str, ...] = ()) -> Iterator[ProcessPool
 
 @contextmanager
 def sigint_blocked() -> Iterator[None]:
-    """Block Ctrl-C for processes and threads that start meanwhile; ignoring it in them would be too late."""
+    """Block Ctrl-C for processes and threads that start meanwhile; ignoring it in them would be too late.
+
+    In this process, Ctrl-C waits until the block ends: a worker whose start it cuts off would not be ended.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     resource_tracker.ensure_running()  # if it started inside the block, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # An older thread may still get the signal, and Python would call the handler in the main thread.
+    caught: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    held = handler is not None and threading.current_thread() is threading.main_thread()
+    if held:
+        signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if held:
+            signal.signal(signal.SIGINT, handler)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 def prepare_worker() -> None:
