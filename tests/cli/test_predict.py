@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -57,6 +58,19 @@ def test_a_pattern_a_list_on_stdin_and_paths_give_the_same(call, adapters, video
     assert code == 2 and "stdin has no lines" in err
     code, _, err = call("predict", adapters[0], videos / "no*.mp4")
     assert code == 3 and "no*.mp4: no such file or folder" in err
+
+
+def test_names_on_stdin_may_be_no_utf8_and_hold_a_carriage_return(call, adapters, videos, tmp_path, monkeypatch):
+    names = [tmp_path / os.fsdecode(x) for x in (b"a\xff.mp4", b"b\rc.mp4")]
+    for name in names:
+        try:
+            name.symlink_to(videos / "0.mp4")
+        except OSError:
+            pytest.skip("this file system has no such names")
+    lines = b"".join(map(os.fsencode, (x for name in names for x in (name, "\r\n"))))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
+    code, out, err = call("predict", adapters[0], "-", "--json")
+    assert (code, err) == (0, "") and [x["path"] for x in rows_of(out)] == [*map(str, names)]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

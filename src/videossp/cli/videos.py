@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from videossp.cli.arguments import Arguments
@@ -81,7 +82,11 @@ def listed_paths(paths: Iterable[str]) -> list[str]:
         if path != "-":
             out.append(path)
             continue
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
+        if isinstance(sys.stdin, TextIOWrapper):  # any name that a file can have, but for "\n"
+            sys.stdin.reconfigure(
+                encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors(), newline="\n"
+            )
+        lines = [line.removesuffix("\n").removesuffix("\r") for line in sys.stdin]
         found = [line for line in lines if line]
         if not found:
             raise ValueError("-: stdin has no lines; it must list videos, one per line")
