@@ -112,6 +112,14 @@ def test_a_file_holds_what_is_printed_and_is_completed(call, adapters, videos, t
     assert code == 2 and "must end in .jsonl, .csv, .parquet" in err
 
 
+@pytest.mark.parametrize("flag", ["--batch-size=0", "--workers=-1", "--timeout=-1", "--top=0", "--adapter="])
+def test_a_wrong_flag_is_named_and_leaves_no_file(call, adapters, videos, tmp_path, flag):
+    adapter = [] if flag == "--adapter=" else [adapters[0]]
+    code, out, err = call("predict", *adapter, videos, flag, "--output", tmp_path / "rows.csv")
+    assert (code, out) == (2, "") and flag.partition("=")[0] in err and err.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
 def test_several_adapters_are_rows_with_their_names(call, adapters, videos, tmp_path):
     both = [x for folder in adapters for x in ("--adapter", folder)]
     alone = [rows_of(call("predict", x, videos, "--json")[1]) for x in adapters]

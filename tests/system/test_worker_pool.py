@@ -42,6 +42,12 @@ def test_workers_are_forked_from_a_process_that_has_the_modules_and_lose_only_th
     assert len({parent for *_, parent in good}) == 1
 
 
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": -1}, {"timeout": 0}, {"timeout": -1}], ids=str)
+def test_a_pool_that_could_never_answer_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be positive, got"):
+        Calls(behave, **{"timeout": None, "workers": 1, "ahead": 1, **wrong})
+
+
 def test_tasks_are_taken_only_as_far_ahead_as_is_allowed():
     taken = []
 

@@ -12,6 +12,7 @@ from videossp.cli.output import DATA, print_lines, print_message, print_row
 from videossp.cli.videos import (
     adapters_of,
     add_adapters,
+    check_speed,
     common_views_of,
     listed_paths,
     settings_of,
@@ -42,6 +43,7 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     def run(args: "Namespace") -> int:
         if args.top < 1:
             raise ValueError(f"--top must be at least 1, got {args.top}")
+        check_speed(args)
         output = None if args.output is None else Path(args.output)
         if output:
             check_suffix(output)

@@ -44,9 +44,18 @@ def add_adapters(parser: "ArgumentParser", given: Arguments) -> None:
     add_option(group, "timeout", float, "seconds per video in a worker; 0: no limit", default=TIMEOUT)
 
 
+def check_speed(args: "Namespace") -> None:
+    """Refuse numbers below the least ones, before anything is read or written."""
+    for name, least in (("batch_size", 1), ("workers", 0), ("timeout", 0)):
+        if args[name] is not None and args[name] < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {args[name]}")
+
+
 def adapters_of(args: "Namespace", device: "torch.device") -> "dict[str, Classifier]":
     """The adapters that the flags name, by the folders as they were given."""
     folders: list[str] = args.adapters or [args.adapter]
+    if "" in folders:
+        raise ValueError("--adapter is empty: give a value, or leave it out")
     if len(set(folders)) < len(folders):
         raise ValueError(f"--adapter {next(x for x in folders if folders.count(x) > 1)} is given twice")
     return {folder: load_adapter(args, device, folder) for folder in folders}

@@ -45,6 +45,9 @@ class Calls(Generic[Task, Result]):
         ahead: calls submitted ahead of the oldest one, so that a slow one does not stop the others.
         modules: imported once, in a process from which the workers are forked, where the system can do that.
             Without them, workers are spawned: each imports what it needs.
+
+    Raises:
+        ValueError: `workers` or `timeout` is not positive; a pool would wait for ever.
     """
 
     call: Callable[[Task], Result]
@@ -52,6 +55,12 @@ class Calls(Generic[Task, Result]):
     workers: int
     ahead: int
     modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"the number of worker processes must be positive, got {self.workers}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"the time limit of a worker must be positive, got {self.timeout}")
 
 
 def run_tasks(calls: Calls[Task, Result], tasks: Iterable[Task]) -> Generator["Result | Lost", None, None]:
