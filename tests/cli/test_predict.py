@@ -106,6 +106,8 @@ def test_a_file_holds_what_is_printed_and_is_completed(call, adapters, videos, t
             assert mine.get("class", other.get("class_1")) == best["class"]
             p = float(mine.get("probability", other.get("probability_1")))
             assert p == pytest.approx(best["probability"], abs=1e-5)
+    code, out, _ = call("predict", adapters[0], videos, "--output", file, "--json", *flags)
+    assert code == 3 and json.loads(out) == {"output": str(file), "videos": 7, "read": 0, "failed": 1}
     code, _, err = call("predict", adapters[1], videos, "--output", file, *flags)
     assert code == 2 and "was made with other settings (adapters: " in err
     code, _, err = call("predict", adapters[0], videos, "--output", tmp_path / "out.txt")
