@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -120,6 +121,19 @@ def test_other_settings_and_strangers_files_are_refused_and_not_changed(file):
     with pytest.raises(ValueError, match="exists without rows"):
         add(file, ROWS)
     assert file.read_bytes() == before
+
+
+def test_a_long_file_of_json_lines_is_completed_in_the_memory_of_its_keys(tmp_path):
+    file, text = tmp_path / "rows.jsonl", "x" * 1000
+    rows = [{"path": str(i), "error": None, "top": text} for i in range(5000)]
+    add(file, rows)
+    tracemalloc.start()
+    try:
+        assert len(add(file, [])) == 5000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < file.stat().st_size / 2
 
 
 def test_damage_in_the_middle_is_named(tmp_path):
