@@ -78,8 +78,20 @@ def test_a_file_that_is_cut_short_is_completed(tmp_path, suffix, cut):
     whole = file.read_bytes()
     file.write_bytes(whole[:-cut])
     assert len(add(file, [])) == 2
+    assert read_rows(file, COLUMNS) == ROWS[:2] and file.read_bytes().endswith(b"\n")
     add(file, ROWS)
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_process_killed_between_the_file_and_the_end_of_its_journal_leaves_nothing_twice(tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    file = tmp_path / f"rows{suffix}"
+    add(file, ROWS[:2])
+    write_rows(tmp_path / "journal.jsonl", ROWS, COLUMNS)
+    (tmp_path / "journal.jsonl").rename(tmp_path / f".{file.name}.jsonl")
+    assert len(add(file, [])) == 3 and read_rows(file, COLUMNS) == ROWS
 
 
 def test_an_error_in_the_middle_leaves_a_whole_file(file):
