@@ -172,11 +172,16 @@ def test_two_writers_at_once_are_refused(file):
         ("rows.txt", r"must end in \.jsonl, \.csv, \.parquet"),
         ("none/rows.csv", "its folder does not exist"),
         ("folder.csv", "is a folder"),
+        ("pipe.jsonl", "not a file"),
     ],
-    ids=["suffix", "parent", "folder"],
+    ids=["suffix", "parent", "folder", "pipe"],
 )
 def test_a_place_for_no_file_is_refused(tmp_path, name, message):
     (tmp_path / "folder.csv").mkdir()
+    if name == "pipe.jsonl":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("this system has no named pipes")
+        os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=message):
         add(tmp_path / name, ROWS)
 

@@ -180,9 +180,10 @@ class RowFile:
             OSError: the file cannot be written.
         """
         check_suffix(path)
-        if path.is_dir() or not path.parent.is_dir():
-            problem = "is a folder" if path.is_dir() else "its folder does not exist"
-            raise ValueError(f"{path}: {problem}; give another --output")
+        if not path.parent.is_dir():
+            raise ValueError(f"{path}: its folder does not exist; give another --output")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{path}: is a folder or a device, not a file; give another --output")
         with exclusive_lock(path.with_name(f".{path.name}.lock"), f"{path}: another process writes it"):
             check_settings(path, path.with_name(f"{path.name}.settings.json"), settings)
             rows = cls(path, columns, key)
