@@ -60,7 +60,9 @@ def test_a_pattern_a_list_on_stdin_and_paths_give_the_same(call, adapters, video
     assert code == 3 and "no*.mp4: no such file or folder" in err
 
 
-def test_names_on_stdin_may_be_no_utf8_and_hold_a_carriage_return(call, adapters, videos, tmp_path, monkeypatch):
+def test_names_on_stdin_may_be_no_utf8_and_hold_a_carriage_return(
+    call, adapters, videos, tmp_path, monkeypatch
+):
     names = [tmp_path / os.fsdecode(x) for x in (b"a\xff.mp4", b"b\rc.mp4")]
     for name in names:
         try:

@@ -44,9 +44,10 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Columns) -> None:
         for row in rows:
             values = [row.get(name) for name in columns]
             # By itself, the writer quotes a carriage return only from Python 3.13 on.
-            quote = any("\r" in x for x in values if isinstance(x, str))
-            quoting = csv.QUOTE_ALL if quote else csv.QUOTE_MINIMAL
-            csv.writer(text, lineterminator="\n", quoting=quoting).writerow(values)
+            if any("\r" in x for x in values if isinstance(x, str)):
+                csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(values)
+            else:
+                csv.writer(text, lineterminator="\n").writerow(values)
         atomic_write(path, text.getvalue().encode(errors="backslashreplace"))
     else:
         arrow, parquet = _arrow(path)
