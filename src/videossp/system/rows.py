@@ -122,8 +122,9 @@ class RowFile:
         if self.lines is not path and path.exists():
             self._know(read_rows(path, columns))
         if self.lines.exists():
-            for row, size in _json_lines(self.lines):
+            for row, end in _json_lines(self.lines):
                 self._know([row])
+                size = end
         # Unbuffered: after a failed write, closing must not try to write the rest.
         self.file = self.lines.open("r+b" if self.lines.exists() else "xb", buffering=0)
         self.file.truncate(size)
