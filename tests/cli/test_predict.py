@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -59,6 +60,21 @@ def test_a_pattern_a_list_on_stdin_and_paths_give_the_same(call, adapters, video
     assert code == 3 and "no*.mp4: no such file or folder" in err
 
 
+def test_names_on_stdin_may_be_no_utf8_and_hold_a_carriage_return(
+    call, adapters, videos, tmp_path, monkeypatch
+):
+    names = [tmp_path / os.fsdecode(x) for x in (b"a\xff.mp4", b"b\rc.mp4")]
+    for name in names:
+        try:
+            name.symlink_to(videos / "0.mp4")
+        except OSError:
+            pytest.skip("this file system has no such names")
+    lines = b"".join(map(os.fsencode, (x for name in names for x in (name, "\r\n"))))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
+    code, out, err = call("predict", adapters[0], "-", "--json")
+    assert (code, err) == (0, "") and [x["path"] for x in rows_of(out)] == [*map(str, names)]
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_a_file_holds_what_is_printed_and_is_completed(call, adapters, videos, tmp_path, suffix):
     if suffix == ".parquet":
@@ -92,10 +108,20 @@ def test_a_file_holds_what_is_printed_and_is_completed(call, adapters, videos, t
             assert mine.get("class", other.get("class_1")) == best["class"]
             p = float(mine.get("probability", other.get("probability_1")))
             assert p == pytest.approx(best["probability"], abs=1e-5)
+    code, out, _ = call("predict", adapters[0], videos, "--output", file, "--json", *flags)
+    assert code == 3 and json.loads(out) == {"output": str(file), "videos": 7, "read": 0, "failed": 1}
     code, _, err = call("predict", adapters[1], videos, "--output", file, *flags)
     assert code == 2 and "was made with other settings (adapters: " in err
     code, _, err = call("predict", adapters[0], videos, "--output", tmp_path / "out.txt")
     assert code == 2 and "must end in .jsonl, .csv, .parquet" in err
+
+
+@pytest.mark.parametrize("flag", ["--batch-size=0", "--workers=-1", "--timeout=-1", "--top=0", "--adapter="])
+def test_a_wrong_flag_is_named_and_leaves_no_file(call, adapters, videos, tmp_path, flag):
+    adapter = [] if flag == "--adapter=" else [adapters[0]]
+    code, out, err = call("predict", *adapter, videos, flag, "--output", tmp_path / "rows.csv")
+    assert (code, out) == (2, "") and flag.partition("=")[0] in err and err.count("\n") == 1
+    assert not any(tmp_path.iterdir())
 
 
 def test_several_adapters_are_rows_with_their_names(call, adapters, videos, tmp_path):

@@ -11,6 +11,7 @@ import torch
 import videossp
 from conftest import SSP_SMALL, switch_on, write_video
 from videossp.classifier import Classifier
+from videossp.data.clips import read_views
 from videossp.errors import DataError
 from videossp.inference.decode_ahead import Reading, decode_ahead
 from videossp.inference.predict import predict_each
@@ -68,6 +69,10 @@ def test_a_method_that_mixes_the_clips_of_a_batch_gets_one_video_at_a_time(small
     switch_on(classifier)
     alone = [x for video in videos for x in each(classifier, [video])]
     assert each(classifier, videos) == alone
+    views = read_views(videos[0], classifier.clip_format, 2, 3, raw=True)
+    expected = classifier.probabilities(views).mean(0)  # passes of four views and of two
+    (found,) = each(classifier, videos[:1], segments=2, crops=3)
+    assert [found.probabilities[x] for x in classifier.classes] == expected.tolist()
 
 
 def test_a_crash_of_the_decoder_is_the_error_of_one_video(small_classifier, videos):

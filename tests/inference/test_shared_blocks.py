@@ -79,6 +79,13 @@ def test_blocks_before_the_first_of_a_method_are_those_of_the_frozen_backbone(sm
         assert not torch.equal(ours.hidden, theirs.hidden)
 
 
+def test_a_chain_changes_the_first_block_that_one_of_its_members_changes(small_backbone):
+    for method, first in (("linear+st_adapter", 1), ("st_adapter+lora", 0), ("linear+mean", 3)):
+        options = {name: OPTIONS.get(name, {}) for name in method.split("+")}
+        tuner = Classifier.create(small_backbone, num_classes=2, method=method, **options).tuner
+        assert tuner.first_block(SMALL.depth) == first
+
+
 @torch.no_grad()
 def test_nothing_is_shared_where_the_backbone_may_differ(small_backbone, blocks):
     first = make(small_backbone, "linear")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -36,6 +37,13 @@ def add(file, rows, settings=None):
 def test_rows_come_back_as_they_were_written(file):
     write_rows(file, ROWS, COLUMNS)
     assert read_rows(file, COLUMNS) == ROWS
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\r\nb", "\n", " a ", '"', "\u2028", "a\x85b"], ids=ascii)
+def test_names_with_line_ends_and_quotes_come_back(file, name):
+    rows = [{**x, "path": name} for x in ROWS]
+    write_rows(file, rows, COLUMNS)
+    assert read_rows(file, COLUMNS) == rows
 
 
 def test_other_programs_read_the_same_values(tmp_path):
@@ -70,8 +78,20 @@ def test_a_file_that_is_cut_short_is_completed(tmp_path, suffix, cut):
     whole = file.read_bytes()
     file.write_bytes(whole[:-cut])
     assert len(add(file, [])) == 2
+    assert read_rows(file, COLUMNS) == ROWS[:2] and file.read_bytes().endswith(b"\n")
     add(file, ROWS)
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_process_killed_between_the_file_and_the_end_of_its_journal_leaves_nothing_twice(tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    file = tmp_path / f"rows{suffix}"
+    add(file, ROWS[:2])
+    write_rows(tmp_path / "journal.jsonl", ROWS, COLUMNS)
+    (tmp_path / "journal.jsonl").rename(tmp_path / f".{file.name}.jsonl")
+    assert len(add(file, [])) == 3 and read_rows(file, COLUMNS) == ROWS
 
 
 def test_an_error_in_the_middle_leaves_a_whole_file(file):
@@ -115,6 +135,19 @@ def test_other_settings_and_strangers_files_are_refused_and_not_changed(file):
     assert file.read_bytes() == before
 
 
+def test_a_long_file_of_json_lines_is_completed_in_the_memory_of_its_keys(tmp_path):
+    file, text = tmp_path / "rows.jsonl", "x" * 1000
+    rows = [{"path": str(i), "error": None, "top": text} for i in range(5000)]
+    add(file, rows)
+    tracemalloc.start()
+    try:
+        assert len(add(file, [])) == 5000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < file.stat().st_size / 2
+
+
 def test_damage_in_the_middle_is_named(tmp_path):
     for suffix, damage in ((".jsonl", b'{"path": \n'), (".csv", b"a,b\n")):
         file = tmp_path / f"rows{suffix}"
@@ -139,11 +172,16 @@ def test_two_writers_at_once_are_refused(file):
         ("rows.txt", r"must end in \.jsonl, \.csv, \.parquet"),
         ("none/rows.csv", "its folder does not exist"),
         ("folder.csv", "is a folder"),
+        ("pipe.jsonl", "not a file"),
     ],
-    ids=["suffix", "parent", "folder"],
+    ids=["suffix", "parent", "folder", "pipe"],
 )
 def test_a_place_for_no_file_is_refused(tmp_path, name, message):
     (tmp_path / "folder.csv").mkdir()
+    if name == "pipe.jsonl":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("this system has no named pipes")
+        os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=message):
         add(tmp_path / name, ROWS)
 

@@ -6,7 +6,10 @@ tests/data/doctor/test_probe.py tests the rest, with workers that are spawned.
 import os
 import signal
 import sys
+import threading
 import time
+
+import pytest
 
 from videossp.system import worker_pool
 from videossp.system.worker_pool import Calls, Lost, run_tasks
@@ -39,6 +42,12 @@ def test_workers_are_forked_from_a_process_that_has_the_modules_and_lose_only_th
     assert len({parent for *_, parent in good}) == 1
 
 
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": -1}, {"timeout": 0}, {"timeout": -1}], ids=str)
+def test_a_pool_that_could_never_answer_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be positive, got"):
+        Calls(behave, **{"timeout": None, "workers": 1, "ahead": 1, **wrong})
+
+
 def test_tasks_are_taken_only_as_far_ahead_as_is_allowed():
     taken = []
 
@@ -56,3 +65,23 @@ def test_tasks_are_taken_only_as_far_ahead_as_is_allowed():
 def test_a_pool_keeps_its_locks_until_its_workers_have_ended():
     with worker_pool.pool_of(1, MODULES) as pool:
         assert pool.active
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system has no signal masks")
+def test_ctrl_c_does_not_cut_off_the_start_of_workers_even_if_another_thread_gets_it():
+    go = threading.Event()
+
+    def interrupt():
+        go.wait()
+        signal.raise_signal(signal.SIGINT)  # handled before it returns
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    started = False
+    with pytest.raises(KeyboardInterrupt), worker_pool.sigint_blocked():
+        go.set()
+        thread.join()
+        started = True
+    assert started
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

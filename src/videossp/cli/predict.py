@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from videossp.cli.arguments import Arguments
 from videossp.cli.flags import device_of
 from videossp.cli.options import add_option, group_of
-from videossp.cli.output import DATA, print_lines, print_message, print_row
+from videossp.cli.output import DATA, print_lines, print_message, print_result, print_row
 from videossp.cli.videos import (
     adapters_of,
     add_adapters,
+    check_speed,
     common_views_of,
     listed_paths,
     settings_of,
@@ -42,6 +43,7 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     def run(args: "Namespace") -> int:
         if args.top < 1:
             raise ValueError(f"--top must be at least 1, got {args.top}")
+        check_speed(args)
         output = None if args.output is None else Path(args.output)
         if output:
             check_suffix(output)
@@ -75,7 +77,8 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                 print_message(f"{output}: has {len(videos) - len(missing)} of {len(videos)} videos already")
             add_all(rows, results(missing), len(missing), top, names)
             failed = sum(rows.done[rows.key_of({"path": x, "adapter": names[0]})] is not None for x in videos)
-        print_lines([f"{output}: {len(videos)} videos, {len(missing)} of them read now"])
+        summary = {"output": str(output), "videos": len(videos), "read": len(missing), "failed": failed}
+        print_result(args, summary, [f"{output}: {len(videos)} videos, {len(missing)} of them read now"])
         return report(failed, len(videos))
 
     return run

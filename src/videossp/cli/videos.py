@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from videossp.cli.arguments import Arguments
@@ -43,9 +44,18 @@ def add_adapters(parser: "ArgumentParser", given: Arguments) -> None:
     add_option(group, "timeout", float, "seconds per video in a worker; 0: no limit", default=TIMEOUT)
 
 
+def check_speed(args: "Namespace") -> None:
+    """Refuse numbers below the least ones, before anything is read or written."""
+    for name, least in (("batch_size", 1), ("workers", 0), ("timeout", 0)):
+        if args[name] is not None and args[name] < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {args[name]}")
+
+
 def adapters_of(args: "Namespace", device: "torch.device") -> "dict[str, Classifier]":
     """The adapters that the flags name, by the folders as they were given."""
     folders: list[str] = args.adapters or [args.adapter]
+    if "" in folders:
+        raise ValueError("--adapter is empty: give a value, or leave it out")
     if len(set(folders)) < len(folders):
         raise ValueError(f"--adapter {next(x for x in folders if folders.count(x) > 1)} is given twice")
     return {folder: load_adapter(args, device, folder) for folder in folders}
@@ -81,7 +91,11 @@ def listed_paths(paths: Iterable[str]) -> list[str]:
         if path != "-":
             out.append(path)
             continue
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
+        if isinstance(sys.stdin, TextIOWrapper):  # any name that a file can have, but for "\n"
+            sys.stdin.reconfigure(
+                encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors(), newline="\n"
+            )
+        lines = [line.removesuffix("\n").removesuffix("\r") for line in sys.stdin]
         found = [line for line in lines if line]
         if not found:
             raise ValueError("-: stdin has no lines; it must list videos, one per line")

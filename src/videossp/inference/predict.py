@@ -169,8 +169,9 @@ def _predictions(video: str, classifiers: "Sequence[Classifier]", scores: Tensor
     """The prediction of each classifier, of their probabilities next to each other."""
     found = []
     for classifier, own in zip(classifiers, scores.split([len(x.classes) for x in classifiers]), strict=True):
-        best = own.argsort(descending=True, stable=True)
-        found.append(Prediction(video, {classifier.classes[i]: own[i].item() for i in best}))
+        ranked = own.sort(descending=True, stable=True)
+        names = (classifier.classes[i] for i in ranked.indices.tolist())
+        found.append(Prediction(video, dict(zip(names, ranked.values.tolist(), strict=True))))
     return found
 
 

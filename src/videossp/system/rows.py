@@ -40,9 +40,14 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Columns) -> None:
         atomic_write(path, b"".join(map(json_line, rows)))
     elif path.suffix == ".csv":
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([row.get(name) for name in columns] for row in rows)
+        csv.writer(text, lineterminator="\n").writerow(columns)
+        for row in rows:
+            values = [row.get(name) for name in columns]
+            # By itself, the writer quotes a carriage return only from Python 3.13 on.
+            if any("\r" in x for x in values if isinstance(x, str)):
+                csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(values)
+            else:
+                csv.writer(text, lineterminator="\n").writerow(values)
         atomic_write(path, text.getvalue().encode(errors="backslashreplace"))
     else:
         arrow, parquet = _arrow(path)
@@ -61,9 +66,9 @@ def read_rows(path: Path, columns: Columns) -> list[dict[str, Any]]:
         ValueError: the file is damaged, or has other columns.
     """
     if path.suffix == ".jsonl":
-        return _read_json_lines(path)[0]
+        return [row for row, _ in _json_lines(path)]
     if path.suffix == ".csv":
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # `read_text` would change carriage returns in names
         records = list(csv.reader(io.StringIO(text, newline="")))
         if not text.endswith("\n"):
             records = records[:-1]
@@ -112,20 +117,25 @@ class RowFile:
         self.path, self.columns, self.key = path, columns, key
         self.lines = path if path.suffix == ".jsonl" else path.with_name(f".{path.name}.jsonl")
         self.rows: list[dict[str, Any]] = []  # of CSV and Parquet
+        self.done: dict[tuple[Any, ...], Any] = {}
         size = 0
         if self.lines is not path and path.exists():
-            self.rows = read_rows(path, columns)
+            self._know(read_rows(path, columns))
         if self.lines.exists():
-            rows, size = _read_json_lines(self.lines)
-            known = {self.key_of(x) for x in self.rows}
-            self.rows += [x for x in rows if self.key_of(x) not in known]
-        self.done = {self.key_of(x): x.get("error") for x in self.rows}
+            for row, end in _json_lines(self.lines):
+                self._know([row])
+                size = end
         # Unbuffered: after a failed write, closing must not try to write the rest.
         self.file = self.lines.open("r+b" if self.lines.exists() else "xb", buffering=0)
         self.file.truncate(size)
         self.file.seek(size)
-        if self.lines is path:
-            self.rows = []
+
+    def _know(self, rows: Sequence[Row]) -> None:
+        """Remember rows that are not known yet: the keys of all, the rows of CSV and Parquet."""
+        new = [x for x in rows if self.lacks(x)]
+        self.done |= {self.key_of(x): x.get("error") for x in new}
+        if self.lines is not self.path:
+            self.rows += map(dict, new)
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
         """The values by which a row is found again."""
@@ -141,9 +151,7 @@ class RowFile:
         data = memoryview(b"".join(map(json_line, new)))
         while data:
             data = data[self.file.write(data) :]
-        self.done |= {self.key_of(x): x.get("error") for x in new}
-        if self.lines is not self.path:
-            self.rows += map(dict, new)
+        self._know(new)
 
     def close(self) -> None:
         """Write the file as a whole if it is no JSON Lines."""
@@ -174,9 +182,10 @@ class RowFile:
             OSError: the file cannot be written.
         """
         check_suffix(path)
-        if path.is_dir() or not path.parent.is_dir():
-            problem = "is a folder" if path.is_dir() else "its folder does not exist"
-            raise ValueError(f"{path}: {problem}; give another --output")
+        if not path.parent.is_dir():
+            raise ValueError(f"{path}: its folder does not exist; give another --output")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{path}: is a folder or a device, not a file; give another --output")
         with exclusive_lock(path.with_name(f".{path.name}.lock"), f"{path}: another process writes it"):
             check_settings(path, path.with_name(f"{path.name}.settings.json"), settings)
             rows = cls(path, columns, key)
@@ -219,9 +228,9 @@ def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows, and the number of bytes that hold them; a last line that was cut off is left out."""
-    rows, size = [], 0
+def _json_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each row, and the number of bytes up to its end; a last line that was cut off is left out."""
+    size = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
@@ -234,9 +243,8 @@ def _read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
                 raise ValueError(
                     f"{path}: line {number} is damaged; remove the line or give another --output"
                 )
-            rows.append(row)
             size += len(line)
-    return rows, size
+            yield row, size
 
 
 def _arrow(path: Path) -> tuple[Any, Any]:

@@ -45,6 +45,9 @@ class Calls(Generic[Task, Result]):
         ahead: calls submitted ahead of the oldest one, so that a slow one does not stop the others.
         modules: imported once, in a process from which the workers are forked, where the system can do that.
             Without them, workers are spawned: each imports what it needs.
+
+    Raises:
+        ValueError: `workers` or `timeout` is not positive; a pool would wait for ever.
     """
 
     call: Callable[[Task], Result]
@@ -52,6 +55,12 @@ class Calls(Generic[Task, Result]):
     workers: int
     ahead: int
     modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"the number of worker processes must be positive, got {self.workers}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"the time limit of a worker must be positive, got {self.timeout}")
 
 
 def run_tasks(calls: Calls[Task, Result], tasks: Iterable[Task]) -> Generator["Result | Lost", None, None]:
@@ -182,16 +191,29 @@ def pool_of(workers: int, modules: tuple[str, ...] = ()) -> Iterator[ProcessPool
 
 @contextmanager
 def sigint_blocked() -> Iterator[None]:
-    """Block Ctrl-C for processes and threads that start meanwhile; ignoring it in them would be too late."""
+    """Block Ctrl-C for processes and threads that start meanwhile; ignoring it in them would be too late.
+
+    In this process, Ctrl-C waits until the block ends: a worker whose start it cuts off would not be ended.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     resource_tracker.ensure_running()  # if it started inside the block, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # An older thread may still get the signal, and Python would call the handler in the main thread.
+    caught: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    held = handler is not None and threading.current_thread() is threading.main_thread()
+    if held:
+        signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if held:
+            signal.signal(signal.SIGINT, handler)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 def prepare_worker() -> None:
