@@ -97,7 +97,7 @@ def test_train_then_eval_then_predict(call, run_folder, class_folder, tmp_path):
     command = ["predict", run_folder / "adapter", videos, videos / "0.mp4", "--top", 1, "--json"]
     code, stdout, stderr = call(*command)
     predictions = [*map(json.loads, stdout.splitlines())]
-    assert code == 0 and len(predictions) == 4 and "1 videos were given several times" in stderr
+    assert code == 0 and len(predictions) == 4 and "1 repetitions of videos are left out" in stderr
     assert all(x["top"][0]["class"] == "dark" and len(x["top"]) == 1 for x in predictions)
     code, stdout, _ = call("predict", run_folder, videos / "0.mp4")
     assert code == 0 and re.fullmatch(r"(.*): [\d.]+ % dark, [\d.]+ % bright\n", stdout)[1] == str(
@@ -166,7 +166,11 @@ def test_evaluation_counts_skipped_videos_as_wrong(call, run_folder, tmp_path):
 
 NANO = ["--backbone", "videomamba_nano", "--weights", "random", "--size", "32", "--frames", "2"]
 ERRORS = {
-    "no verb": (["fly"], 2, "no verb 'fly'; there are demo, train, compare, eval, predict, watch, info, bench"),
+    "no verb": (
+        ["fly"],
+        2,
+        "no verb 'fly'; there are demo, train, compare, eval, predict, watch",
+    ),
     "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such file or folder"),
     "no backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "no backbone 'videomamba_huge'"),
     "wrong backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "name one of"),

@@ -122,6 +122,22 @@ def test_rows_of_a_killed_process_are_not_lost(file):
     assert [x["path"] for x in read_rows(file, columns)] == ["0", "1", "2", "3"]
 
 
+def test_rows_with_an_error_are_computed_again_only_on_request(file):
+    add(file, ROWS)
+    with RowFile.open(file, COLUMNS, ["path"], {"top": 5}) as out:
+        assert not out.lacks(ROWS[1])
+    with RowFile.open(file, COLUMNS, ["path"], {"top": 5}, retry=True) as out:
+        assert [out.lacks(x) for x in ROWS] == [False, True, False]
+        out.add([{**ROWS[1], "error": None}])
+    assert read_rows(file, COLUMNS) == [ROWS[0], ROWS[2], {**ROWS[1], "error": None}]
+
+
+def test_settings_of_a_run_without_rows_bind_no_other_run(tmp_path):
+    (tmp_path / "r.csv.settings.json").write_text('{"top": 1}')  # as after a kill before the first row
+    add(tmp_path / "r.csv", ROWS, {"top": 2})
+    assert read_rows(tmp_path / "r.csv", COLUMNS) == ROWS
+
+
 def test_other_settings_and_strangers_files_are_refused_and_not_changed(file):
     add(file, ROWS[:1])
     before = file.read_bytes()

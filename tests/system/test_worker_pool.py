@@ -34,7 +34,7 @@ def test_workers_are_forked_from_a_process_that_has_the_modules_and_lose_only_th
     assert lost == {
         "crash": "the process that read it died (SIGSEGV)",
         "raise": "MemoryError: too large",
-        "hang": "no answer within 2 s",
+        "hang": "no answer within 2 s (--timeout)",
     }
     good = [x for x in results if not isinstance(x, Lost)]
     assert [x[0] for x in good] == ["a", "b", "c", "d"] and all(loaded for _, loaded, _, _ in good)

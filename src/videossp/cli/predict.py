@@ -39,6 +39,7 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     group = group_of(parser, "output")
     add_option(group, "top", int, "classes per video", default=5)
     add_option(group, "output", str, "FILE.jsonl|.csv|.parquet; an interrupted one is completed")
+    add_option(group, "retry", bool, "read videos again whose row is an error", default=False)
 
     def run(args: "Namespace") -> int:
         if args.top < 1:
@@ -71,7 +72,8 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
             return print_all(args, results(videos), len(videos), top, names)
         columns = columns_of(top, several=len(adapters) > 1)
         key = [x for x in ("path", "adapter") if x in columns]
-        with RowFile.open(output, columns, key, settings_of(adapters, views, top=top)) as rows:
+        settings = settings_of(adapters, views, top=top)
+        with RowFile.open(output, columns, key, settings, retry=args.retry) as rows:
             missing = [x for x in videos if any(rows.lacks({"path": x, "adapter": y}) for y in names)]
             if len(missing) < len(videos):
                 print_message(f"{output}: has {len(videos) - len(missing)} of {len(videos)} videos already")

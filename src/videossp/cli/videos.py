@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
@@ -107,19 +108,25 @@ def without_repeats(videos: Sequence[str]) -> list[str]:
     """The videos, each once; a message counts those that were given several times."""
     once = list(dict.fromkeys(videos))
     if len(once) < len(videos):
-        print_message(f"{len(videos) - len(once)} videos were given several times; each is read once")
+        print_message(f"{len(videos) - len(once)} repetitions of videos are left out")
     return once
 
 
 def settings_of(adapters: "dict[str, Classifier]", views: tuple[int, int], **others: Any) -> dict[str, Any]:
-    """What results depend on, but the videos: adapters, backbones, views and precision, as JSON."""
+    """What results depend on, but the videos, as JSON: adapters, backbones, clips and precision."""
     from videossp.adapter_folder import digest
 
     several = len(adapters) > 1  # then rows hold the names
     return {
         "adapters": [
-            {"sha256": digest(x.check_saving()), "backbone_sha256": x.sha256, "precision": x.precision}
-            | ({"name": name} if several else {})
+            {
+                "name": name if several else None,
+                "sha256": digest(x.check_saving()),
+                "backbone_sha256": x.sha256,
+                "classes": list(x.classes),
+                "clip": asdict(x.clip_format),
+                "precision": x.precision,
+            }
             for name, x in adapters.items()
         ],
         "views": list(views),

@@ -129,9 +129,11 @@ def predict_each(
         For each video, a prediction of each classifier.
 
     Raises:
-        ValueError: the classifiers have different devices or clip formats.
+        ValueError: no classifiers, or they have different devices or clip formats.
     """
     check_on_error(on_error)
+    if not classifiers:
+        raise ValueError("at least one classifier is needed")
     first = classifiers[0]
     views = common_views(classifiers, segments, crops)
     reading = Reading(first.clip_format, *views, fetch=fetch)
@@ -225,10 +227,8 @@ def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> li
     videos: list[str] = []
     others: list[str] = []
     listed = [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
-    for path in map(Path, map(os.fsdecode, listed)):
-        if not path.exists() and (found := matches(str(path))):
-            videos += found
-            continue
+    expanded = [x for path in map(os.fsdecode, listed) for x in matches(path) or [path]]
+    for path in map(Path, expanded):
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         if not path.is_dir() or is_video(path):
@@ -246,7 +246,9 @@ def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> li
 
 
 def matches(pattern: str) -> list[str]:
-    """The files and folders of frames that a pattern of `glob` finds, sorted; none if it is no pattern."""
-    if not glob.has_magic(pattern):
+    """The files and folders that a pattern finds, sorted; none if it is no pattern, or is a path itself."""
+    if not glob.has_magic(pattern) or os.path.lexists(pattern):
         return []
-    return sorted(x for x in glob.iglob(pattern, recursive=True) if not os.path.isdir(x) or is_video(Path(x)))
+    found = sorted(glob.glob(pattern, recursive=True))
+    folders = {x.rstrip(os.sep) for x in found if os.path.isdir(x)}  # what is below them is found there
+    return [x for x in found if folders.isdisjoint(map(str, Path(x).parents))]

@@ -115,7 +115,7 @@ class RowFile:
 
     def __init__(self, path: Path, columns: Columns, key: Sequence[str]) -> None:
         self.path, self.columns, self.key = path, columns, key
-        self.lines = path if path.suffix == ".jsonl" else path.with_name(f".{path.name}.jsonl")
+        self.lines = journal_of(path)
         self.rows: list[dict[str, Any]] = []  # of CSV and Parquet
         self.done: dict[tuple[Any, ...], Any] = {}
         size = 0
@@ -164,7 +164,13 @@ class RowFile:
     @classmethod
     @contextmanager
     def open(
-        cls, path: Path, columns: Columns, key: Sequence[str], settings: Mapping[str, Any]
+        cls,
+        path: Path,
+        columns: Columns,
+        key: Sequence[str],
+        settings: Mapping[str, Any],
+        *,
+        retry: bool = False,
     ) -> Iterator["RowFile"]:
         """Open a file to add rows, a new one or one that was interrupted.
 
@@ -175,6 +181,7 @@ class RowFile:
             columns: of CSV and Parquet.
             key: columns that tell rows apart.
             settings: everything that the rows depend on, but the videos.
+            retry: remove the rows with an error, so that they are computed again.
 
         Raises:
             ValueError: the file was made with other settings or by another program, is damaged, or another
@@ -187,12 +194,23 @@ class RowFile:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise ValueError(f"{path}: is a folder or a device, not a file; give another --output")
         with exclusive_lock(path.with_name(f".{path.name}.lock"), f"{path}: another process writes it"):
-            check_settings(path, path.with_name(f"{path.name}.settings.json"), settings)
+            file, journal = path.with_name(f"{path.name}.settings.json"), journal_of(path)
+            there = [x for x in {path, journal} if x.exists()]
+            if not there:
+                file.unlink(missing_ok=True)  # of a run that ended before its first row
+            check_settings(path, file, settings)
+            for each in there if retry else ():
+                write_rows(each, [x for x in read_rows(each, columns) if not x.get("error")], columns)
             rows = cls(path, columns, key)
             try:
                 yield rows
             finally:
                 rows.close()
+
+
+def journal_of(path: Path) -> Path:
+    """The file to which rows are appended: JSON Lines themselves, or a file beside CSV and Parquet."""
+    return path if path.suffix == ".jsonl" else path.with_name(f".{path.name}.jsonl")
 
 
 def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
@@ -222,9 +240,10 @@ def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"{file}: damaged: not a JSON object")
     if different := [x for x in {**wanted, **found} if wanted.get(x) != found.get(x)]:
         name = different[0]
+        before, now = (json.dumps(x.get(name)) for x in (found, wanted))
+        shown = f"{name}: {before}, now {now}" if len(before + now) < 80 else f"other {name}"
         raise ValueError(
-            f"{path}: was made with other settings ({name}: {json.dumps(found.get(name))}, now "
-            f"{json.dumps(wanted.get(name))}): give another --output, or the same settings"
+            f"{path}: was made with other settings ({shown}): give another --output, or the same settings"
         )
 
 

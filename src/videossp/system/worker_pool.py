@@ -123,7 +123,7 @@ def result_of(pool: ProcessPool, future: "Future[Result]", timeout: float | None
     except BrokenProcessPool:
         raise
     except TimeoutError:
-        return Lost(f"no answer within {timeout:g} s")
+        return Lost(f"no answer within {timeout:g} s (--timeout)")
     except ProcessExpired as error:
         return Lost(f"the process that read it died ({cause_of_death(error.exitcode)})")
     except Exception as error:

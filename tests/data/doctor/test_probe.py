@@ -94,10 +94,10 @@ def test_a_file_that_hangs_crashes_or_raises_is_named_and_the_others_are_read(jo
     found = {x.name: x for x in probe_all(samples(*names), job=jobs.behave, timeout=1, workers=2)}
     assert list(found) == names and time.monotonic() - started < 300
     assert {name: x.message for name, x in found.items() if x.check == "file.unreadable"} == {
-        "hang": "hang: no answer within 1 s",
+        "hang": "hang: no answer within 1 s (--timeout)",
         "crash": "crash: the process that read it died (SIGSEGV)",
         "raise": "raise: MemoryError: too large",
-        "hang again": "hang again: no answer within 1 s",
+        "hang again": "hang again: no answer within 1 s (--timeout)",
     }
     assert {x.message for x in found.values() if x.check is None} == {"light"}  # torch is not loaded
     assert multiprocessing.active_children() == []

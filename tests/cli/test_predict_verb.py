@@ -51,6 +51,8 @@ def test_a_pattern_a_list_on_stdin_and_paths_give_the_same(call, adapters, video
     assert err == "videossp: 1 of 7 videos could not be decoded\n"
     assert call("predict", adapters[0], videos / "*.mp4", "--json")[1] == expected
     assert call("predict", "--adapter", adapters[0], videos, "--json")[1] == expected
+    for pattern in (f"{videos.parent}/vid*{videos.name[-1]}", f"{videos}/**"):  # a folder, and what is below it
+        assert call("predict", adapters[0], pattern, "--json")[1].count("\n") == 7
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(paths) + "\n\n"))
     assert call("predict", adapters[0], "-", "--json")[1] == expected
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
@@ -111,7 +113,13 @@ def test_a_file_holds_what_is_printed_and_is_completed(call, adapters, videos, t
     code, out, _ = call("predict", adapters[0], videos, "--output", file, "--json", *flags)
     assert code == 3 and json.loads(out) == {"output": str(file), "videos": 7, "read": 0, "failed": 1}
     code, _, err = call("predict", adapters[1], videos, "--output", file, *flags)
-    assert code == 2 and "was made with other settings (adapters: " in err
+    assert code == 2 and "was made with other settings (other adapters)" in err
+    code, _, err = call("predict", adapters[0], videos, "--output", file, *flags, "--segments", 2)
+    assert code == 2 and "was made with other settings (views: [1, 1], now [2, 1])" in err
+    code, _, err = call("predict", adapters[0], videos, "--output", file, *flags, "--precision", "bf16")
+    assert code == 2 and "was made with other settings (other adapters)" in err
+    code, out, _ = call("predict", adapters[0], videos, "--output", file, *flags, "--retry", "true")
+    assert code == 3 and out == f"{file}: 7 videos, 1 of them read now\n"
     code, _, err = call("predict", adapters[0], videos, "--output", tmp_path / "out.txt")
     assert code == 2 and "must end in .jsonl, .csv, .parquet" in err
 
