@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from videossp.data.datasets import Sample, VideoDataset, read_data
     from videossp.data.doctor.examine import Diagnosis, examine
     from videossp.data.sampling import ClipFormat
+    from videossp.embedding.embed import embed
+    from videossp.embedding.embeddings import Embeddings
     from videossp.errors import (
         DataError,
         DivergedError,
@@ -41,6 +43,7 @@ __all__ = [
     "DataError",
     "Diagnosis",
     "DivergedError",
+    "Embeddings",
     "Evaluation",
     "NoVideoError",
     "OutOfMemoryError",
@@ -58,6 +61,7 @@ __all__ = [
     "WeightsError",
     "WorkerLostError",
     "compare",
+    "embed",
     "evaluate",
     "examine",
     "from_official",
@@ -78,6 +82,7 @@ _HOME = {
     "DataError": "errors",
     "Diagnosis": "data.doctor.examine",
     "DivergedError": "errors",
+    "Embeddings": "embedding.embeddings",
     "Evaluation": "inference.evaluate",
     "NoVideoError": "errors",
     "OutOfMemoryError": "errors",
@@ -95,6 +100,7 @@ _HOME = {
     "WeightsError": "errors",
     "WorkerLostError": "errors",
     "compare": "comparison.compare",
+    "embed": "embedding.embed",
     "evaluate": "inference.evaluate",
     "examine": "data.doctor.examine",
     "from_official": "convert_official",

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 USAGE, WEIGHTS = 2, 4
-POSITIONALS = {"adapter": "ADAPTER", "dataset": "DATA", "paths": "VIDEO"}
+POSITIONALS = {
+    "adapter": "ADAPTER",
+    "dataset": "DATA",
+    "paths": "VIDEO",
+    "query": "QUERY",
+    "embeddings": "EMBEDDINGS",
+}
 PATHS = (
     *POSITIONALS,
     *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
-    *("confusion", "report", "write_clean_list"),
+    *("confusion", "report", "write_clean_list", "frozen", "near_duplicates"),
 )
 
 

@@ -22,7 +22,7 @@ def check_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: the name of the output must end in {', '.join(SUFFIXES)}")
     if path.suffix == ".parquet":
-        _arrow(path)
+        arrow_modules(path)
 
 
 def write_rows(path: Path, rows: Sequence[Row], columns: Columns) -> None:
@@ -45,7 +45,7 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Columns) -> None:
         writer.writerows([row.get(name) for name in columns] for row in rows)
         atomic_write(path, text.getvalue().encode(errors="backslashreplace"))
     else:
-        arrow, parquet = _arrow(path)
+        arrow, parquet = arrow_modules(path)
         kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
         schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
         table = arrow.Table.from_pylist([{k: storable(row.get(k)) for k in columns} for row in rows], schema)
@@ -61,7 +61,7 @@ def read_rows(path: Path, columns: Columns) -> list[dict[str, Any]]:
         ValueError: the file is damaged, or has other columns.
     """
     if path.suffix == ".jsonl":
-        return _read_json_lines(path)[0]
+        return read_json_lines(path)[0]
     if path.suffix == ".csv":
         text = path.read_text(encoding="utf-8")
         records = list(csv.reader(io.StringIO(text, newline="")))
@@ -75,7 +75,7 @@ def read_rows(path: Path, columns: Columns) -> list[dict[str, Any]]:
             {name: kind(x) if x else None for (name, kind), x in zip(columns.items(), record, strict=True)}
             for record in records[1:]
         ]
-    _, parquet = _arrow(path)
+    _, parquet = arrow_modules(path)
     try:
         table = parquet.read_table(path)
     except Exception as error:  # Arrow raises its own kinds
@@ -116,7 +116,7 @@ class RowFile:
         if self.lines is not path and path.exists():
             self.rows = read_rows(path, columns)
         if self.lines.exists():
-            rows, size = _read_json_lines(self.lines)
+            rows, size = read_json_lines(self.lines)
             known = {self.key_of(x) for x in self.rows}
             self.rows += [x for x in rows if self.key_of(x) not in known]
         self.done = {self.key_of(x): x.get("error") for x in self.rows}
@@ -217,7 +217,7 @@ def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The rows, and the number of bytes that hold them; a last line that was cut off is left out."""
     rows, size = [], 0
     with path.open("rb") as file:
@@ -237,7 +237,7 @@ def _read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     return rows, size
 
 
-def _arrow(path: Path) -> tuple[Any, Any]:
+def arrow_modules(path: Path) -> tuple[Any, Any]:
     """pyarrow and its module parquet."""
     try:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
