@@ -18,6 +18,7 @@ NAMED = {
     **dict.fromkeys(("videos", "features", "out", "resume"), "FOLDER"),
     **dict.fromkeys(("config", "weights", "confusion", "report", "write_clean_list"), "FILE"),
     "data": "PATH",
+    "near_duplicates": "FILE",
     "expect": "{NAME: VALUE}",
 }
 

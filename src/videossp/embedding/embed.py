@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -188,6 +188,27 @@ def add_videos(
             file.add(video, vector, reason or None)
             computed += 1
     return computed
+
+
+def completed(file: Path, videos: Sequence[str], model: Callable[[], Embedder], **options: Any) -> Embeddings:
+    """The embeddings of videos in a file; those that it lacks are computed and added. Failures are skipped.
+
+    Args:
+        file: of any model; its model is loaded only if a video is missing.
+        videos: absolute paths.
+        model: makes the embedder if there is no such file.
+        **options: of `add_videos`.
+
+    Raises:
+        WeightsError: the model of the file is needed and cannot be found.
+    """
+    made = None if file.exists() else model()
+    settings = made.settings if made else Embeddings.load(file).settings
+    with EmbeddingFile.open(file, settings) as opened:
+        if not all(map(opened.has, videos)):
+            made = made or recorded_embedder(settings, file)
+            add_videos(opened, made, videos, on_error="skip", **options)
+        return opened.embeddings(videos)
 
 
 def embedder(

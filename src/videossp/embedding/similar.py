@@ -5,7 +5,7 @@ from torch import Tensor
 
 from videossp.embedding.embeddings import Embeddings
 
-BLOCK = 4096  # rows of a block of a similarity matrix
+BLOCK = 1024  # rows of a block of a similarity matrix
 
 
 def most_similar(query: Tensor, embeddings: Embeddings, top: int = 10) -> list[tuple[str, float]]:
