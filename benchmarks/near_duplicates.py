@@ -81,7 +81,7 @@ def main() -> None:
         ],
     }
     ratios = [float(x) for x in args.ratios.split(",")]
-    print(f"{'splits':12}{'copies':12}{'number':>8}" + "".join(f"{f'below {x:g}':>22}" for x in ratios))
+    print(f"{'splits':12}{'copies':12}{'number':>8}" + "".join(f"{f'below {x:g}':>24}" for x in ratios))
     near_duplicates.RATIO = max(ratios)
     for name, draws_of in splits.items():
         for kind, copied in copies.items():
@@ -96,7 +96,7 @@ def main() -> None:
                     false = pair.other[1].name != f"copy of {pair.one[1].name}"
                     counts[:, int(false)] += [pair.ratio < x for x in ratios]
             cells = [f"{found:.1f} found, {false:.1f} false" for found, false in counts / len(draws_of)]
-            print(f"{name:12}{kind:12}{number / len(draws_of):8.1f}" + "".join(f"{x:>22}" for x in cells))
+            print(f"{name:12}{kind:12}{number / len(draws_of):8.1f}" + "".join(f"{x:>24}" for x in cells))
 
 
 if __name__ == "__main__":

@@ -48,13 +48,14 @@ def embed(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
         model = model_of(args, device)
         videos = without_repeats([absolute(x) for x in find_videos(listed_paths(args.paths), print_message)])
         with EmbeddingFile.open(output, model.settings) as file:
+            new = file.lacking(videos)
             computed = add_new(
                 file,
                 model,
-                videos,
+                new,
                 on_error="skip",
                 batch_size=args.batch_size,
-                workers=workers_of(args, device, len(videos)),
+                workers=workers_of(args, device, len(new)),
                 timeout=args.timeout or None,
                 progress=True,
             )

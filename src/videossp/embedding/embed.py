@@ -55,12 +55,12 @@ class Embedder:
         """
         x, config = self.classifier, self.classifier.backbone.config
         width = config.d_model * (min(MOMENTS, config.frames) if self.features == "moments" else 1)
-        norm = {"weight": x.head.norm.weight}
+        norm = digest({"weight": x.head.norm.weight}) if self.frozen else None  # else in the adapter
         adapter = None if self.frozen else {"sha256": digest(x.check_saving()), "folder": self.folder}
         settings = {
             "features": self.features,
             "width": width,
-            "backbone": {**asdict(x.source), "sha256": x.sha256, "norm_sha256": digest(norm)},
+            "backbone": {**asdict(x.source), "sha256": x.sha256, "norm_sha256": norm},
             "adapter": adapter,
             "clip": asdict(replace(x.clip_format, views=self.views)),
             "precision": x.precision,
@@ -152,7 +152,7 @@ def embed(
         add_videos(
             file,
             model,
-            videos,
+            file.lacking(videos),
             on_error=on_error,
             batch_size=batch_size,
             workers=workers,
@@ -165,26 +165,28 @@ def embed(
 def add_videos(
     file: EmbeddingFile,
     model: Embedder,
-    videos: Iterable[str],
+    videos: Sequence[str],
     *,
     progress: bool = False,
     **options: Any,
 ) -> int:
-    """Add the videos that a file does not have, or whose content changed.
+    """Add videos to a file.
 
     Args:
         file: is open.
         model: its settings are those of the file.
-        videos: absolute paths.
+        videos: those of `EmbeddingFile.lacking`.
         progress: show a progress bar if stderr is a terminal.
         **options: of `Embedder.each`.
 
     Returns:
         The number of videos that were computed.
     """
-    new, computed = [x for x in videos if not file.has(x)], 0
-    with closing(model.each(file.without_vector(new), **options)) as results:
-        for video, vector, reason in with_bar(results, "embedding", len(new)) if progress else results:
+    computed = 0
+    if not videos:  # worker processes need not start
+        return 0
+    with closing(model.each(file.without_vector(videos), **options)) as results:
+        for video, vector, reason in with_bar(results, "embedding", len(videos)) if progress else results:
             file.add(video, vector, reason or None)
             computed += 1
     return computed
@@ -205,9 +207,9 @@ def completed(file: Path, videos: Sequence[str], model: Callable[[], Embedder], 
     made = None if file.exists() else model()
     settings = made.settings if made else Embeddings.load(file).settings
     with EmbeddingFile.open(file, settings) as opened:
-        if not all(map(opened.has, videos)):
+        if new := opened.lacking(videos):
             made = made or recorded_embedder(settings, file)
-            add_videos(opened, made, videos, on_error="skip", **options)
+            add_videos(opened, made, new, on_error="skip", **options)
         return opened.embeddings(videos)
 
 

@@ -93,8 +93,11 @@ class EmbeddingFile:
         vector = None if row.vector is None else base64.b64encode(row.vector.tobytes()).decode()
         self._append({**asdict(row), "path": storable(name), "vector": vector})
 
-    def has(self, name: str) -> bool:
-        """Whether there is a vector of this video, whose size and time of change are as they were."""
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """The videos that have no vector, or whose size or time of change is not as it was."""
+        return [name for name in names if not self._has(name)]
+
+    def _has(self, name: str) -> bool:
         row = self.rows.get(storable(name))
         return row is not None and row.vector is not None and row.state == _state(name)
 
