@@ -144,8 +144,8 @@ def knn_scores(x: Tensor, y: Tensor, queries: Tensor, classes: int, k: int) -> T
         classes: number of classes.
         k: number of neighbours.
     """
-    similarity, places = nearest(F.normalize(queries, dim=1), F.normalize(x, dim=1), k)
-    votes = queries.new_zeros(len(queries), classes)
+    similarity, places = nearest(F.normalize(queries.float(), dim=1), F.normalize(x.float(), dim=1), k)
+    votes = torch.zeros(len(queries), classes)
     return votes.scatter_add(1, y[places], 1 + similarity / (2 * k))
 
 
