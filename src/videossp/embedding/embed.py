@@ -59,6 +59,7 @@ class Embedder:
         adapter = None if self.frozen else {"sha256": digest(x.check_saving()), "folder": self.folder}
         settings = {
             "features": self.features,
+            "frozen": self.frozen,
             "width": width,
             "backbone": {**asdict(x.source), "sha256": x.sha256, "norm_sha256": norm},
             "adapter": adapter,

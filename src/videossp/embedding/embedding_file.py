@@ -3,7 +3,7 @@
 import base64
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,8 +84,20 @@ class EmbeddingFile:
 
     def _append(self, line: dict[str, Any]) -> None:
         if self.journal:
-            self.journal.write(json_line(line))
-            self.journal.flush()
+            with self._explained():
+                self.journal.write(json_line(line))
+                self.journal.flush()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of writing with the names of the files."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self.path}: cannot be written ({error.strerror}); {self.journal_path.name} beside it "
+                "keeps the vectors so far: make room, and run the command again"
+            ) from error
 
     def _add(self, name: str, row: _Row) -> None:
         self._put(storable(name), row)
@@ -136,11 +148,13 @@ class EmbeddingFile:
         if self.path is None or self.journal is None:
             return
         try:
-            if self.changed or not self.path.exists():
-                os.fsync(self.journal.fileno())
-                self.embeddings().save(self.path)
+            with self._explained():
+                if self.changed or not self.path.exists():
+                    os.fsync(self.journal.fileno())
+                    self.embeddings().save(self.path)
         finally:
-            self.journal.close()
+            with suppress(OSError):  # bytes that a full disk refused
+                self.journal.close()
         self.journal_path.unlink()
 
     @classmethod

@@ -316,7 +316,7 @@ def test_checks_are_selected_by_id_or_its_beginning():
         select(["split"])
         == select(["split."])
         == select(["split.leak"])
-        == ["split.leak-duplicate", "split.leak-group"]
+        == ["split.leak-duplicate", "split.leak-group", "split.leak-near-duplicate"]
     )
     assert select(["label.unknown", "clip"]) == ["clip.too-short", "clip.frozen", "label.unknown"]
     for wrong, near in (("clas", "class"), ("file.trunc", "file.truncated"), ("", "")):
