@@ -36,8 +36,8 @@ class Embeddings:
         sha256: `content_hash` of each of these videos.
         vectors: (videos, width) float32 in the order of the paths; the mean over the views of a video.
         errors: path -> reason of each video that could not be decoded and has no vector.
-        settings: what the vectors depend on: features, frozen or tuned, width, backbone, adapter, clip and views,
-            precision; and the version of videossp.
+        settings: what the vectors depend on: features, frozen or tuned, width, backbone, adapter, clip and
+            views, precision; and the version of videossp.
         states: `content_state` of each video when its vector was computed.
     """
 
