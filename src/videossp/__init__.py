@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from videossp.data.datasets import Sample, VideoDataset, read_data
     from videossp.data.doctor.examine import Diagnosis, examine
     from videossp.data.sampling import ClipFormat
+    from videossp.embedding.embed import embed
+    from videossp.embedding.embeddings import Embeddings
     from videossp.errors import (
         DataError,
         DivergedError,
@@ -43,6 +45,7 @@ __all__ = [
     "DataError",
     "Diagnosis",
     "DivergedError",
+    "Embeddings",
     "Evaluation",
     "NoVideoError",
     "OutOfMemoryError",
@@ -61,6 +64,7 @@ __all__ = [
     "WeightsError",
     "WorkerLostError",
     "compare",
+    "embed",
     "evaluate",
     "examine",
     "from_official",
@@ -83,6 +87,7 @@ _HOME = {
     "DataError": "errors",
     "Diagnosis": "data.doctor.examine",
     "DivergedError": "errors",
+    "Embeddings": "embedding.embeddings",
     "Evaluation": "inference.evaluate",
     "NoVideoError": "errors",
     "OutOfMemoryError": "errors",
@@ -101,6 +106,7 @@ _HOME = {
     "WeightsError": "errors",
     "WorkerLostError": "errors",
     "compare": "comparison.compare",
+    "embed": "embedding.embed",
     "evaluate": "inference.evaluate",
     "examine": "data.doctor.examine",
     "from_official": "convert_official",

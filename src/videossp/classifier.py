@@ -20,7 +20,8 @@ from videossp.data.crop import normalise_views
 from videossp.data.sampling import ClipFormat, Sampling
 from videossp.errors import VideoSSPWarning
 from videossp.inference.passes import finite, scoring
-from videossp.inference.predict import OnError, Paths, Prediction, predict
+from videossp.inference.predict import Paths, Prediction, predict
+from videossp.inference.video_results import OnError
 from videossp.methods import find_method, make_tuner, method_names, resolve_options
 from videossp.methods.options import create_types
 from videossp.model.backbones import (

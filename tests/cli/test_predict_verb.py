@@ -51,7 +51,10 @@ def test_a_pattern_a_list_on_stdin_and_paths_give_the_same(call, adapters, video
     assert err == "videossp: 1 of 7 videos could not be decoded\n"
     assert call("predict", adapters[0], videos / "*.mp4", "--json")[1] == expected
     assert call("predict", "--adapter", adapters[0], videos, "--json")[1] == expected
-    for pattern in (f"{videos.parent}/vid*{videos.name[-1]}", f"{videos}/**"):  # a folder, and what is below it
+    for pattern in (
+        f"{videos.parent}/vid*{videos.name[-1]}",
+        f"{videos}/**",
+    ):  # a folder, and what is below it
         assert call("predict", adapters[0], pattern, "--json")[1].count("\n") == 7
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(paths) + "\n\n"))
     assert call("predict", adapters[0], "-", "--json")[1] == expected

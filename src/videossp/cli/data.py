@@ -1,7 +1,7 @@
 """`videossp data` and `videossp doctor`."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from itertools import groupby
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
     from videossp.data.datasets import VideoDataset
+    from videossp.data.doctor.checks import Finding
     from videossp.data.doctor.probe import Probe
+    from videossp.embedding.near_duplicates import Pair
 
 SPLITS = ("train", "val", "test")
 SHOWN = 5  # findings per check, and frame sizes, that are printed
@@ -53,7 +55,10 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
     add_option(group, "skip", list[str] | str, "checks to leave out", default="")
     add_option(group, "timeout", float, "seconds per file", default=60.0)
     add_option(group, "workers", int | None, "processes", shown="one per core")
+    text = "find look-alikes across splits: embeddings of the videos in this file; it is made or completed"
+    add_option(group, "near_duplicates", str, text)
     group = group_of(parser, "output")
+    add_option(group, "report", str, "write pictures of the look-alikes to this .html file")
     add_option(group, "write_clean_list", str, "write the videos without errors to this .csv file")
 
     def run(args: "Namespace") -> int:
@@ -61,11 +66,15 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
         if file:
             check_new_file(file)  # before all videos are read
         path = data_path(args)
+        page = Path(args.report) if args.report else None
+        look_alikes: list[Pair] = []
+        near = near_duplicates_of(args, page, look_alikes)
         diagnosis = examine(
             path,
             **chosen(args, (*READING, "frames", "fast", "timeout", "workers")),
             only=listed(args.only),
             skip=listed(args.skip),
+            near_duplicates=near,
             progress=True,
         )
         samples, lines = diagnosis.samples, []
@@ -87,7 +96,11 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
             "findings": [asdict(x) for x in diagnosis.findings],
             "counts": diagnosis.counts,
         }
-        print_result(args, summary, lines)  # before the list, which may not be writable
+        print_result(args, summary, lines)  # before the files, which may not be writable
+        if page:
+            from videossp.embedding.near_duplicates import write_pairs
+
+            write_pairs(page, look_alikes, samples.classes)
         if file:
             try:
                 kept = write_table(diagnosis.clean(), samples.classes, file)
@@ -106,6 +119,34 @@ def doctor(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
         return DATA if diagnosis.errors else 0
 
     return run
+
+
+def near_duplicates_of(
+    args: "Namespace", page: Path | None, pairs: "list[Pair]"
+) -> "Callable[[VideoDataset], Iterator[Finding]] | None":
+    """The check for near-duplicates, if --near-duplicates asks for it; it adds what it finds to `pairs`."""
+    if page and (page.suffix != ".html" or not page.parent.is_dir()):
+        raise ValueError(f"--report {page}: must be a .html in a folder that exists")
+    if args.near_duplicates is None:
+        if page:
+            raise ValueError("--report shows look-alikes: it needs --near-duplicates FILE")
+        return None
+    from videossp.embedding.embeddings import check_suffix
+    from videossp.embedding.near_duplicates import embeddings_of, near_duplicate_findings, near_duplicates
+
+    file = Path(args.near_duplicates)
+    check_suffix(file)
+
+    def check(samples: "VideoDataset") -> "Iterator[Finding]":
+        options = {
+            "workers": 1 if args.workers is None else args.workers,
+            "timeout": args.timeout,
+            "progress": True,
+        }
+        pairs.extend(near_duplicates(embeddings_of(samples, file, **options), samples))
+        return near_duplicate_findings(pairs)
+
+    return check
 
 
 def data(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":

@@ -17,11 +17,18 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 USAGE, WEIGHTS = 2, 4
-POSITIONALS = {"adapter": "ADAPTER", "dataset": "DATA", "paths": "VIDEO", "source": "SOURCE"}
+POSITIONALS = {
+    "adapter": "ADAPTER",
+    "dataset": "DATA",
+    "paths": "VIDEO",
+    "source": "SOURCE",
+    "query": "QUERY",
+    "embeddings": "EMBEDDINGS",
+}
 PATHS = (
     *POSITIONALS,
     *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
-    *("confusion", "report", "write_clean_list", "output", "truth", "video"),
+    *("confusion", "report", "write_clean_list", "output", "truth", "video", "frozen", "near_duplicates"),
 )
 
 

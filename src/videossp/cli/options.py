@@ -20,6 +20,7 @@ NAMED = {
         ("config", "weights", "confusion", "report", "write_clean_list", "truth", "video"), "FILE"
     ),
     "data": "PATH",
+    "near_duplicates": "FILE",
     "expect": "{NAME: VALUE}",
 }
 
@@ -43,7 +44,7 @@ def add_option(group: Any, name: str, kind: Any, text: str, *, default: Any = No
         default: SUPPRESS leaves the name out of the parsed arguments if the flag is not given.
         shown: the default as help shows it, if that is not `default`.
     """
-    metavar, choices = NAMED.get(name) or metavar_of(kind), ""
+    metavar, choices = named(name, kind) or metavar_of(kind), ""
     if "|" in metavar and len(metavar) > SHORT:
         *first, last = metavar.split("|")
         metavar, choices = "NAME", f": {', '.join(first)} or {last}"
@@ -90,6 +91,11 @@ def add_options(
             default=SUPPRESS if suppress else default,
             shown=shown_default(shown.get(name, default)),
         )
+
+
+def named(name: str, kind: Any) -> str | None:
+    """The metavar in `NAMED` of an option; None if there is none, or its values are choices."""
+    return None if get_origin(kind) is Literal else NAMED.get(name)
 
 
 def metavar_of(kind: Any) -> str:
@@ -193,7 +199,7 @@ def parse_error(parser: "ArgumentParser", error: Exception, renamed: Mapping[str
         return f"missing: {', '.join(names)} (videossp {parser.prog.split()[-1]} --help)"
     key, value = re.match(r'Parser key "([\w.]+)"', text), re.search(r"(?:Got|Given) value: (.*)", text)
     if key and value and kinds.get(key[1]):
-        allowed = NAMED.get(key[1]) or wanted(kinds[key[1]])
+        allowed = named(key[1], kinds[key[1]]) or wanted(kinds[key[1]])
         return f"{spelled('--' + key[1])} must be {allowed}, got {value[1]}"
     return text
 

@@ -7,6 +7,7 @@ from videossp.cli.backbones import backbones
 from videossp.cli.compare import compare
 from videossp.cli.data import data, doctor
 from videossp.cli.demo import demo
+from videossp.cli.embed import embed, probe, similar
 from videossp.cli.evaluate import evaluate
 from videossp.cli.machine import bench, info
 from videossp.cli.predict import predict
@@ -22,6 +23,9 @@ VERBS = {
     "eval": evaluate,
     "predict": predict,
     "watch": watch,
+    "embed": embed,
+    "similar": similar,
+    "probe": probe,
     "info": info,
     "bench": bench,
     "backbones": backbones,

@@ -23,8 +23,6 @@ TIMEOUT = 60.0
 
 def add_adapters(parser: "ArgumentParser", given: Arguments) -> None:
     """One adapter, as the first argument or by --adapter, or several; videos; how clips are read."""
-    from videossp.model.precision import Precision
-
     group = group_of(parser, "adapter")
     if given.value("adapter") is None:
         group.add_argument("adapter", type=str, metavar="ADAPTER", help="adapter folder or run folder")
@@ -32,9 +30,21 @@ def add_adapters(parser: "ArgumentParser", given: Arguments) -> None:
     group.add_argument(
         "--adapter", dest="adapters", type=str, action="append", metavar="FOLDER", help=several
     )
+    add_videos(group)
+    add_option(group, "backbone", str, "weights of the backbone, if they have moved")
+    add_computing(parser, group)
+
+
+def add_videos(group: Any) -> None:
+    """The videos, as positional arguments."""
     videos = "videos, folders, patterns; - reads a list from stdin"
     group.add_argument("paths", type=str, nargs="+", metavar="VIDEO", help=videos)
-    add_option(group, "backbone", str, "weights of the backbone, if they have moved")
+
+
+def add_computing(parser: "ArgumentParser", group: Any) -> None:
+    """Views, precision and device in the group of the model; batches and workers in a group of their own."""
+    from videossp.model.precision import Precision
+
     add_option(group, "segments", int | None, "clips per video", shown="the adapter's")
     add_option(group, "crops", int | None, "crops per clip", shown="the adapter's")
     add_option(group, "precision", Precision | None, "of matrix products", shown="that of the training")

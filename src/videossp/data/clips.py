@@ -54,14 +54,11 @@ def content_hash(path: Path) -> str:
     A file is read again only if its size or time of change is not what it was.
     """
     try:
-        folder = path.is_dir()
-        files = sorted(x for x in path.iterdir() if x.is_file()) if folder else [path]
-        state = [(str(x.absolute()), x.stat().st_size, x.stat().st_mtime_ns) for x in files]
-        key = hashlib.sha256(repr(state).encode()).digest()
+        key = content_state(path)
         if key not in _known_hashes:
             digest = hashlib.sha256()
-            for file in files:
-                digest.update(repr(file.name).encode() if folder else b"")
+            for file in _files_of(path):
+                digest.update(repr(file.name).encode() if path.is_dir() else b"")
                 with file.open("rb") as stream:
                     while block := stream.read(2**20):
                         digest.update(block)
@@ -71,7 +68,21 @@ def content_hash(path: Path) -> str:
     return _known_hashes[key]
 
 
-_known_hashes: dict[bytes, str] = {}  # by paths, sizes and times of change
+def content_state(path: Path) -> str:
+    """A hash of the place, sizes and times of change of a video's files: if it changes, the content may have.
+
+    Raises:
+        OSError: a file cannot be found.
+    """
+    state = [(str(x.absolute()), x.stat().st_size, x.stat().st_mtime_ns) for x in _files_of(path)]
+    return hashlib.sha256(repr(state).encode()).hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    return sorted(x for x in path.iterdir() if x.is_file()) if path.is_dir() else [path]
+
+
+_known_hashes: dict[str, str] = {}  # by paths, sizes and times of change
 
 
 class Unfinished(NamedTuple):

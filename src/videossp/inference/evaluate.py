@@ -16,8 +16,8 @@ from videossp.data.clips import EvalViews
 from videossp.data.datasets import Sample
 from videossp.errors import DataError
 from videossp.inference.passes import EVAL_BATCH, finite, scoring
-from videossp.inference.predict import OnError as OnError
-from videossp.inference.predict import check_on_error
+from videossp.inference.video_results import OnError as OnError
+from videossp.inference.video_results import check_on_error
 from videossp.model.device import default_workers, selected
 from videossp.system.cpu_group import cpu_group
 from videossp.system.lost_processes import explain_lost_processes

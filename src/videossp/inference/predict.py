@@ -2,11 +2,11 @@
 
 import glob
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -14,15 +14,15 @@ from videossp.data.datasets.left_out import doubtful, not_videos, pictures_in
 from videossp.data.datasets.video_index import videos_below
 from videossp.data.video import is_video
 from videossp.errors import DataError
-from videossp.inference.decode_ahead import Fetch, Reading, decode_ahead
+from videossp.inference.decode_ahead import Fetch, Reading
 from videossp.inference.passes import finite, scoring
+from videossp.inference.video_results import OnError, check_on_error, video_results
 from videossp.system.warn import warn
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
 
 PREDICT_BATCH = 8  # views in a forward pass on a CPU; larger batches are hardly faster
-OnError = Literal["error", "skip"]
 Paths = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[str]]
 
 
@@ -137,34 +137,23 @@ def predict_each(
     first = classifiers[0]
     views = common_views(classifiers, segments, crops)
     reading = Reading(first.clip_format, *views, fetch=fetch)
-    mixes = any(x.tuner.mixes_clips for x in classifiers)
-    if batch_size is None and first.device.type == "cpu" and not mixes:
-        batch_size = PREDICT_BATCH
-    passes = scoring(classifiers, batch_size)
-    together = 1 if mixes else max(1, passes.at_once // (views[0] * views[1]))
-    names: dict[int, str] = {}  # of videos without a result yet, by number
-    results: dict[int, list[Prediction]] = {}
-
+    passes = scoring(classifiers, usual_batch(classifiers, batch_size))
     with closing(
-        decode_ahead(videos, reading, workers=workers, timeout=timeout, ahead=2 * together)
-    ) as decoded:
+        video_results(passes, videos, reading, on_error=on_error, workers=workers, timeout=timeout)
+    ) as results:
+        for video, probabilities, reason in results:
+            if probabilities is None:
+                yield [Prediction(video, {}, reason) for _ in classifiers]
+            else:
+                yield _predictions(video, classifiers, finite(probabilities).mean(0))
 
-        def items() -> Iterator[tuple[int, Tensor | None]]:
-            for i, (video, clips, reason) in enumerate(decoded):
-                if clips is None and on_error == "error":
-                    raise DataError(reason)
-                names[i] = video
-                if clips is None:
-                    results[i] = [Prediction(video, {}, reason) for _ in classifiers]
-                yield i, clips
 
-        for i, probabilities in passes.by_item(items(), 1 if mixes else None):
-            if probabilities is not None:
-                scores = finite(probabilities).mean(0)
-                results[i] = _predictions(names[i], classifiers, scores)
-            while (oldest := next(iter(names), None)) in results:
-                del names[oldest]
-                yield results.pop(oldest)
+def usual_batch(classifiers: "Sequence[Classifier]", batch_size: int | None) -> int | None:
+    """The views in a pass: those given, else `PREDICT_BATCH` on a CPU; None: as `Passes` chooses."""
+    mixes = any(x.tuner.mixes_clips for x in classifiers)
+    if batch_size is None and classifiers[0].device.type == "cpu" and not mixes:
+        return PREDICT_BATCH
+    return batch_size
 
 
 def _predictions(video: str, classifiers: "Sequence[Classifier]", scores: Tensor) -> list[Prediction]:
@@ -204,12 +193,6 @@ def common_views(
         if x.device != first.device:
             raise ValueError(f"the classifiers are on {first.device} and {x.device}; move them to one")
     return views[0]
-
-
-def check_on_error(on_error: str) -> None:
-    """Raise a ValueError if `on_error` is not one of `OnError`."""
-    if on_error not in get_args(OnError):
-        raise ValueError(f"on_error is {' or '.join(get_args(OnError))}, got {on_error!r}")
 
 
 def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> list[str]:

@@ -48,12 +48,17 @@ def write_report(
         clip_format: the model's input, which the strips show.
         histories: by name, a row of figures per epoch.
     """
-    parts = [f"<h1>{escape(title)}</h1>", table(summary)]
+    parts = [table(summary)]
     if histories:
         parts += ["<h2>Learning curves</h2>", picture("learning curves", lambda x: draw_curves(histories, x))]
     if evaluations:
         parts += results(evaluations, clip_format)
-    body = "\n".join(parts)
+    write_page(path, title, parts)
+
+
+def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
+    """Write the HTML of a page, after its heading, atomically."""
+    body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
     page = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n{body}\n</html>\n"

@@ -22,7 +22,7 @@ def check_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: the name of the output must end in {', '.join(SUFFIXES)}")
     if path.suffix == ".parquet":
-        _arrow(path)
+        arrow_modules(path)
 
 
 def write_rows(path: Path, rows: Sequence[Row], columns: Columns) -> None:
@@ -50,7 +50,7 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Columns) -> None:
                 csv.writer(text, lineterminator="\n").writerow(values)
         atomic_write(path, text.getvalue().encode(errors="backslashreplace"))
     else:
-        arrow, parquet = _arrow(path)
+        arrow, parquet = arrow_modules(path)
         kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
         schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
         table = arrow.Table.from_pylist([{k: storable(row.get(k)) for k in columns} for row in rows], schema)
@@ -66,7 +66,7 @@ def read_rows(path: Path, columns: Columns) -> list[dict[str, Any]]:
         ValueError: the file is damaged, or has other columns.
     """
     if path.suffix == ".jsonl":
-        return [row for row, _ in _json_lines(path)]
+        return [row for row, _ in read_json_lines(path)]
     if path.suffix == ".csv":
         text = path.read_bytes().decode()  # `read_text` would change carriage returns in names
         records = list(csv.reader(io.StringIO(text, newline="")))
@@ -80,7 +80,7 @@ def read_rows(path: Path, columns: Columns) -> list[dict[str, Any]]:
             {name: kind(x) if x else None for (name, kind), x in zip(columns.items(), record, strict=True)}
             for record in records[1:]
         ]
-    _, parquet = _arrow(path)
+    _, parquet = arrow_modules(path)
     try:
         table = parquet.read_table(path)
     except Exception as error:  # Arrow raises its own kinds
@@ -122,7 +122,7 @@ class RowFile:
         if self.lines is not path and path.exists():
             self._know(read_rows(path, columns))
         if self.lines.exists():
-            for row, end in _json_lines(self.lines):
+            for row, end in read_json_lines(self.lines):
                 self._know([row])
                 size = end
         # Unbuffered: after a failed write, closing must not try to write the rest.
@@ -247,7 +247,7 @@ def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _json_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+def read_json_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     """Each row, and the number of bytes up to its end; a last line that was cut off is left out."""
     size = 0
     with path.open("rb") as file:
@@ -266,7 +266,7 @@ def _json_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             yield row, size
 
 
-def _arrow(path: Path) -> tuple[Any, Any]:
+def arrow_modules(path: Path) -> tuple[Any, Any]:
     """pyarrow and its module parquet."""
     try:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")

@@ -51,10 +51,16 @@ CHECKS: dict[str, tuple[Severity, str, str]] = {
     "class.nested": ("info", "videos in sub-folders of a class", "check that it is their class"),
     "split.leak-duplicate": ("error", "two splits have the same video", "leave it out of one split"),
     "split.leak-group": ("error", "a group, or the parts of a file, in two splits", "keep it in one split"),
+    "split.leak-near-duplicate": (
+        "info",
+        "videos of two splits look alike",
+        "look at both, and leave one out if it is a copy",
+    ),
     "label.unknown": ("error", "a class is not listed, or not in train", "correct label or class list"),
     "label.conflict": ("error", "two classes have the same content", "find out which is right"),
     "name.collision": ("error", "a line names a video again, or several", "correct or remove the line"),
 }
+EMBEDDED = {"split.leak-near-duplicate"}  # these checks compare embeddings,
 HASHED = {"file.duplicate", "split.leak-duplicate", "label.conflict"}  # these checks hash files,
 NOTED = {"file.starts-late", "file.times", "file.size-changes", "file.key-frames", "file.streams"}
 DECODED = {"file.unreadable", "clip.frozen"} | NOTED  # these decode frames,

@@ -1,6 +1,6 @@
 """`examine`: check a data set, from its annotation to the frames of its files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from videossp.data.doctor.checks import (
     CHECK_FUNCTIONS,
     CHECKS,
     DECODED,
+    EMBEDDED,
     HASHED,
     PROBED,
     SEVERITIES,
@@ -65,6 +66,7 @@ def examine(
     workers: int | None = None,
     only: str | Sequence[str] = (),
     skip: str | Sequence[str] = (),
+    near_duplicates: Callable[[VideoDataset], Iterable[Finding]] | None = None,
     progress: bool = False,
 ) -> Diagnosis:
     """Check a data set for problems.
@@ -80,6 +82,8 @@ def examine(
         workers: number of worker processes; None: one per core.
         only: ids of the checks to run, or the beginning of ids ("file", "split.leak"); empty: all.
         skip: ids of checks to skip.
+        near_duplicates: does the check split.leak-near-duplicate, see `near_duplicate_findings`; None: it is
+            not done.
         progress: show a progress bar if stderr is a terminal.
 
     Raises:
@@ -87,7 +91,12 @@ def examine(
         ValueError: an unknown check, or none left.
     """
     only, skip = ([x] if isinstance(x, str) else x for x in (only, skip))  # not the letters of one id
+    if near_duplicates is None and (wanted := EMBEDDED & {*select(only)}) == {*select(only)} and wanted:
+        raise ValueError(
+            f"{', '.join(wanted)} needs a file of embeddings (near_duplicates, --near-duplicates)"
+        )
     skipped = {*select(skip), *(["clip.frozen"] if fast else [])}
+    skipped |= EMBEDDED if near_duplicates is None else set()
     checks = [x for x in (select(only) if only else CHECKS) if x not in skipped]
     if not checks:
         raise ValueError("no check is left to run")
@@ -108,6 +117,8 @@ def examine(
     context = CheckContext(samples, problems, probes, frames)
     functions = [function for ids, function in CHECK_FUNCTIONS if ids & {*checks}]
     findings = [x for function in functions for x in function(context) if x.check in checks]
+    if near_duplicates is not None and EMBEDDED & {*checks}:
+        findings += near_duplicates(samples)
     order = list(CHECKS)
     findings.sort(key=lambda x: (SEVERITIES.index(x.severity), order.index(x.check)))
     return Diagnosis(samples, tuple(findings), tuple(checks))
