@@ -24,6 +24,7 @@ LAYERS = [
     {"comparison/results"},
     {"comparison/intervals", "comparison/table", "training"},
     {"reporting"},
+    {"bulk"},
     {"inference", "convert_official", "load_adapter"},
     {"classifier"},
     {"adapter_folder", "methods", "data/doctor", "inference/predict"},

@@ -21,7 +21,7 @@ POSITIONALS = {"adapter": "ADAPTER", "dataset": "DATA", "paths": "VIDEO"}
 PATHS = (
     *POSITIONALS,
     *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
-    *("confusion", "report", "write_clean_list"),
+    *("confusion", "report", "write_clean_list", "list", "shard", "ray"),
 )
 
 

@@ -16,8 +16,10 @@ LONGEST = 84  # characters of the help of a method's option
 # Flags whose metavar says more than the one of their type.
 NAMED = {
     **dict.fromkeys(("videos", "features", "out", "resume"), "FOLDER"),
-    **dict.fromkeys(("config", "weights", "confusion", "report", "write_clean_list"), "FILE"),
+    **dict.fromkeys(("config", "weights", "confusion", "report", "write_clean_list", "list"), "FILE"),
     "data": "PATH",
+    "ray": "ADDRESS",
+    "shard": "I/N",
     "expect": "{NAME: VALUE}",
 }
 

@@ -1,7 +1,8 @@
 """Flags of verbs that read many videos with one adapter or several, and the values that follow from them."""
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from videossp.cli.arguments import Arguments
@@ -31,7 +32,8 @@ def add_adapters(parser: "ArgumentParser", given: Arguments) -> None:
         "--adapter", dest="adapters", type=str, action="append", metavar="FOLDER", help=several
     )
     videos = "videos, folders, patterns; - reads a list from stdin"
-    group.add_argument("paths", type=str, nargs="+", metavar="VIDEO", help=videos)
+    group.add_argument("paths", type=str, nargs="*", metavar="VIDEO", help=videos)
+    add_option(group, "list", str, "of videos, one path or URI per line")
     add_option(group, "backbone", str, "weights of the backbone, if they have moved")
     add_option(group, "segments", int | None, "clips per video", shown="the adapter's")
     add_option(group, "crops", int | None, "crops per clip", shown="the adapter's")
@@ -70,13 +72,14 @@ def workers_of(args: "Namespace", device: "torch.device", videos: int) -> int:
     return min(max(1, core_count() - 1), videos)
 
 
-def listed_paths(paths: Iterable[str]) -> list[str]:
-    """The paths, with those that stdin lists, one per line, in place of -.
+def listed_paths(paths: Iterable[str], file: str | None = None) -> list[str]:
+    """The paths, with those that stdin lists, one per line, in place of -, and those of a file of lines.
 
     Raises:
-        ValueError: stdin lists none, or - is given twice.
+        ValueError: there are none, or stdin lists none, or - is given twice.
+        DataError: the file cannot be read.
     """
-    out: list[str] = []
+    out = [] if file is None else [*lines_of(file)]
     for path in paths:
         if path != "-":
             out.append(path)
@@ -86,7 +89,24 @@ def listed_paths(paths: Iterable[str]) -> list[str]:
         if not found:
             raise ValueError("-: stdin has no lines; it must list videos, one per line")
         out += found
+    if not out:
+        raise ValueError("no videos: give VIDEO or --list FILE (videossp predict --help)")
     return out
+
+
+def lines_of(file: str) -> Iterator[str]:
+    """The lines of a file, but empty ones.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    from videossp.errors import DataError
+
+    try:
+        with open(file, "rb") as lines:
+            yield from filter(None, (os.fsdecode(line.rstrip(b"\r\n")) for line in lines))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def without_repeats(videos: Sequence[str]) -> list[str]:

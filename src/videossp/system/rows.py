@@ -87,6 +87,16 @@ def read_rows(path: Path, columns: Columns) -> list[dict[str, Any]]:
     return rows
 
 
+def failed_rows(path: Path) -> int:
+    """The number of rows with an error in a file of JSON Lines or Parquet with a column "error"."""
+    if path.suffix == ".parquet":
+        column = _arrow(path)[1].read_table(path, columns=["error"])["error"]
+        return len(column) - int(column.null_count)
+    with path.open("rb") as file:
+        # `json_line` writes these bytes for the key alone: quotes inside of values are escaped.
+        return sum(b'"error": null' not in line for line in file)
+
+
 def json_line(row: Row) -> bytes:
     """A row as a line of JSON."""
     return (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
@@ -184,13 +194,14 @@ class RowFile:
                 rows.close()
 
 
-def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
+def check_settings(path: Path, file: Path, settings: Mapping[str, Any], flag: str = "--output") -> None:
     """Write the settings of results to a file, or compare them with it if the results exist.
 
     Args:
         path: the results, a file or a folder; named in errors.
         file: the settings.
         settings: by name; values of JSON.
+        flag: that names the results; for errors.
 
     Raises:
         ValueError: there are results without settings, or with others.
@@ -199,7 +210,7 @@ def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
     if not file.exists():
         if path.is_file():
             raise ValueError(
-                f"{path}: exists without {file.name}, which tells how it was made: give another --output"
+                f"{path}: exists without {file.name}, which tells how it was made: give another {flag}"
             )
         atomic_write(file, json.dumps(wanted, indent=2) + "\n")
         return
@@ -213,7 +224,7 @@ def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
         name = different[0]
         raise ValueError(
             f"{path}: was made with other settings ({name}: {json.dumps(found.get(name))}, now "
-            f"{json.dumps(wanted.get(name))}): give another --output, or the same settings"
+            f"{json.dumps(wanted.get(name))}): give another {flag}, or the same settings"
         )
 
 
