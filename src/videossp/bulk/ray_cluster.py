@@ -105,7 +105,8 @@ def run_on_ray(
     The folder of the parts, the adapters and local videos must have the same paths on all machines.
 
     Args:
-        address: of a running cluster, as Ray takes it; "local": start Ray on this machine, and end it.
+        address: of a running cluster, as Ray takes it; "local": start Ray on this machine, and end it. It is
+            not used if this process has joined a cluster already.
         shards, read, parts: see `run_shards`.
         job: what to do.
 
@@ -159,14 +160,17 @@ def _connected(address: str) -> Generator[Any, None, None]:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
         settings |= {"include_dashboard": False, "object_store_memory": OBJECTS}
-    try:
-        ray.init(address, **settings)
-    except (ConnectionError, ValueError) as error:
-        raise ValueError(f"--ray {address}: no cluster answers: {_one_line(error)}") from error
+    joined = ray.is_initialized()  # by the program that calls this
+    if not joined:
+        try:
+            ray.init(address, **settings)
+        except (ConnectionError, ValueError) as error:
+            raise ValueError(f"--ray {address}: no cluster answers: {_one_line(error)}") from error
     try:
         yield ray
     finally:
-        ray.shutdown()
+        if not joined:
+            ray.shutdown()
 
 
 def _one_line(error: Exception) -> str:

@@ -52,9 +52,7 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
         if output:
             check_suffix(output)
             if args.out is not None:
-                raise ValueError(
-                    "--output FILE and --out FOLDER both take the rows: give one of them"
-                )
+                raise ValueError("--output FILE and --out FOLDER both take the rows: give one of them")
         bulk = bulk_of(args)
         device = device_of(args)
         adapters = adapters_of(args, device)

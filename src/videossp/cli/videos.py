@@ -32,8 +32,10 @@ def add_adapters(parser: "ArgumentParser", given: Arguments) -> None:
         "--adapter", dest="adapters", type=str, action="append", metavar="FOLDER", help=several
     )
     videos = "videos, folders, patterns; - reads a list from stdin"
-    group.add_argument("paths", type=str, nargs="*", metavar="VIDEO", help=videos)
-    add_option(group, "list", str, "of videos, one path or URI per line")
+    # With *, argparse would refuse VIDEO after another flag.
+    count = "+" if given.value("list") is None and given.value("out") is None else "*"
+    group.add_argument("paths", type=str, nargs=count, metavar="VIDEO", help=videos)
+    add_option(group, "list", str, "of videos, one path or URI per line, in place of VIDEO")
     add_option(group, "backbone", str, "weights of the backbone, if they have moved")
     add_option(group, "segments", int | None, "clips per video", shown="the adapter's")
     add_option(group, "crops", int | None, "crops per clip", shown="the adapter's")
@@ -76,7 +78,7 @@ def listed_paths(paths: Iterable[str], file: str | None = None) -> list[str]:
     """The paths, with those that stdin lists, one per line, in place of -, and those of a file of lines.
 
     Raises:
-        ValueError: there are none, or stdin lists none, or - is given twice.
+        ValueError: a list is empty, or - is given twice.
         DataError: the file cannot be read.
     """
     out = [] if file is None else [*lines_of(file)]
@@ -90,7 +92,7 @@ def listed_paths(paths: Iterable[str], file: str | None = None) -> list[str]:
             raise ValueError("-: stdin has no lines; it must list videos, one per line")
         out += found
     if not out:
-        raise ValueError("no videos: give VIDEO or --list FILE (videossp predict --help)")
+        raise ValueError(f"{file}: is empty; it must have the path or URI of a video on each line")
     return out
 
 
