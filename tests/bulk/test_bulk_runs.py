@@ -1,4 +1,4 @@
-"""Bulk runs of the command with a real model: killed, on Ray, from an object store. All give the same rows."""
+"""Bulk runs of the command with a real model, killed, on Ray, from an object store: the same rows."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Ray on this machine: shards, an actor that is killed, one that dies at every try, one that does not start."""
+"""Ray on this machine: an actor that is killed, one that dies at every try, one that does not start."""
 
 import os
 from pathlib import Path
