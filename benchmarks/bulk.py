@@ -166,6 +166,7 @@ def main():
         print(f"\n{'run':44} clips/s  with start  CPU ms  million a day")
         for workers in (0, 1, 2):
             run(f"1 process, --workers {workers}", folder, args.clips, *sharded, "--workers", str(workers))
+        run("1 process of 1 thread, --workers 1", folder, args.clips, *sharded, "--workers", "1", threads=1)
         run(
             "2 processes of 1 thread, --workers 0",
             folder,

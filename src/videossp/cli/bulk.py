@@ -23,9 +23,9 @@ PartFormat = Literal["jsonl", "parquet"]
 def add_bulk(parser: "ArgumentParser") -> None:
     """A folder of parts for the shards of --list, and which of them this process computes."""
     group = group_of(parser, "bulk")
-    add_option(group, "out", str, "of part-00000.jsonl, ...: one for each shard of --list; resumable")
+    add_option(group, "out", str, "of part-00000.jsonl, ..., one per shard of --list; resumable")
     add_option(group, "shard_size", int, "videos per shard", default=1000)
-    add_option(group, "shard", str, "only the shards whose number % N is I, from 0")
+    add_option(group, "shard", str, "shards I, I + N, I + 2 N, ... alone; I from 0")
     add_option(group, "part_format", PartFormat, "of the parts", default="jsonl")
     add_option(group, "ray", str, "local, or the address of a Ray cluster, whose actors compute")
 

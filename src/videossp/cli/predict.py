@@ -40,10 +40,10 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
     from videossp.system.rows import RowFile, check_suffix
 
     add_adapters(parser, given)
+    add_bulk(parser)
     group = group_of(parser, "output")
     add_option(group, "top", int, "classes per video", default=5)
     add_option(group, "output", str, "FILE.jsonl|.csv|.parquet; an interrupted one is completed")
-    add_bulk(parser)
 
     def run(args: "Namespace") -> int:
         if args.top < 1:
