@@ -24,6 +24,7 @@ LAYERS = [
     {"comparison/results", "embedding"},
     {"comparison/intervals", "comparison/table", "training", "watching"},
     {"reporting"},
+    {"bulk"},
     {"inference", "convert_official", "load_adapter"},
     {"classifier"},
     {"adapter_folder", "methods", "data/doctor", "inference/predict"},

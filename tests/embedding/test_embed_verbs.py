@@ -58,6 +58,31 @@ def test_embed_similar_probe_of_a_frozen_backbone(call, file, class_folder, tmp_
     assert code == 0 and float(value) == pytest.approx(1, abs=1e-4) and path.endswith("test/bright/0.mp4")
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_shards_hold_the_vectors_of_one_file(call, file, class_folder, tmp_path, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    expected = Embeddings.load(file)
+    (tmp_path / "list.txt").write_text("\n".join([*expected.paths, str(tmp_path / "none.mp4")]))
+    flags = ["--list", tmp_path / "list.txt", "--out", tmp_path / "out", "--shard-size", 10]
+    code, out, _ = call("embed", "--frozen", NANO, *flags, "--part-format", form, "--json")
+    assert code == 3 and json.loads(out)["failed"] == 1
+    parts = sorted((tmp_path / "out").glob(f"part-*.{form}"))
+    assert len(parts) == 3
+    if form == "jsonl":
+        rows = [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+    else:
+        from pyarrow.parquet import read_table
+
+        rows = [row for part in parts for row in read_table(part).to_pylist()]
+    assert [x["path"] for x in rows[:-1]] == list(expected.paths)
+    assert rows[-1]["vector"] is None and "none.mp4" in rows[-1]["error"]
+    vectors = torch.tensor([x["vector"] for x in rows[:-1]])
+    assert torch.allclose(vectors, expected.vectors, atol=1e-5)
+    code, _, err = call("embed", "--frozen", NANO, *flags, "--part-format", form, "--features", "mean")
+    assert code == 2 and 'other settings (features: "cls", now "mean")' in err
+
+
 def test_broken_videos_are_named_and_the_others_embedded(call, class_folder, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     output = tmp_path / "x.npz"
@@ -106,7 +131,7 @@ def test_an_adapter_is_found_again_or_asked_for(call, small_classifier, class_fo
             2,
             "must end in .safetensors, .npz, .parquet",
         ),
-        (["embed", "--frozen", NANO, "DATA"], 2, "missing: FILE"),
+        (["embed", "--frozen", NANO, "DATA"], 2, "give --output FILE, or --out FOLDER"),
         (
             ["embed", "--frozen", "videomamba_nono", "DATA", "--output", "x.npz"],
             4,

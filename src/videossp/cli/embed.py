@@ -7,21 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import Arguments
+from videossp.cli.bulk import add_bulk, bulk_of, run_bulk
 from videossp.cli.flags import add_data, add_device, data_of, device_of, load_adapter, views_of
 from videossp.cli.options import add_option, group_of
 from videossp.cli.output import DATA, print_message, print_result
-from videossp.cli.videos import add_computing, add_videos, listed_paths, without_repeats, workers_of
+from videossp.cli.videos import (
+    add_computing,
+    add_videos,
+    check_speed,
+    listed_paths,
+    without_repeats,
+    workers_of,
+)
 
 if TYPE_CHECKING:
     import torch
     from jsonargparse import ArgumentParser, Namespace
     from torch import Tensor
 
+    from videossp.cli.bulk import Bulk
     from videossp.embedding.embed import Embedder
 
 
 def embed(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
-    """Write one feature vector per video to a file."""
+    """Write one feature vector per video to a file, or to a folder of parts."""
     from videossp.embedding.embed import absolute
     from videossp.embedding.embed import add_videos as add_new
     from videossp.embedding.embedding_file import EmbeddingFile
@@ -32,21 +41,31 @@ def embed(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     group = group_of(parser, "model")
     if given.value("frozen") is None:
         group.add_argument("adapter", type=str, metavar="ADAPTER", help="adapter folder or run folder")
-    add_videos(group)
+    add_videos(group, given)
     add_option(group, "frozen", str, "a backbone without an adapter, in place of ADAPTER, as videomamba_nano")
     add_option(group, "backbone", str, "weights of the adapter's backbone, if they have moved")
     add_option(group, "features", Kind, "of the last block", default="cls")
     add_computing(parser, group)
+    add_bulk(parser)
     group = group_of(parser, "output")
     text = "FILE.safetensors|.npz|.parquet; videos that it has are not computed again"
-    group.add_argument("--output", type=str, required=True, metavar="FILE", help=text)
+    group.add_argument("--output", type=str, metavar="FILE", help=text)
 
     def run(args: "Namespace") -> int:
-        output = Path(args.output)
-        check_suffix(output)
+        check_speed(args)
+        if (args.output is None) == (args.out is None):
+            raise ValueError("give --output FILE, or --out FOLDER with --list FILE for a run in shards")
+        if args.output is not None:
+            check_suffix(Path(args.output))
+        bulk = bulk_of(args)
         device = device_of(args)
         model = model_of(args, device)
-        videos = without_repeats([absolute(x) for x in find_videos(listed_paths(args.paths), print_message)])
+        if bulk:
+            return embed_shards(args, bulk, model)
+        output = Path(args.output)
+        videos = without_repeats(
+            [absolute(x) for x in find_videos(listed_paths(args.paths, args.list), print_message)]
+        )
         with EmbeddingFile.open(output, model.settings) as file:
             new = file.lacking(videos)
             computed = add_new(
@@ -82,6 +101,30 @@ def embed(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
         return DATA if errors else 0
 
     return run
+
+
+def embed_shards(args: "Namespace", bulk: "Bulk", model: "Embedder") -> int:
+    """Write a file of vectors for each shard of a list; returns the exit code."""
+    from videossp.bulk.ray_cluster import Job
+    from videossp.embedding.embed_job import COLUMNS, EmbedJob
+    from videossp.model.backbones import absolute
+
+    classifier = model.classifier
+    job = EmbedJob(
+        adapter=model.folder,
+        backbone=(args.frozen or args.backbone) and absolute(args.frozen or args.backbone),
+        features=model.features,
+        precision=classifier.precision,
+        views=model.views,
+        batch_size=args.batch_size,
+        timeout=args.timeout or None,
+    )
+    settings = {name: x for name, x in model.settings.items() if name != "videossp"}
+    if settings["adapter"]:
+        settings["adapter"] = {"sha256": settings["adapter"]["sha256"]}
+    workers = workers_of(args, classifier.device, bulk.videos.videos)
+    compute = job.compute(model, workers)
+    return run_bulk(args, bulk, settings, COLUMNS, compute, Job(job.start, args.device, args.workers))
 
 
 def model_of(args: "Namespace", device: "torch.device") -> "Embedder":

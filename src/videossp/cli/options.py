@@ -16,11 +16,11 @@ LONGEST = 84  # characters of the help of a method's option
 # Flags whose metavar says more than the one of their type.
 NAMED = {
     **dict.fromkeys(("videos", "features", "out", "resume"), "FOLDER"),
-    **dict.fromkeys(
-        ("config", "weights", "confusion", "report", "write_clean_list", "truth", "video"), "FILE"
-    ),
+    **dict.fromkeys(("config", "weights", "confusion", "report", "write_clean_list"), "FILE"),
+    **dict.fromkeys(("truth", "video", "near_duplicates", "list"), "FILE"),
     "data": "PATH",
-    "near_duplicates": "FILE",
+    "ray": "ADDRESS",
+    "shard": "I/N",
     "expect": "{NAME: VALUE}",
 }
 

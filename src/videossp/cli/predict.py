@@ -1,11 +1,13 @@
 """`videossp predict`."""
 
+import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videossp.cli.arguments import Arguments
+from videossp.cli.bulk import add_bulk, bulk_of, run_bulk
 from videossp.cli.flags import device_of
 from videossp.cli.options import add_option, group_of
 from videossp.cli.output import DATA, print_lines, print_message, print_result, print_row
@@ -30,12 +32,16 @@ Results = Generator[list["Prediction"], None, None]
 
 
 def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
-    """Print the most probable classes of videos, or write them to a file."""
+    """Print the most probable classes of videos, or write them to a file or to a folder of parts."""
+    from videossp.bulk.predict_job import PredictJob
+    from videossp.bulk.ray_cluster import Job
     from videossp.inference.predict import find_videos, predict_each
     from videossp.inference.prediction_rows import columns_of
+    from videossp.model.backbones import absolute
     from videossp.system.rows import RowFile, check_suffix
 
     add_adapters(parser, given)
+    add_bulk(parser)
     group = group_of(parser, "output")
     add_option(group, "top", int, "classes per video", default=5)
     add_option(group, "output", str, "FILE.jsonl|.csv|.parquet; an interrupted one is completed")
@@ -48,13 +54,37 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
         output = None if args.output is None else Path(args.output)
         if output:
             check_suffix(output)
+            if args.out is not None:
+                raise ValueError("--output FILE and --out FOLDER both take the rows: give one of them")
+        bulk = bulk_of(args)
         device = device_of(args)
         adapters = adapters_of(args, device)
         classifiers = [*adapters.values()]
         views = common_views_of(args, classifiers)
         top = min(args.top, max(len(x.classes) for x in classifiers))
         names = [*adapters] if len(adapters) > 1 else [None]
-        videos = without_repeats(find_videos(listed_paths(args.paths), print_message))
+        columns = columns_of(top, several=len(adapters) > 1)
+        if bulk:
+            job = PredictJob(
+                adapters=tuple(os.path.abspath(x) for x in adapters),
+                names=tuple(names),
+                backbone=args.backbone and absolute(args.backbone),
+                precision=tuple(x.precision for x in classifiers),
+                views=views,
+                top=top,
+                table=args.part_format == "parquet",
+                batch_size=args.batch_size,
+                timeout=args.timeout or None,
+            )
+            return run_bulk(
+                args,
+                bulk,
+                settings_of(adapters, views, top=top),
+                columns,
+                job.compute(classifiers, workers_of(args, device, bulk.videos.videos)),
+                Job(job.start, args.device, args.workers),
+            )
+        videos = without_repeats(find_videos(listed_paths(args.paths, args.list), print_message))
 
         def results(videos: Sequence[str]) -> Results:
             return predict_each(
@@ -70,7 +100,6 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
 
         if output is None:
             return print_all(args, results(videos), len(videos), top, names)
-        columns = columns_of(top, several=len(adapters) > 1)
         key = [x for x in ("path", "adapter") if x in columns]
         settings = settings_of(adapters, views, top=top)
         with RowFile.open(output, columns, key, settings, retry=args.retry) as rows:

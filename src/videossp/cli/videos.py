@@ -1,7 +1,8 @@
 """Flags of verbs that read many videos with one adapter or several, and the values that follow from them."""
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
@@ -30,15 +31,18 @@ def add_adapters(parser: "ArgumentParser", given: Arguments) -> None:
     group.add_argument(
         "--adapter", dest="adapters", type=str, action="append", metavar="FOLDER", help=several
     )
-    add_videos(group)
+    add_videos(group, given)
     add_option(group, "backbone", str, "weights of the backbone, if they have moved")
     add_computing(parser, group)
 
 
-def add_videos(group: Any) -> None:
-    """The videos, as positional arguments."""
+def add_videos(group: Any, given: Arguments) -> None:
+    """The videos, as positional arguments or as a list in a file."""
     videos = "videos, folders, patterns; - reads a list from stdin"
-    group.add_argument("paths", type=str, nargs="+", metavar="VIDEO", help=videos)
+    # With *, argparse would refuse VIDEO after another flag.
+    count = "+" if given.value("list") is None and given.value("out") is None else "*"
+    group.add_argument("paths", type=str, nargs=count, metavar="VIDEO", help=videos)
+    add_option(group, "list", str, "of videos, one path or URI per line, in place of VIDEO")
 
 
 def add_computing(parser: "ArgumentParser", group: Any) -> None:
@@ -91,13 +95,14 @@ def workers_of(args: "Namespace", device: "torch.device", videos: int) -> int:
     return min(max(1, core_count() - 1), videos)
 
 
-def listed_paths(paths: Iterable[str]) -> list[str]:
-    """The paths, with those that stdin lists, one per line, in place of -.
+def listed_paths(paths: Iterable[str], file: str | None = None) -> list[str]:
+    """The paths, with those that stdin lists, one per line, in place of -, and those of a file of lines.
 
     Raises:
-        ValueError: stdin lists none, or - is given twice.
+        ValueError: a list is empty, or - is given twice.
+        DataError: the file cannot be read.
     """
-    out: list[str] = []
+    out = [] if file is None else [*lines_of(file)]
     for path in paths:
         if path != "-":
             out.append(path)
@@ -111,7 +116,24 @@ def listed_paths(paths: Iterable[str]) -> list[str]:
         if not found:
             raise ValueError("-: stdin has no lines; it must list videos, one per line")
         out += found
+    if not out:
+        raise ValueError(f"{file}: is empty; it must have the path or URI of a video on each line")
     return out
+
+
+def lines_of(file: str) -> Iterator[str]:
+    """The lines of a file, but empty ones.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    from videossp.errors import DataError
+
+    try:
+        with open(file, "rb") as lines:
+            yield from filter(None, (os.fsdecode(line.rstrip(b"\r\n")) for line in lines))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def without_repeats(videos: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from videossp.adapter_folder import digest
 from videossp.classifier import Classifier
 from videossp.data.sampling import ClipFormat
+from videossp.data.video.remote import local_copy
 from videossp.embedding.embedding_file import EmbeddingFile
 from videossp.embedding.embeddings import Embeddings, different_setting
 from videossp.embedding.features import MOMENTS, Kind, check_kind, features_of
@@ -78,7 +79,7 @@ class Embedder:
         batch_size: int | None = None,
         workers: int = 0,
         timeout: float | None = None,
-        fetch: Fetch = nullcontext,
+        fetch: Fetch = local_copy,
     ) -> Generator[tuple[str, Tensor | None, str], None, None]:
         """(video, vector, "") of each video in order, or (video, None, reason) if it cannot be decoded.
 

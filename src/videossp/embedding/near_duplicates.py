@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.image import imsave
-from PIL import Image
 
 from videossp.data.datasets import VideoDataset
 from videossp.data.doctor.checks import Finding, Member, finding, split_pairs
@@ -145,8 +145,7 @@ def _strip(path: str) -> np.ndarray:
     """The first, middle and last frame side by side, (HEIGHT, width, 3) uint8."""
     video = read_video(path)
     frames = read_frames(video, lambda count: [0, count // 2, count - 1])
-    pictures = []
-    for frame in frames:
-        image = Image.fromarray(np.asarray(frame))
-        pictures.append(np.asarray(image.resize((max(1, image.width * HEIGHT // image.height), HEIGHT))))
-    return np.concatenate(pictures, axis=1)
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    size = HEIGHT, max(1, frames.shape[2] * HEIGHT // frames.shape[1])
+    small = F.interpolate(images, size, mode="bilinear", antialias=True)
+    return np.concatenate([*small.permute(0, 2, 3, 1).numpy()], axis=1)

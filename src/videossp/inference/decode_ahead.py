@@ -1,7 +1,7 @@
 """`decode_ahead`: the views of videos in their order, decoded ahead in worker processes."""
 
 from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from videossp.data.clips import read_views
 from videossp.data.sampling import ClipFormat, check_views
+from videossp.data.video.remote import local_copy
 from videossp.errors import DataError
 from videossp.system.worker_pool import Calls, Lost, run_tasks
 
@@ -28,7 +29,7 @@ class Reading:
     clip_format: ClipFormat
     segments: int = 1
     crops: int = 1
-    fetch: Fetch = nullcontext
+    fetch: Fetch = local_copy
 
     def __post_init__(self) -> None:
         check_views(self.clip_format, self.segments, self.crops)

@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from torch import Tensor
 from videossp.data.datasets.left_out import doubtful, not_videos, pictures_in
 from videossp.data.datasets.video_index import videos_below
 from videossp.data.video import is_video
+from videossp.data.video.remote import check_scheme, local_copy, scheme_of
 from videossp.errors import DataError
 from videossp.inference.decode_ahead import Fetch, Reading
 from videossp.inference.passes import finite, scoring
@@ -106,7 +107,7 @@ def predict_each(
     batch_size: int | None = None,
     workers: int = 0,
     timeout: float | None = None,
-    fetch: Fetch = nullcontext,
+    fetch: Fetch = local_copy,
 ) -> Generator[list[Prediction], None, None]:
     """The predictions of `predict` one by one, in the order of the videos.
 
@@ -198,7 +199,8 @@ def common_views(
 def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> list[str]:
     """The videos among files and folders, in order; folders are searched to the bottom.
 
-    A path that does not exist, and has *, ? or [, is a pattern of `glob`, whose ** is any folders.
+    A path that does not exist, and has *, ? or [, is a pattern of `glob`, whose ** is any folders. A URI, as
+    s3://bucket/a.mp4, names one video.
 
     Args:
         report: called with a line for each sort of files in the folders that are no videos; None: a
@@ -206,12 +208,21 @@ def find_videos(paths: Paths, report: Callable[[str], None] | None = None) -> li
 
     Raises:
         DataError: a path does not exist, or a folder has no videos.
+        ValueError: the library for a URI is not installed.
     """
     videos: list[str] = []
     others: list[str] = []
     listed = [paths] if isinstance(paths, str | bytes | os.PathLike) else paths
     expanded = [x for path in map(os.fsdecode, listed) for x in matches(path) or [path]]
-    for path in map(Path, expanded):
+    schemes: set[str] = set()
+    for name in expanded:
+        path = Path(name)
+        if scheme := scheme_of(name):
+            if scheme not in schemes:
+                check_scheme(scheme)
+            schemes.add(scheme)
+            videos.append(name)
+            continue
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         if not path.is_dir() or is_video(path):

@@ -14,7 +14,7 @@ from videossp.system.files import atomic_write, exclusive_lock
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 Row = Mapping[str, Any]
-Columns = Mapping[str, type]  # str, int or float by name, in order
+Columns = Mapping[str, type]  # str, int, float or list (of float32, in Parquet alone) by name, in order
 
 
 def check_suffix(path: Path) -> None:
@@ -52,6 +52,7 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Columns) -> None:
     else:
         arrow, parquet = arrow_modules(path)
         kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+        kinds[list] = arrow.list_(arrow.float32())
         schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
         table = arrow.Table.from_pylist([{k: storable(row.get(k)) for k in columns} for row in rows], schema)
         buffer = io.BytesIO()
@@ -90,6 +91,16 @@ def read_rows(path: Path, columns: Columns) -> list[dict[str, Any]]:
         raise ValueError(f"{path}: has other columns ({', '.join(table.column_names)})")
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
+
+
+def failed_rows(path: Path) -> int:
+    """The number of rows with an error in a file of JSON Lines or Parquet with a column "error"."""
+    if path.suffix == ".parquet":
+        column = arrow_modules(path)[1].read_table(path, columns=["error"])["error"]
+        return len(column) - int(column.null_count)
+    with path.open("rb") as file:
+        # `json_line` writes these bytes for the key alone: quotes inside of values are escaped.
+        return sum(b'"error": null' not in line for line in file)
 
 
 def json_line(row: Row) -> bytes:
@@ -213,13 +224,14 @@ def journal_of(path: Path) -> Path:
     return path if path.suffix == ".jsonl" else path.with_name(f".{path.name}.jsonl")
 
 
-def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
+def check_settings(path: Path, file: Path, settings: Mapping[str, Any], flag: str = "--output") -> None:
     """Write the settings of results to a file, or compare them with it if the results exist.
 
     Args:
         path: the results, a file or a folder; named in errors.
         file: the settings.
         settings: by name; values of JSON.
+        flag: that names the results; for errors.
 
     Raises:
         ValueError: there are results without settings, or with others.
@@ -228,7 +240,7 @@ def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
     if not file.exists():
         if path.is_file():
             raise ValueError(
-                f"{path}: exists without {file.name}, which tells how it was made: give another --output"
+                f"{path}: exists without {file.name}, which tells how it was made: give another {flag}"
             )
         atomic_write(file, json.dumps(wanted, indent=2) + "\n")
         return
@@ -243,7 +255,7 @@ def check_settings(path: Path, file: Path, settings: Mapping[str, Any]) -> None:
         before, now = (json.dumps(x.get(name)) for x in (found, wanted))
         shown = f"{name}: {before}, now {now}" if len(before + now) < 80 else f"other {name}"
         raise ValueError(
-            f"{path}: was made with other settings ({shown}): give another --output, or the same settings"
+            f"{path}: was made with other settings ({shown}): give another {flag}, or the same settings"
         )
 
 
