@@ -102,6 +102,22 @@ def test_windows_of_a_stream_are_those_of_the_file(variable):
     assert most < 60 and frames.session == 0 and not frames.problem
 
 
+def test_a_stream_whose_times_do_not_start_at_zero_has_exact_times(tmp_path):
+    """A frame at a grid point must not come before it, which the difference of two floats may do."""
+    with av.open(str(tmp_path / "a.nut"), "w") as file:
+        stream = file.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 60000)
+        for i, pixels in enumerate(numbered_frames(24)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = 199690 + 15000 * i, Fraction(1, 60000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    frames = StreamFrames(Preparer(CLIP, "stream"), lambda: 0.0)
+    found = [x.time for x in frames.of(connect(Source(str(tmp_path / "a.nut"), "pipe")))]
+    assert found == [i / 4 for i in range(24)]
+
+
 def test_a_phone_video_is_upright_and_of_one_size_in_every_window(tmp_path):
     frames = numbered_frames(24)
     frames[:, :24] = 0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from av.error import FFmpegError
@@ -44,17 +45,19 @@ class StreamFrames:
         The connection is closed at the end.
         """
         self.session, self.problem = self.session + 1, None
-        stream, last, origin = connection.stream, -math.inf, 0.0
+        stream, last = connection.stream, -math.inf
+        origin: float | Fraction = 0.0
         rate = stream.average_rate or stream.guessed_rate
-        step = float(1 / rate) if rate else 0.04  # for frames without any time, as of raw H.264
+        step = 1 / rate if rate else Fraction(1, 25)  # for frames without any time, as of raw H.264
         count = 0
         with connection.container, packets_of(connection.container, stream) as packets:
             for frame in self._decoded(packets, stream):
                 arrival = self.clock()
+                time: float | Fraction  # exact, as a frame at a grid point must not count before it
                 if connection.live and not connection.timed:
                     time = arrival
                 elif frame.pts is not None and frame.time_base is not None:
-                    time = float(frame.pts * frame.time_base)
+                    time = frame.pts * frame.time_base
                 elif connection.timed:
                     self.damaged += 1  # a frame without its time, as the first one of some RTSP servers
                     continue
@@ -68,7 +71,7 @@ class StreamFrames:
                 if not count:
                     origin = time
                 last, count = time, count + 1
-                held = Held(frame, time - origin, self.prepare, arrival, self.session)
+                held = Held(frame, float(time - origin), self.prepare, arrival, self.session)
                 self._budget.add(held)
                 yield held
 
