@@ -3,10 +3,13 @@
 import contextlib
 import http.server
 import itertools
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import traceback
 from fractions import Fraction
 
 import av
@@ -327,6 +330,39 @@ def test_a_source_that_cannot_be_opened_is_one_line_without_its_password(small_c
             list(videossp.watch(small_classifier, name, windows=[1]))
     with pytest.raises(ValueError, match="--window"):
         list(videossp.watch(small_classifier, "-"))
+
+
+@contextlib.contextmanager
+def silent_server(accepted=lambda: None):
+    """The URL of a server that accepts a connection, and sends nothing until the context ends."""
+    ended = threading.Event()
+
+    def serve(listener):
+        with listener.accept()[0]:
+            accepted()
+            ended.wait(120)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield f"tcp://user:secret@127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_an_interruption_does_not_wait_for_a_source_that_gives_no_data(small_classifier, monkeypatch):
+    monkeypatch.setattr("videossp.watching.source.TIMEOUT", 120.0)
+    with silent_server(lambda: os.kill(os.getpid(), signal.SIGINT)) as url, pytest.raises(KeyboardInterrupt):
+        list(videossp.watch(small_classifier, url, windows=[1]))
+
+
+def test_a_source_that_gives_no_data_is_an_error_without_its_password(small_classifier, monkeypatch):
+    monkeypatch.setattr("videossp.watching.source.TIMEOUT", 0.5)
+    with silent_server() as url, pytest.raises(DataError, match="opened: no data for 0.5 s") as error:
+        list(videossp.watch(small_classifier, url, windows=[1]))
+    assert "secret" not in "".join(traceback.format_exception(error.value))
 
 
 def test_a_playlist_opens_streams_of_the_network_but_no_local_file(tmp_path):

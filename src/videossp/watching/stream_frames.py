@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from av.error import FFmpegError
 
-from videossp.data.video.container import packets_of, reason_of
+from videossp.data.video.container import packets_of
 from videossp.data.video.sequential import usable_frames
 from videossp.watching.held import Held, Preparer, RawBudget
-from videossp.watching.source import Connection
+from videossp.watching.source import Connection, why_lost
 
 if TYPE_CHECKING:
     import av
@@ -84,7 +84,7 @@ class StreamFrames:
             try:
                 yield from packets
             except (FFmpegError, OSError) as error:
-                self.problem = reason_of(error)
+                self.problem = why_lost(error)
 
         rest, ended = received(), False
         while not ended:

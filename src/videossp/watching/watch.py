@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -181,7 +182,7 @@ class Watcher:
             try:
                 video = read_video(self.source.path)
             except TruncatedError as error:
-                yield from self._once(connect(self.source), passes)
+                yield from self._once(self._connection(), passes)
                 raise error
             self.video = video
             yield from self._file(FileWindows(video, self.grid, self.classifier.clip_format), passes)
@@ -191,12 +192,17 @@ class Watcher:
             passes(
                 torch.zeros(1, 3, clip.frames, *clip.size, dtype=torch.uint8)
             )  # compiles before frames come
-        connection = connect(self.source)
+        connection = self._connection()
         self.live = connection.live if self.live is None else self.live
         if self.live:
             yield from self._live(connection, passes)
         else:
             yield from self._once(connection, passes)
+
+    def _connection(self) -> Connection:
+        """Open the source, in a thread: an interruption need not wait for a source that gives no data."""
+        with closing(ahead((connect(x) for x in [self.source]), 1)) as opened:
+            return next(opened)
 
     def rest(self) -> list[Segment]:
         """The segments of what was read, if the iteration was interrupted."""
