@@ -72,11 +72,11 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             reconnect=args.reconnect,
             report=print_message,
         )
-        is_file = watcher.source.kind == "file"
+        is_file = watcher.source.kind == "file" and args.live != "on"
         check_outputs(outputs, is_file)
         if picture:
             if picture.suffix != ".mp4" or not is_file:
-                raise ValueError(f"--video {picture}: must be an .mp4, and SOURCE a file")
+                raise ValueError(f"--video {picture}: must be an .mp4, and SOURCE a file without --live on")
             check_new_file(picture)
         truth = read_truth(Path(args.truth), classifier.classes) if args.truth else None
         segments: list[Segment] = []
@@ -101,13 +101,18 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                         written = time.monotonic()
             except DataError as error:
                 problem = error
+                print_error(str(error))
+                if picture and watcher.counts.frames and not watcher.video:
+                    print_error(f"{picture}: not written, as {watcher.source.shown} has no whole index")
             except KeyboardInterrupt:
                 interrupted = True
                 found.close()
                 for segment in watcher.rest():
                     keep(segment)
             finally:
-                write()
+                found.close()
+                if watcher.counts.frames:  # else a file would refuse the next try
+                    write()
             if picture and watcher.video:
                 burn_in(watcher.video, segments, picture, watcher.counts.seconds)
         measured = agreement(segments, truth) if truth else None
@@ -130,8 +135,6 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             print(json.dumps({"truth": measured.summary()}), flush=True)
         if interrupted:
             raise KeyboardInterrupt
-        if problem:
-            print_error(str(problem))
         return DATA if problem else 0
 
     return run
