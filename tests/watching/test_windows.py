@@ -1,5 +1,6 @@
 """Windows over files and streams: each is the cut of the video that `read_views` reads."""
 
+import math
 import struct
 from dataclasses import replace
 from fractions import Fraction
@@ -221,8 +222,14 @@ def test_the_default_hop_is_a_quarter_of_the_shortest_window(windows, hop, expec
     [
         ([2], 0.3, "2 s is no whole number of hops of 0.3 s; choose another hop, as 0.25"),
         ([1, 1.3], None, "1.3 s is no whole number of hops of 0.25 s; choose another hop, as 0.1"),
-        ([0], None, "longer than 0"),
+        ([0], None, "at least 0.001 s"),
+        ([1, math.nan], None, "at least 0.001 s"),
+        ([1e-9], 1, "at least 0.001 s"),
+        ([0.003], None, "a quarter of the window is 0.00075 s; give a hop of at least 0.001 s"),
         ([1], 0, "hop must be at least 0.001 s"),
+        ([1], math.inf, "hop must be at least 0.001 s"),
+        ([1 / 3, 2 / 3], None, "no whole number of hops of 0.083333 s; choose another window$"),
+        ([1, 86400], 0.01, "has 8640000 hops of 0.01 s, but at most 10000 are possible"),
     ],
 )
 def test_windows_that_do_not_fit_the_hop_are_one_line(windows, hop, words):
