@@ -178,6 +178,46 @@ def test_a_stream_that_does_not_come_back_ends_after_its_last_segments(small_cla
     assert watcher.rest() == []
 
 
+def test_a_stream_that_stalls_is_tried_again_even_if_the_time_out_is_longer(
+    small_classifier, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("videossp.watching.source.TIMEOUT", 1.0)
+    data, requests, ended = write_stream(tmp_path / "a.ts", 2).read_bytes(), [], threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_response(200 if len(requests) == 1 else 404)
+            self.end_headers()
+            if len(requests) == 1:
+                self.wfile.write(data)
+                ended.wait(120)
+
+        def log_message(self, *_):
+            pass
+
+    lines = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        found = videossp.watch(small_classifier, url, windows=[1], reconnect=0.1, report=lines.append)
+        try:
+            with pytest.raises(DataError, match=r"lost, and not back within 0.1 s \(.*404"):
+                list(found)
+        finally:
+            ended.set()
+            server.shutdown()
+    assert "lost (no data for 1 s)" in lines[0] and len(requests) == 2
+
+
+def test_a_file_that_is_watched_as_a_live_source_ends(small_classifier, tmp_path):
+    write_stream(tmp_path / "a.ts", 2)
+    watcher = Watcher(
+        small_classifier, tmp_path / "a.ts", windows=[0.5], nothing=100.0, live=True, report=print
+    )
+    assert [*watcher] and watcher.counts.frames == 48 and watcher.counts.reconnected == 0
+
+
 def test_a_stream_of_datagrams_is_watched(small_classifier):
     url, stopped = f"udp://127.0.0.1:{free_port()}", threading.Event()
 
@@ -301,6 +341,27 @@ def test_no_window_spans_dropped_frames(small_classifier):
     list(watcher.follow(Frames(), passes))
     assert max(stop for _, stop in seen if stop < 5) == 3.0
     assert min(start for start, stop in seen if stop > 5) == 5.5
+
+
+def test_sessions_do_not_overlap_if_a_server_sends_its_first_seconds_at_once(small_classifier):
+    pixels = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+    prepare = Preparer(ClipFormat(frames=4, size=(32, 32)), "camera")
+    held = [[Held(pixels, i / 20, prepare, float(x), x) for i in range(80)] for x in range(3)]
+
+    class Frames:
+        ended = False
+
+        def __len__(self):
+            return len(held)
+
+        def take(self, timeout):
+            self.ended = len(held) == 1
+            return held.pop(0)
+
+    watcher = Watcher(small_classifier, "-", windows=[1.0], nothing=100.0, join=False)
+    segments = list(watcher.follow(Frames(), lambda views: torch.full((len(views), 3), 1 / 3)))
+    assert all(a.end <= b.start for a, b in zip(segments, segments[1:], strict=False))
+    assert segments[-1].start > 8
 
 
 @pytest.mark.parametrize(

@@ -300,9 +300,9 @@ class Watcher:
         prepare = Preparer(self.classifier.clip_format, self.source.shown)
         frames = StreamFrames(prepare, self._clock)
         newest = Newest(self.grid.seconds(self.grid.longest + 2))
-        reader = LiveReader(
-            self.source, connection, frames, newest, self._reconnect, self._report, self._clock
-        )
+        # A file would start again, and stdin is read to its end.
+        reconnect = self._reconnect if self.source.kind in ("camera", "network") else 0.0
+        reader = LiveReader(self.source, connection, frames, newest, reconnect, self._report, self._clock)
         self._update = lambda: self._count_live(prepare, frames, newest, reader)
         try:
             yield from self.follow(newest, passes)
@@ -331,7 +331,7 @@ class Watcher:
         self.live = True
         self._segmenter = self._new_segmenter()
         windows: StreamWindows | None = None
-        session, start = -1, 0.0
+        session, start, offset = -1, 0.0, 0.0
         while True:
             taken = newest.take(1.0)
             due: list[Window] = []
@@ -342,11 +342,12 @@ class Watcher:
                         self._limit = windows.seconds
                         yield from self._newest_only([*due, *windows.finish()], passes)
                         yield from self._end_session(windows.seconds)
-                        due = []
+                        offset, due = self._offset + windows.seconds, []
                     if session < 0:
                         start = members[0].arrival
                     session, windows = number, StreamWindows(self.grid, self.classifier.clip_format)
-                    self._offset = members[0].arrival - members[0].time - start
+                    # A server may send the first seconds at once: sessions do not overlap all the same.
+                    self._offset = max(offset, members[0].arrival - members[0].time - start)
                     age = self._clock() - members[0].arrival + members[0].time
                     self._began = datetime.now(UTC) - timedelta(seconds=age)
                 for frame in members:
