@@ -4,11 +4,13 @@ import contextlib
 import http.server
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from fractions import Fraction
 
@@ -23,7 +25,7 @@ from videossp.data.sampling import ClipFormat
 from videossp.errors import DataError
 from videossp.watching.ahead import ahead
 from videossp.watching.held import Held, Preparer
-from videossp.watching.live import Newest
+from videossp.watching.live import LiveReader, Newest
 from videossp.watching.source import Source, connect, masked
 from videossp.watching.watch import Watcher
 
@@ -178,36 +180,27 @@ def test_a_stream_that_does_not_come_back_ends_after_its_last_segments(small_cla
     assert watcher.rest() == []
 
 
-def test_a_stream_that_stalls_is_tried_again_even_if_the_time_out_is_longer(
-    small_classifier, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("videossp.watching.source.TIMEOUT", 1.0)
-    data, requests, ended = write_stream(tmp_path / "a.ts", 2).read_bytes(), [], threading.Event()
+def test_a_stream_that_stalls_is_tried_again_even_if_the_time_out_is_longer():
+    frame = av.VideoFrame.from_ndarray(np.zeros((4, 4, 3), np.uint8), format="rgb24")
+    late = [0.0]
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            requests.append(self.path)
-            self.send_response(200 if len(requests) == 1 else 404)
-            self.end_headers()
-            if len(requests) == 1:
-                self.wfile.write(data)
-                ended.wait(120)
+    class Frames:
+        problem = "no data for 15 s"
 
-        def log_message(self, *_):
-            pass
+        def of(self, connection):
+            yield Held(frame, 0.0, None, time.monotonic())
+            late[0] = 15.0
 
-    lines = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/"
-        found = videossp.watch(small_classifier, url, windows=[1], reconnect=0.1, report=lines.append)
-        try:
-            with pytest.raises(DataError, match=r"lost, and not back within 0.1 s \(.*404"):
-                list(found)
-        finally:
-            ended.set()
-            server.shutdown()
-    assert "lost (no data for 1 s)" in lines[0] and len(requests) == 2
+    lines, newest = [], Newest(1.0)
+    source = Source.of(f"tcp://127.0.0.1:{free_port()}")
+    reader = LiveReader(
+        source, object(), Frames(), newest, 0.1, lines.append, lambda: time.monotonic() + late[0]
+    )
+    while not newest.ended:
+        newest.take(1.0)
+    reader.stop()
+    assert "lost (no data for 15 s)" in lines[0]
+    assert re.search(r"not back within 0.1 s \(.*cannot be opened", reader.problem)
 
 
 def test_a_file_that_is_watched_as_a_live_source_ends(small_classifier, tmp_path):
