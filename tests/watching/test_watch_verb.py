@@ -22,6 +22,7 @@ from videossp.data.video import read_video
 from videossp.errors import DataError
 from videossp.training.config import TrainConfig
 from videossp.training.video_seconds import mean_seconds
+from videossp.watching.segmenter import Segmenter
 from videossp.watching.watch import Watcher
 
 
@@ -207,6 +208,30 @@ def test_a_folder_of_frames_has_no_times(small_classifier, tmp_path):
             file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
     with pytest.raises(DataError, match="no times"):
         list(videossp.watch(small_classifier, tmp_path, windows=[1.0]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
+def test_a_signal_ends_the_work_and_its_segments_are_kept(
+    call, adapter, recording, tmp_path, monkeypatch, number
+):
+    """Also if it comes in the middle of the search for the best cut."""
+    extend = Segmenter._extend
+
+    def interrupted(self):
+        if self._point == 50:  # of 100
+            os.kill(os.getpid(), number)
+        return extend(self)
+
+    monkeypatch.setattr(Segmenter, "_extend", interrupted)
+    outputs = ["--output", tmp_path / "a.jsonl", "--output", tmp_path / "a.csv"]
+    settings = ["--hop", 0.1, "--nothing", 50, "--join", "false"]
+    code, out, err = call("watch", adapter, recording, *settings, *outputs)
+    assert code == 130 and "interrupted" in err and "Traceback" not in err
+    assert (tmp_path / "a.jsonl").read_text() == out
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert len([*csv.DictReader(file)]) == len(segments_of(out)) >= 3
+    assert 3 < segments_of(out)[-1]["end"] < 9
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])

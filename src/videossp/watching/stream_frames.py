@@ -45,8 +45,9 @@ class StreamFrames:
         The connection is closed at the end.
         """
         self.session, self.problem = self.session + 1, None
-        stream, last = connection.stream, -math.inf
+        stream = connection.stream
         origin: float | Fraction = 0.0
+        last: float | Fraction = -math.inf
         rate = stream.average_rate or stream.guessed_rate
         step = 1 / rate if rate else Fraction(1, 25)  # for frames without any time, as of raw H.264
         count = 0

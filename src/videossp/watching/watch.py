@@ -130,6 +130,8 @@ class Counts:
 class Watcher:
     """Iterates over the segments of a source, see `watch`; afterwards `counts` tells what was read.
 
+    When `stopped` becomes true, the source ends there: the last segments are those of what was read.
+
     Attributes:
         grid: the windows.
         source: what is watched.
@@ -151,6 +153,7 @@ class Watcher:
         reconnect: float = RECONNECT,
         report: Callable[[str], None] | None = None,
         clock: Clock = time.monotonic,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         if not windows and classifier.video_seconds is None:
             raise ValueError(
@@ -165,7 +168,7 @@ class Watcher:
         self.video: Video | None = None
         self.counts = Counts()
         self._nothing, self._join, self._reconnect = nothing, join, reconnect
-        self._report, self._clock = report or (lambda line: None), clock
+        self._report, self._clock, self._stopped = report or (lambda line: None), clock, stopped
         self._told = clock()
         self._update: Callable[[], None] = lambda: None  # brings the counts up to date
         self._offset = 0.0  # of the session, in seconds from the first frame
@@ -182,7 +185,8 @@ class Watcher:
             try:
                 video = read_video(self.source.path)
             except TruncatedError as error:
-                yield from self._once(self._connection(), passes)
+                if connection := self._connection():
+                    yield from self._once(connection, passes)
                 raise error
             self.video = video
             yield from self._file(FileWindows(video, self.grid, self.classifier.clip_format), passes)
@@ -193,20 +197,18 @@ class Watcher:
                 torch.zeros(1, 3, clip.frames, *clip.size, dtype=torch.uint8)
             )  # compiles before frames come
         connection = self._connection()
+        if connection is None:
+            return
         self.live = connection.live if self.live is None else self.live
         if self.live:
             yield from self._live(connection, passes)
         else:
             yield from self._once(connection, passes)
 
-    def _connection(self) -> Connection:
-        """Open the source, in a thread: an interruption need not wait for a source that gives no data."""
-        with closing(ahead((connect(x) for x in [self.source]), 1)) as opened:
-            return next(opened)
-
-    def rest(self) -> list[Segment]:
-        """The segments of what was read, if the iteration was interrupted."""
-        return self._segments(self._segmenter.finish(self._point))
+    def _connection(self) -> Connection | None:
+        """Open the source, in a thread, as a source that gives no data cannot be stopped; None: stopped."""
+        with closing(ahead((connect(x) for x in [self.source]), 1, self._stopped)) as opened:
+            return next(opened, None)
 
     def _new_segmenter(self) -> Segmenter:
         patience = 2 * self.grid.longest if self.live else None
@@ -253,13 +255,14 @@ class Watcher:
 
     def _file(self, windows: FileWindows, passes: Passes) -> Iterator[Segment]:
         self._limit, self._update = windows.seconds, lambda: self._count(windows)
-        decoded = ahead(windows, AHEAD)
+        decoded = ahead(windows, AHEAD, self._stopped)
         try:
             yield from self._classified(decoded, passes)
         finally:
             decoded.close()
             self._update()
-        yield from self._end_session(windows.seconds)
+        read = self.grid.seconds(self._point) if self._stopped() else math.inf
+        yield from self._end_session(min(read, windows.seconds))
         if windows.damage:
             raise DataError(
                 f"{self.source.shown}: damaged ({windows.damage}): {windows.lost} windows left out"
@@ -273,7 +276,8 @@ class Watcher:
         """The segments of a source that waits for its reader."""
         prepare = Preparer(self.classifier.clip_format, self.source.shown)
         frames = StreamFrames(prepare, self._clock)
-        decoded = ahead(frames.of(connection), max(AHEAD, 2 * self.classifier.clip_format.frames))
+        most = max(AHEAD, 2 * self.classifier.clip_format.frames)
+        decoded = ahead(frames.of(connection), most, self._stopped)
         try:
             for _, session in groupby(decoded, key=lambda x: x.session):
                 windows = StreamWindows(self.grid, self.classifier.clip_format)
@@ -286,7 +290,7 @@ class Watcher:
         if frames.problem or frames.damaged:
             problem = frames.problem or f"{frames.damaged} packets or frames cannot be decoded"
             raise DataError(f"{self.source.shown}: damaged or cut off: {problem}")
-        if not self.counts.frames:
+        if not self.counts.frames and not self._stopped():
             raise DataError(f"{self.source.shown}: no frame could be decoded")
 
     def _windows(self, windows: StreamWindows, frames: Iterable[Held]) -> Iterator[Window]:
@@ -311,7 +315,7 @@ class Watcher:
             self._update()
         if reader.problem:
             raise DataError(f"{self.source.shown}: {reader.problem}")
-        if not self.counts.frames:
+        if not self.counts.frames and not self._stopped():
             raise DataError(f"{self.source.shown}: no frame could be decoded")
 
     def _count_live(
@@ -352,7 +356,7 @@ class Watcher:
                     self._began = datetime.now(UTC) - timedelta(seconds=age)
                 for frame in members:
                     due += windows.add(frame)
-            ended = newest.ended and not len(newest)
+            ended = self._stopped() or (newest.ended and not len(newest))
             if ended and windows is not None:
                 self._limit = windows.seconds
                 due += windows.finish()
