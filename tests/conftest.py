@@ -82,7 +82,7 @@ SLOW = {
     "test_all_seeds_are_validated_on_the_same_videos": [],
     "test_an_exported_classifier_takes_batches_of_any_size": ["vpt"],
     "test_an_interrupted_training_keeps_its_best_adapter": [],
-    "test_an_interruption_writes_whole_files_of_all_that_was_read": ["int"],
+    "test_an_interruption_writes_whole_files_of_all_that_was_read": [],
     "test_any_two_methods_make_a_chain": ["ssp"],
     "test_bf16_products_stay_close_and_gradients_too": ["ssp"],
     "test_bfloat16_gradients_of_full_tuning_equal_the_eager_ones": [],

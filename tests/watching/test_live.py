@@ -3,10 +3,15 @@
 import contextlib
 import http.server
 import itertools
+import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from fractions import Fraction
 
 import av
@@ -20,7 +25,7 @@ from videossp.data.sampling import ClipFormat
 from videossp.errors import DataError
 from videossp.watching.ahead import ahead
 from videossp.watching.held import Held, Preparer
-from videossp.watching.live import Newest
+from videossp.watching.live import LiveReader, Newest
 from videossp.watching.source import Source, connect, masked
 from videossp.watching.watch import Watcher
 
@@ -172,7 +177,37 @@ def test_a_stream_that_does_not_come_back_ends_after_its_last_segments(small_cla
         segments.extend(found)
     assert "secret" not in str(error.value)
     assert segments[-1].end <= watcher.counts.seconds + 1e-6
-    assert watcher.rest() == []
+
+
+def test_a_stream_that_stalls_is_tried_again_even_if_the_time_out_is_longer():
+    frame = av.VideoFrame.from_ndarray(np.zeros((4, 4, 3), np.uint8), format="rgb24")
+    late = [0.0]
+
+    class Frames:
+        problem = "no data for 15 s"
+
+        def of(self, connection):
+            yield Held(frame, 0.0, None, time.monotonic())
+            late[0] = 15.0
+
+    lines, newest = [], Newest(1.0)
+    source = Source.of(f"tcp://127.0.0.1:{free_port()}")
+    reader = LiveReader(
+        source, object(), Frames(), newest, 0.1, lines.append, lambda: time.monotonic() + late[0]
+    )
+    while not newest.ended:
+        newest.take(1.0)
+    reader.stop()
+    assert "lost (no data for 15 s)" in lines[0]
+    assert re.search(r"not back within 0.1 s \(.*cannot be opened", reader.problem)
+
+
+def test_a_file_that_is_watched_as_a_live_source_ends(small_classifier, tmp_path):
+    write_stream(tmp_path / "a.ts", 2)
+    watcher = Watcher(
+        small_classifier, tmp_path / "a.ts", windows=[0.5], nothing=100.0, live=True, report=print
+    )
+    assert [*watcher] and watcher.counts.frames == 48 and watcher.counts.reconnected == 0
 
 
 def test_a_stream_of_datagrams_is_watched(small_classifier):
@@ -300,6 +335,27 @@ def test_no_window_spans_dropped_frames(small_classifier):
     assert min(start for start, stop in seen if stop > 5) == 5.5
 
 
+def test_sessions_do_not_overlap_if_a_server_sends_its_first_seconds_at_once(small_classifier):
+    pixels = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+    prepare = Preparer(ClipFormat(frames=4, size=(32, 32)), "camera")
+    held = [[Held(pixels, i / 20, prepare, float(x), x) for i in range(80)] for x in range(3)]
+
+    class Frames:
+        ended = False
+
+        def __len__(self):
+            return len(held)
+
+        def take(self, timeout):
+            self.ended = len(held) == 1
+            return held.pop(0)
+
+    watcher = Watcher(small_classifier, "-", windows=[1.0], nothing=100.0, join=False)
+    segments = list(watcher.follow(Frames(), lambda views: torch.full((len(views), 3), 1 / 3)))
+    assert all(a.end <= b.start for a, b in zip(segments, segments[1:], strict=False))
+    assert segments[-1].start > 8
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -327,6 +383,42 @@ def test_a_source_that_cannot_be_opened_is_one_line_without_its_password(small_c
             list(videossp.watch(small_classifier, name, windows=[1]))
     with pytest.raises(ValueError, match="--window"):
         list(videossp.watch(small_classifier, "-"))
+
+
+@contextlib.contextmanager
+def silent_server(accepted=lambda: None):
+    """The URL of a server that accepts a connection, and sends nothing until the context ends."""
+    ended = threading.Event()
+
+    def serve(listener):
+        with listener.accept()[0]:
+            accepted()
+            ended.wait(120)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield f"tcp://user:secret@127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_an_interruption_does_not_wait_for_a_source_that_gives_no_data(small_classifier, monkeypatch):
+    monkeypatch.setattr("videossp.watching.source.TIMEOUT", 120.0)
+    with silent_server(lambda: os.kill(os.getpid(), signal.SIGINT)) as url, pytest.raises(KeyboardInterrupt):
+        list(videossp.watch(small_classifier, url, windows=[1]))
+    asked = threading.Event()
+    with silent_server(asked.set) as url:
+        assert [*Watcher(small_classifier, url, windows=[1], stopped=asked.is_set)] == []
+
+
+def test_a_source_that_gives_no_data_is_an_error_without_its_password(small_classifier, monkeypatch):
+    monkeypatch.setattr("videossp.watching.source.TIMEOUT", 0.5)
+    with silent_server() as url, pytest.raises(DataError, match="opened: no data for 0.5 s") as error:
+        list(videossp.watch(small_classifier, url, windows=[1]))
+    assert "secret" not in "".join(traceback.format_exception(error.value))
 
 
 def test_a_playlist_opens_streams_of_the_network_but_no_local_file(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from conftest import numbered_frames, write_video
 from videossp.data.video import read_video
+from videossp.system.printable import printable
 from videossp.watching.burn_in import burn_in, draw
 from videossp.watching.outputs import check_outputs, write_outputs
 from videossp.watching.segment import Segment
@@ -117,6 +118,21 @@ def test_elan_follows_the_schema(tmp_path):
     assert found[0] == (500, 2000, SEGMENTS[0].label) and found[2] == (3661000, 3663000, "last")
 
 
+def test_every_name_gives_files_that_can_be_read(tmp_path):
+    path = tmp_path / "rec.mp4"
+    write_video(path, numbered_frames(4))
+    for label in ("\x00\x1b", "a\r\nb", "]]>", "\ufffe\uffff", "\u2028", "caf\udce9", "-->\n\n0"):
+        segments, video = [Segment(0, 1, label, 0.5)], read_video(path)
+        names = [tmp_path / x for x in ("a.csv", "a.jsonl", "a.vtt", "a.eaf", "a.labelstudio.json")]
+        write_outputs(names, segments, "rec\udce9.mp4", video)
+        assert json.loads(names[1].read_text())["label"] == label
+        assert ET.parse(names[3]).find("TIER//ANNOTATION_VALUE").text == printable(label)
+        assert len(parse_vtt(names[2].read_text())) == 1
+        assert json.loads(names[4].read_text())[0]["data"] == {"video": "rec\udce9.mp4"}
+        with names[0].open(newline="") as file:
+            assert len([*csv.DictReader(file)]) == 1
+
+
 def test_label_studio_counts_frames_from_one(tmp_path):
     path = tmp_path / "rec.mp4"
     write_video(path, numbered_frames(24), rate=12)
@@ -145,7 +161,7 @@ def test_outputs_are_checked_before_anything_is_read(tmp_path):
         (["there.csv"], True, "exists; name a new file"),
         (["no/a.csv"], True, "there is no folder"),
         (["a.csv", "a.csv"], True, "name each file once"),
-        (["a.labelstudio.json"], False, "Label Studio counts the frames of a video file"),
+        (["a.labelstudio.json"], False, "Label Studio counts the frames of a file"),
     ):
         with pytest.raises(ValueError, match=words):
             check_outputs([tmp_path / x for x in names], is_file)
@@ -176,6 +192,19 @@ def test_labels_are_burnt_in_while_their_segment_lasts(tmp_path):
     assert abs(frames[0].astype(int) - 160).max() < 12 and [*tmp_path.glob(".*")] == []
     burn_in(read_video(path), [], tmp_path / "start.mp4", until=0.3)
     assert len(read_video(tmp_path / "start.mp4")) == 3
+
+
+def test_a_copy_of_a_damaged_file_lacks_the_damaged_frames_only(tmp_path):
+    path, copy = tmp_path / "rec.mp4", tmp_path / "copy.mp4"
+    noise = np.random.default_rng(0).integers(0, 255, (60, 64, 64, 3), dtype=np.uint8)
+    write_video(path, noise, rate=12, options={"g": "12"})
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + len(data) // 20] = bytes(len(data) // 20)
+    path.write_bytes(data)
+    burn_in(read_video(path), [], copy)
+    video = read_video(copy)
+    times = [round(float((x - video.times[0]) * video.unit * 12)) for x in video.times]
+    assert {*range(24), *range(48, 60)} <= {*times} < {*range(60)} and times == sorted({*times})
 
 
 @pytest.mark.parametrize("text", ["a", "a name that is much wider than the picture is", "$x$ _ 50 %"])

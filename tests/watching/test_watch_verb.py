@@ -19,9 +19,10 @@ from videossp.classifier import Classifier
 from videossp.data.clips import read_views
 from videossp.data.datasets import Sample, read_data
 from videossp.data.video import read_video
-from videossp.errors import DataError, TruncatedError
+from videossp.errors import DataError
 from videossp.training.config import TrainConfig
 from videossp.training.video_seconds import mean_seconds
+from videossp.watching.segmenter import Segmenter
 from videossp.watching.watch import Watcher
 
 
@@ -136,6 +137,7 @@ def test_usage_errors_are_one_line_and_cost_no_work(call, adapter, recording, tm
         ([adapter, recording, "--output", tmp_path / "there.csv"], "exists; name a new file"),
         ([adapter, recording, "--output", tmp_path / "a.txt"], "the name must end in"),
         ([adapter, "-", "--video", tmp_path / "a.mp4"], "SOURCE a file"),
+        ([adapter, recording, "--live", "on", "--video", tmp_path / "a.mp4"], "SOURCE a file"),
         ([adapter, recording, "--window", "2", "--hop", "0.3"], "no whole number of hops"),
         ([adapter, recording, "--nothing", "-1"], "at least 0"),
         ([tmp_path / "old", recording], "give the length of a window in seconds (--window)"),
@@ -145,6 +147,15 @@ def test_usage_errors_are_one_line_and_cost_no_work(call, adapter, recording, tm
     code, _, err = call("watch", adapter, tmp_path / "none.mp4")
     assert code == 3 and "no such file" in err
     assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_a_source_without_a_frame_is_reported_and_leaves_no_files(call, adapter, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    names = [tmp_path / x for x in ("a.csv", "a.labelstudio.json")]
+    outputs = [x for name in names for x in ("--output", name)]
+    code, out, err = call("watch", adapter, tmp_path / "bad.mp4", *outputs, "--video", tmp_path / "a.mp4")
+    assert code == 3 and out == "" and "bad.mp4: not a readable video" in err, err
+    assert {x.name for x in tmp_path.iterdir()} == {"adapter", "bad.mp4"}
 
 
 def test_several_windows_are_a_list(call, adapter, recording):
@@ -173,7 +184,7 @@ def test_a_file_that_is_damaged_midway_gives_its_segments_and_exit_code_3(call, 
     assert segments[0]["start"] < 1 and segments[-1]["end"] > 9
 
 
-def test_a_truncated_file_is_watched_as_far_as_it_goes(small_classifier, recording, tmp_path):
+def test_a_truncated_file_is_watched_as_far_as_it_goes(call, adapter, recording, tmp_path):
     with av.open(str(recording)) as old, av.open(str(tmp_path / "whole.mkv"), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(video=0):
@@ -182,12 +193,11 @@ def test_a_truncated_file_is_watched_as_far_as_it_goes(small_classifier, recordi
                 new.mux(packet)
     data = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
-    found = []
-    with pytest.raises((TruncatedError, DataError), match=r"truncated|cut off"):
-        found.extend(
-            videossp.watch(small_classifier, tmp_path / "cut.mkv", windows=[1.0], nothing=50, join=False)
-        )
-    assert 3 < found[-1].end < 7
+    flags = ["--nothing", 50, "--join", "false", "--output", tmp_path / "a.labelstudio.json"]
+    code, out, err = call("watch", adapter, tmp_path / "cut.mkv", *flags, "--video", tmp_path / "a.mp4")
+    assert code == 3 and "truncated" in err and "a.mp4: not written" in err, err
+    assert "Label Studio needs their numbers" in err
+    assert 3 < segments_of(out)[-1]["end"] < 7
 
 
 def test_a_folder_of_frames_has_no_times(small_classifier, tmp_path):
@@ -198,6 +208,30 @@ def test_a_folder_of_frames_has_no_times(small_classifier, tmp_path):
             file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
     with pytest.raises(DataError, match="no times"):
         list(videossp.watch(small_classifier, tmp_path, windows=[1.0]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
+def test_a_signal_ends_the_work_and_its_segments_are_kept(
+    call, adapter, recording, tmp_path, monkeypatch, number
+):
+    """Also if it comes in the middle of the search for the best cut."""
+    extend = Segmenter._extend
+
+    def interrupted(self):
+        if self._point == 50:  # of 100
+            os.kill(os.getpid(), number)
+        return extend(self)
+
+    monkeypatch.setattr(Segmenter, "_extend", interrupted)
+    outputs = ["--output", tmp_path / "a.jsonl", "--output", tmp_path / "a.csv"]
+    settings = ["--hop", 0.1, "--nothing", 50, "--join", "false"]
+    code, out, err = call("watch", adapter, recording, *settings, *outputs)
+    assert code == 130 and "interrupted" in err and "Traceback" not in err
+    assert (tmp_path / "a.jsonl").read_text() == out
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert len([*csv.DictReader(file)]) == len(segments_of(out)) >= 3
+    assert 3 < segments_of(out)[-1]["end"] < 9
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])

@@ -1,5 +1,6 @@
 """Windows over files and streams: each is the cut of the video that `read_views` reads."""
 
+import math
 import struct
 from dataclasses import replace
 from fractions import Fraction
@@ -100,6 +101,22 @@ def test_windows_of_a_stream_are_those_of_the_file(variable):
     assert [(x.first, x.stop) for x, _ in found] == [x[:2] for x in expected]
     assert all(torch.equal(clip, x[2]) for (_, clip), x in zip(found, expected, strict=True))
     assert most < 60 and frames.session == 0 and not frames.problem
+
+
+def test_a_stream_whose_times_do_not_start_at_zero_has_exact_times(tmp_path):
+    """A frame at a grid point must not come before it, which the difference of two floats may do."""
+    with av.open(str(tmp_path / "a.nut"), "w") as file:
+        stream = file.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 60000)
+        for i, pixels in enumerate(numbered_frames(24)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = 199690 + 15000 * i, Fraction(1, 60000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    frames = StreamFrames(Preparer(CLIP, "stream"), lambda: 0.0)
+    found = [x.time for x in frames.of(connect(Source(str(tmp_path / "a.nut"), "pipe")))]
+    assert found == [i / 4 for i in range(24)]
 
 
 def test_a_phone_video_is_upright_and_of_one_size_in_every_window(tmp_path):
@@ -205,8 +222,14 @@ def test_the_default_hop_is_a_quarter_of_the_shortest_window(windows, hop, expec
     [
         ([2], 0.3, "2 s is no whole number of hops of 0.3 s; choose another hop, as 0.25"),
         ([1, 1.3], None, "1.3 s is no whole number of hops of 0.25 s; choose another hop, as 0.1"),
-        ([0], None, "longer than 0"),
+        ([0], None, "at least 0.001 s"),
+        ([1, math.nan], None, "at least 0.001 s"),
+        ([1e-9], 1, "at least 0.001 s"),
+        ([0.003], None, "a quarter of the window is 0.00075 s; give a hop of at least 0.001 s"),
         ([1], 0, "hop must be at least 0.001 s"),
+        ([1], math.inf, "hop must be at least 0.001 s"),
+        ([1 / 3, 2 / 3], None, "no whole number of hops of 0.083333 s; choose another window$"),
+        ([1, 86400], 0.01, "has 8640000 hops of 0.01 s, but at most 10000 are possible"),
     ],
 )
 def test_windows_that_do_not_fit_the_hop_are_one_line(windows, hop, words):

@@ -1,11 +1,9 @@
 """`videossp watch`."""
 
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +26,7 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     """Find the actions in a long video, a camera or a stream."""
     from videossp.data.datasets.write import check_new_file
     from videossp.errors import DataError
+    from videossp.training.signals import GracefulStop
     from videossp.watching.burn_in import burn_in
     from videossp.watching.outputs import check_outputs, write_outputs
     from videossp.watching.segmenter import NOTHING
@@ -60,7 +59,7 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
 
     def run(args: "Namespace") -> int:
         outputs, picture = [Path(x) for x in args.output or ()], Path(args.video) if args.video else None
-        classifier = load_adapter(args, device_of(args))
+        classifier, stop = load_adapter(args, device_of(args)), GracefulStop()
         watcher = Watcher(
             classifier,
             args.source,
@@ -71,17 +70,17 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             live=LIVE[args.live],
             reconnect=args.reconnect,
             report=print_message,
+            stopped=lambda: stop.asked,
         )
-        is_file = watcher.source.kind == "file"
+        is_file = watcher.source.kind == "file" and args.live != "on"
         check_outputs(outputs, is_file)
         if picture:
             if picture.suffix != ".mp4" or not is_file:
-                raise ValueError(f"--video {picture}: must be an .mp4, and SOURCE a file")
+                raise ValueError(f"--video {picture}: must be an .mp4, and SOURCE a file without --live on")
             check_new_file(picture)
         truth = read_truth(Path(args.truth), classifier.classes) if args.truth else None
         segments: list[Segment] = []
         problem: DataError | None = None
-        interrupted = False
 
         def keep(segment: "Segment") -> None:
             segments.append(segment)
@@ -91,7 +90,7 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
         def write() -> None:
             write_outputs(outputs, segments, watcher.source.shown, watcher.video)
 
-        with sigterm_interrupts():
+        with stop:
             found, written = iter(watcher), time.monotonic()
             try:
                 for segment in found:
@@ -101,15 +100,16 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                         written = time.monotonic()
             except DataError as error:
                 problem = error
-            except KeyboardInterrupt:
-                interrupted = True
-                found.close()
-                for segment in watcher.rest():
-                    keep(segment)
+                print_error(str(error))
+                if picture and watcher.counts.frames and not watcher.video:
+                    print_error(f"{picture}: not written, as {watcher.source.shown} has no whole index")
             finally:
-                write()
+                found.close()
+                if watcher.counts.frames:  # else a file would refuse the next try
+                    write()
             if picture and watcher.video:
-                burn_in(watcher.video, segments, picture, watcher.counts.seconds)
+                with nullcontext() if stop.asked else stop.at_once():
+                    burn_in(watcher.video, segments, picture, watcher.counts.seconds)
         measured = agreement(segments, truth) if truth else None
         counts = watcher.counts
         print_message(counts.line(bool(watcher.live)))
@@ -128,23 +128,8 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             print_result(args, summary, [])
         elif measured:
             print(json.dumps({"truth": measured.summary()}), flush=True)
-        if interrupted:
+        if stop.asked:
             raise KeyboardInterrupt
-        if problem:
-            print_error(str(problem))
         return DATA if problem else 0
 
     return run
-
-
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """A context in which SIGTERM does what Ctrl-C does: a service manager ends a live source by it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

@@ -8,10 +8,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], most: int) -> Generator[T, None, None]:
+def ahead(
+    items: Iterable[T], most: int, stopped: Callable[[], bool] = lambda: False
+) -> Generator[T, None, None]:
     """Yield the items; up to `most` of them wait in memory. An exception is raised where it occurred.
 
-    Closing the generator ends the thread after the item that it computes.
+    Closing the generator ends the thread after the item that it computes. The generator also ends when
+    `stopped` becomes true, even if no item comes.
     """
     waiting: queue.Queue[Callable[[], T] | None] = queue.Queue(most)
     closed = threading.Event()
@@ -45,7 +48,13 @@ def ahead(items: Iterable[T], most: int) -> Generator[T, None, None]:
     thread = threading.Thread(target=compute, name="videossp decoding ahead", daemon=True)
     thread.start()
     try:
-        while (item := waiting.get()) is not None:
+        while not stopped():
+            try:
+                item = waiting.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if item is None:
+                break
             yield item()
     finally:
         closed.set()

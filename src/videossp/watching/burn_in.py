@@ -64,11 +64,12 @@ def _encode(video: Video, segments: Sequence[Segment], path: Path, until: float)
         av.open(str(path), "w") as target,
     ):
         stream: Any = None
-        frames = usable_frames(packets, source)
-        for number, frame in enumerate(_sound(frames)):
+        before = video.times[0] - 1
+        for number, frame in enumerate(_undamaged(packets, source)):
             time = frame.pts if video.has_timestamps else number
-            if time is None or time < video.times[0]:
+            if time is None or time <= before:
                 continue
+            before = time
             seconds = float((time - video.times[0]) * unit)
             if seconds >= until:
                 break
@@ -94,10 +95,13 @@ def _encode(video: Video, segments: Sequence[Segment], path: Path, until: float)
             target.mux(stream.encode(None))
 
 
-def _sound(frames: Any) -> Any:
-    """The frames up to the first one that cannot be decoded: the reader has reported the damage."""
-    with suppress(FFmpegError):
-        yield from frames
+def _undamaged(packets: Any, source: Any) -> Any:
+    """The frames that can be decoded: the reader has reported the others."""
+    ended = False
+    while not ended:
+        with suppress(FFmpegError):
+            yield from (x for x in usable_frames(packets, source) if not x.is_corrupt)
+            ended = True
 
 
 def draw(pixels: "NDArray[np.uint8]", text: str) -> None:

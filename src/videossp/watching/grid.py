@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MICRO = 10**6
+MOST = 10_000  # hops of a window: each moment may be the start of as many pieces
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,16 @@ class Grid:
             hop: seconds from one window to the next; default: a quarter of the shortest window.
 
         Raises:
-            ValueError: a length is not positive, or no whole number of hops.
+            ValueError: a length or the hop is too short or too long, or a length is no whole number of hops.
         """
-        if not windows or min(windows) <= 0 or max(windows) > 86400:
-            raise ValueError(f"windows must be longer than 0 and at most 86400 s, got {[*windows]}")
+        if not windows or not all(0.001 <= x <= 86400 for x in windows):
+            raise ValueError(f"windows must be at least 0.001 s and at most 86400 s, got {[*windows]}")
+        if hop is not None and not 0.001 <= hop <= 86400:
+            raise ValueError(f"the hop must be at least 0.001 s and at most 86400 s, got {hop:g}")
         micro = sorted({round(x * MICRO) for x in windows})
         step = micro[0] // 4 if hop is None else round(hop * MICRO)
         if step < 1000:
-            raise ValueError(f"the hop must be at least 0.001 s, got {step / MICRO:g}")
+            raise ValueError(f"a quarter of the window is {step / MICRO:g} s; give a hop of at least 0.001 s")
         if hop is None:  # windows are known to a millisecond; a quarter of one may not be a whole number
             micro[0] = 4 * step
         for length in micro:
@@ -44,10 +47,16 @@ class Grid:
                 parts = max(1, common // step)
                 while common % parts:
                     parts += 1
+                other = f"hop, as {common / parts / MICRO:g}" if common // parts >= 1000 else "window"
                 raise ValueError(
                     f"a window of {length / MICRO:g} s is no whole number of hops of {step / MICRO:g} s; "
-                    f"choose another hop, as {common / parts / MICRO:g}"
+                    f"choose another {other}"
                 )
+        if micro[-1] // step > MOST:
+            raise ValueError(
+                f"a window of {micro[-1] / MICRO:g} s has {micro[-1] // step} hops of {step / MICRO:g} s, "
+                f"but at most {MOST} are possible; choose a longer hop"
+            )
         return cls(step, tuple(x // step for x in micro))
 
     @property

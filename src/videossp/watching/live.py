@@ -97,6 +97,7 @@ class LiveReader:
         self.problem: str | None = None
         self.reconnected = 0
         self._seen, self._tries = clock(), 0  # when the last frame came, and tries to connect since then
+        self._lost = 0.0  # when the loss was noticed: a stream that stalls counts as lost after a time-out
         self._stopped = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(first,), name="videossp live source", daemon=True
@@ -133,10 +134,11 @@ class LiveReader:
             self.problem = self.frames.problem
             return None
         if not self._tries:
+            self._lost = self.clock()
             self.report(f"{self.source.shown}: lost ({why}); connecting again")
         while True:
             pause = BACK_OFF[min(self._tries, len(BACK_OFF) - 1)]
-            rest = self._seen + self.reconnect - self.clock()
+            rest = self._lost + self.reconnect - self.clock()
             if rest <= 0 or self._stopped.wait(min(pause, rest)):
                 self.problem = f"lost, and not back within {self.reconnect:g} s ({why})"
                 return None

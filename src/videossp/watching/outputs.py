@@ -165,7 +165,7 @@ def check_outputs(paths: Sequence[Path], is_file: bool) -> None:
         raise ValueError("--output: name each file once")
     for path in paths:
         if writer_of(path) is label_studio_text and not is_file:
-            raise ValueError(f"--output {path}: Label Studio counts the frames of a video file; give a file")
+            raise ValueError(f"--output {path}: Label Studio counts the frames of a file that is not live")
         check_new_file(path)
 
 
@@ -187,7 +187,8 @@ def write_outputs(
     problems: list[Exception] = []
     for path in paths:
         try:
-            atomic_write(path, writer_of(path)(segments, source, video))
+            text = writer_of(path)(segments, source, video)
+            atomic_write(path, text.encode(errors="backslashreplace"))  # as stdout: names may be no UTF-8
         except (OSError, DataError) as error:  # the other files are written all the same
             problems.append(error)
     if problems:

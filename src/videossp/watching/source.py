@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import av
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 
 from videossp.data.video.container import FORMATS, reason_of, video_stream
 from videossp.data.video.limits import max_pixels
@@ -102,7 +102,14 @@ def as_source_error(source: Source, problem: str) -> Iterator[None]:
     try:
         yield
     except (FFmpegError, OSError) as error:
-        raise DataError(f"{source.shown}: {problem}: {reason_of(error)}") from error
+        # FFmpeg's error holds the whole URL, which a traceback would show.
+        cause = None if source.kind == "network" else error
+        raise DataError(f"{source.shown}: {problem}: {why_lost(error)}") from cause
+
+
+def why_lost(error: Exception) -> str:
+    """The text of an error of FFmpeg. It reports a time-out as an exit."""
+    return f"no data for {TIMEOUT:g} s" if isinstance(error, ExitError) else reason_of(error)
 
 
 def connect(source: Source) -> Connection:

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from av.error import FFmpegError
 
-from videossp.data.video.container import packets_of, reason_of
+from videossp.data.video.container import packets_of
 from videossp.data.video.sequential import usable_frames
 from videossp.watching.held import Held, Preparer, RawBudget
-from videossp.watching.source import Connection
+from videossp.watching.source import Connection, why_lost
 
 if TYPE_CHECKING:
     import av
@@ -44,17 +45,20 @@ class StreamFrames:
         The connection is closed at the end.
         """
         self.session, self.problem = self.session + 1, None
-        stream, last, origin = connection.stream, -math.inf, 0.0
+        stream = connection.stream
+        origin: float | Fraction = 0.0
+        last: float | Fraction = -math.inf
         rate = stream.average_rate or stream.guessed_rate
-        step = float(1 / rate) if rate else 0.04  # for frames without any time, as of raw H.264
+        step = 1 / rate if rate else Fraction(1, 25)  # for frames without any time, as of raw H.264
         count = 0
         with connection.container, packets_of(connection.container, stream) as packets:
             for frame in self._decoded(packets, stream):
                 arrival = self.clock()
+                time: float | Fraction  # exact, as a frame at a grid point must not count before it
                 if connection.live and not connection.timed:
                     time = arrival
                 elif frame.pts is not None and frame.time_base is not None:
-                    time = float(frame.pts * frame.time_base)
+                    time = frame.pts * frame.time_base
                 elif connection.timed:
                     self.damaged += 1  # a frame without its time, as the first one of some RTSP servers
                     continue
@@ -68,7 +72,7 @@ class StreamFrames:
                 if not count:
                     origin = time
                 last, count = time, count + 1
-                held = Held(frame, time - origin, self.prepare, arrival, self.session)
+                held = Held(frame, float(time - origin), self.prepare, arrival, self.session)
                 self._budget.add(held)
                 yield held
 
@@ -81,7 +85,7 @@ class StreamFrames:
             try:
                 yield from packets
             except (FFmpegError, OSError) as error:
-                self.problem = reason_of(error)
+                self.problem = why_lost(error)
 
         rest, ended = received(), False
         while not ended:

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -129,6 +130,8 @@ class Counts:
 class Watcher:
     """Iterates over the segments of a source, see `watch`; afterwards `counts` tells what was read.
 
+    When `stopped` becomes true, the source ends there: the last segments are those of what was read.
+
     Attributes:
         grid: the windows.
         source: what is watched.
@@ -150,6 +153,7 @@ class Watcher:
         reconnect: float = RECONNECT,
         report: Callable[[str], None] | None = None,
         clock: Clock = time.monotonic,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         if not windows and classifier.video_seconds is None:
             raise ValueError(
@@ -164,7 +168,7 @@ class Watcher:
         self.video: Video | None = None
         self.counts = Counts()
         self._nothing, self._join, self._reconnect = nothing, join, reconnect
-        self._report, self._clock = report or (lambda line: None), clock
+        self._report, self._clock, self._stopped = report or (lambda line: None), clock, stopped
         self._told = clock()
         self._update: Callable[[], None] = lambda: None  # brings the counts up to date
         self._offset = 0.0  # of the session, in seconds from the first frame
@@ -181,7 +185,8 @@ class Watcher:
             try:
                 video = read_video(self.source.path)
             except TruncatedError as error:
-                yield from self._once(connect(self.source), passes)
+                if connection := self._connection():
+                    yield from self._once(connection, passes)
                 raise error
             self.video = video
             yield from self._file(FileWindows(video, self.grid, self.classifier.clip_format), passes)
@@ -191,16 +196,19 @@ class Watcher:
             passes(
                 torch.zeros(1, 3, clip.frames, *clip.size, dtype=torch.uint8)
             )  # compiles before frames come
-        connection = connect(self.source)
+        connection = self._connection()
+        if connection is None:
+            return
         self.live = connection.live if self.live is None else self.live
         if self.live:
             yield from self._live(connection, passes)
         else:
             yield from self._once(connection, passes)
 
-    def rest(self) -> list[Segment]:
-        """The segments of what was read, if the iteration was interrupted."""
-        return self._segments(self._segmenter.finish(self._point))
+    def _connection(self) -> Connection | None:
+        """Open the source, in a thread, as a source that gives no data cannot be stopped; None: stopped."""
+        with closing(ahead((connect(x) for x in [self.source]), 1, self._stopped)) as opened:
+            return next(opened, None)
 
     def _new_segmenter(self) -> Segmenter:
         patience = 2 * self.grid.longest if self.live else None
@@ -247,13 +255,14 @@ class Watcher:
 
     def _file(self, windows: FileWindows, passes: Passes) -> Iterator[Segment]:
         self._limit, self._update = windows.seconds, lambda: self._count(windows)
-        decoded = ahead(windows, AHEAD)
+        decoded = ahead(windows, AHEAD, self._stopped)
         try:
             yield from self._classified(decoded, passes)
         finally:
             decoded.close()
             self._update()
-        yield from self._end_session(windows.seconds)
+        read = self.grid.seconds(self._point) if self._stopped() else math.inf
+        yield from self._end_session(min(read, windows.seconds))
         if windows.damage:
             raise DataError(
                 f"{self.source.shown}: damaged ({windows.damage}): {windows.lost} windows left out"
@@ -267,7 +276,8 @@ class Watcher:
         """The segments of a source that waits for its reader."""
         prepare = Preparer(self.classifier.clip_format, self.source.shown)
         frames = StreamFrames(prepare, self._clock)
-        decoded = ahead(frames.of(connection), max(AHEAD, 2 * self.classifier.clip_format.frames))
+        most = max(AHEAD, 2 * self.classifier.clip_format.frames)
+        decoded = ahead(frames.of(connection), most, self._stopped)
         try:
             for _, session in groupby(decoded, key=lambda x: x.session):
                 windows = StreamWindows(self.grid, self.classifier.clip_format)
@@ -280,7 +290,7 @@ class Watcher:
         if frames.problem or frames.damaged:
             problem = frames.problem or f"{frames.damaged} packets or frames cannot be decoded"
             raise DataError(f"{self.source.shown}: damaged or cut off: {problem}")
-        if not self.counts.frames:
+        if not self.counts.frames and not self._stopped():
             raise DataError(f"{self.source.shown}: no frame could be decoded")
 
     def _windows(self, windows: StreamWindows, frames: Iterable[Held]) -> Iterator[Window]:
@@ -294,9 +304,9 @@ class Watcher:
         prepare = Preparer(self.classifier.clip_format, self.source.shown)
         frames = StreamFrames(prepare, self._clock)
         newest = Newest(self.grid.seconds(self.grid.longest + 2))
-        reader = LiveReader(
-            self.source, connection, frames, newest, self._reconnect, self._report, self._clock
-        )
+        # A file would start again, and stdin is read to its end.
+        reconnect = self._reconnect if self.source.kind in ("camera", "network") else 0.0
+        reader = LiveReader(self.source, connection, frames, newest, reconnect, self._report, self._clock)
         self._update = lambda: self._count_live(prepare, frames, newest, reader)
         try:
             yield from self.follow(newest, passes)
@@ -305,7 +315,7 @@ class Watcher:
             self._update()
         if reader.problem:
             raise DataError(f"{self.source.shown}: {reader.problem}")
-        if not self.counts.frames:
+        if not self.counts.frames and not self._stopped():
             raise DataError(f"{self.source.shown}: no frame could be decoded")
 
     def _count_live(
@@ -325,7 +335,7 @@ class Watcher:
         self.live = True
         self._segmenter = self._new_segmenter()
         windows: StreamWindows | None = None
-        session, start = -1, 0.0
+        session, start, offset = -1, 0.0, 0.0
         while True:
             taken = newest.take(1.0)
             due: list[Window] = []
@@ -336,16 +346,17 @@ class Watcher:
                         self._limit = windows.seconds
                         yield from self._newest_only([*due, *windows.finish()], passes)
                         yield from self._end_session(windows.seconds)
-                        due = []
+                        offset, due = self._offset + windows.seconds, []
                     if session < 0:
                         start = members[0].arrival
                     session, windows = number, StreamWindows(self.grid, self.classifier.clip_format)
-                    self._offset = members[0].arrival - members[0].time - start
+                    # A server may send the first seconds at once: sessions do not overlap all the same.
+                    self._offset = max(offset, members[0].arrival - members[0].time - start)
                     age = self._clock() - members[0].arrival + members[0].time
                     self._began = datetime.now(UTC) - timedelta(seconds=age)
                 for frame in members:
                     due += windows.add(frame)
-            ended = newest.ended and not len(newest)
+            ended = self._stopped() or (newest.ended and not len(newest))
             if ended and windows is not None:
                 self._limit = windows.seconds
                 due += windows.finish()
