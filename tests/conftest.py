@@ -10,6 +10,7 @@ import signal
 from ctypes.util import find_library
 from fractions import Fraction
 from importlib.metadata import version
+from multiprocessing import forkserver
 from pathlib import Path
 
 import videossp
@@ -307,6 +308,17 @@ def class_folder(tmp_path_factory):
                 frames = rng.normal(level, 20, (6, 40, 48, 3)).clip(0, 255).astype(np.uint8)
                 write_video(root / split / name / f"{i}.mp4", frames)
     return root
+
+
+def start_fork_server_with(*modules):
+    """The next process is forked from a server that has imported these modules.
+
+    There is one server per process. If it runs with the modules of other tests, it is ended.
+    """
+    server = forkserver._forkserver
+    if server._preload_modules != [*modules]:
+        server._stop()
+        server.set_forkserver_preload([*modules])
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from conftest import start_fork_server_with
 from videossp.system import worker_pool
 from videossp.system.worker_pool import Calls, Lost, run_tasks
 
@@ -25,6 +26,11 @@ def behave(task):
     if task == "raise":
         raise MemoryError("too\nlarge")
     return task, "json.tool" in sys.modules, os.getpid(), os.getppid()
+
+
+@pytest.fixture(autouse=True)
+def _server():
+    start_fork_server_with(*MODULES)
 
 
 def test_workers_are_forked_from_a_process_that_has_the_modules_and_lose_only_their_call():

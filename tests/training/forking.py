@@ -4,6 +4,8 @@ import multiprocessing
 import os
 from pathlib import Path
 
+from conftest import start_fork_server_with
+
 
 def forks(monkeypatch):
     """A function that starts another one in a new process."""
@@ -11,7 +13,7 @@ def forks(monkeypatch):
     folders = [*map(str, Path(__file__).parents[:2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(x for x in folders if x))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warmed"])
+    start_fork_server_with("warmed")
 
     def start(function, *arguments):
         process = context.Process(target=function, args=arguments)
