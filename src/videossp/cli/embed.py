@@ -16,6 +16,7 @@ from videossp.cli.videos import (
     add_videos,
     check_speed,
     listed_paths,
+    start_workers,
     without_repeats,
     workers_of,
 )
@@ -59,6 +60,8 @@ def embed(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             check_suffix(Path(args.output))
         bulk = bulk_of(args)
         device = device_of(args)
+        if args.ray is None:
+            start_workers(args)
         model = model_of(args, device)
         if bulk:
             return embed_shards(args, bulk, model)

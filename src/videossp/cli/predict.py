@@ -18,6 +18,7 @@ from videossp.cli.videos import (
     common_views_of,
     listed_paths,
     settings_of,
+    start_workers,
     without_repeats,
     workers_of,
 )
@@ -58,6 +59,8 @@ def predict(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                 raise ValueError("--output FILE and --out FOLDER both take the rows: give one of them")
         bulk = bulk_of(args)
         device = device_of(args)
+        if args.ray is None:
+            start_workers(args)
         adapters = adapters_of(args, device)
         classifiers = [*adapters.values()]
         views = common_views_of(args, classifiers)

@@ -54,7 +54,7 @@ def add_computing(parser: "ArgumentParser", group: Any) -> None:
     add_option(group, "precision", Precision | None, "of matrix products", shown="that of the training")
     add_device(group)
     group = group_of(parser, "speed")
-    add_option(group, "batch_size", int | None, "views per pass", shown="8; on a GPU as many as fit")
+    add_option(group, "batch_size", int | None, "views per pass", shown="as many as fit")
     add_option(group, "workers", int | None, "processes that decode ahead", shown="cores - 1, for many")
     add_option(group, "timeout", float, "seconds per video in a worker; 0: no limit", default=TIMEOUT)
 
@@ -74,6 +74,16 @@ def adapters_of(args: "Namespace", device: "torch.device") -> "dict[str, Classif
     if len(set(folders)) < len(folders):
         raise ValueError(f"--adapter {next(x for x in folders if folders.count(x) > 1)} is given twice")
     return {folder: load_adapter(args, device, folder) for folder in folders}
+
+
+def start_workers(args: "Namespace") -> None:
+    """Start the process from which workers are forked, so that it imports torch while a model is loaded."""
+    from videossp.inference.decode_ahead import MODULES
+    from videossp.system.worker_pool import start_server
+
+    many = args.list or len(args.paths) >= WORKERS_PAY or not all(map(os.path.isfile, args.paths))
+    if args.workers != 0 and many:
+        start_server(MODULES)
 
 
 def common_views_of(args: "Namespace", classifiers: "Sequence[Classifier]") -> tuple[int, int]:

@@ -13,6 +13,7 @@ from videossp.data.video.remote import local_copy
 from videossp.errors import DataError
 from videossp.system.worker_pool import Calls, Lost, run_tasks
 
+MODULES = ("videossp.inference.decode_ahead",)  # that workers need
 Fetch = Callable[[str], AbstractContextManager[str]]
 
 
@@ -76,7 +77,7 @@ def decode_ahead(
             yield video
 
     alone = _Alone(reading)
-    calls = Calls(alone, timeout, workers, ahead + workers, modules=(__name__,))
+    calls = Calls(alone, timeout, workers, ahead + workers, modules=MODULES)
     results = run_tasks(calls, tasks())
     try:
         for result in results:

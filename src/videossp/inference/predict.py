@@ -16,14 +16,15 @@ from videossp.data.video import is_video
 from videossp.data.video.remote import check_scheme, local_copy, scheme_of
 from videossp.errors import DataError
 from videossp.inference.decode_ahead import Fetch, Reading
-from videossp.inference.passes import finite, scoring
+from videossp.inference.passes import bytes_of_view, finite, scoring
 from videossp.inference.video_results import OnError, check_on_error, video_results
 from videossp.system.warn import warn
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
 
-PREDICT_BATCH = 8  # views in a forward pass on a CPU; larger batches are hardly faster
+MOST_VIEWS = 16  # in a forward pass on a CPU; larger batches are hardly faster
+MEMORY = 1e9  # bytes that a forward pass may take on a CPU
 Paths = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[str]]
 
 
@@ -119,8 +120,8 @@ def predict_each(
         classifiers: of one device and clip format.
         videos: of `find_videos`, or names that `fetch` knows; they are taken only as far ahead as is needed.
         segments, crops, on_error: see `predict`.
-        batch_size: views in a forward pass. Default: 8; on a GPU as many as fit into its memory. Another
-            batch size changes probabilities by rounding errors.
+        batch_size: views in a forward pass. Default: 16 or, of a large model, as many as 1 GB holds; on a
+            GPU as many as fit into its memory. Another batch size changes probabilities by rounding errors.
         workers: processes that decode ahead; 0 decodes in this one. A script that uses them needs
             `if __name__ == "__main__":`.
         timeout: seconds that a worker may take for a video; None: no limit.
@@ -150,10 +151,13 @@ def predict_each(
 
 
 def usual_batch(classifiers: "Sequence[Classifier]", batch_size: int | None) -> int | None:
-    """The views in a pass: those given, else `PREDICT_BATCH` on a CPU; None: as `Passes` chooses."""
+    """The views in a pass: those given, else on a CPU as many as `MEMORY` holds; None: as `Passes` chooses.
+
+    They follow from the sizes of the model alone, so that they are the same on every machine.
+    """
     mixes = any(x.tuner.mixes_clips for x in classifiers)
     if batch_size is None and classifiers[0].device.type == "cpu" and not mixes:
-        return PREDICT_BATCH
+        return max(1, min(MOST_VIEWS, int(MEMORY / bytes_of_view(classifiers[0].backbone.config))))
     return batch_size
 
 

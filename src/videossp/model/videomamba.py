@@ -40,19 +40,24 @@ class Mixer(nn.Module):
         self.in_proj = Linear(*config.width("in_proj"), bias=False)
         self.out_proj = Linear(*config.width("out_proj"), bias=False)
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
-        self.out_proj.weight.data /= math.sqrt(config.depth)
+        # Where only shapes are wanted, no value is computed: torch would import its compiler for it (2 s).
+        values = not self.in_proj.weight.is_meta
+        if values:
+            self.out_proj.weight.data /= math.sqrt(config.depth)
         for q in ("", "_b"):
             conv = nn.Conv1d(config.d_inner, config.d_inner, config.d_conv, groups=config.d_inner)
             dt_proj = Linear(*config.width("dt_proj"))
             nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
-            # Steps start log-uniform in [0.001, 0.1], through the inverse of softplus (Gu & Dao 2023).
-            dt = torch.exp(torch.empty(config.d_inner).uniform_(math.log(1e-3), math.log(1e-1)))
-            dt_proj.bias.data = dt + torch.log(-torch.expm1(-dt))
+            if values:  # steps start log-uniform in [0.001, 0.1], by the inverse of softplus (Gu & Dao 2023)
+                dt = torch.exp(torch.empty(config.d_inner).uniform_(math.log(1e-3), math.log(1e-1)))
+                dt_proj.bias.data = dt + torch.log(-torch.expm1(-dt))
             setattr(self, f"conv1d{q}", conv)
             setattr(self, f"x_proj{q}", Linear(*config.width("x_proj"), bias=False))
             setattr(self, f"dt_proj{q}", dt_proj)
-            states = torch.arange(1, config.d_state + 1, dtype=torch.float32)
-            setattr(self, f"A{q}_log", nn.Parameter(states.log().repeat(config.d_inner, 1)))
+            A_log = torch.empty(config.d_inner, config.d_state)
+            if values:
+                A_log[:] = torch.arange(1, config.d_state + 1, dtype=torch.float32).log()
+            setattr(self, f"A{q}_log", nn.Parameter(A_log))
             setattr(self, f"D{q}", nn.Parameter(torch.ones(config.d_inner)))
 
     def forward(self, x: Tensor, layer: int, tuner: Tuner, save_memory: bool = True) -> Tensor:

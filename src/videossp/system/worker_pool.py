@@ -9,7 +9,7 @@ from concurrent.futures import Future, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.synchronize import RLock
 from typing import Any, Generic, TypeVar
@@ -187,6 +187,14 @@ def pool_of(workers: int, modules: tuple[str, ...] = ()) -> Iterator[ProcessPool
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
         context.locks.clear()
+
+
+def start_server(modules: tuple[str, ...]) -> None:
+    """Start the process from which workers are forked, without waiting until it has imported `modules`."""
+    if hasattr(os, "fork"):
+        get_context("forkserver").set_forkserver_preload(list(modules))
+        with sigint_blocked():
+            forkserver.ensure_running()
 
 
 @contextmanager
