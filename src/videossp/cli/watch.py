@@ -79,11 +79,13 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 raise ValueError(f"--video {picture}: must be an .mp4, and SOURCE a file without --live on")
             check_new_file(picture)
         truth = read_truth(Path(args.truth), classifier.classes) if args.truth else None
+        kept = bool(outputs or picture or truth or args.json)  # else a live source would fill the memory
         segments: list[Segment] = []
         problem: DataError | None = None
 
         def keep(segment: "Segment") -> None:
-            segments.append(segment)
+            if kept:
+                segments.append(segment)
             if not args.json:
                 print(json.dumps(segment.record(), ensure_ascii=False), flush=True)
 
@@ -96,7 +98,10 @@ def watch(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 for segment in found:
                     keep(segment)
                     if watcher.live and time.monotonic() - written > REWRITE:
-                        write()
+                        try:
+                            write()
+                        except OSError as error:  # the disk may have room again at the next try
+                            print_message(f"the outputs are not written: {error}")
                         written = time.monotonic()
             except DataError as error:
                 problem = error
