@@ -1,4 +1,4 @@
-"""Several adapters of one backbone give the logits of each one alone, and compute what they share once."""
+"""`SharedBlocks`: the logits equal those of each adapter alone; shared blocks run once."""
 
 import copy
 

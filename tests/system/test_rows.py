@@ -1,4 +1,4 @@
-"""Files of rows: what was cut off is completed, nothing is there twice, settings are not mixed."""
+"""`RowFile`: it completes an interrupted file, adds no row twice, and refuses rows of other settings."""
 
 import csv
 import errno

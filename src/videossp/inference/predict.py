@@ -248,5 +248,6 @@ def matches(pattern: str) -> list[str]:
     if not glob.has_magic(pattern) or os.path.lexists(pattern):
         return []
     found = sorted(glob.glob(pattern, recursive=True))
-    folders = {x.rstrip(os.sep) for x in found if os.path.isdir(x)}  # what is below them is found there
+    # `find_videos` searches a folder that is found. Its files must not be listed a second time.
+    folders = {x.rstrip(os.sep) for x in found if os.path.isdir(x)}
     return [x for x in found if folders.isdisjoint(map(str, Path(x).parents))]
