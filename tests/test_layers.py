@@ -27,7 +27,7 @@ LAYERS = [
     {"bulk"},
     {"inference", "convert_official", "load_adapter"},
     {"classifier"},
-    {"adapter_folder", "methods", "data/doctor", "inference/predict"},
+    {"adapter_folder", "class_names", "methods", "data/doctor", "inference/predict"},
     {"inference/video_results"},
     {"inference/decode_ahead", "inference/passes"},
     {"data/clips", "inference/shared_blocks"},

@@ -3,19 +3,19 @@
 import copy
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from numbers import Integral
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from videossp.adapter_folder import write_adapter
+from videossp.class_names import class_names
 from videossp.data.crop import normalise_views
 from videossp.data.sampling import ClipFormat, Sampling
 from videossp.errors import VideoSSPWarning
@@ -26,12 +26,11 @@ from videossp.methods import find_method, make_tuner, method_names, resolve_opti
 from videossp.methods.options import create_types
 from videossp.model.backbones import (
     CONFIG,
-    MODULE,
-    RANDOM,
     Source,
     absolute,
     build_backbone,
     fingerprint,
+    source_of,
 )
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.contents import Contents
@@ -471,17 +470,6 @@ class Classifier(nn.Module):
         )
 
 
-def source_of(backbone: VideoMambaConfig | VideoMamba, seed: int) -> Source:
-    """The source of a backbone that is given as an object."""
-    if isinstance(backbone, VideoMambaConfig):
-        return Source(CONFIG, RANDOM, seed)
-    if isinstance(backbone, VideoMamba):
-        return Source(MODULE)
-    raise TypeError(
-        f"backbone must be a str, a VideoMambaConfig or a VideoMamba, got {type(backbone).__name__}"
-    )
-
-
 def _registered_name(method: type[Tuner]) -> str | None:
     """The name of a method's class, if it has one."""
     for name in method_names():
@@ -489,34 +477,6 @@ def _registered_name(method: type[Tuner]) -> str | None:
             if find_method(name) is method:
                 return name
     return None
-
-
-def class_names(classes: Iterable[str]) -> tuple[str, ...]:
-    """The names of classes in the order of the labels.
-
-    Any characters may occur in them, because names of folders are names of classes. Texts for people escape
-    those that are not printable.
-
-    Raises:
-        ValueError: not a list of at least one non-empty string each, all different.
-    """
-    if isinstance(classes, str | bytes | Mapping | set | frozenset) or not isinstance(classes, Iterable):
-        raise ValueError(
-            "classes must be a list of names in the order of the labels, got "
-            f"{type(classes).__name__} {shorten(repr(classes), 60)}"
-        )
-    names = tuple(classes)
-    if not names:
-        raise ValueError("classes is empty: at least one class name is needed")
-    for label, name in enumerate(names):
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"class names must be non-empty strings, but that of label {label} is {name!r}")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(
-            f"different class names are needed, but {twice!r} is given {names.count(twice)} times"
-        )
-    return names
 
 
 def check_clip(clip_format: ClipFormat, config: VideoMambaConfig) -> None:

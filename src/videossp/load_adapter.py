@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from videossp.adapter_folder import find_adapter, read_adapter
-from videossp.classifier import Classifier, check_clip, class_names, source_of
+from videossp.class_names import class_names
+from videossp.classifier import Classifier, check_clip
 from videossp.data.sampling import ClipFormat
 from videossp.errors import WeightsError
 from videossp.methods import make_tuner, method_names, published_options, resolve_options
-from videossp.model.backbones import CONFIG, NOT_REBUILDABLE, Source, absolute, build_backbone
+from videossp.model.backbones import CONFIG, NOT_REBUILDABLE, Source, absolute, build_backbone, source_of
 from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.model.contents import tensors_of
 from videossp.model.device import Device, choose_device

@@ -68,6 +68,17 @@ class Source:
         return ()
 
 
+def source_of(backbone: VideoMambaConfig | VideoMamba, seed: int) -> Source:
+    """The source of a backbone that is given as an object."""
+    if isinstance(backbone, VideoMambaConfig):
+        return Source(CONFIG, RANDOM, seed)
+    if isinstance(backbone, VideoMamba):
+        return Source(MODULE)
+    raise TypeError(
+        f"backbone must be a str, a VideoMambaConfig or a VideoMamba, got {type(backbone).__name__}"
+    )
+
+
 def absolute(source: str) -> str:
     """An existing path as an absolute one, so that it is found from any folder; other sources unchanged.
 
