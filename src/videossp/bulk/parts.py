@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from videossp.system.files import exclusive_lock
-from videossp.system.rows import check_settings, check_suffix, failed_rows, write_rows
+from videossp.system.rows import Row, check_settings, check_suffix, failed_rows, write_rows
 
 MANIFEST = "manifest.json"
 FORMATS = ("jsonl", "parquet")
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
-Row = Mapping[str, Any]
 
 
 class Claimed(Exception):

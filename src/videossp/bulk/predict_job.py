@@ -5,7 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from videossp.bulk.run_shards import Compute, Row
+from videossp.bulk.run_shards import Compute
+from videossp.system.rows import Row
 
 # A process that gets this job imports torch only when it starts it, after `prepare_process`.
 

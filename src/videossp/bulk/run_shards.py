@@ -2,15 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 from videossp.bulk.parts import Claimed, Parts
+from videossp.system.rows import Row
 
-Row = Mapping[str, Any]
 # From the names of videos to the rows of each, in their order. It takes names only as far ahead as it needs.
 Compute = Callable[[Iterable[str]], Generator[list[Row], None, None]]
 PAUSE = 1.0  # seconds between two looks at shards that other processes have claimed
