@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from videossp.ops import scan_cpu
-from videossp.ops.dispatch import KERNEL_DTYPES, fits_a_grid, learning, scan_kernel, tell_why_not_triton
+from videossp.ops.dispatch import KERNEL_DTYPES, fits_a_grid, fused, learning, scan_kernel, tell_why_not_triton
 from videossp.ops.scan_chunked import scan_chunked
 from videossp.ops.scan_cuda import scan_mamba
 
@@ -198,8 +198,11 @@ def selective_scan(scan: Scan) -> Tensor:
         steps = [x.to(wide) for x in steps]
     rest: list[Any] = [scan.D, scan.delta_bias, scan.h0]
     tensors = [*sequences, scan.A.to(wide), *steps, *(x if x is None else x.to(wide) for x in rest)]
-    if operator:
-        y: Tensor = _scan(*tensors, scan.reverse, learning(*tensors))[0]
+    if kernel == "numba" and fused(*tensors) and not learning(*tensors):
+        # Not through the operator, whose first call imports torch's compiler (two seconds).
+        y: Tensor = scan_cpu.scan_forward(*tensors, reverse=scan.reverse, keep_states=False)[0]
+    elif operator:
+        y = _scan(*tensors, scan.reverse, learning(*tensors))[0]
     elif kernel == "mamba_ssm":
         y = scan_mamba(*tensors[:-1], reverse=scan.reverse)
     else:
