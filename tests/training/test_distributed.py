@@ -27,8 +27,8 @@ from videossp.training import loop
 from videossp.training.checkpoints import load_state
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import ProcessGroup
-from videossp.training.loop import Loop
 from videossp.training.train import train
+from videossp.training.train_step import TrainStep
 
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -168,8 +168,8 @@ def lose_the_second(rank, port, out, data, settings):
     """One of two processes that read late, as on GPUs; the second ends in the third step."""
     join_by_hand(rank, 2, port)
     loop.reads_late = lambda device: True
-    loss = Loop.loss
-    Loop.loss = lambda self, batch, number: (
+    loss = TrainStep.loss
+    TrainStep.loss = lambda self, batch, number: (
         os._exit(9) if rank and self.state.step == 2 else loss(self, batch, number)
     )
     try:

@@ -28,6 +28,7 @@ from videossp.training.faults import first_not_finite
 from videossp.training.loop import Loop
 from videossp.training.signals import GracefulStop
 from videossp.training.train import train
+from videossp.training.train_step import TrainStep
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-2, seed=1, save_minutes=0)
 
@@ -38,12 +39,12 @@ def make(backbone):
 
 def spoil(monkeypatch, *steps):
     """The loss of these steps is not a number."""
-    real = Loop.loss
+    real = TrainStep.loss
 
     def loss(self, batch, number):
         return real(self, batch, number) * (np.nan if self.state.step in steps else 1)
 
-    monkeypatch.setattr(Loop, "loss", loss)
+    monkeypatch.setattr(TrainStep, "loss", loss)
 
 
 def test_a_step_that_is_not_finite_is_skipped_with_a_warning(small_backbone, class_folder, monkeypatch):
@@ -179,14 +180,14 @@ def kill_workers(*_):
 
 def in_step_5(monkeypatch, act):
     """This process does this in the forward pass of the second step of the second epoch."""
-    real = Loop.loss
+    real = TrainStep.loss
 
     def loss(self, batch, number):
         if self.state.step == 4:
             act()
         return real(self, batch, number)
 
-    monkeypatch.setattr(Loop, "loss", loss)
+    monkeypatch.setattr(TrainStep, "loss", loss)
 
 
 def in_validation(monkeypatch, act):
@@ -367,7 +368,7 @@ def test_too_little_memory_on_a_gpu_is_one_line_with_the_levers(
     def loss(*_):
         raise RuntimeError(text)
 
-    monkeypatch.setattr(Loop, "loss", loss)
+    monkeypatch.setattr(TrainStep, "loss", loss)
     words = (
         r"too little memory: smaller --batch-size \(now 8\) or --frames, or --grad-checkpoint true, need less"
     )
@@ -401,7 +402,7 @@ def test_a_signal_ends_the_run_after_the_step_and_it_can_be_resumed(
 ):
     run = tmp_path / "run"
     flags = ["--backbone", small_backbone, *(f"--ssp.{name}={value}" for name, value in SSP_SMALL.items())]
-    real = Loop.loss
+    real = TrainStep.loss
 
     def loss(self, batch, i):
         if self.state.step == 1:
@@ -409,7 +410,7 @@ def test_a_signal_ends_the_run_after_the_step_and_it_can_be_resumed(
         return real(self, batch, i)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "loss", loss)
+        patch.setattr(TrainStep, "loss", loss)
         arguments = ["train", str(class_folder), *flags, "--batch-size", "4", "--epochs", "2"]
         assert main([*arguments, "--out", str(run)]) == 130
     assert list_states(run / "checkpoints")[0][0] == 2

@@ -18,6 +18,7 @@ from videossp.data.datasets import read_data
 from videossp.data.sampling import ClipFormat
 from videossp.errors import DataError, DivergedError, VideoSSPWarning
 from videossp.training import loop as module
+from videossp.training import train_step
 from videossp.training.batches import collate, epoch_order
 from videossp.training.checkpoints import list_states, load_state
 from videossp.training.config import TrainConfig
@@ -25,6 +26,7 @@ from videossp.training.loop import Loop
 from videossp.training.outcome import Outcome
 from videossp.training.summaries import run_summary
 from videossp.training.train import train
+from videossp.training.train_step import TrainStep
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-2, seed=1, save_minutes=0)
 
@@ -44,12 +46,12 @@ def config(**changes):
 
 def spoil(monkeypatch, *steps, factor=np.nan):
     """The loss of these steps is not finite."""
-    real = Loop.loss
+    real = TrainStep.loss
 
     def loss(self, batch, number):
         return real(self, batch, number) * (factor if self.state.step in steps else 1)
 
-    monkeypatch.setattr(Loop, "loss", loss)
+    monkeypatch.setattr(TrainStep, "loss", loss)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +159,8 @@ def test_an_interruption_while_a_step_is_examined_does_not_lose_its_count(
 
 def test_a_step_is_read_after_the_next_one_is_queued(late, small_backbone, class_folder, monkeypatch):
     events = []
-    loss, figures, save = Loop.loss, Outcome.finite, Loop.save
-    monkeypatch.setattr(Loop, "loss", lambda *args: (events.append("queue"), loss(*args))[1])
+    loss, figures, save = TrainStep.loss, Outcome.finite, Loop.save
+    monkeypatch.setattr(TrainStep, "loss", lambda *args: (events.append("queue"), loss(*args))[1])
     monkeypatch.setattr(
         Outcome, "finite", property(lambda self: (events.append(f"read {self.step}"), figures.fget(self))[1])
     )
@@ -191,7 +193,7 @@ def test_an_interrupted_run_resumes_bit_identically(
     late, small_backbone, class_folder, tmp_path, monkeypatch
 ):
     train(make(small_backbone), class_folder, config(ema_decay=0.9), out=tmp_path / "quiet")
-    real = Loop.loss
+    real = TrainStep.loss
 
     def fail(self, batch, number):
         if self.state.step == 4:
@@ -199,7 +201,7 @@ def test_an_interrupted_run_resumes_bit_identically(
         return real(self, batch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "loss", fail)
+        patch.setattr(TrainStep, "loss", fail)
         with pytest.raises(KeyboardInterrupt):
             train(make(small_backbone), class_folder, config(ema_decay=0.9), out=tmp_path / "run")
     train(make(small_backbone), class_folder, config(ema_decay=0.9), out=tmp_path / "run", resume=True)
@@ -288,8 +290,8 @@ def test_the_memory_of_a_gpu_is_that_of_the_steps_of_each_epoch(small_backbone, 
     monkeypatch.setattr(Loop, "__init__", in_name)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.append(0.0))
     monkeypatch.setattr(module, "peak_memory", lambda device: peak[-1])
-    monkeypatch.setattr(module, "to_device", lambda x, device: x)
-    monkeypatch.setattr(Loop, "loss", using(2.5, Loop.loss))
+    monkeypatch.setattr(train_step, "to_device", lambda x, device: x)
+    monkeypatch.setattr(TrainStep, "loss", using(2.5, TrainStep.loss))
     monkeypatch.setattr(Loop, "validate", using(70.0, Loop.validate))
     classifier = make(small_backbone)
     run = train(classifier, class_folder, CONFIG)

@@ -47,7 +47,7 @@ def test_the_moving_average_is_what_is_validated_and_kept(
 
     def init(self, *args):
         real(self, *args)
-        order.extend(names[id(x)] for group in self.optimizer.param_groups for x in group["params"])
+        order.extend(names[id(x)] for group in self.state.optimizer.param_groups for x in group["params"])
 
     monkeypatch.setattr(Loop, "__init__", init)
     config = TrainConfig(**CONFIG.__dict__ | {"ema_decay": 0.8, "epochs": 1})

@@ -13,9 +13,9 @@ from videossp.classifier import Classifier
 from videossp.model.config import BACKBONES
 from videossp.system.files import exclusive_lock
 from videossp.training.config import TrainConfig
-from videossp.training.loop import Loop
 from videossp.training.run_folder import LOCK
 from videossp.training.train import train
+from videossp.training.train_step import TrainStep
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-2, seed=1)
 
@@ -32,7 +32,7 @@ def run(backbone, data, folder, config=CONFIG, **options):
 @pytest.fixture(scope="module")
 def originals(class_folder, tmp_path_factory):
     """A finished run, and one that ended in its second epoch; the tests get copies."""
-    folder, real = tmp_path_factory.mktemp("runs"), Loop.loss
+    folder, real = tmp_path_factory.mktemp("runs"), TrainStep.loss
 
     def loss(self, batch, number):
         if self.state.step == 4:
@@ -42,7 +42,7 @@ def originals(class_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, "videomamba_small_test", SMALL)
         run("videomamba_small_test", class_folder, folder / "finished")
-        patch.setattr(Loop, "loss", loss)
+        patch.setattr(TrainStep, "loss", loss)
         with pytest.raises(Break):
             run("videomamba_small_test", class_folder, folder / "broken")
     return folder

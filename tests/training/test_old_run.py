@@ -20,8 +20,8 @@ from videossp.model.config import BACKBONES, VideoMambaConfig
 from videossp.system.versions import versions
 from videossp.training.checkpoints import list_states, load_state, save_state
 from videossp.training.config import TrainConfig, current_names, has_old_names
-from videossp.training.loop import Loop
 from videossp.training.train import train
+from videossp.training.train_step import TrainStep
 
 OLD = GOLDEN / "old_run"
 CREATE = ("backbone", "weights", "frames", "size", "sampling", "stride", "views", "drop_path", "dropout")
@@ -71,7 +71,7 @@ def old_run_of_here(old_run, tmp_path, monkeypatch):
     could not be compared bit by bit.
     """
     _, old = load_state(old_run / "checkpoints", pytest.fail)
-    loss = Loop.loss
+    loss = TrainStep.loss
 
     def break_in_step_6(self, batch, number):
         if self.state.step == 5:
@@ -79,7 +79,7 @@ def old_run_of_here(old_run, tmp_path, monkeypatch):
         return loss(self, batch, number)
 
     with monkeypatch.context() as patch, pytest.raises(Break):
-        patch.setattr(Loop, "loss", break_in_step_6)
+        patch.setattr(TrainStep, "loss", break_in_step_6)
         train(*arguments_from(old_run), out=tmp_path / "broken")
     tensors, own = load_state(tmp_path / "broken" / "checkpoints", pytest.fail)
     assert own["step"] == old["step"] == 5 and own.keys() == old.keys()

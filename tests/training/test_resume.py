@@ -24,6 +24,7 @@ from videossp.training.config import TrainConfig
 from videossp.training.loop import Loop
 from videossp.training.state import TrainState
 from videossp.training.train import train
+from videossp.training.train_step import TrainStep
 
 # All that is drawn or accumulated over steps: dropout, stochastic depth, mixing, averaging, batches.
 CONFIG = TrainConfig(
@@ -81,14 +82,14 @@ class Break(Exception):
 
 def break_at(monkeypatch, step):
     """The training fails in the forward pass of this step."""
-    real = Loop.loss
+    real = TrainStep.loss
 
     def loss(self, batch, number):
         if self.state.step == step:
             raise Break
         return real(self, batch, number)
 
-    monkeypatch.setattr(Loop, "loss", loss)
+    monkeypatch.setattr(TrainStep, "loss", loss)
 
 
 def test_two_interruptions_change_nothing(quiet, small_backbone, class_folder, tmp_path, monkeypatch):

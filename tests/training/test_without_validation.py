@@ -18,6 +18,7 @@ from videossp.training.config import TrainConfig
 from videossp.training.loop import Loop
 from videossp.training.splits import choose_splits
 from videossp.training.train import train
+from videossp.training.train_step import TrainStep
 
 CONFIG = TrainConfig(epochs=2, batch_size=2, lr=1e-2, seed=1, val_fraction=0)
 
@@ -68,7 +69,7 @@ def test_the_last_epoch_is_kept(small_backbone, one_each, tmp_path):
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_an_interruption_changes_nothing(small_backbone, one_each, tmp_path, monkeypatch, ema):
-    config, real = replace(CONFIG, ema_decay=ema), Loop.loss
+    config, real = replace(CONFIG, ema_decay=ema), TrainStep.loss
 
     def loss(self, batch, number):
         if self.state.step == 3:
@@ -76,7 +77,7 @@ def test_an_interruption_changes_nothing(small_backbone, one_each, tmp_path, mon
         return real(self, batch, number)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Loop, "loss", loss)
+        patch.setattr(TrainStep, "loss", loss)
         train(make(small_backbone), one_each, config, out=tmp_path / "run")
     resumed = train(make(small_backbone), one_each, config, out=tmp_path / "run", resume=True)
     quiet = train(make(small_backbone), one_each, config, out=tmp_path / "quiet")

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from videossp.ops import scan_cpu
-from videossp.ops.dispatch import KERNEL_DTYPES, fits_a_grid, fused, learning, scan_kernel, tell_why_not_triton
+from videossp.ops.dispatch import (
+    KERNEL_DTYPES,
+    fits_a_grid,
+    fused,
+    learning,
+    scan_kernel,
+    tell_why_not_triton,
+)
 from videossp.ops.scan_chunked import scan_chunked
 from videossp.ops.scan_cuda import scan_mamba
 

@@ -1,23 +1,21 @@
 """`Loop`: the steps, validations and checkpoints of a training."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from videossp.classifier import Classifier
-from videossp.data.augment import mix, parse_rand_augment, soft_targets
+from videossp.data.augment import parse_rand_augment
 from videossp.data.clips import TrainClips
-from videossp.data.crop import finish_clips
 from videossp.errors import DataError, DivergedError, WorkerLostError
 from videossp.inference.evaluate import Evaluation, evaluate
-from videossp.model.device import default_workers, peak_memory, reads_late, to_device
+from videossp.model.device import default_workers, peak_memory, reads_late
 from videossp.system.lost_processes import explain_lost_processes
 from videossp.system.process import give_back_memory
 from videossp.system.progress import Messages
@@ -33,6 +31,7 @@ from videossp.training.plan import Plan, caches_features
 from videossp.training.settings import settings_of
 from videossp.training.signals import GracefulStop
 from videossp.training.state import TrainState
+from videossp.training.train_step import TrainStep
 
 
 class Loop:
@@ -52,6 +51,7 @@ class Loop:
 
     Attributes:
         state: everything that the steps change.
+        train_step: computes a step.
         settings: the settings that the state belongs to.
     """
 
@@ -69,9 +69,7 @@ class Loop:
         self.group.broadcast(list(classifier.trainable().values()))
         self.late = reads_late(self.device)
         groups = parameter_groups(classifier, plan, config)
-        self.optimizer = torch.optim.AdamW(groups, lr=plan.lr, fused=True if self.late else None)
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.rate_factor = plan.rate_factor
+        optimizer = torch.optim.AdamW(groups, lr=plan.lr, fused=True if self.late else None)
         self.clips = TrainClips(
             plan.training,
             classifier.clip_format,
@@ -89,7 +87,8 @@ class Loop:
             self.workers = 0  # features are read from their files faster than processes start, in each epoch
         # Erasing draws its noise for normalised clips, and features are those of finished clips.
         self.clips.unfinished = self.late and not self.cache and not config.erasing
-        self.state = TrainState(classifier, self.optimizer, bool(config.ema_decay))
+        self.state = TrainState(classifier, optimizer, bool(config.ema_decay))
+        self.train_step = TrainStep(classifier, plan, config, self.state, self.group, self.late)
         self.settings = settings_of(classifier, plan, config)
         self._saved_at = time.monotonic()
         self._last_not_finite = ""
@@ -166,7 +165,7 @@ class Loop:
         if not self.state.consistent:
             self.messages.say("interrupted during an update; the last checkpoint is kept")
             return
-        self.optimizer.zero_grad()
+        self.state.optimizer.zero_grad()
         try:
             with suppress(DivergedError):  # the step is counted; the error that ends the training is another
                 self.settle()
@@ -246,8 +245,8 @@ class Loop:
             self.note_unreadable(unreadable)
         state, outcome, problem = self.state, None, ""
         if done:
-            names, norms = self.gather_gradients(share.clips / done)
-            skip, total = self._sum_figures(norms, losses, sizes)
+            names, norms = self.train_step.gradients(share.clips / done)
+            skip, total = self.train_step.figures(norms, losses, sizes)
             outcome = Outcome(state.step, epoch, int(done), losses, indices, names, norms, skip, total)
         if outcome and not self.late:
             problem = self._problem(outcome)
@@ -255,12 +254,12 @@ class Loop:
                 self.report_skipped(outcome, problem, state.skipped + 1)
         with state.updating():
             if outcome and not problem:
-                self._update(outcome.skip)
+                self.train_step.update(outcome.skip)
             if self.late:
                 self._pending = outcome
             elif outcome:
                 self._count(outcome, problem)
-            self.optimizer.zero_grad()
+            state.optimizer.zero_grad()
             state.step += 1
 
     def _accumulate(
@@ -281,26 +280,12 @@ class Loop:
             unreadable |= batch.unreadable
             if not batch.names or (unreadable and self.config.on_error == "error"):
                 continue
-            loss = self.loss(batch, number)
+            loss = self.train_step.loss(batch, number)
             (loss * (len(batch.labels) / share.clips)).backward()
             losses.append(loss.detach())
             sizes.append(len(batch.labels))
             videos.append(indices)
         return losses, sizes, videos, unreadable
-
-    def _update(self, skip: Tensor) -> None:
-        """Update the parameters and their moving average; on a GPU, change nothing if `skip` is 1."""
-        factor = self.rate_factor(self.state.step)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
-        weight: float | Tensor = 1 - self.config.ema_decay
-        if self.late:
-            # The fused kernel changes nothing if this is 1; torch's GradScaler uses the same attribute.
-            self.optimizer.found_inf = skip  # type: ignore[attr-defined]
-            weight = weight * (1 - skip)
-        self.optimizer.step()
-        for name, x in self.state.average.items():
-            x.lerp_(self.state.parameters[name].detach(), weight)
 
     def settle(self) -> None:
         """Read the figures of the last step, if the device has not yet given them.
@@ -333,7 +318,8 @@ class Loop:
         text = ""
         if outcome.bad_batch is not None:
             batch = collate([self._items[i] for i in outcome.bad_batch])
-            tensor = first_not_finite(self.classifier, self.clips_of(batch)) if batch.names else "the loss"
+            clips = self.train_step.clips_of(batch) if batch.names else None
+            tensor = "the loss" if clips is None else first_not_finite(self.classifier, clips)
             text = f"{tensor}, with {', '.join(batch.names)}"
         elif outcome.bad_gradient is not None:
             text = f"the gradient of {outcome.bad_gradient}"
@@ -348,68 +334,6 @@ class Loop:
                 if name not in self.state.failures:
                     self.state.failures[name] = reason
                     self._warn(f"skipped: {reason}")
-
-    def clips_of(self, batch: Batch) -> Tensor:
-        """The clips of a batch on the device, normalised."""
-        clips = to_device(batch.clips, self.device)
-        if batch.flipped is None:
-            return clips
-        return finish_clips(clips, to_device(batch.flipped, self.device), self.classifier.clip_format)
-
-    def loss(self, batch: Batch, number: int) -> Tensor:
-        """Mean cross entropy of batch `number` of the step, with its clips mixed if the settings say so."""
-        config, labels = self.config, batch.labels
-        seeds = (config.seed, self.state.step, number)
-        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0] >> 1))
-        clips = self.clips_of(batch)
-        if not config.mixup and not config.cutmix:
-            targets, smoothing = to_device(labels, self.device), config.label_smoothing
-            return nn.functional.cross_entropy(self.classifier(clips), targets, label_smoothing=smoothing)
-        targets = soft_targets(labels, len(self.classifier.classes), config.label_smoothing)
-        rng = np.random.default_rng((*seeds, 1))
-        clips, targets = mix(clips, targets, config.mixup, config.cutmix, rng)
-        return nn.functional.cross_entropy(self.classifier(clips), to_device(targets, self.device))
-
-    def gather_gradients(self, factor: float) -> tuple[list[str], Tensor]:
-        """Sum the gradients over the processes, scale them and clip their norm.
-
-        Args:
-            factor: planned clips of the step over decoded clips, so that a failed video weakens no step.
-
-        Returns:
-            Names of the parameters with a gradient; norms of their gradients before clipping.
-        """
-        parameters = self.state.parameters
-        self.group.sum_gradients(list(parameters.values()))
-        gradients = {name: x.grad for name, x in parameters.items() if x.grad is not None}
-        if factor != 1:
-            for gradient in gradients.values():
-                gradient.mul_(factor)
-        norms = torch.stack(torch._foreach_norm(list(gradients.values())))
-        if self.config.max_grad_norm:
-            norm = torch.linalg.vector_norm(norms)
-            nn.utils.clip_grads_with_norm_(parameters.values(), self.config.max_grad_norm, norm)
-        return list(gradients), norms
-
-    def _sum_figures(
-        self, norms: Tensor, losses: Sequence[Tensor], sizes: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Sum the figures of a step over the processes, on the device.
-
-        So `settle` needs no other process: one that was lost since then costs no finished step.
-
-        Returns:
-            1 if a loss or the norm of the gradient is not finite in some process, else 0; sum of the losses
-            of all clips.
-        """
-        finite = torch.isfinite(torch.stack([torch.linalg.vector_norm(norms), *losses])).all()
-        double = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no float64
-        total = norms.new_zeros((), dtype=double)
-        for loss, size in zip(losses, sizes, strict=True):
-            total = total + loss.to(double) * size
-        summed = torch.stack([(~finite).to(double), total])
-        self.group.sum_in_place(summed)
-        return (summed[0] > 0).float(), summed[1]
 
     def report_skipped(self, outcome: Outcome, reason: str, count: int) -> None:
         """Warn that a step is skipped, or stop the training if more than `max_skipped` steps were skipped."""
@@ -471,7 +395,7 @@ class Loop:
             "val_top1": result.top(1) if result else None,
             "val_mean_class_accuracy": result.mean_class_accuracy if result else None,
             "val_loss": result.loss if result else None,
-            "lr": self.plan.lr * self.rate_factor(state.step - 1),
+            "lr": self.plan.lr * self.plan.rate_factor(state.step - 1),
             "skipped_steps": state.skipped,
             "seconds": sums["seconds"],
             "seconds_per_clip": sums["seconds"] / sums["clips"],
