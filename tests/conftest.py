@@ -133,6 +133,7 @@ SLOW = {
     "test_without_a_test_split_the_accuracy_is_that_on_validation": [],
     "test_workers_decode_the_same_frames": ["fork"],
 }
+LONG = ("bulk", "device", "training", "watching")  # folders of long tests, which run first
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = VideoMambaConfig(depth=3, d_model=32, frames=4, size=(32, 32), d_state=4)
 SSP_SMALL = {"gather_width": 16, "spread_width": 16, "heads": 4}
@@ -145,6 +146,8 @@ def pytest_collection_modifyitems(items):
             case = item.callspec.id if hasattr(item, "callspec") else None
             if case not in SLOW[item.originalname]:
                 item.add_marker("slow")
+    # At the end, no test process should wait for a long test of the other one.
+    items.sort(key=lambda x: x.path.parent.name not in LONG)
 
 
 @pytest.hookimpl(wrapper=True)
