@@ -58,7 +58,7 @@ TEXT = f"""{len(CLASSES)} actions, {FRAMES} frames each, of the Bandai-Namco Res
 (arXiv 2306.08861, CC BY-NC 4.0).
 The splits share no style, take, hue and camera angle: the ranges are in benchmarks/minibench/motion.py.
 Neither the motions, nor these clips, nor anything trained on them is part of videossp.
-Columns: `group` (the style), `take`, `take_start` (its first frame that is shown), `span` (how many, 30 a
+Columns: `group` (the style), `take`, `take_frame` (its first frame that is shown), `span` (how many, 30 a
 second), `azimuth` (180 is the front), `elevation`, `distance` of the camera."""
 ABOUT = About(TEXT, ("mujoco",), LICENCE, "motions of the Bandai-Namco Research Motion Dataset")
 
@@ -77,7 +77,7 @@ class Maker:
         joints = face_front(sample(joints, FRAMES))
         camera = LOOKS[split].camera(rng)
         frames = self.stage.film(joints, follow(joints), camera, LOOKS[split].hues, rng)
-        row = {"group": style, "take": take, "take_start": start, "span": span}
+        row = {"group": style, "take": take, "take_frame": start, "span": span}
         return Made(frames, {**row, **camera.row()})
 
     def close(self) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         WeightsError,
         WorkerLostError,
     )
+    from videossp.explanation.explain import explain
+    from videossp.explanation.explanation import Explanation
     from videossp.inference.evaluate import Evaluation, evaluate
     from videossp.inference.predict import Prediction, predict
     from videossp.load_adapter import load
@@ -47,6 +49,7 @@ __all__ = [
     "DivergedError",
     "Embeddings",
     "Evaluation",
+    "Explanation",
     "NoVideoError",
     "OutOfMemoryError",
     "Prediction",
@@ -67,6 +70,7 @@ __all__ = [
     "embed",
     "evaluate",
     "examine",
+    "explain",
     "from_official",
     "load",
     "predict",
@@ -89,6 +93,7 @@ _HOME = {
     "DivergedError": "errors",
     "Embeddings": "embedding.embeddings",
     "Evaluation": "inference.evaluate",
+    "Explanation": "explanation.explanation",
     "NoVideoError": "errors",
     "OutOfMemoryError": "errors",
     "Prediction": "inference.predict",
@@ -109,6 +114,7 @@ _HOME = {
     "embed": "embedding.embed",
     "evaluate": "inference.evaluate",
     "examine": "data.doctor.examine",
+    "explain": "explanation.explain",
     "from_official": "convert_official",
     "load": "load_adapter",
     "predict": "inference.predict",

@@ -56,6 +56,8 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
         "validation loss of the first seed",
         shown="the default of each method",
     )
+    text = "videos to explain under every method, in explain.html; those on which methods disagree first"
+    add_option(group_of(parser, "output"), "explain", int, text, default=0)
     parser.epilog = (
         "Defaults are in brackets. Options of methods: videossp compare --methods ssp,lora --help.\n"
         "In a config file, names have underscores, and options of methods are nested: ssp: {prompts: 3}.\n"
@@ -68,6 +70,8 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
             raise ValueError(
                 f"--seeds must be whole numbers from 0 to {LARGEST_SEED}, got {', '.join(seeds)}"
             )
+        if args.explain < 0:
+            raise ValueError(f"--explain must be at least 0, got {args.explain}")
         choose_device(args.device)  # refuses one that is not there before anything is read
         options = options_of(args, methods)
         try:
@@ -91,6 +95,7 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                     out=out,
                     lrs=lrs,
                     options=options,
+                    explain=args.explain,
                     progress=True,
                     **chosen(args, CREATING),
                 )
@@ -102,9 +107,9 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                     else "interrupted; nothing was run"
                 )
                 return INTERRUPTED
-        print_result(
-            args, result.summary(), [*result.table(), f"{out} has results.json, results.csv and accuracy.png"]
-        )
+        pages = ["explain.html"] * (out / "explain.html").exists()
+        files = ", ".join(["results.json", "results.csv", *pages]) + " and accuracy.png"
+        print_result(args, result.summary(), [*result.table(), f"{out} has {files}"])
         return 1 if result.failed else 0
 
     return run

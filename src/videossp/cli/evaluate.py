@@ -2,8 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import Arguments
@@ -15,6 +14,7 @@ from videossp.cli.flags import (
     data_path,
     device_of,
     load_adapter,
+    output_file,
     views_of,
 )
 from videossp.cli.options import add_option, add_options, group_of
@@ -22,6 +22,8 @@ from videossp.cli.output import first_process, print_message, print_result
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
+
+    from videossp.data.datasets import Sample, VideoDataset
 
 
 def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
@@ -33,6 +35,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     from videossp.inference.evaluate import relabel
     from videossp.reporting.figures import draw_confusion
     from videossp.reporting.page import write_report
+    from videossp.reporting.why_wrong import WRONG, explain_wrong
 
     add_adapter(parser)
     add_data(parser)
@@ -50,8 +53,11 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     group = group_of(parser, "output")
     add_option(group, "confusion", str, "write the confusion matrix to this .png file")
     add_option(group, "report", str, "write figures, pictures and predictions to this .html file")
+    add_option(group, "explain", int, "wrong predictions that the report explains, at most", default=WRONG)
 
     def run(args: "Namespace") -> int:
+        if args.explain < 0:
+            raise ValueError(f"--explain must be at least 0, got {args.explain}")
         device = device_of(args)
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         if several:
@@ -106,6 +112,8 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
                 for x in summary["per_base_name"]
             ]
         print_result(args, summary, lines)  # before the files, which may not be writable
+        if several:
+            leave_processes()
         if picture and first_process():
             draw_confusion(result, picture)
         if page and first_process():
@@ -115,27 +123,23 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
                 "data": f"{split} of {data.origin['data']}",
                 "result": lines[len(result.failures)],
             }
-            write_report(
-                page,
-                f"{classifier.method} on {split}",
-                figures,
-                {classifier.method: result},
-                classifier.clip_format,
-            )
-        if several:
-            leave_processes()
+
+            def report(*more: str) -> None:
+                title, tests = f"{classifier.method} on {split}", {classifier.method: result}
+                write_report(page, title, figures, tests, classifier.clip_format, more=more)
+
+            report()  # explanations take long: if they are interrupted, the rest is there
+            if args.explain:
+                training = known_samples(data, classifier.classes)
+                report(*explain_wrong(classifier, result, training, most=args.explain, progress=True))
         return 0
 
     return run
 
 
-def output_file(flag: str, name: str | None, suffix: str) -> Path | None:
-    """The file that a flag names, or None; checked before the evaluation, which may take long.
+def known_samples(data: "VideoDataset", classes: Sequence[str]) -> "list[Sample]":
+    """The training videos of the classes that a classifier knows, with its labels."""
+    from videossp.inference.evaluate import relabel
 
-    Raises:
-        ValueError: it has another suffix, or its folder does not exist.
-    """
-    path = Path(name) if name else None
-    if path and (path.suffix != suffix or not path.parent.is_dir()):
-        raise ValueError(f"{flag} {path}: must be a {suffix} in a folder that exists")
-    return path
+    training = [x for x in data.splits.get("train", ()) if data.classes[x.label] in classes]
+    return relabel(training, data.classes, classes)

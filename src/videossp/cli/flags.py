@@ -346,3 +346,15 @@ def new_folder(parent: Path, stem: str) -> Path:
         except FileExistsError:
             continue
     return parent / f"{stem}-{number}"
+
+
+def output_file(flag: str, name: str | None, suffix: str) -> Path | None:
+    """The file that a flag names, or None; checked before work that may take long.
+
+    Raises:
+        ValueError: it has another suffix, or its folder does not exist.
+    """
+    path = Path(name) if name else None
+    if path and (path.suffix != suffix or not path.parent.is_dir()):
+        raise ValueError(f"{flag} {path}: must be a {suffix} in a folder that exists")
+    return path

@@ -9,6 +9,7 @@ from videossp.cli.data import data, doctor
 from videossp.cli.demo import demo
 from videossp.cli.embed import embed, probe, similar
 from videossp.cli.evaluate import evaluate
+from videossp.cli.explain import explain
 from videossp.cli.machine import bench, info
 from videossp.cli.predict import predict
 from videossp.cli.train import train
@@ -22,6 +23,7 @@ VERBS = {
     "compare": compare,
     "eval": evaluate,
     "predict": predict,
+    "explain": explain,
     "watch": watch,
     "embed": embed,
     "similar": similar,

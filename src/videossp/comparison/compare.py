@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from videossp.classifier import Classifier
+from videossp.comparison.explain_runs import explain_runs
 from videossp.comparison.folder import (
     Key,
     MethodPlan,
@@ -46,6 +47,7 @@ def compare(
     backbone: str,
     lrs: float | Sequence[float] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    explain: int = 0,
     progress: bool = False,
     **create: Any,
 ) -> Comparison:
@@ -67,6 +69,7 @@ def compare(
             The last three are written again after every run. Runs that are finished in it are not repeated.
         backbone: see `Classifier.create`.
         options: by method, the options that `Classifier.create` takes for it.
+        explain: number of evaluated videos to explain under every method, in explain.html of `out`.
         progress: print messages and progress bars on stderr.
         **create: further arguments of `Classifier.create`: weights, frames, size, ...
 
@@ -124,6 +127,10 @@ def compare(
             run = done[key] = run_child(plans[method], samples, lr, seed, paths[key], progress=progress)
             write_results(folder, so_far())
             report(f"{title}: " + (run["error"] or f"top-1 {100 * run['top1']:.1f} %"))
+        if explain:
+            plan = make_plan(samples, samples.classes, replace(config, seed=numbers[0], lr=1.0))
+            evaluated = samples.splits.get("test") or plan.validation
+            explain_runs(folder, so_far(), evaluated, explain, str(device), progress=progress)
     return so_far()
 
 

@@ -1,6 +1,7 @@
 """`Chain`: several methods, one after the other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -87,6 +88,13 @@ class Chain(Tuner):
         for tuner in self.tuners:
             y = tuner.edit_cls(tokens, y)
         return y
+
+    @contextmanager
+    def all_gradients(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for tuner in self.tuners:
+                stack.enter_context(tuner.all_gradients())
+            yield
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
         merged = {name: tuner.merge(weight) for name, tuner in zip(self.names, self.tuners, strict=True)}

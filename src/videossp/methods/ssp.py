@@ -1,7 +1,8 @@
 """State Space Prompting: intra-frame gathering and inter-frame spreading (NeurIPS 2025, arXiv 2510.12160)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from videossp.methods.layers.bottleneck import Bottleneck
 from videossp.methods.layers.frame_weights import frame_weights
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
+from videossp.model.quantity import Quantity
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
@@ -95,7 +97,8 @@ class SSP(Tuner):
             raise ValueError(
                 f"token {[*frame_tokens]}, importance clip|constant|batch, reads branch|residual"
             )
-        self.prompts, self.reads, self.detach = prompts, reads, detach
+        self.prompts, self.reads, self.detach, self.depth = prompts, reads, detach, config.depth
+        self.detach_weights = True
         self.importance, self.mixes_clips = importance, importance == "batch"
         self.frame_patches = frame_tokens[token]
         self.gather = Bottleneck(config.d_model, gather_width, gather_kernel) if gathering else None
@@ -120,25 +123,30 @@ class SSP(Tuner):
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         if layer == 0 and self.prompts:
             tokens = tokens.insert("ssp", "frame_end", self.prompts)
-        patches = tokens.part("patches")  # (batch, frames, patches, d_model)
-        read = patches if self.reads == "branch" else patches + tokens.residual_part("patches")
+        patches, read = self._patches(tokens)
         if self.merged:
             return tokens.write(patches=patches + self.merged(read))
-        if self.gather:
-            prompt, code = self.gather(read, tokens.layout.grid)
-            prompted = patches + prompt
-        else:
-            prompt, code, prompted = read, read, patches
+        prompt, code = self._gathered(read, tokens)
+        prompted = patches + prompt if self.gather else patches
         if layer == 0 or not self.prompts:
             return tokens.write(patches=prompted)
         frame_token = self._weighted_token(patches, prompt, self.gain[layer - 1])
         slots = self._slots(frame_token, self._summarise(code))
         return tokens.write(patches=prompted, ssp=slots)
 
+    def _patches(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """The patches, (batch, frames, patches, d_model), and the input of the gathering."""
+        patches = tokens.part("patches")
+        return patches, patches if self.reads == "branch" else patches + tokens.residual_part("patches")
+
+    def _gathered(self, read: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """Prompt and code of the patches; without gathering, the patches themselves."""
+        return self.gather(read, tokens.layout.grid) if self.gather else (read, read)
+
     def _weighted_token(self, patches: Tensor, prompt: Tensor, gain: Tensor) -> Tensor:
         """s: the token of each frame, before it is prompted, (batch, frames, d_model)."""
         token = patches[:, :, self.frame_patches].mean(2)
-        weights = frame_weights(prompt, self.importance)
+        weights = frame_weights(prompt, self.importance, detach=self.detach_weights)
         return token * (1 + gain * weights[..., None])
 
     def _summarise(self, code: Tensor) -> Tensor:
@@ -153,6 +161,36 @@ class SSP(Tuner):
     def _slots(self, frame_token: Tensor, summary: Tensor) -> Tensor:
         """The slots of each frame, (batch, frames, prompts, d_model)."""
         return torch.stack([spread(frame_token) * summary for spread in self.spread], dim=2)
+
+    def quantities(self, layer: int, tokens: Tokens) -> Sequence[Quantity]:
+        if self.merged or layer == self.depth:
+            return ()
+        patches, read = self._patches(tokens)
+        prompt, code = self._gathered(read, tokens)
+        found = []
+        if self.gather:
+            relative = prompt.norm(dim=-1) / patches.norm(dim=-1).clamp_min(1e-10)
+            found.append(Quantity("size of the gathered prompt / size of the patch token", relative, "patch"))
+        if layer and self.prompts:
+            token = self._weighted_token(patches, prompt, self.gain[layer - 1])
+            spread: Any = self.spread
+            attention = torch.stack([x.weights(token) for x in spread])
+            slots = self._slots(token, self._summarise(code)).norm(dim=-1).mean(-1)
+            found += [
+                Quantity("attention of the spreading between frames", attention.mean(0), "frame_pair"),
+                Quantity("frame weight of the spreading", frame_weights(prompt, self.importance), "frame"),
+                Quantity("size of the slots of a frame", slots, "frame"),
+            ]
+        return found
+
+    @contextmanager
+    def all_gradients(self) -> Iterator[None]:
+        before = self.detach, self.detach_weights
+        self.detach = self.detach_weights = False
+        try:
+            yield
+        finally:
+            self.detach, self.detach_weights = before
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> tuple[Tuner, str]:
         if not self.gather or not self.gather.fold():

@@ -1,6 +1,7 @@
 """STOP: prompts on the pixels, tokens in each frame (Liu et al., CVPR 2025, arXiv 2503.15973)."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from videossp.methods.check_sizes import check_kernel, check_size
 from videossp.methods.layers.conv3d import SameConv3d
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
+from videossp.model.quantity import Quantity
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
@@ -158,3 +160,8 @@ class STOP(Tuner):
         weights = weights - weights.amin(over, keepdim=True)
         out: Tensor = weights / weights.amax(over, keepdim=True).clamp_min(1e-10)
         return out
+
+    def quantities(self, layer: int, tokens: Tokens) -> Sequence[Quantity]:
+        if layer:  # the mask is the same in all blocks
+            return ()
+        return [Quantity("patches that the mask marks", tokens.memory["stop_mask"], "patch")]

@@ -1,12 +1,15 @@
 """Selective Visual Prompting: a prompt for every patch (Yao et al., AAAI 2025, arXiv 2412.08947)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from videossp.methods.check_sizes import check_size
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
+from videossp.model.quantity import Quantity
 from videossp.model.tokens import Tokens
 from videossp.ops.matmul import Linear
 
@@ -46,7 +49,20 @@ class SVP(Tuner):
         return int(rest.split(".")[0]) if kind in ("down", "up", "alpha") else None
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
-        x, group = tokens.part("patches"), self.group[layer]
-        per_layer = self.alpha[layer] * F.silu(self.up[layer](self.down[layer](x)))
-        shared = self.beta[group] * F.silu(self.cross[group](x))
+        x = tokens.part("patches")
+        per_layer, shared = self._prompts(layer, x)
         return tokens.write(patches=x + per_layer + shared)
+
+    def _prompts(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both prompts of patches x, (batch, frames, patches, d_model)."""
+        group = self.group[layer]
+        per_layer = self.alpha[layer] * F.silu(self.up[layer](self.down[layer](x)))
+        return per_layer, self.beta[group] * F.silu(self.cross[group](x))
+
+    def quantities(self, layer: int, tokens: Tokens) -> Sequence[Quantity]:
+        if layer == len(self.alpha):
+            return ()
+        x = tokens.part("patches")
+        per_layer, shared = self._prompts(layer, x)
+        relative = (per_layer + shared).norm(dim=-1) / x.norm(dim=-1).clamp_min(1e-10)
+        return [Quantity("size of the prompts / size of the patch token", relative, "patch")]

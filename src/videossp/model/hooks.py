@@ -1,12 +1,14 @@
 """`Tuner`: the hooks through which a tuning method changes what the frozen backbone computes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from videossp.model.config import BACKBONES, ProjectionName, ScanName, VideoMambaConfig
+from videossp.model.quantity import Quantity
 from videossp.model.tokens import Tokens
 from videossp.ops.scan import Scan
 
@@ -172,6 +174,23 @@ class Tuner(nn.Module):
             y: (batch, d_model), the sum of both streams at cls.
         """
         return y
+
+    def quantities(self, layer: int, tokens: Tokens) -> Sequence[Quantity]:
+        """Quantities of the method that `videossp explain --mechanism` draws, averaged over the blocks.
+
+        Args:
+            layer: the block, or the number of blocks.
+            tokens: as `edit_tokens` takes them before this block; after the last block as `edit_cls` does.
+        """
+        return ()
+
+    @contextmanager
+    def all_gradients(self) -> Iterator[None]:
+        """Within this context, gradients also flow where the method stops them in training.
+
+        Explanations by gradients need this: they must add up to the change of the output.
+        """
+        yield
 
     def merge(self, weight: Callable[[int, str], Tensor]) -> "tuple[Tuner, str]":
         """Fold into the frozen weights all that can be folded exactly.

@@ -52,8 +52,13 @@ def softmax_entropy(x: Tensor) -> Tensor:
     """
     x = x.detach()
     if not fused(x):
-        log_p = x.log_softmax(-1, dtype=torch.float32)
-        return -(log_p.exp() * log_p).sum(-1)
+        return differentiable_entropy(x)
     table, out = x.reshape(1, -1, x.shape[-1]).contiguous(), torch.empty(x.shape[:-1], dtype=torch.float32)
     run_jobs(_entropy_rows, -(-table.shape[1] // ROWS), kernel_array(table), out.view(-1).numpy())
     return out
+
+
+def differentiable_entropy(x: Tensor) -> Tensor:
+    """`softmax_entropy` in plain torch, with gradients."""
+    log_p = x.log_softmax(-1, dtype=torch.float32)
+    return -(log_p.exp() * log_p).sum(-1)

@@ -23,7 +23,7 @@ COLUMN = 0.085  # inches of a character in labels of 10 points
 MOST_LABELS = 200  # classes whose names fit on a side of a confusion matrix
 
 
-def _write(figure: Figure, file: Path | BinaryIO) -> None:
+def write_figure(figure: Figure, file: Path | BinaryIO) -> None:
     """Write a figure as a PNG, to a path atomically."""
     picture = io.BytesIO()
     with quiet(FONTS_LOGGER):
@@ -51,7 +51,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], file: Path
         right.set(xlabel="epoch", ylabel="validation top-1 (%)", ylim=(0, 102))
     for axes in (left, *rest):
         axes.grid(alpha=0.3)
-    _write(figure, file)
+    write_figure(figure, file)
 
 
 def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -> None:
@@ -73,7 +73,7 @@ def draw_classes(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -
     _add_note(figure, labels)
     axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(len(shown) - 0.4, -0.6))
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    _write(figure, file)
+    write_figure(figure, file)
 
 
 def draw_strip(clip: Tensor, clip_format: ClipFormat, file: Path | BinaryIO) -> None:
@@ -125,7 +125,7 @@ def draw_confusion(evaluation: Evaluation, file: Path | BinaryIO) -> None:
                 if videos:
                     colour = "white" if videos > matrix.max() / 2 else "black"
                     axes.text(column, row, str(videos), ha="center", va="center", color=colour, fontsize=8)
-    _write(figure, file)
+    write_figure(figure, file)
 
 
 def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -143,4 +143,4 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set(xlabel="top-1 (%)", ylabel="method (trainable parameters, with head)")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
-    _write(figure, path)
+    write_figure(figure, path)

@@ -34,6 +34,7 @@ def write_report(
     evaluations: Mapping[str, Evaluation],
     clip_format: ClipFormat,
     histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    more: Sequence[str] = (),
 ) -> None:
     """Write a page that contains all its pictures.
 
@@ -47,13 +48,14 @@ def write_report(
             matrix and the film strips show the first.
         clip_format: the model's input, which the strips show.
         histories: by name, a row of figures per epoch.
+        more: parts in HTML for the end of the page.
     """
     parts = [table(summary)]
     if histories:
         parts += ["<h2>Learning curves</h2>", picture("learning curves", lambda x: draw_curves(histories, x))]
     if evaluations:
         parts += results(evaluations, clip_format)
-    write_page(path, title, parts)
+    write_page(path, title, [*parts, *more])
 
 
 def write_page(path: Path, title: str, parts: Sequence[str]) -> None:

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from rich.console import Console
@@ -125,6 +125,27 @@ def with_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
                 return
             yield item
             bar.advance(task)
+
+
+@contextmanager
+def work_bar(title: str, total: int, on: bool = True) -> Iterator[Callable[[int], object]]:
+    """A bar on stderr, if that is a terminal, for work that reports its progress.
+
+    Args:
+        title: text before the bar.
+        total: units of work.
+        on: whether to show it.
+
+    Yields:
+        A function to be called with the number of units that are done since its last call.
+    """
+    console = ErrorConsole()
+    if not (on and console.is_terminal):
+        yield lambda _: None
+        return
+    with Progress(*columns(title), console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def duration(seconds: float) -> str:

@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import numpy as np
@@ -18,12 +17,8 @@ from videossp.data.video.decode import scaled
 from videossp.data.video.orientation import upright
 from videossp.data.video.sequential import usable_frames
 from videossp.errors import DataError
+from videossp.reporting.caption import draw_caption
 from videossp.watching.segment import Segment
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-LINE = 18  # a line of text takes one part in so many of the picture's height
 
 
 def burn_in(video: Video, segments: Sequence[Segment], path: Path, until: float = math.inf) -> None:
@@ -86,7 +81,7 @@ def _encode(video: Video, segments: Sequence[Segment], path: Path, until: float)
             while current and current.end <= seconds:
                 current = next(rest, None)
             if current and current.start <= seconds:
-                draw(pixels, f"{current.label}  {100 * current.probability:.0f} %")
+                draw_caption(pixels, f"{current.label}  {100 * current.probability:.0f} %")
             padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             image = av.VideoFrame.from_ndarray(padded, format="rgb24")
             image.pts, image.time_base = time - video.times[0], unit
@@ -102,39 +97,3 @@ def _undamaged(packets: Any, source: Any) -> Any:
         with suppress(FFmpegError):
             yield from (x for x in usable_frames(packets, source) if not x.is_corrupt)
             ended = True
-
-
-def draw(pixels: "NDArray[np.uint8]", text: str) -> None:
-    """Draw a line of white text on a dark bar into the lower left corner of a picture, in place.
-
-    Args:
-        pixels: (height, width, 3).
-    """
-    height, width = pixels.shape[:2]
-    ink = text_image(text, max(8, height // LINE))[:height, :width, None]
-    rows, columns = ink.shape[:2]
-    corner = pixels[height - rows :, :columns]
-    corner[:] = (corner * 0.35 * (1 - ink) + 255 * ink).astype(np.uint8)
-
-
-@lru_cache(maxsize=256)
-def text_image(text: str, size: int) -> "NDArray[np.float32]":
-    """Text in pixels, (height, width) from 0 to 1.
-
-    Args:
-        size: height of the letters in pixels.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from videossp.reporting.labels import class_labels
-
-    labels = class_labels([text])
-    columns = max(1, labels.columns)
-    figure = Figure(figsize=((columns + 2) * size / 72, 2 * size / 72), dpi=72, facecolor="black")
-    canvas: Any = FigureCanvasAgg(figure)
-    shown = figure.text(0, 0.5, labels.texts[0], color="white", va="center", fontsize=size, **labels.style)
-    canvas.draw()
-    end = int(shown.get_window_extent().x1) + size // 2
-    grey: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[:, : max(1, end), 0]
-    return grey.astype(np.float32) / np.float32(255)

@@ -68,6 +68,12 @@ class Video:
         end = self.times[self.stop] if self.stop < len(self.times) else self.end_time
         return None if self.unit is None else float((end - self.times[self.first]) * self.unit)
 
+    def time_of(self, index: int) -> float | None:
+        """Seconds from the first frame of the file to a frame; None if there is no frame rate."""
+        if self.unit is None:
+            return None
+        return float((self.times[self.first + index] - self.times[0]) * self.unit)
+
 
 def read_video(
     path: str | os.PathLike[str],

@@ -39,3 +39,9 @@ class NarrowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.mul(self.scale, self.up(self_attention(self.down(x), self.attention)))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """How much each position attends to each other one, mean over the heads: (batch, length, length)."""
+        narrow = self.down(x)
+        out: Tensor = self.attention(narrow, narrow, narrow)[1]
+        return out

@@ -1,0 +1,117 @@
+"""Explanations of the same clips under the methods of a comparison, side by side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from videossp.comparison.results import Comparison
+from videossp.data.datasets import Sample
+from videossp.data.video import read_video
+from videossp.errors import DataError
+from videossp.explanation.explain import ExplainSettings, explain_classes
+from videossp.explanation.explanation import Explanation
+from videossp.load_adapter import load
+from videossp.reporting.heat_maps import Row, draw_rows, scale_of
+from videossp.reporting.page import escape, picture, table, write_page
+from videossp.system.progress import with_bar
+
+PAGE = "explain.html"
+LEGEND = "contribution of a patch to the logit, relative to the strongest of the row"
+
+
+def explain_runs(
+    folder: Path,
+    comparison: Comparison,
+    samples: Sequence[Sample],
+    count: int,
+    device: str,
+    *,
+    progress: bool = False,
+) -> Path | None:
+    """Write a page with the maps of some videos for the true class, under each method.
+
+    Each method has its run with the first seed. Videos on which the methods disagree most come first.
+
+    Args:
+        folder: of the comparison.
+        comparison: its results.
+        samples: the videos that were evaluated.
+        count: videos to explain.
+        device: that computes.
+        progress: show a bar on stderr if that is a terminal.
+
+    Returns:
+        The page; None if no run was finished.
+    """
+    runs = first_runs(comparison)
+    if not runs:
+        return None
+    classifiers = {
+        method: load(folder / "{method}-lr{lr}-seed{seed}".format(**run) / "adapter").to(device)
+        for method, run in runs.items()
+    }
+    chosen = disputed({method: run["hits"] for method, run in runs.items()}, count)
+    seeds = ", ".join(sorted({str(run["seed"]) for run in runs.values()}))
+    parts = [
+        f"<p>{len(chosen)} of {len(samples)} videos; those on which the methods disagree most come first. "
+        f"One clip per video, maps for its true class, runs of seed {seeds}.</p>"
+    ]
+    work = with_bar(chosen, "explaining", len(chosen)) if progress else iter(chosen)
+    for i in work:
+        sample = samples[i]
+        try:
+            video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
+            found = {
+                method: explain_classes(x, video, [x.classes[sample.label]], ExplainSettings())[0]
+                for method, x in classifiers.items()
+            }
+        except DataError:  # it counts as wrong in the table, or was removed since
+            continue
+        parts += _parts(sample, found)
+    write_page(folder / PAGE, "The same clips under several methods", parts)
+    return folder / PAGE
+
+
+def first_runs(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+    """By method, its finished run with the first seed, at the rate that counts."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for method in comparison.methods:
+        key = method, comparison.lr_of(method), comparison.seeds[0]
+        for run in comparison.runs:
+            if (run["method"], run["lr"], run["seed"]) == key and run["error"] is None:
+                found[method] = run
+    return found
+
+
+def disputed(hits: Mapping[str, str], count: int) -> list[int]:
+    """Videos, those first whose share of correct methods is closest to one half.
+
+    Args:
+        hits: by method, 0 or 1 for each video.
+        count: of the videos.
+    """
+    shares = [sum(map(int, x)) / len(hits) for x in zip(*hits.values(), strict=True)]
+    return sorted(range(len(shares)), key=lambda i: (abs(shares[i] - 0.5), i))[:count]
+
+
+def _parts(sample: Sample, found: Mapping[str, Explanation]) -> Iterator[str]:
+    """The part of a page for one video."""
+    first = next(iter(found.values()))
+    yield f"<h2>{escape(f'{sample.name}: is {first.target}')}</h2>"
+    # Each row has its own scale: the logits of the methods differ in size.
+    rows = [Row(method, x.map / scale_of(x.map), 1.0) for method, x in found.items()]
+    curves = [(f", {method}", x) for method, x in found.items()]
+    drawn = partial(draw_rows, explanation=first, rows=rows, title=first.text, legend=LEGEND, curves=curves)
+    yield picture(f"maps of {sample.name}", drawn)
+    header = ["method", "predicted", "true class", "sum of the map"]
+    lines = [
+        [
+            method,
+            f"{x.label} {100 * x.probabilities[x.label]:.1f} %",
+            f"{100 * x.probabilities[x.target]:.1f} %",
+            f"{x.map.sum():.2f} of {x.change:.2f}",
+        ]
+        for method, x in found.items()
+    ]
+    yield table([header, *lines])

@@ -1,0 +1,146 @@
+"""Integrated gradients (Sundararajan et al., ICML 2017, arXiv 1703.01365) of logits, summed over patches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from videossp.errors import OutOfMemoryError
+from videossp.inference.passes import bytes_of_view
+from videossp.model.device import OUT_OF_MEMORY, selected, to_device
+
+if TYPE_CHECKING:
+    from videossp.classifier import Classifier
+
+MOST_STEPS_AT_ONCE = 8  # on a CPU, larger batches are hardly faster
+MEMORY = 4e9  # bytes that a pass with gradients may take on a CPU
+
+
+def integrated_gradients(
+    classifier: "Classifier",
+    clip: Tensor,
+    labels: Sequence[int],
+    baseline: Tensor,
+    *,
+    steps: int,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Tensor:
+    """The contribution of each patch to logits: (labels, frames, rows, columns), on the CPU.
+
+    For a pixel x_i with the value b_i in the baseline, this is
+
+        (x_i - b_i) * mean over a of d logit / d x_i at b + a (x - b)
+
+    with the nodes a and weights of Gauss-Legendre quadrature on [0, 1]. The contributions add up to
+    logit(x) - logit(b), except for the error of the quadrature.
+
+    Args:
+        classifier: in eval mode.
+        clip: (3, frames, height, width), normalised.
+        labels: classes whose logits are explained. Several need one forward pass and a backward pass each.
+        baseline: b, of the shape of the clip.
+        steps: number of nodes.
+        advance: called with the number of steps that are done.
+
+    Raises:
+        OutOfMemoryError: the memory of a GPU is too small for one step.
+    """
+    places, shares = quadrature(steps)
+    device = classifier.device
+    clip, baseline = (to_device(x, device) for x in (clip, baseline))
+    total = clip.new_zeros(len(labels), *clip.shape)
+    at_once, done = steps_at_once(classifier), 0
+    with selected(device), inputs_only(classifier):
+        while done < steps:
+            part = slice(done, done + at_once)
+            gradients = _gradients(classifier, clip, labels, baseline, places[part], shares[part])
+            if gradients is None:  # the tensors of the pass are freed only now, after its exception
+                torch.cuda.empty_cache()
+                if at_once == 1:
+                    raise OutOfMemoryError(
+                        f"too little memory on {device} for the gradients of one clip: "
+                        "--method occlusion needs less, or use another --device"
+                    )
+                at_once //= 2
+                continue
+            total += gradients
+            advance(min(at_once, steps - done))
+            done += at_once
+    return by_patch((total * (clip - baseline)).cpu(), classifier.backbone.config.patch)
+
+
+def quadrature(steps: int) -> tuple[Tensor, Tensor]:
+    """Nodes on [0, 1] and weights of Gauss-Legendre quadrature."""
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return (
+        torch.tensor((nodes + 1) / 2, dtype=torch.float32),
+        torch.tensor(weights / 2, dtype=torch.float32),
+    )
+
+
+def _gradients(
+    classifier: "Classifier",
+    clip: Tensor,
+    labels: Sequence[int],
+    baseline: Tensor,
+    places: Tensor,
+    shares: Tensor,
+) -> Tensor | None:
+    """Weighted sums of the gradients at some nodes, (labels, *clip.shape); None if memory was too small."""
+    factors = to_device(places, clip.device)[:, None, None, None, None]
+    try:
+        points = (baseline + factors * (clip - baseline)).requires_grad_()
+        weighted = classifier(points).float() * to_device(shares, clip.device)[:, None]
+        found = []
+        for i, label in enumerate(labels):
+            (gradient,) = torch.autograd.grad(
+                weighted[:, label].sum(), points, retain_graph=i < len(labels) - 1
+            )
+            found.append(gradient.sum(0))
+    except RuntimeError as error:
+        on_device = clip.device.type != "cpu" and any(x in str(error) for x in OUT_OF_MEMORY)
+        if not (on_device or isinstance(error, torch.OutOfMemoryError)):
+            raise
+        return None
+    return torch.stack(found)
+
+
+def steps_at_once(classifier: "Classifier") -> int:
+    """Steps in a pass. A method that mixes the clips of a batch gets each step alone."""
+    if classifier.tuner.mixes_clips:
+        return 1
+    config = classifier.backbone.config
+    room = MEMORY
+    if classifier.device.type == "cuda":
+        room = torch.cuda.mem_get_info(classifier.device)[0] / 2
+    return max(1, min(MOST_STEPS_AT_ONCE, int(room / (config.depth * bytes_of_view(config)))))
+
+
+@contextmanager
+def inputs_only(classifier: "Classifier") -> Iterator[None]:
+    """Within this context gradients reach the clip in full, and no weight needs one."""
+    trained = [x for x in classifier.parameters() if x.requires_grad]
+    for x in trained:
+        x.requires_grad_(False)
+    try:
+        with torch.enable_grad(), classifier.tuner.all_gradients():
+            yield
+    finally:
+        for x in trained:
+            x.requires_grad_()
+
+
+def by_patch(pixels: Tensor, patch: int) -> Tensor:
+    """Sum over colours and over the pixels of a patch.
+
+    Args:
+        pixels: (..., 3, frames, height, width).
+        patch: side of a patch.
+
+    Returns:
+        (..., frames, rows, columns).
+    """
+    return pixels.sum(-4).unfold(-2, patch, patch).unfold(-2, patch, patch).sum((-1, -2))

@@ -1,0 +1,67 @@
+"""Explanations as parts of a page: picture, animation and figures."""
+
+import base64
+from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from videossp.explanation.explanation import Explanation
+from videossp.reporting.animation import write_animation
+from videossp.reporting.heat_maps import draw_explanation, draw_mechanism
+from videossp.reporting.page import escape, picture, table, write_page
+
+HOW_TO_READ = (
+    "<p>Orange patches speak for the class, blue patches against it, according to the map. The bars show the "
+    "effect of replacing each frame: a high bar means that the probability depends on the frame. An arrow "
+    "names the class that is predicted without the frame.</p>"
+)
+
+
+def write_explanations(path: Path, explanations: Sequence[Explanation]) -> None:
+    """Write a page that contains all its pictures."""
+    names = dict.fromkeys(x.target for x in explanations)
+    title = f"What the prediction depends on: {', '.join(names)}" if len(names) < 4 else "Explanations"
+    parts = [HOW_TO_READ]
+    for x in explanations:
+        parts += explained(x)
+    write_page(path, title, parts)
+
+
+def explained(x: Explanation) -> list[str]:
+    """Heading, picture, animation and figures of an explanation."""
+    name = x.path or "clip"
+    parts = [f"<h2>{escape(name)}</h2>", picture(f"map of {name}", partial(draw_explanation, x))]
+    parts.append(moving(f"animated map of {name}", partial(write_animation, x, suffix=".gif")))
+    parts.append(table(figures_of(x)))
+    if x.mechanism:
+        parts += [
+            "<h3>Mechanism</h3>",
+            picture(f"quantities of the model for {name}", partial(draw_mechanism, x)),
+        ]
+    return parts
+
+
+def figures_of(x: Explanation) -> dict[str, str]:
+    """The numbers of an explanation, as rows of a table."""
+    shown = {
+        "class probabilities": ", ".join(f"{k} {100 * p:.1f} %" for k, p in [*x.probabilities.items()][:3]),
+        "explained class": x.target,
+        "method": x.text,
+        "logit of the clip - logit of the baseline": f"{x.change:.3f}",
+    }
+    if x.gap is not None:
+        shown["sum of the map"] = f"{x.map.sum():.3f} (error {100 * x.gap:.1f} %)"
+    if x.faithfulness is not None:
+        own = x.faithfulness.insertion - x.faithfulness.deletion
+        shown["insertion - deletion"] = f"{own:.2f}; of random orders {x.faithfulness.random:.2f}"
+    return shown
+
+
+def moving(name: str, write: Callable[[BinaryIO], None]) -> str:
+    """The GIF that a function writes, as an inline image."""
+    file = BytesIO()
+    write(file)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{escape(name)}" src="data:image/gif;base64,{data}">'

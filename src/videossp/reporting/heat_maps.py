@@ -1,0 +1,266 @@
+"""Pictures of explanations: maps over the frames of a clip, and curves over its frames."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+
+from videossp.explanation.baselines import BASELINE_TEXTS
+from videossp.explanation.explanation import Explanation
+from videossp.model.quantity import Quantity
+from videossp.reporting.figures import write_figure
+from videossp.reporting.labels import class_labels, shorten
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+    Values = NDArray[np.float32]
+
+# Colours of Okabe & Ito (2008), which colour-blind people can tell apart.
+FOR, AGAINST, MECHANISM = (0.84, 0.37, 0.0), (0.0, 0.45, 0.70), (0.0, 0.62, 0.45)
+STRONGEST = 0.85  # opacity of the colour of the largest value
+WIDTH = 10.0  # inches of a picture, 1,200 pixels
+MARGIN = 1.2  # inches on the left, for the names of the rows
+COLUMNS = 8  # frames side by side
+TITLE, TEXT = 11.0, 8.5  # points
+MECHANISM_NOTE = (
+    "quantities of the model: they show how it works, not which parts the prediction depends on\n"
+    "colour: from the lowest value of a row (none) to its highest"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A map to draw over all frames.
+
+    Attributes:
+        name: short.
+        values: (frames, rows, columns); (frames, 1, 1) for a value of each frame.
+        scale: the value that has the strongest colour.
+        signed: two colours, for and against; else one.
+    """
+
+    name: str
+    values: "Values"
+    scale: float
+    signed: bool = True
+
+    @property
+    def norm(self) -> Normalize:
+        """From values to [0, 1]."""
+        return Normalize(-self.scale if self.signed else 0.0, self.scale, clip=True)
+
+    @property
+    def colours(self) -> LinearSegmentedColormap:
+        """From [0, 1] to colours with opacity."""
+        return SIGNED if self.signed else ONE_COLOUR
+
+
+def _fading(name: str, *stops: tuple[tuple[float, float, float], float]) -> LinearSegmentedColormap:
+    return LinearSegmentedColormap.from_list(name, [(*colour, opacity) for colour, opacity in stops])
+
+
+SIGNED = _fading("for_and_against", (AGAINST, STRONGEST), (AGAINST, 0.0), (FOR, 0.0), (FOR, STRONGEST))
+ONE_COLOUR = _fading("mechanism", (MECHANISM, 0.0), (MECHANISM, STRONGEST))
+
+
+def scale_of(*maps: "Values") -> float:
+    """The absolute value for the strongest colour: one patch in a hundred exceeds it."""
+    return max(float(np.quantile(np.abs(np.stack(maps)), 0.99)), 1e-12)
+
+
+def overlaid(frames: "Pixels", row: Row) -> "Pixels":
+    """Frames (frames, height, width, 3) in grey with a map on them, so that all colours are the map's."""
+    height, width = (frames.shape[i] // row.values.shape[i] for i in (1, 2))
+    rgba = row.colours(row.norm(row.values)).repeat(height, axis=1).repeat(width, axis=2)
+    luminance = (frames @ np.array((0.299, 0.587, 0.114)))[..., None] / 255
+    mixed = luminance * (1 - rgba[..., 3:]) + rgba[..., :3] * rgba[..., 3:]
+    return np.asarray((255 * mixed).round(), np.uint8)
+
+
+def frame_title(explanation: Explanation, t: int) -> str:
+    """The time of a frame, or its number if the time is not known."""
+    return f"frame {t + 1}" if explanation.seconds is None else f"{explanation.seconds[t]:.2f} s"
+
+
+def map_row(explanation: Explanation, name: str = "map", scale: float | None = None) -> Row:
+    """The map of an explanation."""
+    return Row(name, explanation.map, scale or scale_of(explanation.map))
+
+
+def title_of(explanation: Explanation) -> str:
+    """Prediction, explained class and method."""
+    shown = {
+        name: f"{text} ({100 * explanation.probabilities[name]:.1f} %)"
+        for name, text in texts_of(explanation).items()
+    }
+    text = f"predicted: {shown[explanation.label]}"
+    if explanation.target != explanation.label:
+        text += f"; explained: {shown[explanation.target]}"
+    return f"{text}\n{explanation.text}"
+
+
+def legend_of(explanation: Explanation) -> str:
+    """The meaning and the unit of a map."""
+    if explanation.method == "occlusion":
+        return "drop of the log-probability without the patches (nats)"
+    return "contribution of a patch to the logit"
+
+
+def texts_of(explanation: Explanation) -> dict[str, str]:
+    """Each class as a label of a figure."""
+    names = [*explanation.probabilities]
+    return dict(zip(names, class_labels(names).texts, strict=True))
+
+
+def draw_explanation(explanation: Explanation, file: Path | BinaryIO) -> None:
+    """The frames of a clip, the map over them, and the curve over the frames, as a PNG."""
+    title, legend = title_of(explanation), legend_of(explanation)
+    draw_rows(file, explanation, [map_row(explanation)], title, legend, [("", explanation)])
+
+
+def draw_mechanism(explanation: Explanation, file: Path | BinaryIO) -> None:
+    """The quantities of the model, as a PNG; those of pairs of frames as matrices."""
+    rows = []
+    for x in explanation.mechanism:
+        if x.per != "frame_pair":
+            # Without the smallest value: most quantities are far from zero everywhere.
+            low, high = x.values.min().item(), x.values.max().item()
+            values: Values = (x.values - low).float().numpy()
+            shown = values if x.per == "patch" else values[:, None, None]
+            name = "\n".join([*textwrap.wrap(x.name, 18), f"({low:.3g} to {high:.3g})"])
+            rows.append(Row(name, shown, scale_of(shown), signed=False))
+    pairs = [x for x in explanation.mechanism if x.per == "frame_pair"]
+    draw_rows(file, explanation, rows, MECHANISM_NOTE, matrices=pairs)
+
+
+def draw_rows(
+    file: Path | BinaryIO,
+    explanation: Explanation,
+    rows: Sequence[Row],
+    title: str,
+    legend: str = "",
+    curves: Sequence[tuple[str, Explanation]] = (),
+    matrices: Sequence[Quantity] = (),
+) -> None:
+    """Draw the frames of a clip, maps over them, curves over the frames and matrices between frames.
+
+    Args:
+        file: the PNG.
+        explanation: gives frames and times.
+        rows: maps, from top to bottom. Signed rows share a legend and need the same scale.
+        title: of the picture.
+        legend: of signed rows.
+        curves: explanations whose drops by frame are drawn as bars, each with a text for its title.
+        matrices: quantities of pairs of frames.
+    """
+    frames, count = explanation.frames, len(explanation.frames)
+    pictures = [("clip", frames), *((row.name, overlaid(frames, row)) for row in rows)]
+    lines = -(-count // COLUMNS)
+    tile = (WIDTH - MARGIN) / COLUMNS
+    side = tile * frames.shape[1] / frames.shape[2]
+    signed = next((row for row in rows if row.signed), None)
+    heights = [
+        lines * (len(pictures) * (side + 0.04) + 0.3),
+        0.55 if signed else 0.1,
+        *(1.5 for _ in curves),
+        *([2.3] if matrices else []),
+    ]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.65), layout="constrained")
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    axes = parts[0].subplots(lines * len(pictures), COLUMNS, squeeze=False)
+    for line in range(lines):
+        for k, (name, images) in enumerate(pictures):
+            for column in range(COLUMNS):
+                place, t = axes[line * len(pictures) + k, column], line * COLUMNS + column
+                place.set(xticks=[], yticks=[])
+                if t >= count:
+                    place.axis("off")
+                    continue
+                place.imshow(images[t])
+                if k == 0:
+                    place.set_title(frame_title(explanation, t), fontsize=TEXT, pad=3)
+                if column == 0:
+                    place.set_ylabel(
+                        name, fontsize=TEXT, rotation=0, ha="right", va="center", parse_math=False
+                    )
+    if signed:
+        _draw_legend(parts[1].subplots(), signed, legend)
+    for part, (about, x) in zip(parts[2:], curves, strict=False):
+        draw_curve(part.subplots(), x, about)
+    if matrices:
+        _draw_matrices(parts[-1], matrices, explanation)
+    style = class_labels([*explanation.probabilities]).style
+    figure.suptitle(title, fontsize=TITLE, **style)
+    write_figure(figure, file)
+
+
+def _draw_legend(axes: Any, row: Row, label: str) -> None:
+    """A colour bar over grey, as the maps are over the frames."""
+    bar = axes.figure.colorbar(ScalarMappable(row.norm, row.colours), cax=axes, orientation="horizontal")
+    axes.set_facecolor("0.75")
+    axes.set_box_aspect(0.03)
+    bar.set_ticks(
+        [-row.scale, 0, row.scale], labels=[f"against: {-row.scale:.2g}", "0", f"for: {row.scale:.2g}"]
+    )
+    axes.tick_params(labelsize=TEXT)
+    bar.set_label(label, fontsize=TEXT)
+
+
+def draw_curve(axes: Any, explanation: Explanation, about: str = "") -> None:
+    """The drop of the log-probability without each frame, as bars, with the class if it changes.
+
+    Args:
+        axes: of matplotlib.
+        explanation: of one class.
+        about: text for the title, after "the log-probability".
+    """
+    drops, texts = explanation.frame_drops, texts_of(explanation)
+    style = class_labels([*texts]).style
+    positions = range(len(drops))
+    axes.bar(positions, drops, color=[FOR if x > 0 else AGAINST for x in drops], width=0.7)
+    axes.axhline(0, color="black", linewidth=0.8)
+    low, high = min(0.0, float(drops.min())), max(0.0, float(drops.max()))
+    room = max(high - low, 0.1)
+    axes.set(xlim=(-0.5, len(drops) - 0.5), ylim=(low - 0.1 * room, high + 0.3 * room))
+    shown = [*positions][:: -(-len(drops) // 16)]
+    axes.set_xticks(shown, [frame_title(explanation, t) for t in shown])
+    axes.tick_params(labelsize=TEXT)
+    axes.set_ylabel("drop (nats)", fontsize=TEXT)
+    by = BASELINE_TEXTS[explanation.baseline]
+    title = f"drop of the log-probability{about} when a frame is replaced by {by}"
+    axes.set_title(title, fontsize=TEXT, loc="left", **style)
+    for t in explanation.deciding_frames:
+        axes.text(
+            t,
+            max(0.0, drops[t]),
+            f"→ {shorten(texts[explanation.without_frame[t]], 16)}",
+            ha="center",
+            va="bottom",
+            fontsize=TEXT - 1.5,
+            **style,
+        )
+
+
+def _draw_matrices(part: Any, matrices: Sequence[Quantity], explanation: Explanation) -> None:
+    """Quantities of pairs of frames: from the row's frame to the column's."""
+    places = part.subplots(1, max(3, len(matrices)))
+    for axes in places[len(matrices) :]:
+        axes.axis("off")
+    for axes, x in zip(places, matrices, strict=False):
+        image = axes.imshow(x.values.numpy(), cmap="cividis")
+        part.colorbar(image, ax=axes, shrink=0.9).ax.tick_params(labelsize=TEXT)
+        axes.set_title(x.name, fontsize=TEXT)
+        axes.set_xlabel("to frame", fontsize=TEXT)
+        axes.set_ylabel("from frame", fontsize=TEXT)
+        count = len(explanation.frames)
+        ticks = [*range(count)][:: -(-count // 8)]
+        axes.set_xticks(ticks, [t + 1 for t in ticks], fontsize=TEXT)
+        axes.set_yticks(ticks, [t + 1 for t in ticks], fontsize=TEXT)
