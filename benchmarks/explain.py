@@ -1,4 +1,4 @@
-"""Explanations: how faithful the maps of `videossp explain` are, whether they depend on the weights, and cost.
+"""Explanations: how faithful the maps of `videossp explain` are, whether they depend on the weights, cost.
 
     python benchmarks/explain.py faithful ADAPTER SET --split SPLIT [--clips 24]
     python benchmarks/explain.py sanity ADAPTER SET [--clips 12]
@@ -16,15 +16,16 @@ random, distance from the centre, and the change of a patch from the median fram
 sanity: rank correlation of a map with that of a model whose weights are randomised, block by block from the
 head downwards (Adebayo et al. 2018, arXiv 1810.03292). A map that stays the same does not explain the model.
 
-gaps: relative error of the sum of integrated gradients by the number of steps, with nodes of Gauss-Legendre
-and in the middle of equal parts; with SSP's stops of gradients, and without.
+gaps: relative error of the sum of integrated gradients by the number of steps, with the places of
+`gradients.quadrature` (squares), in the middle of equal parts, and those of Gauss-Legendre; "stopped" are the
+places of `quadrature` with the stops of SSP's training.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ from videossp.explanation.baselines import baseline_of  # noqa: E402
 from videossp.explanation.faithfulness import deletion_and_insertion  # noqa: E402
 from videossp.explanation.mechanism import mechanism  # noqa: E402
 from videossp.explanation.occlusion import frame_places, spread, window_places, without  # noqa: E402
-from videossp.system.files import atomic_write  # noqa: E402
 
 FILE = records.RESULTS / "explain.json"
 PAGE = Path(__file__).parent.parent / "docs" / "explain.md"
@@ -223,13 +223,13 @@ def gaps(classifier: Classifier, clips: list[Tensor]) -> Iterator[dict[str, Any]
     """Relative errors of the sum of integrated gradients."""
     for fill in FILLS:
         for steps in (4, 8, 16, 32):
-            for nodes in ("gauss_legendre", "middles"):
+            for nodes in RULES:
                 errors = []
                 for clip in clips:
                     label, empty = predicted(classifier, clip), baseline_of(clip, fill)
                     with torch.no_grad():
                         ends = classifier(torch.stack([clip, empty]))[:, label]
-                    with quadrature(nodes):
+                    with quadrature(classifier, nodes):
                         total = integrated(classifier, clip, label, empty, steps).sum()
                     change = ends[0] - ends[1]
                     errors.append(((total - change).abs() / change.abs()).item())
@@ -242,16 +242,33 @@ def gaps(classifier: Classifier, clips: list[Tensor]) -> Iterator[dict[str, Any]
                 yield row | {"errors": [round(x, 5) for x in errors]}
 
 
+RULES = ("squares", "middles", "gauss_legendre", "stopped")
+
+
+def legendre(steps: int) -> tuple[Tensor, Tensor]:
+    places, shares = np.polynomial.legendre.leggauss(steps)
+    return torch.tensor((places + 1) / 2).float(), torch.tensor(shares / 2).float()
+
+
 @contextmanager
-def quadrature(nodes: str) -> Iterator[None]:
-    """Within this context integrated gradients use other nodes."""
-    usual = gradients.quadrature
-    if nodes == "middles":
+def quadrature(classifier: Classifier, rule: str) -> Iterator[None]:
+    """Within this context integrated gradients use another rule."""
+    usual, flowing = gradients.quadrature, classifier.tuner.all_gradients
+    if rule == "middles":
         gradients.quadrature = lambda n: ((torch.arange(n) + 0.5) / n, torch.full((n,), 1 / n))
+    elif rule == "gauss_legendre":
+        gradients.quadrature = legendre
+    elif rule == "stopped":
+        classifier.tuner.all_gradients = nullcontext
     try:
         yield
     finally:
-        gradients.quadrature = usual
+        gradients.quadrature, classifier.tuner.all_gradients = usual, flowing
+
+
+def write_tables() -> None:
+    """Write the tables of docs/explain.md."""
+    raise SystemExit("not written yet")
 
 
 def speed(classifier: Classifier) -> None:

@@ -12,8 +12,10 @@ from videossp.comparison.intervals import wilson
 from videossp.data.datasets import read_data
 from videossp.data.doctor.examine import examine
 from videossp.errors import DataError
+from videossp.explanation.explain import explain
 from videossp.inference.evaluate import evaluate
 from videossp.model.device import Device, choose_device
+from videossp.reporting.explained import HOW_TO_READ, explained
 from videossp.reporting.page import write_report
 from videossp.training.config import TrainConfig
 from videossp.training.run_folder import make_run_folder
@@ -74,6 +76,7 @@ def demo(out: str | Path, say: Callable[[str], None], device: Device = "auto") -
             "options": OPTIONS[method],
         }
     (prediction,) = classifier.predict(unseen[0])
+    parts = ["<h2>What a prediction depends on</h2>", HOW_TO_READ, *explained(explain(classifier, unseen[0]))]
     results = {
         "backbone": BACKBONE,
         "backbone_sha256": classifier.sha256,
@@ -97,6 +100,7 @@ def demo(out: str | Path, say: Callable[[str], None], device: Device = "auto") -
         {method: tests[method] for method in order},
         classifier.clip_format,
         {method: histories[method] for method in order},
+        more=parts,
     )
     return results
 

@@ -11,8 +11,9 @@ import pytest
 
 from conftest import numbered_frames, write_video
 from videossp.data.video import read_video
+from videossp.reporting.caption import draw_caption
 from videossp.system.printable import printable
-from videossp.watching.burn_in import burn_in, draw
+from videossp.watching.burn_in import burn_in
 from videossp.watching.outputs import check_outputs, write_outputs
 from videossp.watching.segment import Segment
 
@@ -210,6 +211,6 @@ def test_a_copy_of_a_damaged_file_lacks_the_damaged_frames_only(tmp_path):
 @pytest.mark.parametrize("text", ["a", "a name that is much wider than the picture is", "$x$ _ 50 %"])
 def test_text_is_drawn_in_place_in_white_on_dark(text):
     pixels = np.full((120, 160, 3), 200, np.uint8)
-    draw(pixels, text)
+    draw_caption(pixels, text)
     assert (pixels[:90] == 200).all()
     assert pixels[90:].min() < 100 and pixels[90:].max() > 220

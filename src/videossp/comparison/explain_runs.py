@@ -51,7 +51,7 @@ def explain_runs(
         method: load(folder / "{method}-lr{lr}-seed{seed}".format(**run) / "adapter").to(device)
         for method, run in runs.items()
     }
-    chosen = disputed({method: run["hits"] for method, run in runs.items()}, count)
+    chosen = disputed([run["hits"] for run in runs.values() if "hits" in run], len(samples))[:count]
     seeds = ", ".join(sorted({str(run["seed"]) for run in runs.values()}))
     parts = [
         f"<p>{len(chosen)} of {len(samples)} videos; those on which the methods disagree most come first. "
@@ -84,15 +84,15 @@ def first_runs(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def disputed(hits: Mapping[str, str], count: int) -> list[int]:
-    """Videos, those first whose share of correct methods is closest to one half.
+def disputed(hits: Sequence[str], videos: int) -> list[int]:
+    """The videos in order, those first of which half of the methods are wrong.
 
     Args:
-        hits: by method, 0 or 1 for each video.
-        count: of the videos.
+        hits: of each method, 0 or 1 for each video; results of older versions have none.
+        videos: their number.
     """
-    shares = [sum(map(int, x)) / len(hits) for x in zip(*hits.values(), strict=True)]
-    return sorted(range(len(shares)), key=lambda i: (abs(shares[i] - 0.5), i))[:count]
+    shares = [sum(int(x[i]) for x in hits) / len(hits) if hits else 0.5 for i in range(videos)]
+    return sorted(range(videos), key=lambda i: (abs(shares[i] - 0.5), i))
 
 
 def _parts(sample: Sample, found: Mapping[str, Explanation]) -> Iterator[str]:
