@@ -4,10 +4,9 @@
     python benchmarks/explain.py sanity ADAPTER SET [--clips 12]
     python benchmarks/explain.py gaps ADAPTER SET [--clips 12]
     python benchmarks/explain.py speed ADAPTER
-    python benchmarks/explain.py table
 
 SET is the folder of a data set, of which every N-th clip of the split is taken. The results are added to
-benchmarks/results/explain.json; `table` writes the tables of docs/explain.md from them.
+benchmarks/results/explain.json; benchmarks/page.py writes the tables of docs/explain.md from them.
 
 faithful: deletion and insertion (`explanation/faithfulness.py`) of every map, with both baselines, by patches
 and by frames, for the predicted class. By frames, a map is summed over each frame. Orders to compare with:
@@ -47,7 +46,6 @@ from videossp.explanation.mechanism import mechanism  # noqa: E402
 from videossp.explanation.occlusion import frame_places, spread, window_places, without  # noqa: E402
 
 FILE = records.RESULTS / "explain.json"
-PAGE = Path(__file__).parent.parent / "docs" / "explain.md"
 FILLS = ("mean_colour", "median_frame")
 SHORT = {"mean_colour": "mean colour", "median_frame": "median frame"}
 RANDOM = 4  # orders that are averaged
@@ -64,11 +62,7 @@ def main() -> None:
         verb.add_argument("set", type=Path, nargs="?" if name == "speed" else None)
         verb.add_argument("--split", default="test")
         verb.add_argument("--clips", type=int, default=clips)
-    verbs.add_parser("table")
     args = parser.parse_args()
-    if args.verb == "table":
-        write_tables()
-        return
     classifier = load(args.adapter).eval()
     if args.verb == "speed":
         speed(classifier)
@@ -264,11 +258,6 @@ def quadrature(classifier: Classifier, rule: str) -> Iterator[None]:
         yield
     finally:
         gradients.quadrature, classifier.tuner.all_gradients = usual, flowing
-
-
-def write_tables() -> None:
-    """Write the tables of docs/explain.md."""
-    raise SystemExit("not written yet")
 
 
 def speed(classifier: Classifier) -> None:

@@ -1,4 +1,4 @@
-"""Update the tables and plots of docs/benchmarks.md and docs/weights.md from benchmarks/results/.
+"""Update the tables and plots of docs/benchmarks.md, explain.md and weights.md from benchmarks/results/.
 
     python benchmarks/page.py
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import page_ablations as ablations
 import page_backbone as backbone
+import page_explain as explain
 import page_methods as methods
 from matplotlib.figure import Figure
 from records import RESULTS
@@ -22,6 +23,7 @@ from rows import CONTROL, FRAMES
 from videossp.system.files import atomic_write
 
 DOCS = Path(__file__).parent.parent / "docs"
+PAGES = ("benchmarks.md", "explain.md", "weights.md")
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 # The function that generates each block.
@@ -43,6 +45,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "views": backbone.views,
     "sources": backbone.sources,
     "pretraining": backbone.pretraining,
+    "maps": explain.chosen,
+    "maps by patches": explain.confirmed("patches"),
+    "maps by frames": explain.confirmed("frames"),
+    "agreement": explain.agreement,
+    "sanity": explain.sanity,
+    "gaps": explain.gaps,
 }
 
 
@@ -66,7 +74,7 @@ def digest(names: Sequence[str]) -> str:
 
 
 def main() -> None:
-    for name in ("benchmarks.md", "weights.md"):
+    for name in PAGES:
         atomic_write(DOCS / name, updated((DOCS / name).read_text(encoding="utf-8")))
     for name, (draw, sources) in PLOTS.items():
         picture = io.BytesIO()

@@ -19,7 +19,7 @@ LAYERS = [
     {"cli/verbs"},
     {"cli"},
     {"demo", "comparison/compare"},
-    {"bench", "comparison/worker"},
+    {"bench", "comparison/explain_runs", "comparison/worker"},
     {"comparison/folder", "embedding/near_duplicates"},
     {"comparison/results", "embedding/probes"},
     {"comparison/intervals", "comparison/table", "training", "watching"},

@@ -1,4 +1,4 @@
-"""`Quantity`: what a model computes on its way to a prediction, for pictures of its mechanism."""
+"""`Quantity`: a value that a model computes on its way to a prediction, for pictures of its mechanism."""
 
 from dataclasses import dataclass
 from typing import Literal
