@@ -108,7 +108,7 @@ def test_the_demo_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert sum(results["unseen"]["probabilities"].values()) == pytest.approx(1)
     page = (out / "report.html").read_text()
     assert all(cell in page for row in module.table_of(results) for cell in row)
-    assert "<h2>What a prediction depends on</h2>" in page and "data:image/gif" in page
+    assert "<h2>Explanation of a prediction</h2>" in page and "data:image/gif" in page
     assert "<h2>Wrong" in page and "<h2>Learning curves</h2>" in page
     assert (out / "ssp" / "adapter").is_dir() and (out / "linear" / "report.html").is_file()
     assert main(["demo", "--out", str(out)]) == 2  # nothing is overwritten

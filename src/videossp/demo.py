@@ -76,7 +76,7 @@ def demo(out: str | Path, say: Callable[[str], None], device: Device = "auto") -
             "options": OPTIONS[method],
         }
     (prediction,) = classifier.predict(unseen[0])
-    parts = ["<h2>What a prediction depends on</h2>", HOW_TO_READ, *explained(explain(classifier, unseen[0]))]
+    parts = ["<h2>Explanation of a prediction</h2>", HOW_TO_READ, *explained(explain(classifier, unseen[0]))]
     results = {
         "backbone": BACKBONE,
         "backbone_sha256": classifier.sha256,

@@ -36,7 +36,7 @@ def test_each_video_gets_a_picture_an_animation_and_arrays(call, adapter, videos
     assert names == [f"clip{x}.{suffix}" for x in ("-2", "") for suffix in ("gif", "npz", "png")]
     lines = out.splitlines()
     assert len(lines) == 2 and all(
-        re.search(r"[\d.]+ % (bright|dark); without the frame at", x) for x in lines
+        re.search(r"[\d.]+ % (bright|dark); (without the|no single) frame", x) for x in lines
     )
     assert lines[0].endswith("clip.png") and lines[1].endswith("clip-2.png")
 
@@ -81,20 +81,64 @@ def test_no_file_is_replaced(call, adapter, videos, tmp_path):
     assert (tmp_path / "clip-2.npz").read_text() == "mine" and not (tmp_path / "clip.png").exists()
 
 
+def test_an_existing_page_is_not_replaced(call, adapter, videos, tmp_path):
+    (tmp_path / "x.html").write_text("mine")
+    code, _, err = call("explain", adapter, videos, "--report", tmp_path / "x.html")
+    assert code == 2 and "x.html: exists; choose another name" in err
+    assert (tmp_path / "x.html").read_text() == "mine"
+
+
+def test_files_of_different_videos_never_have_the_same_name(tmp_path):
+    from videossp.cli.explain import SUFFIXES, free_files
+
+    files = free_files(tmp_path, ["a.mp4", "b/a.avi", "a.mechanism.mp4", "a-2.mp4"])
+    names = [x.name + suffix for x in files for suffix in SUFFIXES]
+    assert len(set(names)) == len(names) and files[0].name == "a" and files[1].name == "a-2"
+
+
 def test_a_video_that_cannot_be_decoded_does_not_stop_the_others(call, adapter, videos, tmp_path):
     (videos / "one/broken.mp4").write_bytes(b"no video")
-    code, out, err = call(
-        "explain", adapter, videos, "--out", tmp_path / "out", "--steps", 1, "--animation", "none"
-    )
+    short = ["--steps", 1, "--animation", "none"]
+    code, out, err = call("explain", adapter, videos, "--out", tmp_path / "out", *short)
     assert code == 3 and len(out.splitlines()) == 2
     assert "FAILED" in err and "broken.mp4" in err and "1 of 3 videos could not be decoded" in err
+    rows = [
+        json.loads(x)
+        for x in call("explain", adapter, videos, "--out", tmp_path / "json", "--json", *short)[
+            1
+        ].splitlines()
+    ]
+    assert [x["path"] for x in rows] == [
+        str(videos / x) for x in ("one/broken.mp4", "one/clip.mp4", "two/clip.mp4")
+    ]
+    assert [x["error"] is None for x in rows] == [False, True, True]
+
+
+def test_an_interrupted_page_has_the_explanations_until_then(call, adapter, videos, tmp_path, monkeypatch):
+    import videossp.explanation.explain as module
+
+    explain, count = module.explain, []
+
+    def press(*arguments, **options):
+        count.append(1)
+        if len(count) == 2:
+            raise KeyboardInterrupt
+        return explain(*arguments, **options)
+
+    monkeypatch.setattr(module, "explain", press)
+    code, out, _ = call("explain", adapter, videos, "--report", tmp_path / "x.html", "--steps", 1)
+    assert code == 130 and len(out.splitlines()) == 1
+    assert (tmp_path / "x.html").read_text().count("<h2>") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--class", "grey"], "--class grey: the classes are bright, dark"),
+        (["--class", "grey"], "no class 'grey'; the classes are bright, dark"),
         (["--steps", "0"], "steps must be at least 1, got 0"),
+        (["--steps", "4", "--method", "occlusion"], "--steps is of integrated gradients"),
+        (["--animation", "mp4", "--report", "x.html"], "--animation is of the files in a folder"),
+        (["--out", "videos/one/clip.mp4"], "--out videos/one/clip.mp4: is a file; give a folder"),
         (["--method", "saliency"], "--method"),
         (["--report", "page.txt"], "--report page.txt: must be a .html in a folder that exists"),
     ],
@@ -111,7 +155,9 @@ def test_wrong_flags_are_one_line_and_nothing_is_written(
 def test_a_map_whose_sum_is_far_off_advises_more_steps(call, adapter, videos, tmp_path):
     arguments = ["--steps", 1, "--baseline", "mean_colour", "--animation", "none"]
     err = call("explain", adapter, videos, "--out", tmp_path / "out", *arguments)[2]
-    assert re.search(r"the map adds up to the change of the logit within \d+ %; more --steps than 1", err)
+    assert re.search(
+        r"the map adds up to [-\d.]+, but the logit changes by [-\d.]+: give more --steps than 1", err
+    )
 
 
 def test_adapters_of_several_views_say_that_one_clip_is_explained(call, videos, tmp_path):

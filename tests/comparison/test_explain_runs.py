@@ -32,3 +32,33 @@ def test_the_page_shows_each_video_under_each_method(weights, class_folder, tmp_
     assert re.findall("<h2>(.*): is", page) == [samples[i].name for i in order]
     assert page.count("<img") == 3 and page.count("<td>linear</td>") == page.count("<td>ssp</td>") == 3
     assert not re.search(r'src="(?!data:)', page)
+
+
+def test_methods_without_a_finished_run_are_named(weights, class_folder, tmp_path, in_process, monkeypatch):  # noqa: F811
+    from test_compare import Broken
+
+    from videossp.methods import METHODS
+
+    monkeypatch.setitem(METHODS, "broken", Broken)
+    compare(class_folder, ["linear", "broken"], 0, QUICK, out=tmp_path / "c", backbone=weights, explain=1)
+    page = (tmp_path / "c/explain.html").read_text()
+    assert "Not shown, because this run is not finished: broken." in page and "<td>linear</td>" in page
+
+
+def test_the_command_prints_the_table_before_it_explains(call, weights, class_folder, tmp_path, in_process):  # noqa: F811
+    arguments = [
+        "--methods",
+        "linear",
+        "--seeds",
+        0,
+        "--epochs",
+        1,
+        "--backbone",
+        weights,
+        "--out",
+        tmp_path / "c",
+    ]
+    code, out, err = call("compare", class_folder, *arguments, "--explain", 1)
+    assert code == 0 and "results.json" in out and "explain.html: written" in err
+    assert (tmp_path / "c/explain.html").exists()
+    assert call("compare", class_folder, *arguments, "--explain", -1)[0] == 2

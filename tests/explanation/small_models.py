@@ -16,8 +16,7 @@ def made(method, **options):
         SMALL,
         classes=["a", "b", "c"],
         method=method,
-        **(given if "+" in method else SIZES.get(method, {})),
-        **options,
+        **((given if "+" in method else SIZES.get(method, {})) | options),
     )
     switch_on(classifier)
     return classifier.eval()

@@ -1,6 +1,7 @@
 """`explain`: the prediction, the class, times, arrays and errors."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,9 +55,11 @@ def test_video_path_uint8_clip_and_normalised_clip_have_the_same_explanation(vid
 
 def test_another_class_and_several_classes_at_once(video):
     classifier = made("ssp")
-    together = explain_classes(classifier, video, ["c", "a"], ExplainSettings(steps=3))
+    together = explain_classes(
+        classifier, video, ["c", "a"], ExplainSettings(steps=3, baseline="mean_colour")
+    )
     for found in together:
-        alone = explain(classifier, video, target=found.target, steps=3)
+        alone = explain(classifier, video, target=found.target, steps=3, baseline="mean_colour")
         np.testing.assert_allclose(found.map, alone.map, rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(found.frame_drops, alone.frame_drops, rtol=1e-4, atol=1e-6)
         assert found.change == pytest.approx(alone.change) and found.gap == pytest.approx(alone.gap, rel=0.01)
@@ -147,7 +150,7 @@ def test_maps_are_finite_in_the_precision_of_the_classifier(video, precision):
     [
         ({"target": "d"}, "no class 'd'; the classes are a, b, c"),
         ({"method": "saliency"}, "method is integrated_gradients or occlusion, got 'saliency'"),
-        ({"baseline": "black"}, "baseline is mean_colour or median_frame, got 'black'"),
+        ({"baseline": "black"}, "baseline is mean_colour or median_frame or both, got 'black'"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
@@ -171,3 +174,68 @@ def test_weights_that_are_not_finite_are_an_error(video):
     classifier.head.linear.weight.data[0] = float("nan")
     with pytest.raises(FloatingPointError):
         explain(classifier, video)
+
+
+def test_a_clip_without_changes_has_no_map_from_its_median_frame_and_a_warning_says_so():
+    clip = clip_of()[:, :1].expand(-1, SMALL.frames, -1, -1).contiguous()
+    with pytest.warns(videossp.VideoSSPWarning, match="use baseline mean_colour"):
+        found = explain(made("ssp"), clip, steps=2, baseline="median_frame")
+    assert not found.map.any() and found.change == found.gap == 0 and not found.frame_drops.any()
+    assert explain(made("ssp"), clip, baseline="mean_colour", steps=2).map.any()
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+def test_with_both_baselines_the_map_is_the_mean_of_both_maps(method):
+    classifier, clip = made("ssp"), clip_of()
+    colour, frame, both = (
+        explain(classifier, clip, method=method, baseline=x, steps=3)
+        for x in ("mean_colour", "median_frame", "both")
+    )
+    np.testing.assert_allclose(both.map, (colour.map + frame.map) / 2, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(both.frame_drops, frame.frame_drops, rtol=1e-4, atol=1e-6)
+    assert both.change == pytest.approx((colour.change + frame.change) / 2, rel=1e-4)
+    assert both.without_frame == frame.without_frame
+    windows = 0 if method == "integrated_gradients" else SMALL.frames
+    assert both.passes == (3 + SMALL.frames + 2 * (3 * (not windows) + windows), 6 * (not windows))
+
+
+def test_clips_of_inference_mode_and_clips_with_gradients_are_explained():
+    classifier, clip = made("ssp"), clip_of()
+    expected = explain(classifier, clip, steps=2).map
+    with torch.inference_mode():
+        found = explain(classifier, clip_of(), steps=2).map
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(explain(classifier, clip.requires_grad_(), steps=2).map, expected)
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (
+            torch.ones(3, 4, 32, 32, dtype=torch.int64),
+            "must be uint8 pixels or normalised floats, got torch.int64",
+        ),
+        (torch.full((3, 4, 32, 32), float("nan")), "the clip to explain has values that are not finite"),
+    ],
+)
+def test_tensors_that_are_no_clips_are_refused(clip, message):
+    with pytest.raises(ValueError, match=message):
+        explain(made("linear"), clip)
+
+
+def test_of_many_classes_the_nearest_names_are_given(small_backbone):
+    classifier = videossp.Classifier.create(
+        small_backbone, classes=[f"class {i}" for i in range(400)], method="linear"
+    )
+    with pytest.raises(ValueError, match=r"no class 'klass 7' among 400; the nearest are class 7, ") as error:
+        explain(classifier, clip_of(), target="klass 7")
+    assert len(str(error.value)) < 120
+
+
+def test_the_sum_is_off_if_its_error_is_large_also_beside_values_that_cancel():
+    found = explain(made("ssp"), clip_of(), steps=2)
+    off = replace(found, map=np.full_like(found.map, 1.0), change=float(found.map.size) / 2, gap=1.0)
+    assert off.sum_is_off and not replace(off, gap=None).sum_is_off
+    cancelling = np.full_like(found.map, 1.0)
+    cancelling[::2] = -1.0
+    assert not replace(off, map=cancelling, change=0.1).sum_is_off  # the gap is 100 % of almost nothing

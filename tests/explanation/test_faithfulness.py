@@ -50,8 +50,8 @@ def test_areas_are_those_of_the_known_model(one_patch, rank):
 def test_a_map_that_names_the_patch_is_beyond_random_and_its_opposite_is_below(one_patch):
     scores = torch.zeros(SMALL.frames, 2, 2)
     scores[2, 1, 0] = 1
-    good = faithfulness(one_patch, CLIP, 0, scores, EMPTY)
-    bad = faithfulness(one_patch, CLIP, 0, -scores, EMPTY)
+    good = faithfulness(one_patch, CLIP, 0, scores, [EMPTY])
+    bad = faithfulness(one_patch, CLIP, 0, -scores, [EMPTY])
     assert good.random == bad.random
     assert good.beyond_random == pytest.approx(good.insertion - good.deletion - good.random)
     assert good.beyond_random > 0 > bad.beyond_random
@@ -63,3 +63,14 @@ def test_a_curve_is_measured_by_whole_frames(one_patch):
     # With one frame of four replaced, the probability is 0.1; of the shares, 1, 2 and 3 frames remain.
     assert deletion == pytest.approx((0.9 + 0.1) / 2 / 4 + 0.1 * 3 / 4)
     assert insertion == pytest.approx((0.1 + 0.9) / 2 / 4 + 0.9 * 3 / 4)
+
+
+def test_with_several_baselines_the_areas_are_the_mean(one_patch):
+    scores = torch.rand(SMALL.frames, 2, 2)
+    grey = 0.6 * CLIP  # still white enough for the model
+    single = [faithfulness(one_patch, CLIP, 0, scores, [x]) for x in (EMPTY, grey)]
+    both = faithfulness(one_patch, CLIP, 0, scores, [EMPTY, grey])
+    for name in ("deletion", "insertion", "random"):
+        expected = sum(getattr(x, name) for x in single) / 2
+        assert getattr(both, name) == pytest.approx(expected, abs=1e-6)
+    assert single[1].deletion == pytest.approx(0.9)

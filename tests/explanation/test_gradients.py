@@ -148,3 +148,15 @@ def test_the_baselines_are_the_mean_colour_and_the_median_of_each_pixel():
     median = baseline_of(clip, "median_frame").numpy()
     for t in range(SMALL.frames):
         np.testing.assert_array_equal(median[:, t], expected)
+
+
+def test_with_little_memory_steps_are_checkpointed_one_by_one_and_give_the_same_map(monkeypatch):
+    classifier, clip, seen = made("ssp"), clip_of(), []
+    whole = integrated_gradients(classifier, clip, [1], clip_of(1), steps=3)
+    monkeypatch.setattr(gradients, "MEMORY", 1.0)
+    classifier.register_forward_pre_hook(
+        lambda _, inputs: seen.append((len(inputs[0]), classifier.backbone.grad_checkpoint))
+    )
+    small = integrated_gradients(classifier, clip, [1], clip_of(1), steps=3)
+    assert seen == [(1, True)] * 3 and not classifier.backbone.grad_checkpoint
+    torch.testing.assert_close(small, whole, rtol=1e-4, atol=1e-6)

@@ -40,14 +40,23 @@ def matrix_of(scan):
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_the_chain_is_the_product_of_the_matrices(blocks):
     scans = [{"scan": scan_of(2 * i), "scan_b": scan_of(2 * i + 1, reverse=True)} for i in range(blocks)]
-    start = torch.rand(2, 7)
-    expected = start.double()
-    for block in reversed(scans):
-        read = sum(torch.einsum("bi,bij->bj", expected, matrix_of(x)) for x in block.values()) / 2
-        expected = (expected + read) / 2
-    found = hidden_attention(scans, start)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
+    start, kept = torch.rand(2, 7), torch.ones(blocks, 7)
+    found = hidden_attention(scans, kept, start)
+    torch.testing.assert_close(found.double(), chained(scans, kept, start), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.sum(1), start.sum(1), rtol=1e-4, atol=1e-6)
+    kept[-1, 2] = kept[0, 5] = 0  # written anew: earlier blocks have no part in their content
+    found = hidden_attention(scans, kept, start)
+    torch.testing.assert_close(found.double(), chained(scans, kept, start), rtol=1e-4, atol=1e-6)
+    assert (found[:, 5] == 0).all() and (found.sum(1) < start.sum(1)).all()
+
+
+def chained(scans, kept, start):
+    """The product of the matrices of the blocks, written out."""
+    weights = start.double()
+    for block, mask in zip(reversed(scans), reversed(kept), strict=True):
+        read = sum(torch.einsum("bi,bij->bj", weights, matrix_of(x)) for x in block.values()) / 2
+        weights = mask * (weights + read) / 2
+    return weights
 
 
 def test_the_matrix_is_that_of_the_scan():

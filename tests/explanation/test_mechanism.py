@@ -3,11 +3,13 @@
 import pytest
 import torch
 from small_models import clip_of, made
+from test_hidden_attention import chained
 
-from conftest import SMALL, switch_on
-from videossp import Classifier
+from conftest import SMALL
+from videossp import Classifier, Tuner
 from videossp.explanation.mechanism import HIDDEN_ATTENTION, mechanism
 from videossp.methods import METHODS
+from videossp.methods.chain import Chain
 
 FRAMES, GRID = SMALL.frames, SMALL.grid
 SHAPES = {"patch": (FRAMES, *GRID), "frame": (FRAMES,), "frame_pair": (FRAMES, FRAMES)}
@@ -21,7 +23,6 @@ def test_every_method_has_finite_quantities_and_keeps_its_logits(method):
     found = mechanism(classifier, clips)
     for x in found:
         assert tuple(x.values.shape) == (2, *SHAPES[x.per]) and x.values.isfinite().all(), x.name
-    assert [x.name for x in found][-1] == HIDDEN_ATTENTION
     # The rest of the weights of cls lies on cls itself and on prompts.
     total = found[-1].values.sum((1, 2, 3))
     assert (found[-1].values >= 0).all() and (total > 0).all() and (total <= 1 + 1e-5).all()
@@ -98,11 +99,69 @@ def test_a_method_of_a_user_brings_its_own_by_one_function(small_backbone):
     torch.testing.assert_close(first.values, torch.full((1, FRAMES), sum(range(4)) / 4))
 
 
-def test_merged_and_disabled_classifiers_show_the_backbone_alone():
-    classifier = made("ssp")
+SSP_NAMES = [
+    "size of the gathered prompt / size of the patch token",
+    "attention of the spreading between frames",
+    "frame weight of the spreading",
+    "size of the slots of a frame",
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "names"),
+    [
+        ("ssp", {}, SSP_NAMES),  # its spreading stays after `merge`
+        ("ssp", {"prompts": 0, "gather_width": 32}, []),
+        ("svp", {}, ["size of the prompts / size of the patch token"]),
+        ("lora", {}, []),
+    ],
+)
+def test_merged_and_disabled_classifiers_have_the_quantities_that_are_left(method, options, names):
+    classifier = made(method, **options)
     with classifier.disable_adapter():
         assert [x.name for x in mechanism(classifier, clip_of()[None])] == [HIDDEN_ATTENTION]
-    only_gathering = made("ssp", prompts=0)
-    switch_on(only_gathering)
-    only_gathering.merge()
-    assert mechanism(only_gathering, clip_of()[None])[-1].name == HIDDEN_ATTENTION
+    before = mechanism(classifier, clip_of()[None])
+    classifier.merge()
+    after = mechanism(classifier, clip_of()[None])
+    assert [x.name for x in after] == [*names, HIDDEN_ATTENTION]
+    torch.testing.assert_close(after[-1].values, before[-1].values, rtol=1e-3, atol=1e-5)
+
+
+class Recorder(Tuner):
+    """Keeps the arguments of all scans."""
+
+    def __init__(self):
+        super().__init__()
+        self.scans = {}
+
+    def edit_scan(self, layer, name, scan):
+        self.scans.setdefault(layer, {})[name] = scan
+        return scan
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "layout"),
+    [
+        ("linear", {}, "C" + "PPPP" * 4),
+        ("affix", {"length": 2}, "NN" + "C" + "PPPP" * 4 + "NN"),
+        ("ssp", {"prompts": 1}, "C" + "PPPPN" * 4),
+        ("stop", {"prompts": 1}, "C" + "NPPPP" * 4),
+        ("vpt", {"length": 2}, "CNN" + "PPPP" * 4),
+        ("vpt", {"length": 2, "deep": False}, "COO" + "PPPP" * 4),
+    ],
+)
+def test_the_hidden_attention_ends_at_positions_that_the_method_writes_anew(method, options, layout):
+    """`layout`: cls C, patches P, prompts that are written before every block N, and those that stay O."""
+    classifier = made(method, **options)
+    found = mechanism(classifier, clip_of()[None])[-1].values[0].flatten()
+    recorder = Recorder()
+    members = [("recorder", recorder), ("method", classifier.tuner)]
+    if method != "affix":  # which must be the last of a chain, and edits no argument of a scan
+        members.reverse()
+    with torch.no_grad():
+        classifier.backbone(clip_of()[None], Chain(dict(members)))
+    kept = torch.tensor([float(x != "N") for x in layout]).expand(len(recorder.scans), -1)
+    start = torch.tensor([[float(x == "C") for x in layout]])
+    scans = [recorder.scans[k] for k in sorted(recorder.scans)]
+    expected = chained(scans, kept, start)[0, [i for i, x in enumerate(layout) if x == "P"]]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-6)

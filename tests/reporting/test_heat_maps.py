@@ -30,6 +30,7 @@ def explanation(frames=8, size=(32, 48), grid=(2, 3), seconds=True, **changes):
         "path": "folder/clip <1>.mp4",
         "frames": rng.integers(0, 256, (frames, *size, 3), dtype=np.uint8),
         "seconds": tuple(0.5 * t for t in range(frames)) if seconds else None,
+        "classes": ("close", "open $x$", "ショップ"),
         "probabilities": {"open $x$": 0.7, "close": 0.2, "ショップ": 0.1},
         "target": "close",
         "method": "integrated_gradients",
@@ -104,6 +105,10 @@ def test_short_steps_are_played_more_slowly_and_files_without_times_steadily():
 
     fast = explanation(4, seconds=False)
     assert seconds_of(fast) == pytest.approx([0, 0.4, 0.8, 1.2], abs=0.02)
+    short = Explanation(**{**explanation(4).__dict__, "seconds": (0.0, 0.0, 0.0, 0.04)})
+    assert seconds_of(short) == pytest.approx([0, 0.06, 0.12, 0.37], abs=0.02)  # repeated frames
+    long = Explanation(**{**explanation(4).__dict__, "seconds": (0.0, 1.0, 2.0, 3600.0)})
+    assert seconds_of(long) == pytest.approx([0, 1, 2, 7], abs=0.02)
     times = (0.0, 0.04, 0.08, 0.2)
     assert seconds_of(explanation(4, seconds=True)) == pytest.approx([0, 0.5, 1.0, 1.5], abs=0.02)
     slow = Explanation(**{**explanation(4).__dict__, "seconds": times})
@@ -114,5 +119,5 @@ def test_a_page_names_the_video_and_has_its_figures(tmp_path):
     x = explanation()
     text = "\n".join(explained(x))
     assert "folder/clip &lt;1&gt;.mp4" in text and "error 1.0 %" in text and "data:image/gif;base64," in text
-    write_explanations(tmp_path / "x.html", [x])
+    write_explanations(tmp_path / "x.html", explained(x))
     assert (tmp_path / "x.html").read_text().count("<img") == 2

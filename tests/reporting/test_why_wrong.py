@@ -15,7 +15,7 @@ from videossp.data.datasets import read_data
 from videossp.embedding.neighbourhood import Neighbourhood
 from videossp.explanation.explain import explain
 from videossp.inference.evaluate import evaluate
-from videossp.reporting.why_wrong import deciding, explain_wrong, wrong_samples
+from videossp.reporting.why_wrong import deciding, explain_wrong, spread_out, wrong_samples
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_each_wrong_video_has_both_classes_and_the_nearest_clips(classifier, cla
     training = read_data(class_folder).splits["train"]
     page = "\n".join(explain_wrong(classifier, evaluation, training, most=2))
     wrong = [evaluation.samples[i] for i in wrong_samples(evaluation)]
-    titles = [f"{x.name}: is {classifier.classes[x.label]}, called dark" for x in wrong[:2]]
+    titles = [f"{x.name}: is {classifier.classes[x.label]}, predicted as dark" for x in wrong[:2]]
     assert re.findall("<h3>(.*)</h3>", page) == titles and f"2 of {len(wrong)} wrong predictions" in page
     # The neighbours are those of features that are computed one by one.
     vectors = torch.cat(
@@ -60,7 +60,11 @@ def test_each_wrong_video_has_both_classes_and_the_nearest_clips(classifier, cla
 
 def test_without_training_videos_or_wrong_ones_the_page_says_so(classifier, evaluation):
     page = "\n".join(explain_wrong(classifier, evaluation, [], most=1))
-    assert "no training split" in page and "training clip of" not in page and page.count("<h3>") == 1
+    assert (
+        "there is no training split beside the evaluated videos" in page
+        and "training clip of" not in page
+        and page.count("<h3>") == 1
+    )
     right = [i for i, hit in enumerate(evaluation.hits) if hit][:1]
     only = type(evaluation)(
         evaluation.classes,
@@ -88,7 +92,7 @@ def test_deciding_frames_are_named_with_the_class_without_them(classifier, class
     object.__setattr__(x, "without_frame", ("dark", "bright", "dark", "dark"))
     assert x.label == "dark"
     assert deciding(x) == (
-        f"Frames that decide (dark with all frames): without {x.seconds[1]:.2f} s: bright, which is correct."
+        f"Frames that decide (dark with all frames): without the frame at {x.seconds[1]:.2f} s: bright, which is correct."
     )
     object.__setattr__(x, "without_frame", ("dark",) * 4)
     assert deciding(x) == "No single frame decides: without any one of them, the prediction stays dark."
@@ -104,8 +108,42 @@ def test_eval_writes_the_explanations_into_its_report(call, classifier, class_fo
     call("eval", tmp_path / "adapter", class_folder, *report, "--explain", 1)
     assert (tmp_path / "x.html").read_text().count("<h3>") == 1
     call("eval", tmp_path / "adapter", class_folder, *report, "--explain", 0)
-    assert "Why wrong" not in (tmp_path / "x.html").read_text()
-    assert call("eval", tmp_path / "adapter", class_folder, "--explain", -1)[0] == 2
+    assert "wrong predictions" not in (tmp_path / "x.html").read_text()
+    for arguments in (["--explain", 1], [*report, "--explain", -1]):
+        code, _, err = call("eval", tmp_path / "adapter", class_folder, *arguments)
+        assert code == 2 and "it needs --report" in err
+
+
+def test_a_video_is_no_neighbour_of_itself(call, classifier, class_folder, tmp_path):
+    classifier.save(tmp_path / "adapter")
+    for arguments in ([class_folder, "--split", "train"], [class_folder / "train"]):
+        code, *_ = call(
+            "eval", tmp_path / "adapter", *arguments, "--report", tmp_path / "x.html", "--explain", 1
+        )
+        page = (tmp_path / "x.html").read_text()
+        assert code == 0 and "similarity" not in page and "there is no training split beside" in page
+
+
+def test_a_clip_that_is_predicted_otherwise_than_its_video_says_so(classifier, class_folder, evaluation):
+    wrong = wrong_samples(evaluation)[0]
+    scores = evaluation.view_scores.clone()
+    scores[:, :, 0], scores[:, :, 1] = 0.9, 0.1  # of other views: all are bright
+    other = replace(evaluation, view_scores=scores, views=(2, 3))
+    page = "\n".join(explain_wrong(classifier, other, [], most=1))
+    assert "is dark, predicted as bright" in page and evaluation.samples[wrong].label == 0
+    assert "This clip alone is predicted as dark; the mean of 2 x 3 views is bright." in page
+
+
+def test_a_video_that_is_gone_is_named(classifier, class_folder, evaluation, tmp_path):
+    gone = [replace(x, path=str(tmp_path / "gone.mp4")) for x in evaluation.samples]
+    page = "\n".join(explain_wrong(classifier, replace(evaluation, samples=tuple(gone)), [], most=2))
+    assert page.count("not explained: ") == 2 and "gone.mp4: no such file" in page
+
+
+def test_at_most_a_hundred_training_videos_of_a_class_are_compared():
+    assert spread_out(range(7)) == [*range(7)]
+    spread = spread_out(range(250))
+    assert len(spread) == 100 and spread[0] == 0 and spread[-1] >= 247 and spread == sorted({*spread})
 
 
 def test_a_report_whose_explanations_are_interrupted_has_the_rest(

@@ -21,6 +21,7 @@ TRAIN_ONLY = ("method", "seed", "expect")
 def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], int]":
     """Train several methods with several seeds on the same data and print one table."""
     from videossp.comparison.compare import compare as run_comparison
+    from videossp.comparison.compare import explain_comparison
     from videossp.comparison.folder import RESULTS
     from videossp.methods import method_names
     from videossp.model.device import choose_device
@@ -95,7 +96,6 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                     out=out,
                     lrs=lrs,
                     options=options,
-                    explain=args.explain,
                     progress=True,
                     **chosen(args, CREATING),
                 )
@@ -107,9 +107,12 @@ def compare(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace]
                     else "interrupted; nothing was run"
                 )
                 return INTERRUPTED
-        pages = ["explain.html"] * (out / "explain.html").exists()
-        files = ", ".join(["results.json", "results.csv", *pages]) + " and accuracy.png"
-        print_result(args, result.summary(), [*result.table(), f"{out} has {files}"])
+        print_result(
+            args, result.summary(), [*result.table(), f"{out} has results.json, results.csv and accuracy.png"]
+        )
+        if args.explain:  # after the results, which must not be lost
+            page = explain_comparison(out, result, samples, config, args.explain, progress=True)
+            print_message(f"{page}: written" if page else "no run is finished that could be explained")
         return 1 if result.failed else 0
 
     return run

@@ -31,6 +31,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     from videossp.comparison.intervals import wilson
     from videossp.data.datasets.left_out import left_out_lines, left_out_summary
     from videossp.errors import DataError
+    from videossp.explanation.explain import ExplainSettings
     from videossp.inference.evaluate import evaluate as run_evaluation
     from videossp.inference.evaluate import relabel
     from videossp.reporting.figures import draw_confusion
@@ -53,11 +54,14 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
     group = group_of(parser, "output")
     add_option(group, "confusion", str, "write the confusion matrix to this .png file")
     add_option(group, "report", str, "write figures, pictures and predictions to this .html file")
-    add_option(group, "explain", int, "wrong predictions that the report explains, at most", default=WRONG)
+    text = "most wrong predictions that the report explains"
+    add_option(group, "explain", int | None, text, shown=str(WRONG))
 
     def run(args: "Namespace") -> int:
-        if args.explain < 0:
-            raise ValueError(f"--explain must be at least 0, got {args.explain}")
+        if args.explain is not None and (args.explain < 0 or not args.report):
+            raise ValueError(
+                "--explain is a number from 0 of wrong predictions in the report: it needs --report"
+            )
         device = device_of(args)
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         if several:
@@ -129,9 +133,21 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
                 write_report(page, title, figures, tests, classifier.clip_format, more=more)
 
             report()  # explanations take long: if they are interrupted, the rest is there
-            if args.explain:
-                training = known_samples(data, classifier.classes)
-                report(*explain_wrong(classifier, result, training, most=args.explain, progress=True))
+            if args.explain != 0:
+                training = [] if split == "train" else known_samples(data, classifier.classes)
+                settings = ExplainSettings(batch_size=args.batch_size)
+                report(
+                    *explain_wrong(
+                        classifier,
+                        result,
+                        training,
+                        most=WRONG if args.explain is None else args.explain,
+                        settings=settings,
+                        workers=args.workers,
+                        timeout=args.timeout,
+                        progress=True,
+                    )
+                )
         return 0
 
     return run

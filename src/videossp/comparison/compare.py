@@ -82,6 +82,8 @@ def compare(
         WeightsError: the weights of the backbone cannot be used.
     """
     config = config or TrainConfig()
+    if explain < 0:
+        raise ValueError(f"explain must be at least 0, got {explain}")
     names, numbers, rates = as_tuples(methods, seeds, lrs, config)
     device = choose_device(config.device)
     samples = data if isinstance(data, VideoDataset) else read_data(data)
@@ -127,11 +129,34 @@ def compare(
             run = done[key] = run_child(plans[method], samples, lr, seed, paths[key], progress=progress)
             write_results(folder, so_far())
             report(f"{title}: " + (run["error"] or f"top-1 {100 * run['top1']:.1f} %"))
-        if explain:
-            plan = make_plan(samples, samples.classes, replace(config, seed=numbers[0], lr=1.0))
-            evaluated = samples.splits.get("test") or plan.validation
-            explain_runs(folder, so_far(), evaluated, explain, str(device), progress=progress)
+    if explain:
+        explain_comparison(folder, so_far(), samples, config, explain, progress=progress)
     return so_far()
+
+
+def explain_comparison(
+    folder: Path,
+    comparison: Comparison,
+    samples: VideoDataset,
+    config: TrainConfig,
+    count: int,
+    *,
+    progress: bool = False,
+) -> Path | None:
+    """Write explain.html into the folder of a comparison, see `explain_runs`.
+
+    Args:
+        folder, samples, config: of the comparison, as in `compare`.
+        comparison: its results.
+        count: videos to explain.
+        progress: show a bar on stderr if that is a terminal.
+    """
+    # Without a test split, the validation videos of the first seed were evaluated; the rate plays no part.
+    plan = make_plan(samples, samples.classes, replace(config, seed=comparison.seeds[0], lr=1.0))
+    evaluated = samples.splits.get("test") or plan.validation
+    device = str(choose_device(config.device))
+    with lock_folder(folder):
+        return explain_runs(folder, comparison, evaluated, count, device, progress=progress)
 
 
 def as_tuples(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videossp.comparison.results import Comparison
 from videossp.data.datasets import Sample
@@ -12,9 +12,13 @@ from videossp.errors import DataError
 from videossp.explanation.explain import ExplainSettings, explain_classes
 from videossp.explanation.explanation import Explanation
 from videossp.load_adapter import load
+from videossp.reporting.explained import HOW_TO_READ
 from videossp.reporting.heat_maps import Row, draw_rows, scale_of
 from videossp.reporting.page import escape, picture, table, write_page
 from videossp.system.progress import with_bar
+
+if TYPE_CHECKING:
+    from videossp.classifier import Classifier
 
 PAGE = "explain.html"
 LEGEND = "contribution of a patch to the logit, relative to the strongest of the row"
@@ -52,25 +56,36 @@ def explain_runs(
         for method, run in runs.items()
     }
     chosen = disputed([run["hits"] for run in runs.values() if "hits" in run], len(samples))[:count]
-    seeds = ", ".join(sorted({str(run["seed"]) for run in runs.values()}))
-    parts = [
-        f"<p>{len(chosen)} of {len(samples)} videos; those on which the methods disagree most come first. "
-        f"One clip per video, maps for its true class, runs of seed {seeds}.</p>"
-    ]
-    work = with_bar(chosen, "explaining", len(chosen)) if progress else iter(chosen)
-    for i in work:
-        sample = samples[i]
-        try:
-            video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
-            found = {
-                method: explain_classes(x, video, [x.classes[sample.label]], ExplainSettings())[0]
-                for method, x in classifiers.items()
-            }
-        except DataError:  # it counts as wrong in the table, or was removed since
-            continue
-        parts += _parts(sample, found)
+    text = (
+        f"{len(chosen)} of {len(samples)} videos; those on which the methods disagree most come first. "
+        f"One clip per video, maps for its true class, runs of seed {comparison.seeds[0]}."
+    )
+    if missing := [x for x in comparison.methods if x not in runs]:
+        text += f" Not shown, because this run is not finished: {', '.join(missing)}."
+    parts = [f"<p>{escape(text)}</p>", HOW_TO_READ]
+
+    def explained() -> Iterator[list[str]]:
+        for i in chosen:
+            try:
+                yield list(_parts(samples[i], _explain(samples[i], classifiers)))
+            except DataError as error:
+                yield [f"<p>{escape(f'{samples[i].name}: not explained: {error}')}</p>"]
+
+    found = explained()
+    for one in with_bar(found, "explaining", len(chosen)) if progress else found:
+        parts += one
     write_page(folder / PAGE, "The same clips under several methods", parts)
     return folder / PAGE
+
+
+def _explain(sample: Sample, classifiers: "Mapping[str, Classifier]") -> dict[str, Explanation]:
+    """By method, the explanation of the true class of a video."""
+    video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
+    settings = ExplainSettings()
+    return {
+        method: explain_classes(x, video, [x.classes[sample.label]], settings)[0]
+        for method, x in classifiers.items()
+    }
 
 
 def first_runs(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
@@ -101,7 +116,7 @@ def _parts(sample: Sample, found: Mapping[str, Explanation]) -> Iterator[str]:
     yield f"<h2>{escape(f'{sample.name}: is {first.target}')}</h2>"
     # Each row has its own scale: the logits of the methods differ in size.
     rows = [Row(method, x.map / scale_of(x.map), 1.0) for method, x in found.items()]
-    curves = [(f", {method}", x) for method, x in found.items()]
+    curves = [(f"{method}: ", x) for method, x in found.items()]
     drawn = partial(draw_rows, explanation=first, rows=rows, title=first.text, legend=LEGEND, curves=curves)
     yield picture(f"maps of {sample.name}", drawn)
     header = ["method", "predicted", "true class", "sum of the map"]

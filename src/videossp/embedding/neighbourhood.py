@@ -27,13 +27,21 @@ class Neighbourhood:
     Args:
         classifier: computes the features, of one view of each video.
         samples: labelled videos; those that cannot be decoded are left out.
+        workers, timeout: of the processes that decode, see `evaluate`.
         progress: show a bar on stderr if that is a terminal.
     """
 
     def __init__(
-        self, classifier: "Classifier", samples: Sequence[Sample], *, progress: bool = False
+        self,
+        classifier: "Classifier",
+        samples: Sequence[Sample],
+        *,
+        workers: int | None = None,
+        timeout: float = 300.0,
+        progress: bool = False,
     ) -> None:
         self.classifier, self.progress = classifier, progress
+        self.workers, self.timeout = workers, timeout
         vectors = self.features(samples)
         self.samples = [x for x, vector in zip(samples, vectors, strict=True) if vector is not None]
         self.vectors = [x for x in vectors if x is not None]
@@ -46,8 +54,10 @@ class Neighbourhood:
         passes = Passes(classifier, classifier.features, usual_batch([classifier], None))
         found: list[Tensor | None] = [None] * len(samples)
         with explain_lost_processes():
-            workers = min(default_workers(device), len(samples) // 8)
-            loader = DataLoader(clips, batch_size=None, num_workers=workers)
+            workers = default_workers(device) if self.workers is None else self.workers
+            workers = min(workers, len(samples) // 8)  # fewer videos do not pay for the start of a process
+            timeout = self.timeout if workers else 0
+            loader = DataLoader(clips, batch_size=None, num_workers=workers, timeout=timeout)
             items = ((i, views) for i, (views, _) in enumerate(loader))
             results: Iterable[tuple[int, Tensor | None]] = passes.by_item(items)
             if self.progress and len(samples) > 1:

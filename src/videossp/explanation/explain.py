@@ -1,5 +1,6 @@
 """`explain`: the patches and frames of a video that the prediction of a classifier depends on."""
 
+import difflib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,13 @@ from videossp.data.crop import normalise_views
 from videossp.data.sampling import ClipFormat, eval_indices
 from videossp.data.video import Video, read_video
 from videossp.data.video.remote import local_copy
-from videossp.explanation.baselines import Baseline, baseline_of
+from videossp.explanation.baselines import Baseline, baseline_of, singles
 from videossp.explanation.explanation import Explanation, Method
 from videossp.explanation.faithfulness import faithfulness
 from videossp.explanation.gradients import integrated_gradients
 from videossp.explanation.mechanism import mechanism as mechanism_of
 from videossp.explanation.occlusion import (
+    Place,
     frame_places,
     logits_of,
     spread,
@@ -29,10 +31,17 @@ from videossp.explanation.occlusion import (
 from videossp.inference.passes import finite
 from videossp.model.quantity import Quantity
 from videossp.system.progress import work_bar
+from videossp.system.warn import warn
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
 
+MOST_NAMES = 20  # of classes in a message
+ALL_EQUAL = {
+    "mean_colour": "all of its pixels have the mean colour",
+    "both": "all of its pixels have the mean colour",
+    "median_frame": "no frame differs from another; use baseline mean_colour",
+}
 Explained = str | os.PathLike[str] | Video | Tensor
 
 
@@ -86,10 +95,11 @@ def explain(
         target: the class to explain. Default: the most probable one for this clip.
         method: of the map. "integrated_gradients": contributions to the logit. "occlusion": drops of the
             log-probability when windows of 3 x 3 patches are replaced.
-        baseline: the content that replaces parts of the clip: "mean_colour" or "median_frame".
-        steps: of integrated gradients.
+        baseline: the content that replaces parts of the clip, see `baseline_of`. With "both", the map is the
+            mean of both maps, and the frames of the curve are replaced by the median frame.
+        steps: of integrated gradients, for each baseline. In bf16, rounding limits the accuracy of the sum.
         mechanism: also compute quantities of the model (`Explanation.mechanism`), which are not reasons.
-        check: also measure the faithfulness of the map, with about 40 forward passes.
+        check: also measure the faithfulness of the map, with 40 forward passes for each baseline.
         batch_size: clips in a pass without gradients. Default: as in `predict`.
         progress: show a bar on stderr if that is a terminal.
 
@@ -105,6 +115,7 @@ def explain(
     )[0]
 
 
+@torch.inference_mode(False)  # in that of a caller, nothing has a gradient
 def explain_classes(
     classifier: "Classifier",
     video: Explained,
@@ -119,62 +130,78 @@ def explain_classes(
         targets: the classes. None: the most probable one.
     """
     for name in targets or ():
-        if name not in classifier.classes:
-            raise ValueError(f"no class {name!r}; the classes are {', '.join(classifier.classes)}")
+        check_class(name, classifier.classes)
     path, pixels, clip, seconds = _read(classifier, video)
     classifier.eval()
-    empty = baseline_of(clip, settings.baseline)
+    empties = [baseline_of(clip, x) for x in singles(settings.baseline)]
+    if all(torch.equal(clip, x) for x in empties):
+        reason = ALL_EQUAL[settings.baseline]
+        warn(f"{path or 'clip'}: equals its baseline, so the map is zero: {reason}")
     frames, grid = clip.shape[1], classifier.backbone.config.grid
-    logits = finite(logits_of(classifier, settings.batch_size)(torch.stack([clip, empty])).cpu())
+    logits = finite(logits_of(classifier, settings.batch_size)(torch.stack([clip, *empties])).cpu())
     before = logits[0].log_softmax(-1)
     values, order = logits[0].softmax(-1).sort(descending=True, stable=True)
     probabilities = dict(zip((classifier.classes[i] for i in order.tolist()), values.tolist(), strict=True))
     names = [next(iter(probabilities))] if targets is None else list(targets)
     labels = [classifier.classes.index(x) for x in names]
     steps = settings.steps if settings.method == "integrated_gradients" else 0
-    places = frame_places(frames) + ([] if steps else window_places(frames, grid))
-    with work_bar("explaining", len(places) + steps, progress) as advance:
-        after = finite(
-            without(classifier, clip, empty, places, batch_size=settings.batch_size, advance=advance)
-        )
-        drops = before - after
-        if steps:
-            maps = integrated_gradients(classifier, clip, labels, empty, steps=steps, advance=advance)
-        else:
-            maps = spread(drops[frames:, labels], places[frames:], (frames, *grid))
-    first = Explanation(
-        path=path,
-        frames=pixels,
-        seconds=seconds,
-        probabilities=probabilities,
-        target=names[0],
-        method=settings.method,
-        baseline=settings.baseline,
-        map=finite(maps)[0].numpy(),
-        frame_drops=drops[:frames, labels[0]].numpy(),
-        without_frame=tuple(classifier.classes[i] for i in after[:frames].argmax(1).tolist()),
-        change=0.0,
-        gap=None,
-        passes=(2 + len(places) + steps, steps * len(labels)),
-        mechanism=tuple(_of_one_clip(classifier, clip)) if settings.mechanism else (),
-    )
-    found = []
+    curve, windows = frame_places(frames), [] if steps else window_places(frames, grid)
+    work = len(curve) + len(empties) * (steps + len(windows))
+    maps = torch.zeros(len(labels), frames, *grid)
+    with work_bar("explaining", work, progress) as advance:
+
+        def edited(base: Tensor, places: Sequence[Place]) -> Tensor:
+            size = settings.batch_size
+            return finite(without(classifier, clip, base, places, batch_size=size, advance=advance))
+
+        after = edited(empties[-1], curve)
+        for base in empties:
+            if steps:
+                found = integrated_gradients(classifier, clip, labels, base, steps=steps, advance=advance)
+            else:
+                drops = before - edited(base, windows)
+                found = spread(drops[:, labels], windows, (frames, *grid))
+            maps += finite(found) / len(empties)
+    drops = before - after
+    quantities = tuple(_of_one_clip(classifier, clip)) if settings.mechanism else ()
+    explanations = []
     for name, label, own in zip(names, labels, maps, strict=True):
-        change = (logits[0, label] - logits[1, label]).item()
-        found.append(
-            replace(
-                first,
+        change = (logits[0, label] - logits[1:, label].mean()).item()
+        checked = None
+        if settings.check:
+            size = settings.batch_size
+            checked = faithfulness(classifier, clip, label, own, empties, batch_size=size)
+        explanations.append(
+            Explanation(
+                path=path,
+                frames=pixels,
+                seconds=seconds,
+                classes=classifier.classes,
+                probabilities=probabilities,
                 target=name,
+                method=settings.method,
+                baseline=settings.baseline,
                 map=own.numpy(),
-                frame_drops=drops[:frames, label].numpy(),
+                frame_drops=drops[:, label].numpy(),
+                without_frame=tuple(classifier.classes[i] for i in after.argmax(1).tolist()),
                 change=change,
                 gap=abs(own.sum().item() - change) / max(abs(change), 1e-12) if steps else None,
-                faithfulness=faithfulness(classifier, clip, label, own, empty, batch_size=settings.batch_size)
-                if settings.check
-                else None,
+                passes=(1 + len(empties) + work, len(empties) * steps * len(labels)),
+                mechanism=quantities,
+                faithfulness=checked,
             )
         )
-    return found
+    return explanations
+
+
+def check_class(name: str, classes: Sequence[str]) -> None:
+    """Raise a ValueError if there is no such class; it names all, or of many the most similar ones."""
+    if name in classes:
+        return
+    if len(classes) <= MOST_NAMES:
+        raise ValueError(f"no class {name!r}; the classes are {', '.join(classes)}")
+    near = difflib.get_close_matches(name, classes, 3, 0.0)
+    raise ValueError(f"no class {name!r} among {len(classes)}; the nearest are {', '.join(near)}")
 
 
 def _read(
@@ -183,12 +210,16 @@ def _read(
     """Path, pixels (frames, height, width, 3), normalised clip and times of the frames."""
     form, config = classifier.clip_format, classifier.backbone.config
     if isinstance(video, Tensor):
-        clip = video.cpu()
+        clip = video.detach().cpu().clone()  # also a tensor of torch.inference_mode, which has no gradients
         expected = (3, config.frames, *config.size)
         if tuple(clip.shape) != expected:
             raise ValueError(
                 f"a clip to explain must be (3, frames, height, width) = {expected}, got {tuple(clip.shape)}"
             )
+        if clip.dtype != torch.uint8 and not clip.is_floating_point():
+            raise ValueError(f"a clip to explain must be uint8 pixels or normalised floats, got {clip.dtype}")
+        if clip.is_floating_point() and not clip.isfinite().all():
+            raise ValueError("the clip to explain has values that are not finite")
         if clip.dtype == torch.uint8:
             return None, _pixels(clip), normalise_views(clip, form), None
         mean, std = (torch.tensor(x)[:, None, None, None] for x in (form.mean, form.std))

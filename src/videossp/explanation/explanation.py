@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Method = Literal["integrated_gradients", "occlusion"]
 METHOD_TEXTS = {"integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
+LARGE_GAP = 0.05
 UNITS = {"integrated_gradients": "logit", "occlusion": "nats"}
 
 
@@ -29,18 +30,19 @@ class Explanation:
         path: the video; None for a clip that was given as a tensor.
         frames: the clip as the model reads it, (frames, height, width, 3) uint8.
         seconds: time of each frame from the start of the video; None if it is not known.
+        classes: class names, in the order of the labels.
         probabilities: of each class for this clip, most probable first.
         target: the explained class.
         method, baseline: of the map; the baseline also replaces the frames of the curve.
         map: (frames, rows, columns) float32, for each patch. Integrated gradients: its contribution to the
-            logit. Occlusion: the drop of the log-probability, in nats, when a window around it is
-            replaced. Negative: evidence against the class.
+            logit. Occlusion: the drop of the log-probability, in nats, when the window of 3 x 3 patches that
+            contains it is replaced. Negative: evidence against the class.
         frame_drops: (frames,) float32, the drop of the log-probability of the target, in nats, when the frame
             is replaced.
         without_frame: the most probable class when the frame is replaced, for each frame.
         change: logit of the target for the clip minus that for the baseline.
         gap: integrated gradients: |sum of the map - change| / |change|, the error of their sum; else None.
-        passes: clips that were computed, (forward, of these with a backward pass).
+        passes: clips that were computed for map and curve, (forward, of these with a backward pass).
         mechanism: quantities of the model, each with values of one clip: per patch (frames, rows, columns).
             They show how the model works, not which parts the prediction depends on.
         faithfulness: of the map; None if it was not measured.
@@ -49,6 +51,7 @@ class Explanation:
     path: str | None
     frames: "NDArray[np.uint8]"
     seconds: tuple[float, ...] | None
+    classes: tuple[str, ...]
     probabilities: dict[str, float]
     target: str
     method: Method
@@ -80,7 +83,16 @@ class Explanation:
     @property
     def text(self) -> str:
         """How the map was computed."""
-        return f"{METHOD_TEXTS[self.method]} from {BASELINE_TEXTS[self.baseline]}"
+        by = "by" if self.method == "occlusion" else "from"
+        return f"{METHOD_TEXTS[self.method]} {by} {BASELINE_TEXTS[self.baseline]}"
+
+    @property
+    def sum_is_off(self) -> bool:
+        """Whether the sum of the map misses the change of the logit by a twentieth, also of what cancels."""
+        if self.gap is None:
+            return False
+        error = abs(float(self.map.sum()) - self.change)
+        return error > LARGE_GAP * max(abs(self.change), float(np.abs(self.map).sum()))
 
     def summary(self) -> dict[str, Any]:
         """Everything but the arrays, as JSON."""

@@ -45,26 +45,29 @@ def faithfulness(
     clip: Tensor,
     label: int,
     scores: Tensor,
-    baseline: Tensor,
+    baselines: Sequence[Tensor],
     *,
     batch_size: int | None = None,
 ) -> Faithfulness:
-    """The faithfulness of a map.
+    """The faithfulness of a map, the mean over baselines.
 
     Args:
         classifier: computes on its device.
-        clip, baseline: (3, frames, height, width), normalised.
+        clip: (3, frames, height, width), normalised.
         label: the explained class.
+        baselines: of the shape of the clip; each replaces cells in its own curves.
         scores: the map, (frames, rows, columns), higher is more important; or of frames, (frames,).
         batch_size: clips in a pass.
     """
     generator = torch.Generator().manual_seed(0)
     random = [torch.rand(scores.shape, generator=generator) for _ in range(RANDOM_ORDERS)]
-    areas = deletion_and_insertion(
-        classifier, clip, label, [scores, *random], baseline, batch_size=batch_size
-    )
-    by_chance = [insertion - deletion for deletion, insertion in areas[1:]]
-    return Faithfulness(*areas[0], random=sum(by_chance) / len(by_chance))
+    found = [
+        deletion_and_insertion(classifier, clip, label, [scores, *random], x, batch_size=batch_size)
+        for x in baselines
+    ]
+    areas = torch.tensor(found).mean(0)  # (maps, 2)
+    deletion, insertion = areas[0].tolist()
+    return Faithfulness(deletion, insertion, random=(areas[1:, 1] - areas[1:, 0]).mean().item())
 
 
 def deletion_and_insertion(
@@ -78,7 +81,10 @@ def deletion_and_insertion(
 ) -> list[tuple[float, float]]:
     """Areas under the curves of deletion and insertion of several maps; see `faithfulness`."""
     frames, grid = clip.shape[1], classifier.backbone.config.grid
-    clips, shares = [clip, baseline], []
+    shares: list[list[float]] = []
+    # Cells that are taken from the baseline: none, all, and for each point of the curves both parts.
+    every = torch.ones(frames, *grid, dtype=torch.bool)
+    edits = [~every, every]
     for scores in maps:
         count = scores.numel()
         inner = sorted({round(x * count) for x in SHARES} - {0, count})
@@ -87,12 +93,14 @@ def deletion_and_insertion(
             chosen = torch.zeros(count, dtype=torch.bool)
             chosen[order[:k]] = True
             cells = chosen.reshape(frames, *(scores.shape[1:] or (1, 1))).expand(frames, *grid)
-            clips += [replaced(clip, baseline, cells), replaced(baseline, clip, cells)]
+            edits += [cells, ~cells]
         shares.append([k / count for k in (0, *inner, count)])
-    # All at once would take too much memory for many maps of a large model.
     passes = logits_of(classifier, batch_size)
-    parts = (clips[i : i + passes.at_once] for i in range(0, len(clips), passes.at_once))
-    found = torch.cat([passes(torch.stack(x)).softmax(-1).cpu()[:, label] for x in parts])
+    results = []
+    for i in range(0, len(edits), passes.at_once):  # all clips at once would take too much memory
+        clips = torch.stack([replaced(clip, baseline, x) for x in edits[i : i + passes.at_once]])
+        results.append(passes(clips).softmax(-1).cpu()[:, label])
+    found = torch.cat(results)
     whole, none, inside = found[:1], found[1:2], found[2:]
     areas = []
     for x in shares:

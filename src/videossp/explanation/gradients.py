@@ -1,7 +1,7 @@
 """Integrated gradients (Sundararajan et al., ICML 2017, arXiv 1703.01365) of logits, summed over patches."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from videossp.errors import OutOfMemoryError
 from videossp.inference.passes import bytes_of_view
-from videossp.model.device import OUT_OF_MEMORY, selected, to_device
+from videossp.model.device import free_memory, is_out_of_memory, selected, to_device
+from videossp.model.precision import computing
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
@@ -52,7 +53,9 @@ def integrated_gradients(
     clip, baseline = (to_device(x, device) for x in (clip, baseline))
     total = clip.new_zeros(len(labels), *clip.shape)
     at_once, done = steps_at_once(classifier), 0
-    with selected(device), inputs_only(classifier):
+    # Also the backward computes in float32 where the forward does, not in TF32.
+    exact = computing("float32", device) if classifier.precision == "float32" else nullcontext()
+    with selected(device), inputs_only(classifier), exact:
         while done < steps:
             part = slice(done, done + at_once)
             gradients = _gradients(classifier, clip, labels, baseline, places[part], shares[part])
@@ -101,8 +104,7 @@ def _gradients(
             )
             found.append(gradient.sum(0))
     except RuntimeError as error:
-        on_device = clip.device.type != "cpu" and any(x in str(error) for x in OUT_OF_MEMORY)
-        if not (on_device or isinstance(error, torch.OutOfMemoryError)):
+        if not is_out_of_memory(error, clip.device):
             raise
         return None
     return torch.stack(found)
@@ -112,23 +114,39 @@ def steps_at_once(classifier: "Classifier") -> int:
     """Steps in a pass. A method that mixes the clips of a batch gets each step alone."""
     if classifier.tuner.mixes_clips:
         return 1
-    config = classifier.backbone.config
-    room = MEMORY
+    return max(1, min(MOST_STEPS_AT_ONCE, int(_memory(classifier) / bytes_of_step(classifier))))
+
+
+def _memory(classifier: "Classifier") -> float:
+    """Bytes that a pass with gradients may take."""
     if classifier.device.type == "cuda":
-        room = torch.cuda.mem_get_info(classifier.device)[0] / 2
-    return max(1, min(MOST_STEPS_AT_ONCE, int(room / (config.depth * bytes_of_view(config)))))
+        return free_memory(classifier.device) / 2
+    return MEMORY
+
+
+def bytes_of_step(classifier: "Classifier") -> int:
+    """About the memory of a step without gradient checkpointing: every block keeps its tensors."""
+    config = classifier.backbone.config
+    return config.depth * bytes_of_view(config)
 
 
 @contextmanager
 def inputs_only(classifier: "Classifier") -> Iterator[None]:
-    """Within this context gradients reach the clip in full, and no weight needs one."""
+    """Within this context gradients reach the clip in full, and no weight needs one.
+
+    If one step takes too much memory, gradient checkpointing is on.
+    """
     trained = [x for x in classifier.parameters() if x.requires_grad]
-    for x in trained:
-        x.requires_grad_(False)
+    backbone, before = classifier.backbone, classifier.backbone.grad_checkpoint
+    checkpointed = before or bytes_of_step(classifier) > _memory(classifier)
     try:
+        for x in trained:
+            x.requires_grad_(False)
+        backbone.grad_checkpoint = checkpointed
         with torch.enable_grad(), classifier.tuner.all_gradients():
             yield
     finally:
+        backbone.grad_checkpoint = before
         for x in trained:
             x.requires_grad_()
 

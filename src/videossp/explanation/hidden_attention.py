@@ -11,7 +11,7 @@ from videossp.ops.scan import Scan, selective_scan
 Scans = Mapping[str, Scan]  # the scans of a block, by direction
 
 
-def hidden_attention(blocks: Sequence[Scans], start: Tensor) -> Tensor:
+def hidden_attention(blocks: Sequence[Scans], kept: Sequence[Tensor], start: Tensor) -> Tensor:
     """How much of the output at some positions comes from each position of the input: (batch, length).
 
     A scan computes y_i = sum_j a_ij u_j in each channel, with
@@ -21,24 +21,26 @@ def hidden_attention(blocks: Sequence[Scans], start: Tensor) -> Tensor:
     Here a_ij is the mean over the channels, with |B| and |C| in place of B and C, so that the terms of
     different states do not cancel. Each row is divided by its sum. As in attention rollout (Abnar & Zuidema
     2020, arXiv 2005.00928), a block is half this matrix, averaged over its scans, and half the identity. The
-    matrices of the blocks are multiplied. This takes two scans per matrix: none is formed.
+    matrices of the blocks are multiplied. This takes two scans per matrix: none is formed. The path ends at
+    positions that a method writes anew before a block, as prompts: their earlier content is gone.
 
     Convolution, gate, skip weight D and projections are left out. The result describes the scans alone.
 
     Args:
         blocks: from the first block to the last.
+        kept: for each block, (length,), 0 at positions that are written anew before it, else 1.
         start: (batch, length), the weight of each position of the output.
     """
     weights = start
-    for scans in reversed(blocks):
+    for scans, mask in zip(reversed(blocks), reversed(kept), strict=True):
         read = torch.stack([_transposed(scan, weights) for scan in scans.values()]).mean(0)
-        weights = (weights + read) / 2
+        weights = mask * (weights + read) / 2
     return weights
 
 
 def _transposed(scan: Scan, weights: Tensor) -> Tensor:
     """weights @ a, with the rows of a divided by their sums: (batch, length)."""
-    ones = torch.ones_like(scan.u)
+    ones = torch.ones_like(scan.u, memory_format=torch.contiguous_format)
     positive = replace(scan, u=ones, B=scan.B.abs(), C=scan.C.abs(), D=None, h0=None)
     with torch.no_grad():
         sums = selective_scan(positive).mean(-1)

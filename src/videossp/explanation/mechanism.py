@@ -1,16 +1,18 @@
 """`mechanism`: quantities that a model computes for a clip. They show how it works, not why it decides."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from videossp.errors import OutOfMemoryError
 from videossp.explanation.hidden_attention import hidden_attention
 from videossp.methods.chain import Chain
 from videossp.model.config import ScanName
-from videossp.model.device import selected, to_device
+from videossp.model.device import is_out_of_memory, selected, to_device
 from videossp.model.hooks import Tuner
 from videossp.model.quantity import Quantity
 from videossp.model.tokens import Tokens
@@ -54,16 +56,48 @@ class QuantityReader(Tuner):
         return found
 
 
-class ScanReader(Tuner):
-    """Changes nothing. It collects the arguments of the scans and the last layout of the positions."""
+class TokenReader(Tuner):
+    """Changes nothing. In front of all methods, it keeps the tokens before they are edited."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.tokens: Tokens | None = None
+
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        self.tokens = tokens
+        return tokens
+
+
+class ScanReader(Tuner):
+    """Changes nothing. Behind the methods, it collects scans and the positions that the methods wrote anew.
+
+    Args:
+        before: in front of the methods.
+    """
+
+    def __init__(self, before: TokenReader) -> None:
+        super().__init__()
+        self.read: Callable[[], Tokens | None] = lambda: before.tokens
         self.scans: dict[int, dict[str, Scan]] = {}
+        self.kept: list[Tensor] = []
         self.last: Tokens | None = None
 
+    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
+        before = self.read()
+        assert before is not None
+        old = {x.name for x in before.layout.prompts}
+        new = [
+            x.name
+            for x in tokens.layout.prompts
+            if x.name not in old or not torch.equal(before.part(x.name), tokens.part(x.name))
+        ]
+        self.kept.append(_mask(tokens, new))
+        return tokens
+
     def edit_scan(self, layer: int, name: ScanName, scan: Scan) -> Scan:
-        self.scans.setdefault(layer, {})[name] = scan
+        # Without u, D and h0, which the hidden attention does not read: half of the memory.
+        u = scan.u.new_ones(()).expand(scan.u.shape)
+        self.scans.setdefault(layer, {})[name] = replace(scan, u=u, D=None, h0=None)
         return scan
 
     def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
@@ -74,16 +108,22 @@ class ScanReader(Tuner):
         """The hidden attention of cls to the patches."""
         assert self.last is not None
         length, tokens = self.scans[0]["scan"].u.shape[1], self.last
-        positions = torch.arange(tokens.layout.length, device=tokens.hidden.device)
-        # A method that makes the sequence longer inside the mixer adds the same number at both ends.
+        # A method that makes the sequence longer inside the mixer adds as many positions at both ends.
         extra = (length - tokens.layout.length) // 2
-        cls = replace(tokens, hidden=positions[None, :, None].float()).part("cls")[0, 0, 0].long() + extra
-        start = tokens.hidden.new_zeros(tokens.hidden.shape[0], length, dtype=torch.float32)
-        start[:, cls] = 1
-        weights = hidden_attention([self.scans[x] for x in sorted(self.scans)], start)
+        kept = [F.pad(x, (extra, extra)) for x in self.kept]
+        start = F.pad(1 - _mask(tokens, ["cls"]), (extra, extra)).expand(tokens.hidden.shape[0], -1)
+        weights = hidden_attention([self.scans[x] for x in sorted(self.scans)], kept, start)
         inside = weights[:, extra : length - extra, None]
         patches = replace(tokens, hidden=inside).part("patches").squeeze(-1)
         return Quantity(HIDDEN_ATTENTION, patches, "patch")
+
+
+def _mask(tokens: Tokens, names: Sequence[str]) -> Tensor:
+    """(length,): 0 at the positions of these names, else 1."""
+    ones = tokens.hidden.new_ones(1, tokens.layout.length, 1, dtype=torch.float32)
+    marked = replace(tokens, hidden=ones, residual=ones)
+    zeros = {name: torch.zeros_like(marked.part(name)) for name in names}
+    return marked.write(**zeros).hidden.flatten()
 
 
 @torch.no_grad()
@@ -96,25 +136,35 @@ def mechanism(classifier: "Classifier", clip: Tensor) -> list[Quantity]:
         classifier: in eval mode.
         clip: (batch, 3, frames, height, width), normalised.
 
+    Raises:
+        OutOfMemoryError: the memory of a GPU is too small.
+
     Returns:
         Quantities on the CPU. Values per patch are (batch, frames, rows, columns).
     """
     tuner = NO_TUNER if classifier.disabled else classifier.tuner
     members: Sequence[Tuner] = tuner.tuners if isinstance(tuner, Chain) else [tuner]
-    depth, scans = len(classifier.backbone.layers), ScanReader()
-    readers = [QuantityReader(x, depth) for x in members]
-    chain: dict[str, Tuner] = {}
+    depth, before = len(classifier.backbone.layers), TokenReader()
+    scans, readers = ScanReader(before), [QuantityReader(x, depth) for x in members]
+    chain: dict[str, Tuner] = {"before": before}
     for i, (reader, member) in enumerate(zip(readers, members, strict=True)):
         if member.resizes:  # it must be the last of a chain, and edits no argument of a scan
             chain["scans"] = scans
         chain |= {f"reader_{i}": reader, f"member_{i}": member}
     chain.setdefault("scans", scans)
-    device = classifier.device
-    with selected(device), classifier.computing(to_device(clip, device)):
-        observed = Chain(chain)
-        classifier.backbone(to_device(clip, device), observed)
-        found: list[Any] = [x for reader in readers for x in reader.averages()]
-        found.append(scans.attention_of_cls())
+    clip = to_device(clip, classifier.device)
+    try:
+        with selected(classifier.device), classifier.computing(clip):
+            classifier.backbone(clip, Chain(chain))
+            found: list[Any] = [x for reader in readers for x in reader.averages()]
+            found.append(scans.attention_of_cls())
+    except RuntimeError as error:
+        if not is_out_of_memory(error, classifier.device):
+            raise
+        raise OutOfMemoryError(
+            f"too little memory on {classifier.device} for the arguments of all scans, which the mechanism "
+            "reads: explain without it, or use another --device"
+        ) from error
     grid = classifier.backbone.config.grid
     return [
         replace(x, values=(x.values.unflatten(-1, grid) if x.per == "patch" else x.values).cpu())

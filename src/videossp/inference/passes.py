@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from videossp.errors import OutOfMemoryError
 from videossp.inference.shared_blocks import SharedBlocks
 from videossp.model.config import VideoMambaConfig
-from videossp.model.device import OUT_OF_MEMORY, read_later, reads_late, selected, to_device
+from videossp.model.device import (
+    free_memory,
+    is_out_of_memory,
+    read_later,
+    reads_late,
+    selected,
+    to_device,
+)
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
@@ -79,8 +86,7 @@ class Passes:
         try:
             return self.run(to_device(views, device))
         except RuntimeError as error:
-            on_device = device.type != "cpu" and any(x in str(error) for x in OUT_OF_MEMORY)
-            if not (on_device or isinstance(error, torch.OutOfMemoryError)):
+            if not is_out_of_memory(error, device):
                 raise
             if len(views) < 2 or self.mixes_clips:
                 raise OutOfMemoryError(self._advice(len(views))) from error
@@ -169,9 +175,7 @@ def views_that_fit(classifier: "Classifier") -> int:
     device = classifier.device
     if device.type != "cuda":
         return EVAL_BATCH
-    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = torch.cuda.mem_get_info(device)[0] + reserved
-    return max(1, min(MOST_AT_ONCE, free // (2 * bytes_of_view(classifier.backbone.config))))
+    return max(1, min(MOST_AT_ONCE, free_memory(device) // (2 * bytes_of_view(classifier.backbone.config))))
 
 
 def bytes_of_view(config: VideoMambaConfig) -> int:

@@ -1,7 +1,8 @@
 """STOP: prompts on the pixels, tokens in each frame (Liu et al., CVPR 2025, arXiv 2503.15973)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -79,6 +80,7 @@ class STOP(Tuner):
         self.importance, self.mixes_clips = importance, importance == "batch"
         patches = math.prod(config.grid)
         self.marked = max(1, round(share * patches))
+        self.soft_gradient = True
         self._add_pixel_networks(pixel_side, drop)
         self._add_token_networks(config.d_model, patches, prompts, heads, token_sides)
 
@@ -126,14 +128,14 @@ class STOP(Tuner):
     def _patch_mask(self, clip: Tensor) -> Tensor:
         """1 for the patches of each frame with the highest scores, else 0: (batch, frames, patches).
 
-        The gradient is that of sigmoid(score - lowest marked score).
+        The gradient is that of sigmoid(score - lowest marked score), so that the scores are trained.
         """
         pixel_scores = self.pixel_score(clip).float().squeeze(1)
         score = F.avg_pool2d(pixel_scores, self.patch).flatten(2)
         best = score.topk(self.marked, dim=-1)
         soft = torch.sigmoid(score - best.values[..., -1:].detach())
         hard = torch.zeros_like(soft).scatter(-1, best.indices, 1.0)
-        return hard + soft - soft.detach()
+        return hard + soft - soft.detach() if self.soft_gradient else hard
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         if layer == 0:
@@ -160,6 +162,15 @@ class STOP(Tuner):
         weights = weights - weights.amin(over, keepdim=True)
         out: Tensor = weights / weights.amax(over, keepdim=True).clamp_min(1e-10)
         return out
+
+    @contextmanager
+    def all_gradients(self) -> Iterator[None]:
+        # The mask is a step: its gradient is zero wherever it has one.
+        before, self.soft_gradient = self.soft_gradient, False
+        try:
+            yield
+        finally:
+            self.soft_gradient = before
 
     def quantities(self, layer: int, tokens: Tokens) -> Sequence[Quantity]:
         if layer:  # the mask is the same in all blocks

@@ -119,6 +119,18 @@ def wait_for(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def is_out_of_memory(error: RuntimeError, device: torch.device) -> bool:
+    """Whether an error says that the memory of a device is too small; its libraries raise several kinds."""
+    on_device = device.type != "cpu" and any(x in str(error) for x in OUT_OF_MEMORY)
+    return on_device or isinstance(error, torch.OutOfMemoryError)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU's memory that this process can still use, with those that torch has reserved."""
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + reserved
+
+
 def peak_memory(device: torch.device) -> float:
     """Largest memory in use so far, in GB (10**9 bytes): tensors on a GPU, else the whole process."""
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else peak_of_process()

@@ -186,7 +186,7 @@ class Tuner(nn.Module):
 
     @contextmanager
     def all_gradients(self) -> Iterator[None]:
-        """Within this context, gradients also flow where the method stops them in training.
+        """Within this context, gradients are those of the output, without stops and substitutes of training.
 
         Explanations by gradients need this: they must add up to the change of the output.
         """

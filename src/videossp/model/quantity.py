@@ -17,7 +17,7 @@ class Quantity:
     Attributes:
         name: short, for the legend of a picture.
         values: per "patch" (batch, frames, patches), per "frame" (batch, frames), per "frame_pair"
-            (batch, frames, frames): from the row's frame to the column's.
+            (batch, frames, frames): how much the row's frame attends to the column's.
         per: see `values`.
     """
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 UNIT = Fraction(1, 100)  # seconds; the times of a GIF are multiples of it
 SECONDS = 0.4  # of a frame, if its time is not known
 LAST = 1.0  # seconds that the last frame stays
+LONGEST = 5.0  # seconds of a frame
 SHORTEST = 0.25  # seconds of a frame: short clips play more slowly, so that each frame can be seen
 HEIGHT = 224  # pixels, at least
 GAP = 8  # pixels between clip and map
@@ -58,8 +59,9 @@ def _times(explanation: Explanation) -> list[float]:
     steps = [SECONDS] * (count - 1)
     if seconds is not None:
         steps = [b - a for a, b in zip(seconds, seconds[1:], strict=False)]
-        slower = max(1.0, SHORTEST / max(1e-6, float(np.median(steps)))) if steps else 1.0
-        steps = [max(0.04, slower * x) for x in steps]
+        moving = [x for x in steps if x > 0]  # a short video repeats frames
+        slower = max(1.0, SHORTEST / float(np.median(moving))) if moving else 1.0
+        steps = [min(LONGEST, max(SHORTEST / 4, slower * x)) for x in steps]
     return [sum(steps[:t]) for t in range(count)] + [sum(steps) + LAST - SHORTEST]
 
 

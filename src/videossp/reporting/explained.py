@@ -13,20 +13,16 @@ from videossp.reporting.heat_maps import draw_explanation, draw_mechanism
 from videossp.reporting.page import escape, picture, table, write_page
 
 HOW_TO_READ = (
-    "<p>Orange patches speak for the class, blue patches against it, according to the map. The bars show the "
-    "effect of replacing each frame: a high bar means that the probability depends on the frame. An arrow "
-    "names the class that is predicted without the frame.</p>"
+    "<p>According to the map, orange patches raise the score of the explained class, and blue patches lower "
+    "it. The bars show the effect of replacing a frame: an orange bar means that the log-probability of the "
+    "class falls without the frame, a blue one that it rises. A drop of 0.7 nats halves the probability. An "
+    "arrow (or a triangle, in a long clip) marks a frame without which another class is predicted.</p>"
 )
 
 
-def write_explanations(path: Path, explanations: Sequence[Explanation]) -> None:
-    """Write a page that contains all its pictures."""
-    names = dict.fromkeys(x.target for x in explanations)
-    title = f"What the prediction depends on: {', '.join(names)}" if len(names) < 4 else "Explanations"
-    parts = [HOW_TO_READ]
-    for x in explanations:
-        parts += explained(x)
-    write_page(path, title, parts)
+def write_explanations(path: Path, parts: Sequence[str]) -> None:
+    """Write a page of the parts of explanations, see `explained`; it contains all its pictures."""
+    write_page(path, "Explanations of predictions", [HOW_TO_READ, *parts])
 
 
 def explained(x: Explanation) -> list[str]:

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from videossp.explanation.baselines import BASELINE_TEXTS
+from videossp.explanation.baselines import BASELINE_TEXTS, singles
 from videossp.explanation.explanation import Explanation
 from videossp.model.quantity import Quantity
 from videossp.reporting.figures import write_figure
@@ -29,10 +29,13 @@ STRONGEST = 0.85  # opacity of the colour of the largest value
 WIDTH = 10.0  # inches of a picture, 1,200 pixels
 MARGIN = 1.2  # inches on the left, for the names of the rows
 COLUMNS = 8  # frames side by side
+GAP = 2  # pixels between them
+LEAST_SPREAD = 1e-3  # of a quantity, relative to its size: smaller differences have no colour
+MOST_NAMES = 16  # frames whose bars have the names of classes
 TITLE, TEXT = 11.0, 8.5  # points
 MECHANISM_NOTE = (
     "quantities of the model: they show how it works, not which parts the prediction depends on\n"
-    "colour: from the lowest value of a row (none) to its highest"
+    "colour: from the lowest value of a row (no colour) to its highest"
 )
 
 
@@ -85,6 +88,12 @@ def overlaid(frames: "Pixels", row: Row) -> "Pixels":
     return np.asarray((255 * mixed).round(), np.uint8)
 
 
+def strip_of(images: "Pixels") -> "Pixels":
+    """Images (count, height, width, 3) side by side, with white gaps."""
+    padded = np.pad(images, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+    return np.concatenate([*padded], axis=1)[:, :-GAP]
+
+
 def frame_title(explanation: Explanation, t: int) -> str:
     """The time of a frame, or its number if the time is not known."""
     return f"frame {t + 1}" if explanation.seconds is None else f"{explanation.seconds[t]:.2f} s"
@@ -95,12 +104,15 @@ def map_row(explanation: Explanation, name: str = "map", scale: float | None = N
     return Row(name, explanation.map, scale or scale_of(explanation.map))
 
 
+def percents_of(explanation: Explanation) -> dict[str, str]:
+    """Each class as a label of a figure, with its probability."""
+    texts = texts_of(explanation)
+    return {k: f"{texts[k]} ({100 * p:.1f} %)" for k, p in explanation.probabilities.items()}
+
+
 def title_of(explanation: Explanation) -> str:
     """Prediction, explained class and method."""
-    shown = {
-        name: f"{text} ({100 * explanation.probabilities[name]:.1f} %)"
-        for name, text in texts_of(explanation).items()
-    }
+    shown = percents_of(explanation)
     text = f"predicted: {shown[explanation.label]}"
     if explanation.target != explanation.label:
         text += f"; explained: {shown[explanation.target]}"
@@ -116,8 +128,7 @@ def legend_of(explanation: Explanation) -> str:
 
 def texts_of(explanation: Explanation) -> dict[str, str]:
     """Each class as a label of a figure."""
-    names = [*explanation.probabilities]
-    return dict(zip(names, class_labels(names).texts, strict=True))
+    return dict(zip(explanation.classes, class_labels(explanation.classes).texts, strict=True))
 
 
 def draw_explanation(explanation: Explanation, file: Path | BinaryIO) -> None:
@@ -135,8 +146,9 @@ def draw_mechanism(explanation: Explanation, file: Path | BinaryIO) -> None:
             low, high = x.values.min().item(), x.values.max().item()
             values: Values = (x.values - low).float().numpy()
             shown = values if x.per == "patch" else values[:, None, None]
-            name = "\n".join([*textwrap.wrap(x.name, 18), f"({low:.3g} to {high:.3g})"])
-            rows.append(Row(name, shown, scale_of(shown), signed=False))
+            differs = high - low > LEAST_SPREAD * max(abs(low), abs(high))
+            name = f"{x.name} ({low:.4g} to {high:.4g})"
+            rows.append(Row(name, shown, high - low if differs else np.inf, signed=False))
     pairs = [x for x in explanation.mechanism if x.per == "frame_pair"]
     draw_rows(file, explanation, rows, MECHANISM_NOTE, matrices=pairs)
 
@@ -161,45 +173,55 @@ def draw_rows(
         curves: explanations whose drops by frame are drawn as bars, each with a text for its title.
         matrices: quantities of pairs of frames.
     """
-    frames, count = explanation.frames, len(explanation.frames)
+    frames, labels = explanation.frames, class_labels(explanation.classes)
     pictures = [("clip", frames), *((row.name, overlaid(frames, row)) for row in rows)]
-    lines = -(-count // COLUMNS)
-    tile = (WIDTH - MARGIN) / COLUMNS
-    side = tile * frames.shape[1] / frames.shape[2]
+    parts = [range(len(frames))[i : i + COLUMNS] for i in range(0, len(frames), COLUMNS)]
+    side = (WIDTH - MARGIN) / COLUMNS * frames.shape[1] / frames.shape[2]
     signed = next((row for row in rows if row.signed), None)
     heights = [
-        lines * (len(pictures) * (side + 0.04) + 0.3),
+        len(parts) * (len(pictures) * (side + 0.1) + 0.25),
         0.55 if signed else 0.1,
         *(1.5 for _ in curves),
         *([2.3] if matrices else []),
     ]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.65), layout="constrained")
-    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    axes = parts[0].subplots(lines * len(pictures), COLUMNS, squeeze=False)
-    for line in range(lines):
+    title = "\n".join(
+        [*(_wrapped(x, 110) for x in title.split("\n")), *([labels.note] if labels.note else [])]
+    )
+    above = 0.25 + 0.17 * title.count("\n")
+    figure = Figure(figsize=(WIDTH, sum(heights) + above + 0.2), layout="constrained")
+    figures = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    # One axes for the frames of a line: an axes for each frame takes ten times as long to draw.
+    places = figures[0].subplots(len(parts) * len(pictures), 1, squeeze=False)[:, 0]
+    for i, part in enumerate(parts):
         for k, (name, images) in enumerate(pictures):
-            for column in range(COLUMNS):
-                place, t = axes[line * len(pictures) + k, column], line * COLUMNS + column
-                place.set(xticks=[], yticks=[])
-                if t >= count:
-                    place.axis("off")
-                    continue
-                place.imshow(images[t])
-                if k == 0:
-                    place.set_title(frame_title(explanation, t), fontsize=TEXT, pad=3)
-                if column == 0:
-                    place.set_ylabel(
-                        name, fontsize=TEXT, rotation=0, ha="right", va="center", parse_math=False
-                    )
+            _draw_strip(places[i * len(pictures) + k], images[part.start : part.stop], name, labels.style)
+            if k == 0:
+                axes = places[i * len(pictures)]
+                centres = [frames.shape[2] / 2 + n * (frames.shape[2] + GAP) for n in range(len(part))]
+                axes.set_xticks(centres, [frame_title(explanation, t) for t in part], fontsize=TEXT)
+                axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0, pad=1)
     if signed:
-        _draw_legend(parts[1].subplots(), signed, legend)
-    for part, (about, x) in zip(parts[2:], curves, strict=False):
-        draw_curve(part.subplots(), x, about)
+        _draw_legend(figures[1].subplots(), signed, legend)
+    for place, (about, x) in zip(figures[2:], curves, strict=False):
+        draw_curve(place.subplots(), x, about)
     if matrices:
-        _draw_matrices(parts[-1], matrices, explanation)
-    style = class_labels([*explanation.probabilities]).style
-    figure.suptitle(title, fontsize=TITLE, **style)
+        _draw_matrices(figures[-1], matrices, explanation)
+    figure.suptitle(title, fontsize=TITLE, **labels.style)
     write_figure(figure, file)
+
+
+def _draw_strip(axes: Any, images: "Pixels", name: str, style: dict[str, Any]) -> None:
+    """Images side by side at the left, in the width of `COLUMNS` images, with a name before them."""
+    strip = strip_of(images)
+    axes.imshow(strip, interpolation="nearest")
+    axes.set(xticks=[], yticks=[], xlim=(-0.5, COLUMNS * (images.shape[2] + GAP) - GAP - 0.5))
+    axes.spines[:].set_visible(False)
+    axes.set_ylabel(_wrapped(name, 18), fontsize=TEXT, rotation=0, ha="right", va="center", **style)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """A text on several lines; long names without spaces are broken."""
+    return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def _draw_legend(axes: Any, row: Row, label: str) -> None:
@@ -220,10 +242,10 @@ def draw_curve(axes: Any, explanation: Explanation, about: str = "") -> None:
     Args:
         axes: of matplotlib.
         explanation: of one class.
-        about: text for the title, after "the log-probability".
+        about: text in front of the title, as "ssp: ".
     """
     drops, texts = explanation.frame_drops, texts_of(explanation)
-    style = class_labels([*texts]).style
+    style = class_labels(explanation.classes).style
     positions = range(len(drops))
     axes.bar(positions, drops, color=[FOR if x > 0 else AGAINST for x in drops], width=0.7)
     axes.axhline(0, color="black", linewidth=0.8)
@@ -234,23 +256,17 @@ def draw_curve(axes: Any, explanation: Explanation, about: str = "") -> None:
     axes.set_xticks(shown, [frame_title(explanation, t) for t in shown])
     axes.tick_params(labelsize=TEXT)
     axes.set_ylabel("drop (nats)", fontsize=TEXT)
-    by = BASELINE_TEXTS[explanation.baseline]
-    title = f"drop of the log-probability{about} when a frame is replaced by {by}"
-    axes.set_title(title, fontsize=TEXT, loc="left", **style)
+    by = BASELINE_TEXTS[singles(explanation.baseline)[-1]]
+    title = f"{about}drop of the log-probability when a frame is replaced by {by}"
+    axes.set_title(_wrapped(title, 120), fontsize=TEXT, loc="left", **style)
     for t in explanation.deciding_frames:
-        axes.text(
-            t,
-            max(0.0, drops[t]),
-            f"→ {shorten(texts[explanation.without_frame[t]], 16)}",
-            ha="center",
-            va="bottom",
-            fontsize=TEXT - 1.5,
-            **style,
-        )
+        name = shorten(texts[explanation.without_frame[t]], 16) if len(drops) <= MOST_NAMES else ""
+        place = {"ha": "center", "va": "bottom", "fontsize": TEXT - 1.5}
+        axes.text(t, max(0.0, drops[t]), f"→ {name}" if name else "▾", **place, **style)
 
 
 def _draw_matrices(part: Any, matrices: Sequence[Quantity], explanation: Explanation) -> None:
-    """Quantities of pairs of frames: from the row's frame to the column's."""
+    """Quantities of pairs of frames."""
     places = part.subplots(1, max(3, len(matrices)))
     for axes in places[len(matrices) :]:
         axes.axis("off")
@@ -258,8 +274,8 @@ def _draw_matrices(part: Any, matrices: Sequence[Quantity], explanation: Explana
         image = axes.imshow(x.values.numpy(), cmap="cividis")
         part.colorbar(image, ax=axes, shrink=0.9).ax.tick_params(labelsize=TEXT)
         axes.set_title(x.name, fontsize=TEXT)
-        axes.set_xlabel("to frame", fontsize=TEXT)
-        axes.set_ylabel("from frame", fontsize=TEXT)
+        axes.set_xlabel("attended frame", fontsize=TEXT)
+        axes.set_ylabel("attending frame", fontsize=TEXT)
         count = len(explanation.frames)
         ticks = [*range(count)][:: -(-count // 8)]
         axes.set_xticks(ticks, [t + 1 for t in ticks], fontsize=TEXT)

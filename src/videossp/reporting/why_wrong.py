@@ -14,8 +14,17 @@ from videossp.errors import DataError
 from videossp.explanation.explain import ExplainSettings, explain_classes
 from videossp.explanation.explanation import Explanation
 from videossp.inference.evaluate import Evaluation
+from videossp.reporting.explained import HOW_TO_READ
 from videossp.reporting.figures import draw_strip
-from videossp.reporting.heat_maps import Row, draw_rows, frame_title, legend_of, scale_of
+from videossp.reporting.heat_maps import (
+    Row,
+    draw_rows,
+    frame_title,
+    legend_of,
+    percents_of,
+    scale_of,
+    texts_of,
+)
 from videossp.reporting.page import escape, picture
 from videossp.system.progress import with_bar
 
@@ -23,7 +32,8 @@ if TYPE_CHECKING:
     from videossp.classifier import Classifier
 
 WRONG = 50  # predictions that are explained by default
-NEIGHBOURS = 2  # training clips of each class
+NEIGHBOURS = 2  # training clips that are shown of each class
+TRAINING = 100  # training clips of each class that are compared
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,10 @@ def explain_wrong(
     evaluation: Evaluation,
     training: Sequence[Sample],
     *,
-    most: int,
+    most: int = WRONG,
     settings: ExplainSettings | None = None,
+    workers: int | None = None,
+    timeout: float = 300.0,
     progress: bool = False,
 ) -> list[str]:
     """Parts of a page about the wrong predictions of an evaluation.
@@ -64,34 +76,50 @@ def explain_wrong(
     Args:
         classifier: that was evaluated.
         evaluation: its result.
-        training: the training videos with labels of `classifier.classes`; may be empty.
+        training: the training videos with labels of `classifier.classes`; none if they were evaluated. At
+            most `TRAINING` of each class are compared.
         most: most videos that are explained, the most confident ones first.
         settings: of the explanations.
+        workers, timeout: of the processes that decode training videos, see `evaluate`.
         progress: show a bar on stderr if that is a terminal.
     """
     wrong = wrong_samples(evaluation)
-    parts = ["<h2>Why wrong</h2>"]
+    parts = ["<h2>Explanations of wrong predictions</h2>"]
     if not wrong:
         return [*parts, "<p>No prediction is wrong.</p>"]
     chosen = wrong[:most]
     text = f"{len(chosen)} of {len(wrong)} wrong predictions, the most confident first. "
     text += "Maps and curves are of one clip per video. " + (
-        "The nearest training clips are those whose features, which the head reads, are most similar."
+        "The nearest training clips are those whose features, which the head reads, are most similar, among "
+        f"up to {TRAINING} training videos of each class."
         if training
-        else "The data has no training split, so the nearest training clips are not shown."
+        else "Training clips are not shown: there is no training split beside the evaluated videos."
     )
-    parts.append(f"<p>{escape(text)}</p>")
+    parts += [f"<p>{escape(text)}</p>", HOW_TO_READ]
     predicted = evaluation.scores.argmax(1).tolist()
     pairs = [(evaluation.samples[i], predicted[i]) for i in chosen]
-    needed = {label for sample, label in pairs} | {sample.label for sample, _ in pairs}
-    known = Neighbourhood(classifier, [x for x in training if x.label in needed], progress=progress)
-    for sample, label in with_bar(pairs, "explaining", len(pairs)) if progress else pairs:
-        try:
-            found = _explained(classifier, sample, label, known, settings or ExplainSettings())
-            parts += _parts(found, classifier.clip_format)
-        except DataError:  # the file was removed or changed after the evaluation
-            continue
+    labels = sorted({label for sample, label in pairs} | {sample.label for sample, _ in pairs})
+    compared = [x for label in labels for x in spread_out([y for y in training if y.label == label])]
+    known = Neighbourhood(classifier, compared, workers=workers, timeout=timeout, progress=progress)
+
+    def explained() -> Iterator[list[str]]:
+        for sample, label in pairs:
+            try:
+                found = _explained(classifier, sample, label, known, settings or ExplainSettings())
+                yield list(_parts(found, classifier.clip_format, evaluation.views))
+            except DataError as error:
+                yield [f"<p>{escape(f'{sample.name}: not explained: {error}')}</p>"]
+
+    found = explained()
+    for one in with_bar(found, "explaining", len(pairs)) if progress else found:
+        parts += one
     return parts
+
+
+def spread_out(samples: Sequence[Sample]) -> list[Sample]:
+    """At most `TRAINING` samples, evenly spread."""
+    step = max(1.0, len(samples) / TRAINING)
+    return [samples[int(i * step)] for i in range(min(len(samples), TRAINING))]
 
 
 def _explained(
@@ -105,14 +133,18 @@ def _explained(
     return Wrong(sample, true, other, near)
 
 
-def _parts(wrong: Wrong, form: ClipFormat) -> Iterator[str]:
+def _parts(wrong: Wrong, form: ClipFormat, views: tuple[int, int]) -> Iterator[str]:
     """The part of a page for one video."""
     true, called, name = wrong.true, wrong.called, wrong.sample.name
+    texts, shown = texts_of(true), percents_of(true)
     scale = scale_of(true.map, called.map)
-    rows = [Row(f"for {x.target}", x.map, scale) for x in (true, called)]
-    yield f"<h3>{escape(f'{name}: is {true.target}, called {called.target}')}</h3>"
-    title = f"{called.target}: {_percent(called)}, {true.target}: {_percent(true)}; {true.text}"
-    curves = [(f" of {x.target}", x) for x in (true, called)]
+    rows = [Row(f"for {texts[x.target]}", x.map, scale) for x in (true, called)]
+    yield f"<h3>{escape(f'{name}: is {true.target}, predicted as {called.target}')}</h3>"
+    if true.label != called.target:
+        mean = f"the mean of {views[0]} x {views[1]} views is {called.target}"
+        yield f"<p>{escape(f'This clip alone is predicted as {true.label}; {mean}.')}</p>"
+    title = f"{shown[called.target]}; true class: {shown[true.target]}\n{true.text}"
+    curves = [(f"{texts[x.target]}: ", x) for x in (true, called)]
     drawn = partial(
         draw_rows, explanation=true, rows=rows, title=title, legend=legend_of(true), curves=curves
     )
@@ -120,15 +152,15 @@ def _parts(wrong: Wrong, form: ClipFormat) -> Iterator[str]:
     yield f"<p>{escape(deciding(true))}</p>"
     for label, neighbours in wrong.neighbours.items():
         for sample, similarity in neighbours:
-            video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
-            clip = read_views(video, form)[0]
             text = f"training clip of {label}, similarity {similarity:.3f}: {sample.name}"
+            try:
+                video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
+                clip = read_views(video, form)[0]
+            except DataError as error:  # the file was removed or changed since
+                yield f"<p>{escape(f'{text}: {error}')}</p>"
+                continue
             image = picture(sample.name, partial(draw_strip, clip, form), "strip")
             yield f"<figure><figcaption>{escape(text)}</figcaption>{image}</figure>"
-
-
-def _percent(x: Explanation) -> str:
-    return f"{100 * x.probabilities[x.target]:.1f} %"
 
 
 def deciding(x: Explanation) -> str:
@@ -139,5 +171,6 @@ def deciding(x: Explanation) -> str:
     texts = []
     for t in decide:
         correct = ", which is correct" if x.without_frame[t] == x.target else ""
-        texts.append(f"without {frame_title(x, t)}: {x.without_frame[t]}{correct}")
+        frame = frame_title(x, t) if x.seconds is None else f"the frame at {frame_title(x, t)}"
+        texts.append(f"without {frame}: {x.without_frame[t]}{correct}")
     return f"Frames that decide ({x.label} with all frames): {'; '.join(texts)}."

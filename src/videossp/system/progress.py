@@ -143,7 +143,8 @@ def work_bar(title: str, total: int, on: bool = True) -> Iterator[Callable[[int]
     if not (on and console.is_terminal):
         yield lambda _: None
         return
-    with Progress(*columns(title), console=console, transient=True, redirect_stdout=False) as bar:
+    bar = Progress(*columns(title), console=console, transient=True, redirect_stdout=False)
+    with bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)
 
