@@ -10,7 +10,8 @@ benchmarks/results/explain.json; benchmarks/page.py writes the tables of docs/ex
 
 faithful: deletion and insertion (`explanation/faithfulness.py`) of every map, with both baselines, by patches
 and by frames, for the predicted class. By frames, a map is summed over each frame. Orders to compare with:
-random, distance from the centre, and the change of a patch from the median frame, which needs no model.
+random; the centre of the frame, or by frames the middle of the clip; the change of a patch from the median
+frame. None of these needs the model.
 
 sanity: rank correlation of a map with that of a model whose weights are randomised, block by block from the
 head downwards (Adebayo et al. 2018, arXiv 1810.03292). A map that stays the same does not explain the model.
@@ -49,7 +50,7 @@ FILE = records.RESULTS / "explain.json"
 FILLS = ("mean_colour", "median_frame")
 SHORT = {"mean_colour": "mean colour", "median_frame": "median frame"}
 RANDOM = 4  # orders that are averaged
-DEFAULT = "integrated gradients, median frame"
+DEFAULT = "integrated gradients, both baselines"
 Maps = dict[str, Tensor]  # by name, (frames, rows, columns)
 
 
@@ -62,16 +63,21 @@ def main() -> None:
         verb.add_argument("set", type=Path, nargs="?" if name == "speed" else None)
         verb.add_argument("--split", default="test")
         verb.add_argument("--clips", type=int, default=clips)
+        verb.add_argument("--only", help="faithful: measure this map, and keep the others as they are")
     args = parser.parse_args()
     classifier = load(args.adapter).eval()
     if args.verb == "speed":
         speed(classifier)
         return
     key = {"kind": args.verb, "set": args.set.name, "method": classifier.method, "split": args.split}
-    rows = {"faithful": faithful, "sanity": sanity, "gaps": gaps}[args.verb](
-        classifier, clips_of(classifier, args)
-    )
-    kept = [x for x in records.read(FILE) if not key.items() <= x.items()]
+    clips = clips_of(classifier, args)
+    if args.verb == "faithful":
+        rows = list(faithful(classifier, clips, args.only))
+    else:
+        rows = list({"sanity": sanity, "gaps": gaps}[args.verb](classifier, clips))
+    same = {"map", "fill", "cells"} & rows[0].keys() if args.only else ()
+    replaced = [key | {name: row[name] for name in same} for row in rows]
+    kept = [x for x in records.read(FILE) if not any(y.items() <= x.items() for y in replaced)]
     records.write(FILE, kept + [key | row for row in rows])
 
 
@@ -87,23 +93,23 @@ def predicted(classifier: Classifier, clip: Tensor) -> int:
     return int(classifier(clip[None]).argmax())
 
 
-def faithful(classifier: Classifier, clips: list[Tensor]) -> Iterator[dict[str, Any]]:
+def faithful(classifier: Classifier, clips: list[Tensor], only: str | None) -> Iterator[dict[str, Any]]:
     """A row for each map, fill and kind of cells, with the values of all clips."""
     found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     started = time.monotonic()
     for number, clip in enumerate(clips):
         label = predicted(classifier, clip)
-        maps = maps_of(classifier, clip, label)
-        for fill in FILLS:
-            empty = baseline_of(clip, fill)
-            for cells in ("patches", "frames"):
-                scores = {k: x if cells == "patches" else x.sum((1, 2)) for k, x in maps.items()}
-                if cells == "frames":
-                    scores |= {k: curve(classifier, clip, label, k.split(", ")[1]) for k in CURVES}
-                generator = torch.Generator().manual_seed(number)
-                shape = clip.shape[1], *(classifier.backbone.config.grid if cells == "patches" else ())
-                for i in range(RANDOM):
-                    scores[f"random {i}"] = torch.rand(shape, generator=generator)
+        by_patches = maps_of(classifier, clip, label)
+        by_frames = {k: x.sum((1, 2)) for k, x in by_patches.items() if k != CENTRE}
+        by_frames |= {k: curve(classifier, clip, label, k.split(", ")[1]) for k in CURVES}
+        by_frames[MIDDLE] = -(torch.arange(clip.shape[1]) - (clip.shape[1] - 1) / 2).abs()
+        for cells, maps in (("patches", by_patches), ("frames", by_frames)):
+            scores = {k: x for k, x in maps.items() if only in (None, k)}
+            shape = clip.shape[1], *(classifier.backbone.config.grid if cells == "patches" else ())
+            generator = torch.Generator().manual_seed(number)
+            scores |= {f"random {i}": torch.rand(shape, generator=generator) for i in range(RANDOM)}
+            for fill in FILLS:
+                empty = baseline_of(clip, fill)
                 areas = deletion_and_insertion(classifier, clip, label, [*scores.values()], empty)
                 for name, area in zip(scores, areas, strict=True):
                     found.setdefault((name, fill, cells), []).append(area)
@@ -111,21 +117,15 @@ def faithful(classifier: Classifier, clips: list[Tensor]) -> Iterator[dict[str, 
     for (name, fill, cells), areas in found.items():
         if name.startswith("random"):
             continue
-        by_chance = np.mean(
-            [[i - d for d, i in found[f"random {k}", fill, cells]] for k in range(RANDOM)], axis=0
-        )
+        chance = [[i - d for d, i in found[f"random {k}", fill, cells]] for k in range(RANDOM)]
+        by_chance = np.mean(chance, axis=0)
         values = [round(i - d - r, 4) for (d, i), r in zip(areas, by_chance.tolist(), strict=True)]
         deletion, insertion = (round(statistics.fmean(x), 4) for x in zip(*areas, strict=True))
-        yield {
-            "map": name,
-            "fill": fill,
-            "cells": cells,
-            "deletion": deletion,
-            "insertion": insertion,
-            "beyond": values,
-        }
+        row = {"map": name, "fill": fill, "cells": cells, "deletion": deletion, "insertion": insertion}
+        yield row | {"beyond": values}
 
 
+CENTRE, MIDDLE = "centre of the frame (no model)", "middle of the clip (no model)"
 CURVES = ("frames removed, mean_colour", "frames removed, median_frame")
 
 
@@ -157,7 +157,7 @@ def maps_of(classifier: Classifier, clip: Tensor, label: int) -> Maps:
         (clip - baseline_of(clip, "median_frame")).abs(), patch
     )
     rows, columns = (torch.arange(n) - (n - 1) / 2 for n in shape[1:])
-    maps["centre of the frame (no model)"] = -(rows[:, None] ** 2 + columns**2).sqrt().expand(shape)
+    maps[CENTRE] = -(rows[:, None] ** 2 + columns**2).sqrt().expand(shape)
     for x in mechanism(classifier, clip[None]):
         values = x.values[0]
         if x.per == "frame_pair":

@@ -9,7 +9,6 @@ from records import RESULTS, read
 
 SETS = ("tabletop", "motion", "sprites")
 FILLS = {"mean_colour": "mean colour", "median_frame": "median frame"}
-SHORT_SETS = {"tabletop": "tabletop", "motion": "motion", "sprites": "sprites"}
 RULES = ("squares", "middles", "gauss_legendre", "stopped")
 Row = dict[str, Any]
 
@@ -100,7 +99,7 @@ def agreement() -> str:
 
 
 def gaps() -> str:
-    """Error of the sum over all clips: sum of |error| / sum of |change|, in per cent, and the largest."""
+    """Error of the sum, in per cent of the change of the logit: median over all clips, and the largest."""
     found: dict[tuple[str, str], dict[int, list[float]]] = {}
     for x in rows_of("gaps"):
         found.setdefault((x["fill"], x["nodes"]), {}).setdefault(x["steps"], []).extend(x["errors"])
@@ -108,13 +107,12 @@ def gaps() -> str:
     lines = []
     for fill in FILLS:
         for rule in RULES:
-            if (fill, rule) in found:
-                errors = found[fill, rule]
-                lines.append(
-                    [
-                        FILLS[fill],
-                        rule.replace("_", "-"),
-                        *(f"{100 * statistics.median(errors[n]):.1f}" for n in steps),
-                    ]
-                )
+            errors = found.get((fill, rule), {})
+            cells = [
+                f"{100 * statistics.median(errors[n]):.1f} ({100 * max(errors[n]):.0f})"
+                for n in steps
+                if n in errors
+            ]
+            if cells:
+                lines.append([FILLS[fill], rule.replace("_", "-"), *cells])
     return table(["baseline", "places", *(f"{n} steps" for n in steps)], lines)

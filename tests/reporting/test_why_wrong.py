@@ -92,7 +92,8 @@ def test_deciding_frames_are_named_with_the_class_without_them(classifier, class
     object.__setattr__(x, "without_frame", ("dark", "bright", "dark", "dark"))
     assert x.label == "dark"
     assert deciding(x) == (
-        f"Frames that decide (dark with all frames): without the frame at {x.seconds[1]:.2f} s: bright, which is correct."
+        "Frames that decide (dark with all frames): "
+        f"without the frame at {x.seconds[1]:.2f} s: bright, which is correct."
     )
     object.__setattr__(x, "without_frame", ("dark",) * 4)
     assert deciding(x) == "No single frame decides: without any one of them, the prediction stays dark."

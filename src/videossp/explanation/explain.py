@@ -54,7 +54,7 @@ class ExplainSettings:
     """
 
     method: Method = "integrated_gradients"
-    baseline: Baseline = "median_frame"
+    baseline: Baseline = "both"
     steps: int = 16
     mechanism: bool = False
     check: bool = False
@@ -76,7 +76,7 @@ def explain(
     *,
     target: str | None = None,
     method: Method = "integrated_gradients",
-    baseline: Baseline = "median_frame",
+    baseline: Baseline = "both",
     steps: int = 16,
     mechanism: bool = False,
     check: bool = False,
