@@ -1,21 +1,15 @@
 """`explain`: the patches and frames of a video that the prediction of a classifier depends on."""
 
 import difflib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from videossp.data.clips import read_views
-from videossp.data.crop import normalise_views
-from videossp.data.sampling import ClipFormat, eval_indices
-from videossp.data.video import Video, read_video
-from videossp.data.video.remote import local_copy
 from videossp.explanation.baselines import Baseline, baseline_of, singles
+from videossp.explanation.explained_clip import Explained, read_clip
 from videossp.explanation.explanation import Explanation, Method
 from videossp.explanation.faithfulness import faithfulness
 from videossp.explanation.gradients import integrated_gradients
@@ -42,7 +36,6 @@ ALL_EQUAL = {
     "both": "all of its pixels have the mean colour",
     "median_frame": "no frame differs from another; use baseline mean_colour",
 }
-Explained = str | os.PathLike[str] | Video | Tensor
 
 
 @dataclass(frozen=True)
@@ -131,12 +124,13 @@ def explain_classes(
     """
     for name in targets or ():
         check_class(name, classifier.classes)
-    path, pixels, clip, seconds = _read(classifier, video)
+    shown = read_clip(classifier, video)
+    clip = shown.clip
     classifier.eval()
     empties = [baseline_of(clip, x) for x in singles(settings.baseline)]
     if all(torch.equal(clip, x) for x in empties):
         reason = ALL_EQUAL[settings.baseline]
-        warn(f"{path or 'clip'}: equals its baseline, so the map is zero: {reason}")
+        warn(f"{shown.path or 'clip'}: equals its baseline, so the map is zero: {reason}")
     frames, grid = clip.shape[1], classifier.backbone.config.grid
     logits = finite(logits_of(classifier, settings.batch_size)(torch.stack([clip, *empties])).cpu())
     before = logits[0].log_softmax(-1)
@@ -173,9 +167,9 @@ def explain_classes(
             checked = faithfulness(classifier, clip, label, own, empties, batch_size=size)
         explanations.append(
             Explanation(
-                path=path,
-                frames=pixels,
-                seconds=seconds,
+                path=shown.path,
+                frames=shown.pixels,
+                seconds=shown.seconds,
                 classes=classifier.classes,
                 probabilities=probabilities,
                 target=name,
@@ -202,46 +196,6 @@ def check_class(name: str, classes: Sequence[str]) -> None:
         raise ValueError(f"no class {name!r}; the classes are {', '.join(classes)}")
     near = difflib.get_close_matches(name, classes, 3, 0.0)
     raise ValueError(f"no class {name!r} among {len(classes)}; the nearest are {', '.join(near)}")
-
-
-def _read(
-    classifier: "Classifier", video: Explained
-) -> tuple[str | None, np.ndarray, Tensor, tuple[float, ...] | None]:
-    """Path, pixels (frames, height, width, 3), normalised clip and times of the frames."""
-    form, config = classifier.clip_format, classifier.backbone.config
-    if isinstance(video, Tensor):
-        clip = video.detach().cpu().clone()  # also a tensor of torch.inference_mode, which has no gradients
-        expected = (3, config.frames, *config.size)
-        if tuple(clip.shape) != expected:
-            raise ValueError(
-                f"a clip to explain must be (3, frames, height, width) = {expected}, got {tuple(clip.shape)}"
-            )
-        if clip.dtype != torch.uint8 and not clip.is_floating_point():
-            raise ValueError(f"a clip to explain must be uint8 pixels or normalised floats, got {clip.dtype}")
-        if clip.is_floating_point() and not clip.isfinite().all():
-            raise ValueError("the clip to explain has values that are not finite")
-        if clip.dtype == torch.uint8:
-            return None, _pixels(clip), normalise_views(clip, form), None
-        mean, std = (torch.tensor(x)[:, None, None, None] for x in (form.mean, form.std))
-        shown = (255 * (clip * std + mean)).round().clamp(0, 255).to(torch.uint8)
-        return None, _pixels(shown), clip.float(), None
-    if isinstance(video, Video):
-        raw, seconds = _clip_of(video, form)
-        return str(video.path), _pixels(raw), normalise_views(raw, form), seconds
-    with local_copy(os.fspath(video)) as path:
-        raw, seconds = _clip_of(read_video(path), form)
-    return os.fspath(video), _pixels(raw), normalise_views(raw, form), seconds
-
-
-def _clip_of(video: Video, form: ClipFormat) -> tuple[Tensor, tuple[float, ...] | None]:
-    """The raw clip and the times of its frames in seconds; None if the video has no rate."""
-    raw = read_views(video, form, raw=True)[0]
-    times = [video.time_of(i) for i in eval_indices(len(video), form)]
-    return raw, None if None in times else tuple(x for x in times if x is not None)
-
-
-def _pixels(raw: Tensor) -> np.ndarray:
-    return raw.permute(1, 2, 3, 0).contiguous().numpy()
 
 
 def _of_one_clip(classifier: "Classifier", clip: Tensor) -> Iterator[Quantity]:
