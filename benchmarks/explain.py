@@ -26,6 +26,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,15 @@ def faithful(classifier: Classifier, clips: list[Tensor], only: str | None) -> I
     started = time.monotonic()
     for number, clip in enumerate(clips):
         label = predicted(classifier, clip)
-        by_patches = maps_of(classifier, clip, label)
+        by_patches = maps_of(classifier, clip, label, only)
         by_frames = {k: x.sum((1, 2)) for k, x in by_patches.items() if k != CENTRE}
-        by_frames |= {k: curve(classifier, clip, label, k.split(", ")[1]) for k in CURVES}
+        if only is None:
+            by_frames |= {k: curve(classifier, clip, label, k.split(", ")[1]) for k in CURVES}
         by_frames[MIDDLE] = -(torch.arange(clip.shape[1]) - (clip.shape[1] - 1) / 2).abs()
         for cells, maps in (("patches", by_patches), ("frames", by_frames)):
             scores = {k: x for k, x in maps.items() if only in (None, k)}
+            if not scores:
+                continue
             shape = clip.shape[1], *(classifier.backbone.config.grid if cells == "patches" else ())
             generator = torch.Generator().manual_seed(number)
             scores |= {f"random {i}": torch.rand(shape, generator=generator) for i in range(RANDOM)}
@@ -134,35 +138,41 @@ def curve(classifier: Classifier, clip: Tensor, label: int, fill: str) -> Tensor
     return -without(classifier, clip, baseline_of(clip, fill), frame_places(clip.shape[1]))[:, label]
 
 
-def maps_of(classifier: Classifier, clip: Tensor, label: int) -> Maps:
-    """All maps of a clip."""
+def maps_of(classifier: Classifier, clip: Tensor, label: int, only: str | None = None) -> Maps:
+    """All maps of a clip, or one of them."""
     shape = clip.shape[1], *classifier.backbone.config.grid
-    maps: Maps = {}
-    for fill in FILLS:
-        empty = baseline_of(clip, fill)
-        maps[f"integrated gradients, {SHORT[fill]}"] = integrated(classifier, clip, label, empty, 16)
+    empty = {fill: baseline_of(clip, fill) for fill in FILLS}
+    made: Maps = {}
+
+    def by_gradients(fill: str, steps: int) -> Tensor:
+        name = f"{fill} {steps}"
+        if name not in made:
+            made[name] = integrated(classifier, clip, label, empty[fill], steps)
+        return made[name]
+
+    def by_occlusion(fill: str) -> Tensor:
         places = window_places(clip.shape[1], shape[1:])
-        drops = -without(classifier, clip, empty, places)[:, [label]]
-        maps[f"occlusion, {SHORT[fill]}"] = spread(drops, places, shape)[0]
-    maps["integrated gradients, both baselines"] = sum(
-        maps[f"integrated gradients, {SHORT[fill]}"] / 2 for fill in FILLS
-    )
+        return spread(-without(classifier, clip, empty[fill], places)[:, [label]], places, shape)[0]
+
+    makers: dict[str, Callable[[], Tensor]] = {}
     for fill in FILLS:
-        maps[f"integrated gradients, {SHORT[fill]}, 4 steps"] = integrated(
-            classifier, clip, label, baseline_of(clip, fill), 4
-        )
-    maps["gradient x pixel"] = gradient_times_pixel(classifier, clip, label)
+        makers[f"integrated gradients, {SHORT[fill]}"] = partial(by_gradients, fill, 16)
+        makers[f"occlusion, {SHORT[fill]}"] = partial(by_occlusion, fill)
+    makers[DEFAULT] = lambda: torch.stack([by_gradients(fill, 16) for fill in FILLS]).mean(0)
+    for fill in FILLS:
+        makers[f"integrated gradients, {SHORT[fill]}, 4 steps"] = partial(by_gradients, fill, 4)
+    makers["gradient x pixel"] = lambda: gradient_times_pixel(classifier, clip, label)
     patch = classifier.backbone.config.patch
-    maps["change from the median frame (no model)"] = gradients.by_patch(
-        (clip - baseline_of(clip, "median_frame")).abs(), patch
+    makers["change from the median frame (no model)"] = lambda: gradients.by_patch(
+        (clip - empty["median_frame"]).abs(), patch
     )
     rows, columns = (torch.arange(n) - (n - 1) / 2 for n in shape[1:])
-    maps[CENTRE] = -(rows[:, None] ** 2 + columns**2).sqrt().expand(shape)
-    for x in mechanism(classifier, clip[None]):
-        values = x.values[0]
-        if x.per == "frame_pair":
-            values = values.mean(0)  # attention that a frame receives
-        maps[x.name] = values if values.ndim == 3 else values[:, None, None].expand(shape)
+    makers[CENTRE] = lambda: -(rows[:, None] ** 2 + columns**2).sqrt().expand(shape)
+    maps = {name: make() for name, make in makers.items() if only in (None, name)}
+    if only is None or not (maps or only in (MIDDLE, *CURVES)):
+        for x in mechanism(classifier, clip[None]):
+            values = x.values[0].mean(0) if x.per == "frame_pair" else x.values[0]  # attention received
+            maps[x.name] = values if values.ndim == 3 else values[:, None, None].expand(shape)
     return maps
 
 

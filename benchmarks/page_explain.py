@@ -71,9 +71,7 @@ def confirmed(cells: str) -> Callable[[], str]:
 def sanity() -> str:
     """Rank correlation with the maps of randomised models, from the head downwards."""
     rows = [x for x in rows_of("sanity") if "stages" in x]
-    if not rows:
-        return ""
-    stages = rows[0]["stages"]
+    stages = rows[0]["stages"] if rows else []
     lines = [[x["map"], *(f"{c:.2f}" for c in x["correlation"])] for x in rows]
     return table(["map", *stages], lines)
 
@@ -88,8 +86,6 @@ def agreement() -> str:
         for x in rows_of("sanity")
         if "others" in x and "4 steps" not in x["map"] and "(no model)" not in x["map"]
     ]
-    if not rows:
-        return ""
     names = [x["map"] for x in rows][:AGREEING]
     lines = []
     for i, row in enumerate(rows[:AGREEING], 1):

@@ -1,6 +1,7 @@
 """Ray on this machine: an actor that is killed, one that dies at every try, one that does not start."""
 
 import os
+import signal
 from pathlib import Path
 
 import bulk_jobs
@@ -35,9 +36,11 @@ def cluster():
         # Actors import `bulk_jobs` from here, and the package like this process.
         folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
+        handler = signal.getsignal(signal.SIGTERM)
         ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100_000_000)
         yield "local"
         ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)  # Ray replaces it, and tests of signals may follow
 
 
 def names_in(tmp_path, names):
