@@ -9,7 +9,7 @@ from records import RESULTS, read
 
 SETS = ("tabletop", "motion", "sprites")
 FILLS = {"mean_colour": "mean colour", "median_frame": "median frame"}
-RULES = ("squares", "middles", "gauss_legendre", "stopped")
+RULES = ("squares", "refined", "middles", "gauss_legendre", "stopped")
 Row = dict[str, Any]
 
 
@@ -106,9 +106,10 @@ def gaps() -> str:
             errors = found.get((fill, rule), {})
             cells = [
                 f"{100 * statistics.median(errors[n]):.1f} ({100 * max(errors[n]):.0f})"
-                for n in steps
                 if n in errors
+                else ""
+                for n in steps
             ]
-            if cells:
+            if errors:
                 lines.append([FILLS[fill], rule.replace("_", "-"), *cells])
     return table(["baseline", "places", *(f"{n} steps" for n in steps)], lines)

@@ -42,13 +42,13 @@ def test_the_map_is_that_of_captum(method, baseline, monkeypatch):
         torch.testing.assert_close(own, expected, rtol=1e-4, atol=bound)
 
     exact = captum_map(classifier, clip, empty, 2, 64, "gausslegendre")
-    check(integrated_gradients(classifier, clip, [2], empty, steps=128)[0], exact)
+    check(integrated_gradients(classifier, clip, [2], empty, steps=128)[0][0], exact)
     # With the places of captum, also at a few steps.
     middles = captum_map(classifier, clip, empty, 2, 5, "riemann_middle")
     monkeypatch.setattr(
         gradients, "quadrature", lambda n: ((torch.arange(n) + 0.5) / n, torch.full((n,), 1 / n))
     )
-    check(integrated_gradients(classifier, clip, [2], empty, steps=5)[0], middles)
+    check(integrated_gradients(classifier, clip, [2], empty, steps=5)[0][0], middles)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -56,7 +56,7 @@ def test_contributions_add_up_to_the_change_of_the_logit(method):
     classifier, clip = made(method), clip_of()
     # Smaller steps of a random network than of a trained one: its logits have many bends on the path.
     empty = clip + 0.2 * clip_of(1)
-    own = integrated_gradients(classifier, clip, [0, 1], empty, steps=32)
+    own, _ = integrated_gradients(classifier, clip, [0, 1], empty, steps=32)
     with torch.no_grad():
         logits = classifier(torch.stack([clip, empty]))
     change = (logits[0] - logits[1])[:2]
@@ -96,10 +96,10 @@ def test_within_all_gradients_every_path_of_ssp_has_a_gradient():
 def test_several_classes_and_passes_give_what_single_ones_give(monkeypatch):
     classifier, clip = made("ssp"), clip_of()
     empty, done = baseline_of(clip, "median_frame"), []
-    together = integrated_gradients(classifier, clip, [2, 0], empty, steps=5, advance=done.append)
+    together, _ = integrated_gradients(classifier, clip, [2, 0], empty, steps=5, advance=done.append)
     monkeypatch.setattr(gradients, "MOST_STEPS_AT_ONCE", 2)
     alone = [
-        integrated_gradients(classifier, clip, [x], empty, steps=5, advance=done.append)[0] for x in (2, 0)
+        integrated_gradients(classifier, clip, [x], empty, steps=5, advance=done.append)[0][0] for x in (2, 0)
     ]
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-6)
     assert done == [5, 2, 2, 1, 2, 2, 1]
@@ -163,12 +163,12 @@ def test_the_baselines_are_the_mean_colour_and_the_median_of_each_pixel():
 @pytest.mark.parametrize(("baseline", "steps"), [("median_frame", 16), ("mean_colour", 32)])
 def test_on_the_bundled_backbone_the_sum_of_the_map_is_within_two_per_cent(baseline, steps, tmp_path):
     """Of the change of the logits of all classes together: that of a single one may be almost zero."""
-    classifier = Classifier.create("videomamba_nano", num_classes=3)
+    classifier = Classifier.create("videomamba_nano", num_classes=2)
     switch_on(classifier)
     _, unseen = unpack_clips(tmp_path)
     clip = read_views(str(unseen[0]), classifier.clip_format)[0]
     empty = baseline_of(clip, baseline)
-    own = integrated_gradients(classifier.eval(), clip, [0, 1, 2], empty, steps=steps).sum((1, 2, 3))
+    own = integrated_gradients(classifier.eval(), clip, [0, 1], empty, steps=steps)[0].sum((1, 2, 3))
     with torch.no_grad():
         logits = classifier(torch.stack([clip, empty]))
     change = logits[0] - logits[1]
@@ -177,11 +177,28 @@ def test_on_the_bundled_backbone_the_sum_of_the_map_is_within_two_per_cent(basel
 
 def test_with_little_memory_steps_are_checkpointed_one_by_one_and_give_the_same_map(monkeypatch):
     classifier, clip, seen = made("ssp"), clip_of(), []
-    whole = integrated_gradients(classifier, clip, [1], clip_of(1), steps=3)
+    whole, _ = integrated_gradients(classifier, clip, [1], clip_of(1), steps=3)
     monkeypatch.setattr(gradients, "MEMORY", 1.0)
     classifier.register_forward_pre_hook(
         lambda _, inputs: seen.append((len(inputs[0]), classifier.backbone.grad_checkpoint))
     )
-    small = integrated_gradients(classifier, clip, [1], clip_of(1), steps=3)
+    small, _ = integrated_gradients(classifier, clip, [1], clip_of(1), steps=3)
     assert seen == [(1, True)] * 3 and not classifier.backbone.grad_checkpoint
     torch.testing.assert_close(small, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_a_sum_with_an_error_above_two_per_cent_gets_three_times_the_steps():
+    classifier, clip = made("ssp"), clip_of()
+    empty = baseline_of(clip, "mean_colour")
+    with torch.no_grad():
+        logits = classifier(torch.stack([clip, empty]))
+    changes = (logits[0] - logits[1])[:2]
+    few, count = integrated_gradients(classifier, clip, [0, 1], empty, steps=2)
+    errors = (few.sum((1, 2, 3)) - changes).abs()
+    assert count == 2 and (errors > 0.02 * changes.abs()).any()
+    more, count = integrated_gradients(classifier, clip, [0, 1], empty, steps=2, changes=changes)
+    expected, _ = integrated_gradients(classifier, clip, [0, 1], empty, steps=6)
+    assert count == 6
+    torch.testing.assert_close(more, expected, rtol=1e-4, atol=1e-6)
+    exact = few.sum((1, 2, 3))
+    assert integrated_gradients(classifier, clip, [0, 1], empty, steps=2, changes=exact)[1] == 2

@@ -90,7 +90,8 @@ def explain(
             log-probability when windows of 3 x 3 patches are replaced.
         baseline: the content that replaces parts of the clip, see `baseline_of`. With "both", the map is the
             mean of both maps, and the frames of the curve are replaced by the median frame.
-        steps: of integrated gradients, for each baseline. In bf16, rounding limits the accuracy of the sum.
+        steps: of integrated gradients, for each baseline; three times as many if the sum has an error above
+            2 %. In bf16, rounding limits the accuracy of the sum.
         mechanism: also compute quantities of the model (`Explanation.mechanism`), which are not reasons.
         check: also measure the faithfulness of the map, with 40 forward passes for each baseline.
         batch_size: clips in a pass without gradients. Default: as in `predict`.
@@ -140,7 +141,7 @@ def explain_classes(
     labels = [classifier.classes.index(x) for x in names]
     steps = settings.steps if settings.method == "integrated_gradients" else 0
     curve, windows = frame_places(frames), [] if steps else window_places(frames, grid)
-    work = len(curve) + len(empties) * (steps + len(windows))
+    work, taken = len(curve) + len(empties) * (steps + len(windows)), 0
     maps = torch.zeros(len(labels), frames, *grid)
     with work_bar("explaining", work, progress) as advance:
 
@@ -149,9 +150,13 @@ def explain_classes(
             return finite(without(classifier, clip, base, places, batch_size=size, advance=advance))
 
         after = edited(empties[-1], curve)
-        for base in empties:
+        for base, far in zip(empties, logits[1:], strict=True):
             if steps:
-                found = integrated_gradients(classifier, clip, labels, base, steps=steps, advance=advance)
+                changes = (logits[0] - far)[labels]
+                found, count = integrated_gradients(
+                    classifier, clip, labels, base, steps=steps, changes=changes, advance=advance
+                )
+                taken += count
             else:
                 drops = before - edited(base, windows)
                 found = spread(drops[:, labels], windows, (frames, *grid))
@@ -180,7 +185,7 @@ def explain_classes(
                 without_frame=tuple(classifier.classes[i] for i in after.argmax(1).tolist()),
                 change=change,
                 gap=abs(own.sum().item() - change) / max(abs(change), 1e-12) if steps else None,
-                passes=(1 + len(empties) + work, len(empties) * steps * len(labels)),
+                passes=(1 + len(empties) + work - len(empties) * steps + taken, taken * len(labels)),
                 mechanism=quantities,
                 faithfulness=checked,
             )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from videossp.classifier import Classifier
 
 MOST_STEPS_AT_ONCE = 8  # on a CPU, larger batches are hardly faster
+TOLERANCE = 0.02  # error of the sum, relative to the change of the logit, above which more steps are taken
 MEMORY = 4e9  # bytes that a pass with gradients may take on a CPU
 
 
@@ -26,9 +27,10 @@ def integrated_gradients(
     baseline: Tensor,
     *,
     steps: int,
+    changes: Tensor | None = None,
     advance: Callable[[int], object] = lambda _: None,
-) -> Tensor:
-    """The contribution of each patch to logits: (labels, frames, rows, columns), on the CPU.
+) -> tuple[Tensor, int]:
+    """The contribution of each patch to logits: (labels, frames, rows, columns), and the number of steps.
 
     For a pixel x_i with the value b_i in the baseline, this is
 
@@ -43,16 +45,43 @@ def integrated_gradients(
         labels: classes whose logits are explained. Several need one forward pass and a backward pass each.
         baseline: b, of the shape of the clip.
         steps: number of places.
-        advance: called with the number of steps that are done.
+        changes: (labels,), logit(x) - logit(b). If given, and a sum misses one of these by more than
+            `TOLERANCE`, the result is of three times as many steps.
+        advance: called with the number of steps that are done, up to `steps`.
 
     Raises:
         OutOfMemoryError: the memory of a GPU is too small for one step.
     """
-    places, shares = quadrature(steps)
-    device = classifier.device
-    clip, baseline = (to_device(x, device) for x in (clip, baseline))
+    clip, baseline = (to_device(x, classifier.device) for x in (clip, baseline))
+
+    def contributions(places: Tensor, shares: Tensor, advance: Callable[[int], object]) -> Tensor:
+        gradient = _weighted_gradients(classifier, clip, labels, baseline, places, shares, advance)
+        return by_patch((gradient * (clip - baseline)).cpu(), classifier.backbone.config.patch)
+
+    found = contributions(*quadrature(steps), advance)
+    if changes is None:
+        return found, steps
+    errors = (found.sum((1, 2, 3)) - changes).abs()
+    if (errors <= TOLERANCE * changes.abs()).all():
+        return found, steps
+    # The middles of thirds: one third of these places are known already.
+    more = contributions(*outer_thirds(steps), lambda _: None)
+    return found / 3 + more, 3 * steps
+
+
+def _weighted_gradients(
+    classifier: "Classifier",
+    clip: Tensor,
+    labels: Sequence[int],
+    baseline: Tensor,
+    places: Tensor,
+    shares: Tensor,
+    advance: Callable[[int], object],
+) -> Tensor:
+    """The weighted sum of the gradients at all places, (labels, *clip.shape), on the device."""
+    device = clip.device
     total = clip.new_zeros(len(labels), *clip.shape)
-    at_once, done = steps_at_once(classifier), 0
+    at_once, done, steps = steps_at_once(classifier), 0, len(places)
     # Also the backward computes in float32 where the forward does, not in TF32.
     exact = computing("float32", device) if classifier.precision == "float32" else nullcontext()
     with selected(device), inputs_only(classifier), exact:
@@ -71,7 +100,7 @@ def integrated_gradients(
             total += gradients
             advance(min(at_once, steps - done))
             done += at_once
-    return by_patch((total * (clip - baseline)).cpu(), classifier.backbone.config.patch)
+    return total
 
 
 def quadrature(steps: int) -> tuple[Tensor, Tensor]:
@@ -82,6 +111,16 @@ def quadrature(steps: int) -> tuple[Tensor, Tensor]:
     """
     s = (torch.arange(steps) + 0.5) / steps
     return s**2, 2 * s / steps
+
+
+def outer_thirds(steps: int) -> tuple[Tensor, Tensor]:
+    """The places and weights of `quadrature(3 * steps)` that are not places of `quadrature(steps)`.
+
+    The middle of an interval is the middle of its middle third. Its weight is a third of the one before.
+    """
+    places, shares = quadrature(3 * steps)
+    new = torch.arange(3 * steps) % 3 != 1
+    return places[new], shares[new]
 
 
 def _gradients(
