@@ -59,6 +59,7 @@ from videossp.ops.scan import Scan, selective_scan  # noqa: E402
 # Wide matrices, soaks, compilation and runs of several processes: marked slow, but for the cases named here.
 SLOW = {
     "test_an_error_of_an_actor_is_that_error": [],
+    "test_methods_without_a_finished_run_are_named": [],
     "test_a_broken_declaration_does_not_disturb_the_command_line": [],
     "test_a_comparison_without_out_gets_the_next_free_number": [],
     "test_a_compiled_classifier_trains_and_exports": [],
