@@ -153,7 +153,9 @@ def test_wrong_flags_are_one_line_and_nothing_is_written(
 
 
 def test_a_map_whose_sum_is_far_off_advises_more_steps(call, adapter, videos, tmp_path, monkeypatch):
-    monkeypatch.setattr("videossp.explanation.gradients.TOLERANCE", float("inf"))  # no more of them are taken
+    monkeypatch.setattr(
+        "videossp.explanation.gradients.TOLERANCE", float("inf")
+    )  # so that `explain` adds none
     arguments = ["--steps", 1, "--baseline", "mean_colour", "--animation", "none"]
     err = call("explain", adapter, videos, "--out", tmp_path / "out", *arguments)[2]
     assert re.search(

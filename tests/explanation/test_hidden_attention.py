@@ -44,7 +44,7 @@ def test_the_chain_is_the_product_of_the_matrices(blocks):
     found = hidden_attention(scans, kept, start)
     torch.testing.assert_close(found.double(), chained(scans, kept, start), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.sum(1), start.sum(1), rtol=1e-4, atol=1e-6)
-    kept[-1, 2] = kept[0, 5] = 0  # written anew: earlier blocks have no part in their content
+    kept[-1, 2] = kept[0, 5] = 0  # replaced before the last block, and before the first
     found = hidden_attention(scans, kept, start)
     torch.testing.assert_close(found.double(), chained(scans, kept, start), rtol=1e-4, atol=1e-6)
     assert (found[:, 5] == 0).all() and (found.sum(1) < start.sum(1)).all()

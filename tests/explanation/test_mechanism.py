@@ -150,8 +150,8 @@ class Recorder(Tuner):
         ("vpt", {"length": 2, "deep": False}, "COO" + "PPPP" * 4),
     ],
 )
-def test_the_hidden_attention_ends_at_positions_that_the_method_writes_anew(method, options, layout):
-    """`layout`: cls C, patches P, prompts that are written before every block N, and those that stay O."""
+def test_the_hidden_attention_ends_at_positions_that_the_method_replaces(method, options, layout):
+    """`layout`: cls C, patches P, prompts that are replaced before every block N, and those that stay O."""
     classifier = made(method, **options)
     found = mechanism(classifier, clip_of()[None])[-1].values[0].flatten()
     recorder = Recorder()

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videossp.cli.arguments import Arguments, listed
-from videossp.cli.flags import CREATING, add_training, chosen, data_of, options_of, out_folder
+from videossp.cli.flags import CREATING, add_training, chosen, data_of, options_of
 from videossp.cli.options import add_option, group_of
 from videossp.cli.output import INTERRUPTED, print_message, print_result
+from videossp.cli.written import out_folder
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

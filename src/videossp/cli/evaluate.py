@@ -14,11 +14,11 @@ from videossp.cli.flags import (
     data_path,
     device_of,
     load_adapter,
-    output_file,
     views_of,
 )
 from videossp.cli.options import add_option, add_options, group_of
 from videossp.cli.output import first_process, print_message, print_result
+from videossp.cli.written import output_file
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from videossp.cli.arguments import Arguments
-from videossp.cli.flags import add_adapter, chosen, device_of, load_adapter, out_folder, output_file
+from videossp.cli.flags import add_adapter, chosen, device_of, load_adapter
 from videossp.cli.options import add_option, add_options, group_of
 from videossp.cli.output import DATA, print_lines, print_message, print_row
 from videossp.cli.videos import add_videos, listed_paths, without_repeats
+from videossp.cli.written import out_folder, output_file
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

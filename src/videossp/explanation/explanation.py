@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Method = Literal["integrated_gradients", "occlusion"]
 METHOD_TEXTS = {"integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
-LARGE_GAP = 0.05
+LARGE_GAP = 0.05  # relative error of the sum that `sum_is_off` reports
 UNITS = {"integrated_gradients": "logit", "occlusion": "nats"}
 
 
@@ -33,14 +33,15 @@ class Explanation:
         classes: class names, in the order of the labels.
         probabilities: of each class for this clip, most probable first.
         target: the explained class.
-        method, baseline: of the map; the baseline also replaces the frames of the curve.
+        method, baseline: of the map. The baseline also replaces the frames of the curve; of both baselines,
+            the median frame does.
         map: (frames, rows, columns) float32, for each patch. Integrated gradients: its contribution to the
             logit. Occlusion: the drop of the log-probability, in nats, when the window of 3 x 3 patches that
             contains it is replaced. Negative: evidence against the class.
         frame_drops: (frames,) float32, the drop of the log-probability of the target, in nats, when the frame
             is replaced.
         without_frame: the most probable class when the frame is replaced, for each frame.
-        change: logit of the target for the clip minus that for the baseline.
+        change: logit of the target for the clip minus that for the baseline, or the mean of both.
         gap: integrated gradients: |sum of the map - change| / |change|, the error of their sum; else None.
         passes: clips that were computed for map and curve, (forward, of these with a backward pass).
         mechanism: quantities of the model, each with values of one clip: per patch (frames, rows, columns).
@@ -88,7 +89,7 @@ class Explanation:
 
     @property
     def sum_is_off(self) -> bool:
-        """Whether the sum of the map misses the change of the logit by a twentieth, also of what cancels."""
+        """Whether the error of the sum is large, also relative to the sum of the absolute values."""
         if self.gap is None:
             return False
         error = abs(float(self.map.sum()) - self.change)

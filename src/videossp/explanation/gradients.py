@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
 MOST_STEPS_AT_ONCE = 8  # on a CPU, larger batches are hardly faster
 TOLERANCE = 0.02  # error of the sum, relative to the change of the logit, above which more steps are taken
 MEMORY = 4e9  # bytes that a pass with gradients may take on a CPU
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """The straight line from a baseline to a clip, on their device, and the classes whose logits count.
+
+    Attributes:
+        clip, baseline: (3, frames, height, width).
+        labels: of the classes.
+    """
+
+    clip: Tensor
+    baseline: Tensor
+    labels: Sequence[int]
 
 
 def integrated_gradients(
@@ -52,42 +67,34 @@ def integrated_gradients(
     Raises:
         OutOfMemoryError: the memory of a GPU is too small for one step.
     """
-    clip, baseline = (to_device(x, classifier.device) for x in (clip, baseline))
-
-    def contributions(places: Tensor, shares: Tensor, advance: Callable[[int], object]) -> Tensor:
-        gradient = _weighted_gradients(classifier, clip, labels, baseline, places, shares, advance)
-        return by_patch((gradient * (clip - baseline)).cpu(), classifier.backbone.config.patch)
-
-    found = contributions(*quadrature(steps), advance)
+    line = _Line(to_device(clip, classifier.device), to_device(baseline, classifier.device), labels)
+    found = _contributions(classifier, line, *quadrature(steps), advance)
     if changes is None:
         return found, steps
     errors = (found.sum((1, 2, 3)) - changes).abs()
     if (errors <= TOLERANCE * changes.abs()).all():
         return found, steps
-    # The middles of thirds: one third of these places are known already.
-    more = contributions(*outer_thirds(steps), lambda _: None)
+    # A third of the places of three times as many steps are those that are computed already.
+    more = _contributions(classifier, line, *outer_thirds(steps), lambda _: None)
     return found / 3 + more, 3 * steps
 
 
-def _weighted_gradients(
+def _contributions(
     classifier: "Classifier",
-    clip: Tensor,
-    labels: Sequence[int],
-    baseline: Tensor,
+    line: _Line,
     places: Tensor,
     shares: Tensor,
     advance: Callable[[int], object],
 ) -> Tensor:
-    """The weighted sum of the gradients at all places, (labels, *clip.shape), on the device."""
-    device = clip.device
-    total = clip.new_zeros(len(labels), *clip.shape)
+    """The weighted sum of the gradients at places of a line, times its length, by patch, on the CPU."""
+    device, total = line.clip.device, line.clip.new_zeros(len(line.labels), *line.clip.shape)
     at_once, done, steps = steps_at_once(classifier), 0, len(places)
     # Also the backward computes in float32 where the forward does, not in TF32.
     exact = computing("float32", device) if classifier.precision == "float32" else nullcontext()
     with selected(device), inputs_only(classifier), exact:
         while done < steps:
             part = slice(done, done + at_once)
-            gradients = _gradients(classifier, clip, labels, baseline, places[part], shares[part])
+            gradients = _gradients(classifier, line, places[part], shares[part])
             if gradients is None:  # the tensors of the pass are freed only now, after its exception
                 torch.cuda.empty_cache()
                 if at_once == 1:
@@ -100,14 +107,14 @@ def _weighted_gradients(
             total += gradients
             advance(min(at_once, steps - done))
             done += at_once
-    return total
+    return by_patch((total * (line.clip - line.baseline)).cpu(), classifier.backbone.config.patch)
 
 
 def quadrature(steps: int) -> tuple[Tensor, Tensor]:
     """Places a on [0, 1] and the weights of their gradients, which add up to 1.
 
-    With a = s^2, this is the midpoint rule in s. Logits bend most close to the baseline, where the norms of
-    the first block amplify small differences. docs/explain.md compares other rules.
+    With a = s^2, this is the midpoint rule in s. From the mean colour, the logit changes most near the
+    baseline, where these places are denser. docs/explain.md compares other rules.
     """
     s = (torch.arange(steps) + 0.5) / steps
     return s**2, 2 * s / steps
@@ -123,27 +130,21 @@ def outer_thirds(steps: int) -> tuple[Tensor, Tensor]:
     return places[new], shares[new]
 
 
-def _gradients(
-    classifier: "Classifier",
-    clip: Tensor,
-    labels: Sequence[int],
-    baseline: Tensor,
-    places: Tensor,
-    shares: Tensor,
-) -> Tensor | None:
+def _gradients(classifier: "Classifier", line: _Line, places: Tensor, shares: Tensor) -> Tensor | None:
     """Weighted sums of the gradients at some places, (labels, *clip.shape); None if memory was too small."""
-    factors = to_device(places, clip.device)[:, None, None, None, None]
+    device = line.clip.device
+    factors = to_device(places, device)[:, None, None, None, None]
     try:
-        points = (baseline + factors * (clip - baseline)).requires_grad_()
-        weighted = classifier(points).float() * to_device(shares, clip.device)[:, None]
+        points = (line.baseline + factors * (line.clip - line.baseline)).requires_grad_()
+        weighted = classifier(points).float() * to_device(shares, device)[:, None]
         found = []
-        for i, label in enumerate(labels):
+        for i, label in enumerate(line.labels):
             (gradient,) = torch.autograd.grad(
-                weighted[:, label].sum(), points, retain_graph=i < len(labels) - 1
+                weighted[:, label].sum(), points, retain_graph=i < len(line.labels) - 1
             )
             found.append(gradient.sum(0))
     except RuntimeError as error:
-        if not is_out_of_memory(error, clip.device):
+        if not is_out_of_memory(error, device):
             raise
         return None
     return torch.stack(found)

@@ -21,14 +21,15 @@ def hidden_attention(blocks: Sequence[Scans], kept: Sequence[Tensor], start: Ten
     Here a_ij is the mean over the channels, with |B| and |C| in place of B and C, so that the terms of
     different states do not cancel. Each row is divided by its sum. As in attention rollout (Abnar & Zuidema
     2020, arXiv 2005.00928), a block is half this matrix, averaged over its scans, and half the identity. The
-    matrices of the blocks are multiplied. This takes two scans per matrix: none is formed. The path ends at
-    positions that a method writes anew before a block, as prompts: their earlier content is gone.
+    matrices of the blocks are multiplied. This takes two scans per matrix: none is formed. Some methods
+    replace the content of their prompts before a block. Earlier blocks have no part in the new content, so
+    the weight of these positions is set to zero there.
 
     Convolution, gate, skip weight D and projections are left out. The result describes the scans alone.
 
     Args:
         blocks: from the first block to the last.
-        kept: for each block, (length,), 0 at positions that are written anew before it, else 1.
+        kept: for each block, (length,), 0 at positions whose content a method replaces before it, else 1.
         start: (batch, length), the weight of each position of the output.
     """
     weights = start

@@ -69,7 +69,7 @@ class TokenReader(Tuner):
 
 
 class ScanReader(Tuner):
-    """Changes nothing. Behind the methods, it collects scans and the positions that the methods wrote anew.
+    """Changes nothing. Behind the methods, it collects scans, and the positions that the methods replace.
 
     Args:
         before: in front of the methods.
@@ -130,7 +130,7 @@ def _mask(tokens: Tokens, names: Sequence[str]) -> Tensor:
 def mechanism(classifier: "Classifier", clip: Tensor) -> list[Quantity]:
     """Quantities of the method (`Tuner.quantities`) and the hidden attention, for clips.
 
-    The backbone is not changed: readers that edit nothing stand in a chain with the method.
+    The backbone is not changed: tuners that only read form a chain with the method.
 
     Args:
         classifier: in eval mode.

@@ -1,6 +1,6 @@
 """Occlusion (Zeiler & Fergus, ECCV 2014, arXiv 1311.2901): replace parts of a clip, measure the change."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,7 +62,8 @@ def without(
     passes = logits_of(classifier, batch_size)
     shape = clip.shape[1], *classifier.backbone.config.grid
     found = []
-    for part in batches(places, passes.at_once):
+    for first in range(0, len(places), passes.at_once):
+        part = places[first : first + passes.at_once]
         cells = torch.zeros(len(part), *shape, dtype=torch.bool)
         for i, place in enumerate(part):
             cells[i][place] = True
@@ -70,11 +71,6 @@ def without(
         found.append(F.log_softmax(logits, dim=-1).cpu())
         advance(len(part))
     return torch.cat(found)
-
-
-def batches(places: Sequence[Place], size: int) -> Iterable[Sequence[Place]]:
-    """The places, `size` at a time."""
-    return (places[i : i + size] for i in range(0, len(places), size))
 
 
 def frame_places(frames: int) -> list[Place]:

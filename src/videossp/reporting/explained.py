@@ -1,11 +1,8 @@
 """Explanations as parts of a page: picture, animation and figures."""
 
-import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from videossp.explanation.explanation import Explanation
 from videossp.reporting.animation import write_animation
@@ -29,7 +26,8 @@ def explained(x: Explanation) -> list[str]:
     """Heading, picture, animation and figures of an explanation."""
     name = x.path or "clip"
     parts = [f"<h2>{escape(name)}</h2>", picture(f"map of {name}", partial(draw_explanation, x))]
-    parts.append(moving(f"animated map of {name}", partial(write_animation, x, suffix=".gif")))
+    animate = partial(write_animation, x, suffix=".gif")
+    parts.append(picture(f"animated map of {name}", animate, kind="gif"))
     parts.append(table(figures_of(x)))
     if x.mechanism:
         parts += [
@@ -53,11 +51,3 @@ def figures_of(x: Explanation) -> dict[str, str]:
         own = x.faithfulness.insertion - x.faithfulness.deletion
         shown["insertion - deletion"] = f"{own:.2f}; of random orders {x.faithfulness.random:.2f}"
     return shown
-
-
-def moving(name: str, write: Callable[[BinaryIO], None]) -> str:
-    """The GIF that a function writes, as an inline image."""
-    file = BytesIO()
-    write(file)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{escape(name)}" src="data:image/gif;base64,{data}">'

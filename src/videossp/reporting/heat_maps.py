@@ -99,9 +99,9 @@ def frame_title(explanation: Explanation, t: int) -> str:
     return f"frame {t + 1}" if explanation.seconds is None else f"{explanation.seconds[t]:.2f} s"
 
 
-def map_row(explanation: Explanation, name: str = "map", scale: float | None = None) -> Row:
+def map_row(explanation: Explanation) -> Row:
     """The map of an explanation."""
-    return Row(name, explanation.map, scale or scale_of(explanation.map))
+    return Row("map", explanation.map, scale_of(explanation.map))
 
 
 def percents_of(explanation: Explanation) -> dict[str, str]:

@@ -102,12 +102,12 @@ def cells(kind: str, values: Sequence[Any]) -> str:
     return "".join(f"<{kind}>{escape(str(value))}</{kind}>" for value in values)
 
 
-def picture(name: str, draw: Callable[[BinaryIO], None], style: str = "") -> str:
-    """The PNG that a function draws, as an inline image."""
+def picture(name: str, draw: Callable[[BinaryIO], None], style: str = "", *, kind: str = "png") -> str:
+    """The picture that a function writes, a PNG or another kind, as an inline image."""
     file = BytesIO()
     draw(file)
     data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{escape(name)}" class="{style}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(name)}" class="{style}" src="data:image/{kind};base64,{data}">'
 
 
 def strips(evaluation: Evaluation, clip_format: ClipFormat, correct: bool) -> Iterator[str]:

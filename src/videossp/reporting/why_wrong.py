@@ -1,4 +1,4 @@
-"""Wrong predictions: maps of the true and the called class, the nearest training clips, deciding frames."""
+"""Wrong predictions: maps of the true and the predicted class, nearest training clips, deciding frames."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,13 +42,13 @@ class Wrong:
 
     Attributes:
         sample: the video.
-        true, called: explanations of the true class and of the predicted one.
+        true, predicted: explanations of the true class and of the predicted one.
         neighbours: by class, the nearest training clips with their cosine similarity, the true class first.
     """
 
     sample: Sample
     true: Explanation
-    called: Explanation
+    predicted: Explanation
     neighbours: dict[str, list[tuple[Sample, float]]]
 
 
@@ -123,28 +123,28 @@ def spread_out(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _explained(
-    classifier: "Classifier", sample: Sample, called: int, known: Neighbourhood, settings: ExplainSettings
+    classifier: "Classifier", sample: Sample, predicted: int, known: Neighbourhood, settings: ExplainSettings
 ) -> Wrong:
     video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)
-    names = [classifier.classes[sample.label], classifier.classes[called]]
+    names = [classifier.classes[sample.label], classifier.classes[predicted]]
     true, other = explain_classes(classifier, video, names, settings)
     (vector,) = known.features([sample])
-    near = {classifier.classes[k]: known.nearest(vector, k, NEIGHBOURS) for k in (sample.label, called)}
+    near = {classifier.classes[k]: known.nearest(vector, k, NEIGHBOURS) for k in (sample.label, predicted)}
     return Wrong(sample, true, other, near)
 
 
 def _parts(wrong: Wrong, form: ClipFormat, views: tuple[int, int]) -> Iterator[str]:
     """The part of a page for one video."""
-    true, called, name = wrong.true, wrong.called, wrong.sample.name
+    true, predicted, name = wrong.true, wrong.predicted, wrong.sample.name
     texts, shown = texts_of(true), percents_of(true)
-    scale = scale_of(true.map, called.map)
-    rows = [Row(f"for {texts[x.target]}", x.map, scale) for x in (true, called)]
-    yield f"<h3>{escape(f'{name}: is {true.target}, predicted as {called.target}')}</h3>"
-    if true.label != called.target:
-        mean = f"the mean of {views[0]} x {views[1]} views is {called.target}"
+    scale = scale_of(true.map, predicted.map)
+    rows = [Row(f"for {texts[x.target]}", x.map, scale) for x in (true, predicted)]
+    yield f"<h3>{escape(f'{name}: is {true.target}, predicted as {predicted.target}')}</h3>"
+    if true.label != predicted.target:
+        mean = f"the mean of {views[0]} x {views[1]} views is {predicted.target}"
         yield f"<p>{escape(f'This clip alone is predicted as {true.label}; {mean}.')}</p>"
-    title = f"{shown[called.target]}; true class: {shown[true.target]}\n{true.text}"
-    curves = [(f"{texts[x.target]}: ", x) for x in (true, called)]
+    title = f"{shown[predicted.target]}; true class: {shown[true.target]}\n{true.text}"
+    curves = [(f"{texts[x.target]}: ", x) for x in (true, predicted)]
     drawn = partial(
         draw_rows, explanation=true, rows=rows, title=title, legend=legend_of(true), curves=curves
     )
