@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videossp.errors import OutOfMemoryError
-from videossp.inference.shared_blocks import SharedBlocks
+from videossp.inference.mixed_batch import mixed_logits
 from videossp.model.config import VideoMambaConfig
 from videossp.model.device import (
     free_memory,
@@ -151,10 +151,10 @@ def scoring(classifier: "Classifier | Sequence[Classifier]", batch_size: int | N
     Those of several classifiers are next to each other, in their order: (views, sum of their classes).
     """
     several = [classifier] if isinstance(classifier, nn.Module) else list(classifier)
-    logits = SharedBlocks(several)
 
     def run(views: Tensor) -> Tensor:
-        return torch.cat([F.softmax(x.float(), dim=-1) for x in logits(views)], dim=-1)
+        logits = mixed_logits([(x, views) for x in several])
+        return torch.cat([F.softmax(x.float(), dim=-1) for x in logits], dim=-1)
 
     return Passes(several, run, batch_size)
 
