@@ -21,7 +21,7 @@ LAYERS = [
     {"demo", "comparison/compare"},
     {"bench", "comparison/explain_runs", "comparison/worker"},
     {"comparison/folder", "embedding/near_duplicates"},
-    {"comparison/results", "embedding/probes"},
+    {"comparison/results", "embedding/probes", "serving"},
     {"comparison/intervals", "comparison/table", "training", "watching"},
     {"reporting"},
     {"embedding"},

@@ -48,10 +48,10 @@ def metadata(wheel):
     return email.message_from_bytes(wheel.read(name))
 
 
-def imported():
-    """The top-level modules of other distributions that the package imports."""
+def imported(folder=SOURCE):
+    """The top-level modules of other distributions that the files of a folder import."""
     names = set()
-    for file in SOURCE.rglob("*.py"):
+    for file in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {x.name.split(".")[0] for x in node.names}
@@ -120,9 +120,17 @@ def test_the_text_for_a_package_index_has_no_relative_link_and_no_picture(wheel)
 
 
 def test_every_import_is_a_declared_dependency_and_the_other_way_round():
+    """Only the service needs more, which its extra names."""
     distributions = packages_distributions()
-    used = {canonicalize_name(distributions[x][0]) for x in imported() - OPTIONAL}
-    assert used == {canonicalize_name(x.name) for x in DEPENDENCIES}
+
+    def used(folder):
+        return {canonicalize_name(distributions[x][0]) for x in imported(folder) - OPTIONAL}
+
+    declared = {canonicalize_name(x.name) for x in DEPENDENCIES}
+    extra = {canonicalize_name(Requirement(x).name) for x in PROJECT["optional-dependencies"]["serve"]}
+    others = {name for x in SOURCE.iterdir() if x.is_dir() and x.name != "serving" for name in used(x)}
+    assert used(SOURCE) == declared | extra and others <= declared
+    assert extra <= used(SOURCE / "serving")
 
 
 @pytest.mark.parametrize("name", ["torchvision", "timm", "decord"])

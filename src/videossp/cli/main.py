@@ -24,12 +24,14 @@ POSITIONALS = {
     "source": "SOURCE",
     "query": "QUERY",
     "embeddings": "EMBEDDINGS",
+    "folders": "ADAPTER",
 }
 PATHS = (
     *POSITIONALS,
     *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
     *("confusion", "report", "write_clean_list", "output", "truth", "video", "frozen", "near_duplicates"),
     *("list", "shard", "ray"),
+    *("adapters", "token_file", "label_studio", "temporary"),
 )
 
 

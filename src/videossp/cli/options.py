@@ -17,7 +17,8 @@ LONGEST = 84  # characters of the help of a method's option
 NAMED = {
     **dict.fromkeys(("videos", "features", "out", "resume"), "FOLDER"),
     **dict.fromkeys(("config", "weights", "confusion", "report", "write_clean_list"), "FILE"),
-    **dict.fromkeys(("truth", "video", "near_duplicates", "list"), "FILE"),
+    **dict.fromkeys(("truth", "video", "near_duplicates", "list", "token_file"), "FILE"),
+    **dict.fromkeys(("adapters", "label_studio", "temporary"), "FOLDER"),
     "data": "PATH",
     "ray": "ADDRESS",
     "shard": "I/N",

@@ -12,6 +12,7 @@ from videossp.cli.evaluate import evaluate
 from videossp.cli.explain import explain
 from videossp.cli.machine import bench, info
 from videossp.cli.predict import predict
+from videossp.cli.serve import serve
 from videossp.cli.train import train
 from videossp.cli.watch import watch
 
@@ -25,6 +26,7 @@ VERBS = {
     "predict": predict,
     "explain": explain,
     "watch": watch,
+    "serve": serve,
     "embed": embed,
     "similar": similar,
     "probe": probe,

@@ -52,6 +52,11 @@ class FileWindows:
         self._ring: dict[int, Held] = {}
 
     @property
+    def prepared(self) -> int:
+        """Frames that were converted so far."""
+        return self.prepare.prepared
+
+    @property
     def held(self) -> int:
         """Frames that are kept now."""
         return len(self._ring)

@@ -103,30 +103,43 @@ def label_studio_text(segments: Sequence[Segment], source: str, video: Video | N
     """
     if video is None or video.unit is None:
         raise DataError(f"{source}: its frames cannot be counted, and Label Studio needs their numbers")
-    unit, zero = video.unit, video.times[0]
+    results = [
+        {
+            "id": f"videossp{number}",
+            "type": "timelinelabels",
+            "from_name": "videoLabels",
+            "to_name": "video",
+            "value": {"ranges": [ranges], "timelinelabels": [segment.label]},
+            "score": round(segment.probability, 6),
+        }
+        for number, (segment, ranges) in enumerate(
+            zip(segments, label_studio_ranges(segments, video), strict=True), 1
+        )
+    ]
+    mean = sum(x.probability for x in segments) / max(1, len(segments))
+    prediction = {"model_version": "videossp", "score": round(mean, 6), "result": results}
+    task = {"data": {"video": source}, "predictions": [prediction]}
+    return json.dumps([task], indent=2, ensure_ascii=False) + "\n"
+
+
+def label_studio_ranges(segments: Sequence[Segment], video: Video) -> list[dict[str, int]]:
+    """The range of each segment for a tag TimelineLabels, see `label_studio_text`.
+
+    Args:
+        segments: of the video.
+        video: has times.
+    """
+    unit, zero = video.unit or 1, video.times[0]
 
     def first_from(seconds: float) -> int:
         """The number of frames before a time."""
         return bisect_left(video.times, seconds, key=lambda x: float((x - zero) * unit))
 
-    results = []
-    for number, segment in enumerate(segments):
-        start = first_from(segment.start) + 1
-        ranges = [{"start": start, "end": max(start, first_from(segment.end))}]
-        results.append(
-            {
-                "id": f"videossp{number + 1}",
-                "type": "timelinelabels",
-                "from_name": "videoLabels",
-                "to_name": "video",
-                "value": {"ranges": ranges, "timelinelabels": [segment.label]},
-                "score": round(segment.probability, 6),
-            }
-        )
-    mean = sum(x.probability for x in segments) / max(1, len(segments))
-    prediction = {"model_version": "videossp", "score": round(mean, 6), "result": results}
-    task = {"data": {"video": source}, "predictions": [prediction]}
-    return json.dumps([task], indent=2, ensure_ascii=False) + "\n"
+    starts = [first_from(x.start) + 1 for x in segments]
+    return [
+        {"start": start, "end": max(start, first_from(x.end))}
+        for start, x in zip(starts, segments, strict=True)
+    ]
 
 
 Writer = Callable[[Sequence[Segment], str, Video | None], str]

@@ -26,7 +26,7 @@ from videossp.watching.segmenter import NOTHING, Piece, Segmenter
 from videossp.watching.source import Connection, Source, connect
 from videossp.watching.stream_frames import Clock, StreamFrames
 from videossp.watching.stream_windows import StreamWindows
-from videossp.watching.window import Window
+from videossp.watching.window import ClipAt, Recorded, Window
 
 if TYPE_CHECKING:
     from videossp.classifier import Classifier
@@ -152,7 +152,7 @@ class Watcher:
                     yield from self._once(connection, passes)
                 raise error
             self.video = video
-            yield from self._file(FileWindows(video, self.grid, self.classifier.clip_format), passes)
+            yield from self.recorded(FileWindows(video, self.grid, self.classifier.clip_format), passes)
             return
         if self.source.kind in ("camera", "network") and self.live is not False:
             clip = self.classifier.clip_format
@@ -194,7 +194,7 @@ class Watcher:
             self._told = self._clock()
             self._report(self.counts.line(bool(self.live)))
 
-    def _classified(self, windows: Iterable[Window], passes: Passes) -> Iterator[Segment]:
+    def _classified(self, windows: Iterable[ClipAt], passes: Passes) -> Iterator[Segment]:
         """The segments that are certain after each window, several of which are classified together."""
         items = ((x, x.clip()) for x in windows)
         for window, scores in passes.by_item(((x.first, x.stop), clip) for x, clip in items):
@@ -216,7 +216,16 @@ class Watcher:
         self._segmenter, self._point, self._limit = self._new_segmenter(), 0, math.inf
         return found
 
-    def _file(self, windows: FileWindows, passes: Passes) -> Iterator[Segment]:
+    def recorded(self, windows: Recorded, passes: Passes) -> Iterator[Segment]:
+        """The segments of a recording.
+
+        Args:
+            windows: of the recording.
+            passes: classify them.
+
+        Raises:
+            DataError: the recording is damaged, after the segments of all that could be read.
+        """
         self._limit, self._update = windows.seconds, lambda: self._count(windows)
         decoded = ahead(windows, AHEAD, self._stopped)
         try:
@@ -231,8 +240,8 @@ class Watcher:
                 f"{self.source.shown}: damaged ({windows.damage}): {windows.lost} windows left out"
             )
 
-    def _count(self, windows: FileWindows) -> None:
-        self.counts.frames, self.counts.prepared = windows.decoded, windows.prepare.prepared
+    def _count(self, windows: Recorded) -> None:
+        self.counts.frames, self.counts.prepared = windows.decoded, windows.prepared
         self.counts.left_out = windows.lost
 
     def _once(self, connection: Connection, passes: Passes) -> Iterator[Segment]:

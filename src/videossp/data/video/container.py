@@ -34,7 +34,7 @@ MP4_BOXES = (b"ftyp", b"mdat", b"free", b"skip", b"wide")
 
 @contextmanager
 def open_stream(
-    path: Path, *, probe: bool = False, **options: Any
+    path: Path, *, probe: bool = False, formats: str = FORMATS, **options: Any
 ) -> Iterator[tuple["av.container.InputContainer", "av.VideoStream"]]:
     """Open a container and its video stream, whose decoder allocates no frame above the limit.
 
@@ -42,13 +42,14 @@ def open_stream(
 
     Args:
         probe: let FFmpeg decode the first frames, to learn what the header leaves out.
+        formats: names of the demuxers that may read the file, separated by commas.
         options: further arguments of `av.open`; `format` is the only format that is tried.
     """
     # "file:" keeps FFmpeg from reading a colon in a name as a protocol. The whitelist allows no codec, so
     # opening decodes nothing: the frame size is known before a frame of that size exists, and opening takes
     # a tenth of the time. The list does not bind the stream's decoder.
     name, common = f"file:{path}", {"metadata_errors": "ignore", **options}
-    only = {"format_whitelist": options.get("format", FORMATS), "protocol_whitelist": "file"}
+    only = {"format_whitelist": options.get("format", formats), "protocol_whitelist": "file"}
     with av.open(name, container_options={"codec_whitelist": "none", **only}, **common) as container:
         stream = video_stream(container, path)
         if not probe and TIMED & set(container.format.name.split(",")):

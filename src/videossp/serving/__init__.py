@@ -1,0 +1,1 @@
+"""Adapters as a service: a web page and a REST API."""

@@ -1,0 +1,220 @@
+"""`Adapters`: the adapters that are served, by name; those of one frozen backbone share it in memory."""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import torch
+
+from videossp.adapter_folder import CONFIG, WEIGHTS, find_adapter
+from videossp.classifier import Classifier
+from videossp.errors import VideoSSPError, WeightsError
+from videossp.load_adapter import load
+from videossp.model.device import selected
+from videossp.model.precision import Precision
+from videossp.model.videomamba import VideoMamba
+from videossp.serving.problem import Problem
+from videossp.system.printable import printable
+
+LONGEST_NAME = 100
+State = tuple[tuple[int, int, int], ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """An adapter that is served.
+
+    Attributes:
+        name: by which requests name it.
+        folder: from which it was loaded.
+        classifier: in eval mode; no weight requires a gradient.
+        state: of its files when they were read.
+        error: why the files that are there now cannot be loaded; None: they are loaded.
+    """
+
+    name: str
+    folder: Path
+    classifier: Classifier
+    state: State
+    error: str | None = None
+
+
+class Adapters:
+    """Loads, replaces and unloads adapters while requests use them; a request keeps the one it began with.
+
+    Adapters of one frozen backbone share it. Methods that train backbone weights have their own.
+
+    Args:
+        device: where they compute.
+        precision: of matrix products; None: that of the training.
+        backbone: weights of the backbone, if they have moved.
+        below: the folder from which `load_below` loads; None: it refuses.
+        report: called with a line for each adapter that is loaded, replaced or unloaded.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        precision: Precision | None = None,
+        backbone: str | None = None,
+        below: Path | None = None,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.device, self.precision, self.backbone, self.report = device, precision, backbone, report
+        self.below = below
+        self._adapters: dict[str, Adapter] = {}
+        self._backbones: WeakValueDictionary[object, VideoMamba] = WeakValueDictionary()
+        self._changing = threading.Lock()
+
+    def all(self) -> list[Adapter]:
+        """The adapters, in the order in which they were loaded."""
+        return list(self._adapters.values())
+
+    def get(self, name: str) -> Adapter:
+        """The adapter of this name.
+
+        Raises:
+            Problem: there is none.
+        """
+        if name not in self._adapters:
+            names = ", ".join(self._adapters) or "none"
+            raise Problem(404, f"no adapter {name!r}; there are {names}")
+        return self._adapters[name]
+
+    def add(self, folder: Path, name: str | None = None) -> Adapter:
+        """Load an adapter.
+
+        Args:
+            folder: of the adapter, or the run folder that contains it.
+            name: default: that of the folder.
+
+        Raises:
+            ValueError: the name is taken, or cannot be one.
+            WeightsError: the adapter cannot be loaded.
+        """
+        with self._changing:
+            name = name_of(folder) if name is None else name
+            if not name or len(name) > LONGEST_NAME or "/" in name or printable(name) != name:
+                raise ValueError(
+                    f"{name!r} cannot be the name of an adapter: 1 to 100 printable characters, no /"
+                )
+            if name in self._adapters:
+                raise ValueError(
+                    f"two adapters are named {name}: rename a folder, or unload the other one first"
+                )
+            adapter = self._load(name, find_adapter(folder))
+            self._adapters[name] = adapter
+        self.report(f"loaded {name}: {adapter.classifier.method}, {len(adapter.classifier.classes)} classes")
+        return adapter
+
+    def load_below(self, folder: str, name: str | None = None) -> Adapter:
+        """Load an adapter from below the folder that `--adapters` names.
+
+        Args:
+            folder: relative to it.
+            name: default: that of the folder.
+
+        Raises:
+            Problem: there is no such adapter, its name is taken, or it cannot be loaded.
+        """
+        if self.below is None:
+            raise Problem(403, "this service loads no adapters: it was started without --adapters")
+        root = os.path.realpath(self.below)
+        place = os.path.realpath(os.path.join(root, folder)) if "\0" not in folder else ""
+        if os.path.isabs(folder) or os.path.commonpath([root, place or "/"]) != root:
+            raise Problem(404, f"no adapter folder {folder!r} below --adapters")
+        try:
+            find_adapter(place)
+        except WeightsError:
+            raise Problem(404, f"no adapter folder {folder!r} below --adapters") from None
+        try:
+            return self.add(Path(place), name)
+        except VideoSSPError as error:
+            raise Problem(422, str(error).replace(f"{root}{os.sep}", "")) from error
+        except ValueError as error:
+            raise Problem(409 if "two adapters" in str(error) else 422, str(error)) from error
+
+    def folders_below(self) -> list[str]:
+        """The adapter folders below `--adapters`, to a depth of three folders."""
+        if self.below is None:
+            return []
+        root, found = Path(os.path.realpath(self.below)), []
+        for depth in ("*", "*/*", "*/*/*"):
+            found += [str(x.parent.relative_to(root)) for x in root.glob(f"{depth}/{CONFIG}")]
+        return sorted(x.removesuffix(f"{os.sep}adapter") for x in found)
+
+    def remove(self, name: str) -> None:
+        """Unload an adapter; its backbone too, if it was the last one on it.
+
+        Raises:
+            Problem: there is none of this name.
+        """
+        with self._changing:
+            self.get(name)
+            del self._adapters[name]
+        self.report(f"unloaded {name}")
+
+    def reload_changed(self) -> None:
+        """Load the adapters again whose files were replaced. If that fails, the one in memory stays."""
+        for adapter in self.all():
+            state = state_of(adapter.folder)
+            if state == adapter.state:
+                continue
+            with self._changing:
+                if self._adapters.get(adapter.name) is not adapter:
+                    continue
+                try:
+                    new = self._load(adapter.name, adapter.folder)
+                    line = f"replaced {adapter.name}: its files have changed"
+                except (VideoSSPError, OSError) as error:
+                    new = replace(adapter, state=state, error=printable(str(error)))
+                    line = f"kept {adapter.name} as it was: {error}"
+                self._adapters[adapter.name] = new
+            self.report(line)
+
+    def backbones(self) -> int:
+        """The number of backbones in memory."""
+        return len({id(x.classifier.backbone) for x in self.all()})
+
+    def _load(self, name: str, folder: Path) -> Adapter:
+        state = state_of(folder)  # before it is read: a change in the meantime is seen
+        classifier = load(folder, backbone=self.backbone).to(self.device)
+        classifier.to_precision(self.precision or classifier.precision)
+        classifier.requires_grad_(False).eval()
+        if not classifier.tuner.thaw:
+            config = classifier.backbone.config
+            key = (classifier.sha256, classifier.precision, config)
+            classifier.backbone = self._backbones.setdefault(key, classifier.backbone)
+        warm_up(classifier)
+        return Adapter(name, folder, classifier, state)
+
+
+def name_of(folder: Path) -> str:
+    """The name of an adapter by its folder; of RUN/adapter it is RUN."""
+    place = folder.absolute()
+    return place.parent.name if place.name == "adapter" else place.name
+
+
+def state_of(folder: Path) -> State:
+    """Sizes, times of change and numbers of the files of an adapter; None if one is missing."""
+    try:
+        return tuple(
+            (x.st_size, x.st_mtime_ns, x.st_ino)
+            for x in (os.stat(folder / name) for name in (CONFIG, WEIGHTS))
+        )
+    except OSError:
+        return None
+
+
+@torch.no_grad()
+def warm_up(classifier: Classifier) -> None:
+    """Compute a clip, so that no request waits until kernels are compiled or loaded."""
+    config = classifier.backbone.config
+    with selected(classifier.device):
+        classifier(
+            torch.zeros(1, 3, config.frames, *config.size, dtype=torch.uint8, device=classifier.device)
+        )

@@ -1,0 +1,372 @@
+"""`make_app`: the web app: the routes below /v1, health checks, metrics, the page and compatible routes."""
+
+import base64
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from io import BytesIO
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from PIL import Image
+from starlette.exceptions import HTTPException
+from torch import Tensor
+
+from videossp.errors import OutOfMemoryError
+from videossp.explanation.explain import ExplainSettings
+from videossp.explanation.explanation import Explanation
+from videossp.serving.adapters import Adapter
+from videossp.serving.answers import (
+    AdapterFolders,
+    ErrorAnswer,
+    ExplanationAnswer,
+    Health,
+    JobAnswer,
+    Limits,
+    ModelInfo,
+    Models,
+    ModelScores,
+    NewAdapter,
+    Score,
+    SegmentAnswer,
+    Vector,
+)
+from videossp.serving.guard import OPEN, Guard
+from videossp.serving.jobs import Job
+from videossp.serving.kserve import kserve_routes
+from videossp.serving.label_studio import LabelStudioFiles, label_studio_routes
+from videossp.serving.pages import add_pages
+from videossp.serving.problem import Problem
+from videossp.serving.service import Service, Timing
+from videossp.serving.uploaded_video import SHOWN
+from videossp.system.printable import printable
+
+VIDEO = {
+    "requestBody": {
+        "required": True,
+        "description": f"the file itself: {SHOWN}",
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("application/octet-stream", "video/mp4", "video/webm")
+        },
+    }
+}
+READING = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)  # statuses of requests with a video
+LOOKING = (401, 403, 404, 422, 500)
+MOST_CLASSES = 1000
+ModelNames = Annotated[
+    list[str], Query(alias="model", min_length=1, max_length=64, description="name of an adapter; repeatable")
+]
+ModelName = Annotated[str, Query(alias="model", description="name of an adapter")]
+TopK = Annotated[int, Query(ge=1, le=MOST_CLASSES, description="most classes in the answer")]
+
+
+def problems(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]]:
+    """Answers of these statuses, for OpenAPI."""
+    return {x: {"model": ErrorAnswer} for x in statuses}
+
+
+def make_app(
+    service: Service,
+    *,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+    label_studio: LabelStudioFiles | None = None,
+) -> FastAPI:
+    """The app of a service, whose life is that of the app.
+
+    Args:
+        service: computes.
+        token, hosts: see `Guard`.
+        label_studio: the files that tasks of Label Studio may name; None: none.
+    """
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="videossp",
+        version=version("videossp"),
+        description="Classes of videos, by adapters on frozen VideoMamba backbones.",
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        # FastAPI's own answer to wrong parameters is replaced below.
+        responses={422: {"model": ErrorAnswer}},
+    )
+    add_errors(app)
+    add_health(app, service)
+    add_models(app, service)
+    add_videos(app, service)
+    add_jobs(app, service)
+    app.include_router(kserve_routes(service))
+    app.include_router(label_studio_routes(service, label_studio))
+    add_pages(app)
+    if token is not None:
+        add_security(app)
+    app.add_middleware(Guard, metrics=service.metrics, token=token, hosts=hosts)
+    return app
+
+
+def add_errors(app: FastAPI) -> None:
+    """One line for each error."""
+
+    def answer(
+        request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
+    ) -> JSONResponse:
+        key = "error" if request.url.path.startswith("/v2") else "detail"  # as KServe has it
+        return JSONResponse({key: detail}, status, headers)
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> JSONResponse:
+        return answer(request, error.status, error.detail, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(x) for x in first["loc"][1:])
+        return answer(request, 422, printable(f"{place}: {first['msg']}" if place else first["msg"]))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        return answer(request, error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(FloatingPointError)
+    async def not_finite(request: Request, error: FloatingPointError) -> JSONResponse:
+        return answer(request, 500, str(error))
+
+    @app.exception_handler(OutOfMemoryError)
+    async def memory(request: Request, error: OutOfMemoryError) -> JSONResponse:
+        return answer(request, 503, str(error), {"Retry-After": "1"})
+
+    @app.exception_handler(Exception)
+    async def other(request: Request, error: Exception) -> JSONResponse:
+        return answer(request, 500, "an internal error; the log of the service has the details")
+
+
+def add_security(app: FastAPI) -> None:
+    """Tell in the OpenAPI document that requests carry a token."""
+    usual = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = usual()
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["bearer"] = {"type": "http", "scheme": "bearer"}
+        for path, operations in document["paths"].items():
+            if not path.startswith(OPEN):
+                for operation in operations.values():
+                    operation["security"] = [{"bearer": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def add_health(app: FastAPI, service: Service) -> None:
+    """Health checks and metrics."""
+
+    @app.get("/health/live", tags=["health"])
+    async def live() -> Health:
+        """The process runs."""
+        return Health(status="live")
+
+    @app.get("/health/ready", tags=["health"], responses=problems([503]))
+    async def ready() -> Health:
+        """Requests are taken."""
+        if service.stopping:
+            raise Problem(503, "the service is stopping")
+        return Health(status="ready")
+
+    @app.get("/metrics", tags=["health"], response_class=PlainTextResponse, responses=problems([401, 403]))
+    async def metrics() -> Response:
+        """Metrics for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def add_models(app: FastAPI, service: Service) -> None:
+    """The adapters: which there are, loading and unloading."""
+    adapters, limits = service.adapters, service.settings
+
+    @app.get("/v1/models", tags=["adapters"], responses=problems([401, 403]))
+    async def models() -> Models:
+        """All adapters, and the limits of the service."""
+        shown = Limits(**{name: getattr(limits, name) for name in Limits.model_fields})
+        return Models(models=[info_of(x) for x in adapters.all()], limits=shown)
+
+    @app.get("/v1/models/{name}", tags=["adapters"], responses=problems([401, 403, 404]))
+    async def model(name: str) -> ModelInfo:
+        """One adapter."""
+        return info_of(adapters.get(name))
+
+    @app.get("/v1/adapters", tags=["adapters"], responses=problems([401, 403]))
+    def folders() -> AdapterFolders:
+        """Folders below --adapters that can be loaded."""
+        return AdapterFolders(folders=adapters.folders_below())
+
+    @app.post("/v1/adapters", tags=["adapters"], status_code=201, responses=problems([*LOOKING, 409]))
+    def load(new: NewAdapter) -> ModelInfo:
+        """Load an adapter from a folder below --adapters."""
+        return info_of(adapters.load_below(new.folder, new.name))
+
+    @app.delete("/v1/adapters/{name}", tags=["adapters"], status_code=204, responses=problems(LOOKING))
+    def unload(name: str) -> None:
+        """Unload an adapter. Its files stay."""
+        if adapters.below is None:
+            raise Problem(403, "this service unloads no adapters: it was started without --adapters")
+        adapters.remove(name)
+
+
+def add_videos(app: FastAPI, service: Service) -> None:
+    """Predictions, embeddings and explanations of a video."""
+
+    @app.post("/v1/models/{name}/predict", tags=["videos"], openapi_extra=VIDEO, responses=problems(READING))
+    async def predict(name: str, request: Request, response: Response, top_k: TopK = 5) -> list[Score]:
+        """The most probable classes of a video, as in the task video-classification of Hugging Face."""
+        timing = Timing()
+        chosen = service.chosen([name])
+        (scores,) = await service.predict(chosen, request, timing)
+        response.headers["Server-Timing"] = timing.header()
+        return ranked(scores, chosen[0], top_k)
+
+    @app.post("/v1/predict", tags=["videos"], openapi_extra=VIDEO, responses=problems(READING))
+    async def predict_many(
+        models: ModelNames, request: Request, response: Response, top_k: TopK = 5
+    ) -> list[ModelScores]:
+        """The most probable classes of a video by several adapters. It is decoded once."""
+        timing = Timing()
+        chosen = service.chosen(models)
+        found = await service.predict(chosen, request, timing)
+        response.headers["Server-Timing"] = timing.header()
+        return [
+            ModelScores(model=x.name, predictions=ranked(scores, x, top_k))
+            for x, scores in zip(chosen, found, strict=True)
+        ]
+
+    @app.post("/v1/embed", tags=["videos"], openapi_extra=VIDEO, responses=problems(READING))
+    async def embed(
+        model: ModelName,
+        request: Request,
+        response: Response,
+        features: Literal["cls", "mean", "moments"] = "cls",
+    ) -> Vector:
+        """The feature vector of a video, see docs/embed.md."""
+        timing = Timing()
+        vector = await service.embed(model, features, request, timing)
+        response.headers["Server-Timing"] = timing.header()
+        return Vector(model=model, features=features, vector=vector.tolist())
+
+    @app.post("/v1/explain", tags=["videos"], openapi_extra=VIDEO, responses=problems(READING))
+    async def explain(
+        model: ModelName,
+        request: Request,
+        response: Response,
+        target: Annotated[str | None, Query(alias="class", description="default: the most probable")] = None,
+        method: Literal["integrated_gradients", "occlusion"] = "integrated_gradients",
+        baseline: Literal["both", "mean_colour", "median_frame"] = "both",
+        steps: Annotated[int, Query(ge=1, le=64)] = 16,
+        top_k: TopK = 5,
+    ) -> ExplanationAnswer:
+        """Which patches and frames of a video a prediction depends on, see docs/explain.md."""
+        timing = Timing()
+        settings = ExplainSettings(method, baseline, steps)
+        found = await service.explain(model, target, settings, request, timing)
+        response.headers["Server-Timing"] = timing.header()
+        return explanation_answer(model, found, top_k)
+
+
+def add_jobs(app: FastAPI, service: Service) -> None:
+    """Long videos."""
+
+    @app.post("/v1/jobs", tags=["jobs"], status_code=202, openapi_extra=VIDEO, responses=problems(READING))
+    async def start(
+        model: ModelName,
+        request: Request,
+        response: Response,
+        window: Annotated[float | None, Query(ge=0.001, le=86400, description="seconds of a window")] = None,
+        hop: Annotated[float | None, Query(ge=0.001, le=86400, description="seconds between windows")] = None,
+    ) -> JobAnswer:
+        """Find the segments of a long video, see docs/watch.md. The answer has the id of the job."""
+        job = await service.start_job(model, window, hop, request, Timing())
+        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        return job_answer(job)
+
+    @app.get("/v1/jobs/{id}", tags=["jobs"], responses=problems([401, 403, 404]))
+    async def job(id: str) -> JobAnswer:
+        """Progress, and the segments found so far."""
+        return job_answer(service.jobs.get(id))
+
+    @app.delete("/v1/jobs/{id}", tags=["jobs"], responses=problems([401, 403, 404]))
+    async def cancel(id: str) -> JobAnswer:
+        """Cancel a job. The segments found so far stay."""
+        return job_answer(service.jobs.cancel(id))
+
+
+def info_of(adapter: Adapter) -> ModelInfo:
+    """An adapter for the API."""
+    x = adapter.classifier
+    return ModelInfo(
+        name=adapter.name,
+        method=x.method,
+        classes=list(x.classes),
+        frames=x.clip_format.frames,
+        size=x.clip_format.size,
+        views=x.clip_format.views,
+        backbone=x.sha256,
+        precision=x.precision,
+        video_seconds=x.video_seconds,
+        error=adapter.error,
+    )
+
+
+def ranked(scores: Tensor, adapter: Adapter, top_k: int) -> list[Score]:
+    """The most probable classes first, in the order of `predict`."""
+    values, order = scores.sort(descending=True, stable=True)
+    classes = adapter.classifier.classes
+    pairs = list(zip(order.tolist(), values.clamp(0, 1).tolist(), strict=True))[:top_k]
+    return [Score(label=classes[i], score=p) for i, p in pairs]
+
+
+def explanation_answer(model: str, x: Explanation, top_k: int) -> ExplanationAnswer:
+    """An explanation for the API."""
+    return ExplanationAnswer(
+        model=model,
+        predictions=[Score(label=k, score=min(1.0, p)) for k, p in [*x.probabilities.items()][:top_k]],
+        target=x.target,
+        method=x.method,
+        baseline=x.baseline,
+        unit=x.unit,
+        seconds=None if x.seconds is None else list(x.seconds),
+        map=x.map.tolist(),
+        frame_drops=x.frame_drops.tolist(),
+        without_frame=list(x.without_frame),
+        change=x.change,
+        gap=x.gap,
+        frames=[data_url(pixels) for pixels in x.frames],
+    )
+
+
+def data_url(pixels: Any) -> str:
+    """An image (height, width, 3) uint8 as the URL of a JPEG."""
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def job_answer(job: Job) -> JobAnswer:
+    """A job for the API."""
+    segments = [
+        SegmentAnswer(start=x.start, end=x.end, label=x.label, probability=x.probability)
+        for x in list(job.segments)
+    ]
+    return JobAnswer(
+        id=job.id,
+        model=job.model,
+        status=job.status,
+        progress=job.progress,
+        seconds=job.seconds,
+        segments=segments,
+        error=job.error,
+    )

@@ -1,0 +1,162 @@
+"""`Batcher`: requests of any adapters that come at the same time are computed in one pass."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from videossp.classifier import Classifier
+from videossp.inference.mixed_batch import mixed_logits
+from videossp.model.device import selected, to_device
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Views that wait for a pass.
+
+    Attributes:
+        classifiers: which all compute these views.
+        views: (views, 3, frames, height, width) uint8.
+        future: gets the probabilities (views, classes) of each classifier.
+    """
+
+    classifiers: Sequence[Classifier]
+    views: Tensor
+    future: "asyncio.Future[list[Tensor]]"
+
+    @property
+    def rows(self) -> int:
+        """Views that are computed for it at most."""
+        return len(self.classifiers) * len(self.views)
+
+
+class Observer(Protocol):
+    """Is told how many requests and rows a pass had."""
+
+    def __call__(self, requests: int, rows: int) -> None: ...
+
+
+class Batcher:
+    """Computes requests in passes, in one thread.
+
+    While a pass is computed, requests gather. When the thread is free, those that wait are the next pass. If
+    more are being decoded, it waits a few milliseconds for them.
+
+    Args:
+        batch_size: views in a pass; a request of more views is a pass of its own.
+        wait: seconds to wait for requests that are being decoded.
+        coming: the number of requests that are being decoded.
+        observe: called for each pass.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        wait: float,
+        *,
+        coming: Callable[[], int] = lambda: 0,
+        observe: Observer = lambda requests, rows: None,
+    ) -> None:
+        self.batch_size, self.wait, self.coming, self.observe = batch_size, wait, coming, observe
+        self._thread = ThreadPoolExecutor(1, "videossp-compute")
+        self._queue: asyncio.Queue[Request] = asyncio.Queue()
+        self._held: Request | None = None  # did not fit into the last pass
+
+    async def probabilities(self, classifiers: Sequence[Classifier], views: Tensor) -> list[Tensor]:
+        """The probabilities (views, classes) of each classifier, on the CPU.
+
+        Raises:
+            FloatingPointError: they are not finite.
+        """
+        request = Request(classifiers, views, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(request)
+        return await request.future
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """The result of another function, which is called between two passes."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    async def run(self) -> None:
+        """Compute requests until this task is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._gather()
+            self.observe(len(batch), sum(x.rows for x in batch))
+            found = await loop.run_in_executor(self._thread, compute, batch)
+            for request, result in zip(batch, found, strict=True):
+                if request.future.done():  # its client is gone
+                    continue
+                if isinstance(result, Exception):
+                    request.future.set_exception(result)
+                else:
+                    request.future.set_result(result)
+
+    def close(self) -> None:
+        """End the thread, after the pass that it computes."""
+        self._thread.shutdown(cancel_futures=True)
+
+    async def _gather(self) -> list[Request]:
+        """The requests of the next pass."""
+        first = self._held or await self._queue.get()
+        self._held = None
+        batch, rows = [first], first.rows
+        deadline = asyncio.get_running_loop().time() + self.wait
+        while rows < self.batch_size:
+            try:
+                request = await self._next(deadline)
+            except (TimeoutError, asyncio.QueueEmpty):
+                break
+            if rows + request.rows > self.batch_size:
+                self._held = request
+                break
+            batch.append(request)
+            rows += request.rows
+        return batch
+
+    async def _next(self, deadline: float) -> Request:
+        if not self._queue.empty() or not self.coming():
+            return self._queue.get_nowait()
+        async with asyncio.timeout_at(deadline):
+            return await self._queue.get()
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def compute(batch: Sequence[Request]) -> list[list[Tensor] | Exception]:
+    """The probabilities of each request, or its exception.
+
+    If a pass fails, because one adapter is damaged or memory is too small, its halves are tried.
+    """
+    try:
+        return list(_pass(batch))
+    except Exception as error:
+        if len(batch) == 1:
+            return [error]
+    if batch[0].classifiers[0].device.type == "cuda":
+        torch.cuda.empty_cache()
+    middle = len(batch) // 2
+    return [*compute(batch[:middle]), *compute(batch[middle:])]
+
+
+def _pass(batch: Sequence[Request]) -> list[list[Tensor] | Exception]:
+    device = batch[0].classifiers[0].device
+    with selected(device):
+        views = [to_device(x.views, device) for x in batch]
+        pairs = [(y, clips) for x, clips in zip(batch, views, strict=True) for y in x.classifiers]
+        scores = iter([x.float().softmax(-1).cpu() for x in mixed_logits(pairs, together=True)])
+    found: list[list[Tensor] | Exception] = []
+    for request in batch:
+        own = [next(scores) for _ in request.classifiers]
+        if all(x.isfinite().all() for x in own):
+            found.append(own)
+        else:
+            found.append(
+                FloatingPointError("scores that are not finite: the weights are damaged, or too large")
+            )
+    return found

@@ -1,0 +1,109 @@
+"""`Guard`: what holds for every request: the token, the host, the headers of security, the counts."""
+
+import base64
+import hmac
+import logging
+from collections.abc import Collection, MutableMapping
+from time import perf_counter
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from videossp.serving.metrics import Metrics
+
+OPEN = ("/health/", "/page/", "/docs")  # paths that need no token, besides the page itself
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+log = logging.getLogger("videossp.serve")
+
+
+class Guard:
+    """Checks requests before the app gets them, and completes its answers.
+
+    Args:
+        app: to be guarded.
+        metrics: that count.
+        token: that requests must carry, but for the page and the health checks; None: none is needed.
+        hosts: names in the header Host that are answered; None: all. A page of another site can make a
+            browser send requests to this machine under its own name; they are refused.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, token: str | None, hosts: Collection[str] | None
+    ) -> None:
+        self.app, self.metrics, self.token, self.hosts = app, metrics, token, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = perf_counter(), 500
+
+        async def completed(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                given = {name.lower() for name, _ in message["headers"]}
+                extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
+                message["headers"] = [*message["headers"], *(x for x in extra if x[0] not in given)]
+            await send(message)
+
+        try:
+            app = self._refusal(scope) or self.app
+            await app(scope, receive, completed)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            seconds = perf_counter() - start
+            self.metrics.requests.labels(route, status).inc()
+            self.metrics.seconds.labels(route).observe(seconds)
+            log.info("%s %s %d %.0f ms", scope["method"], route, status, 1000 * seconds)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if self.hosts is not None and host_of(headers.get("host", "")) not in self.hosts:
+            return refusal(403, "this host name is not served; see --host")
+        if headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD"):
+            return refusal(403, "requests of pages of other sites are refused")
+        path: str = scope["path"]
+        if self.token is None or path == "/" or path.startswith(OPEN):
+            return None
+        if hmac.compare_digest(token_of(headers.get("authorization", "")), self.token.encode()):
+            return None
+        answer = refusal(401, "a token is needed: Authorization: Bearer TOKEN")
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        return answer
+
+
+def token_of(header: str) -> bytes:
+    """The token in a header Authorization: of Bearer, or the password of Basic, which Label Studio sends."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
+    return value.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
+
+
+def refusal(status: int, detail: str) -> JSONResponse:
+    """An answer with one line."""
+    return JSONResponse({"detail": detail}, status)
+
+
+def host_of(header: str) -> str:
+    """The name in a header Host, without the port."""
+    name = header.rpartition(":")[0] if header.rpartition(":")[2].isdecimal() else header
+    return name.strip("[]").lower()

@@ -1,0 +1,194 @@
+"""`Jobs`: the segments of long videos, found one video after the other while requests are answered."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import Literal
+
+from videossp.classifier import Classifier
+from videossp.errors import VideoSSPError
+from videossp.inference.passes import scoring
+from videossp.serving.gate import Gate
+from videossp.serving.job_windows import JobWindows, Recording
+from videossp.serving.problem import Problem
+from videossp.serving.settings import ServeSettings
+from videossp.serving.uploaded_video import without_path
+from videossp.system.worker_pool import one_line
+from videossp.watching.segment import Segment
+from videossp.watching.watch import Watcher
+
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(eq=False)
+class Job:
+    """A long video and what was found in it so far.
+
+    Attributes:
+        id: random; who knows it can read the result.
+        model: name of the adapter.
+        watcher: finds the segments.
+        path: of the video; it is removed at the end.
+        status: of the job.
+        segments: found so far.
+        windows: of the recording; None before it is opened.
+        error: why it failed; the segments until then stay.
+        ended: reading of the monotonic clock.
+        cancelled: whether it is to end.
+        finished: is set at the end.
+    """
+
+    id: str
+    model: str
+    watcher: Watcher
+    path: Path
+    status: Status = "queued"
+    segments: list[Segment] = field(default_factory=list)
+    windows: JobWindows | None = None
+    error: str | None = None
+    ended: float = 0.0
+    cancelled: bool = False
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration of the video; None before it is opened."""
+        return None if self.windows is None else self.windows.seconds
+
+    @property
+    def progress(self) -> float:
+        """The part of the video that is done, from 0 to 1."""
+        if self.status == "done":
+            return 1.0
+        return min(1.0, self.watcher.counts.seconds / self.seconds) if self.seconds else 0.0
+
+
+class Jobs:
+    """Runs jobs in a thread, one after the other.
+
+    Args:
+        settings: limits.
+        observe: called with each job that has ended.
+    """
+
+    def __init__(self, settings: ServeSettings, observe: Callable[[Job], None] = lambda job: None) -> None:
+        self.settings, self.observe = settings, observe
+        self.gate = Gate("jobs", settings.job_queue)
+        self._jobs: dict[str, Job] = {}
+        self._thread = ThreadPoolExecutor(1, "videossp-job")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(
+        self,
+        model: str,
+        classifier: Classifier,
+        path: Path,
+        upload: AsyncExitStack,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+    ) -> Job:
+        """Queue a job.
+
+        Args:
+            model: name of the adapter.
+            classifier: of the adapter.
+            path: of the video.
+            upload: is closed at the end of the job, which removes the video.
+            window, hop: see `watch`.
+
+        Raises:
+            Problem: windows that do not fit, or too many jobs.
+        """
+        found: list[Job] = []
+        windows = () if window is None else (window,)
+        try:
+            watcher = Watcher(classifier, path, windows=windows, hop=hop, stopped=lambda: found[0].cancelled)
+        except ValueError as error:
+            raise Problem(422, str(error).replace("(--window)", "(window=)")) from None
+        job = Job(token_urlsafe(16), model, watcher, path)
+        found.append(job)
+        upload.enter_context(self.gate.enter())
+        self._forget()
+        self._jobs[job.id] = job
+        task = asyncio.create_task(self._run(job, upload.pop_all()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return job
+
+    def get(self, name: str) -> Job:
+        """The job of this id.
+
+        Raises:
+            Problem: there is none, or its result is gone.
+        """
+        self._forget()
+        if name not in self._jobs:
+            raise Problem(404, "no job of this id; results are kept for a limited time")
+        return self._jobs[name]
+
+    def cancel(self, name: str) -> Job:
+        """End a job; the segments until then stay.
+
+        Raises:
+            Problem: there is none of this id.
+        """
+        job = self.get(name)
+        job.cancelled = True
+        return job
+
+    def running(self) -> int:
+        """Jobs that wait or run."""
+        return len(self._tasks)
+
+    async def close(self, grace: float) -> None:
+        """Give jobs some seconds to finish, then end them."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for job in self._jobs.values():
+            job.cancelled = True
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._thread.shutdown()
+
+    async def _run(self, job: Job, upload: AsyncExitStack) -> None:
+        async with upload:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, job)
+            except Exception as error:
+                job.status, job.error = "failed", one_line(error)
+        job.ended = time.monotonic()
+        job.finished.set()
+        self.observe(job)
+
+    def _compute(self, job: Job) -> None:
+        if job.cancelled:
+            job.status = "cancelled"
+            return
+        job.status = "running"
+        limits, watcher = self.settings, job.watcher
+        classifier = watcher.classifier
+        recording = Recording(
+            str(job.path), watcher.grid, classifier.clip_format, limits.max_pixels, limits.max_job_seconds
+        )
+        try:
+            with closing(JobWindows(recording, limits.timeout)) as windows:
+                job.windows = windows
+                passes = scoring(classifier, 1 if classifier.tuner.mixes_clips else None)
+                for segment in watcher.recorded(windows, passes):
+                    job.segments.append(segment)
+            job.status = "cancelled" if job.cancelled else "done"
+        except (VideoSSPError, FloatingPointError) as error:
+            job.error, job.status = without_path(error, str(job.path)), "failed"
+
+    def _forget(self) -> None:
+        """Forget jobs that ended long ago."""
+        now = time.monotonic()
+        old = [x for x in self._jobs.values() if x.ended and now - x.ended > self.settings.keep_jobs]
+        for job in old:
+            del self._jobs[job.id]

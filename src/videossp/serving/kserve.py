@@ -1,0 +1,217 @@
+"""`kserve_routes`: the Open Inference Protocol (KServe v2) over REST, with videos as base64."""
+
+import asyncio
+import base64
+import binascii
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, ValidationError
+
+from videossp.serving.problem import Problem
+from videossp.serving.service import Service, Timing
+
+MOST_VIDEOS = 8
+SLACK = 100_000  # bytes of a request besides its videos
+
+
+class V2Error(BaseModel):
+    """Why a request has no result."""
+
+    error: str
+
+
+class V2Live(BaseModel):
+    """Whether the server runs."""
+
+    live: bool
+
+
+class V2Ready(BaseModel):
+    """Whether the server takes requests."""
+
+    ready: bool
+
+
+class V2Server(BaseModel):
+    """The server."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class V2Shape(BaseModel):
+    """An input or output; -1: any number."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class V2Model(BaseModel):
+    """A model and its inputs and outputs."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[V2Shape]
+    outputs: list[V2Shape]
+
+
+class V2ModelReady(BaseModel):
+    """Whether a model takes requests."""
+
+    name: str
+    ready: bool
+
+
+class V2Input(BaseModel):
+    """Videos, each as a whole file in base64."""
+
+    name: Literal["video"]
+    datatype: Literal["BYTES"]
+    shape: list[int] = Field(min_length=1, max_length=1)
+    data: list[str] = Field(min_length=1, max_length=MOST_VIDEOS)
+
+
+class V2Request(BaseModel):
+    """A request for the probabilities of videos."""
+
+    id: str | None = Field(None, max_length=200)
+    inputs: list[V2Input] = Field(min_length=1, max_length=1)
+
+
+class V2Output(BaseModel):
+    """A tensor, its values row by row."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+
+
+class V2Response(BaseModel):
+    """Probabilities (videos, classes), and the most probable classes."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[V2Output]
+
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": V2Request.model_json_schema(ref_template="#/components/schemas/{model}")
+            }
+        },
+    }
+}
+
+
+def kserve_routes(service: Service) -> APIRouter:
+    """The routes below /v2."""
+    statuses = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)
+    errors: dict[int | str, dict[str, Any]] = {x: {"model": V2Error} for x in statuses}
+    looking: dict[int | str, dict[str, Any]] = {x: errors[x] for x in (401, 403, 404, 422)}
+    always: dict[int | str, dict[str, Any]] = {x: errors[x] for x in (401, 403)}
+    routes = APIRouter(prefix="/v2", tags=["KServe v2"], responses={422: errors[422]})
+
+    @routes.get("", responses=always)
+    async def server() -> V2Server:
+        """The server."""
+        return V2Server(name="videossp", version=version("videossp"), extensions=[])
+
+    @routes.get("/health/live", responses=always)
+    async def live() -> V2Live:
+        """The process runs."""
+        return V2Live(live=True)
+
+    @routes.get("/health/ready", responses=always)
+    async def ready() -> V2Ready:
+        """Requests are taken."""
+        return V2Ready(ready=not service.stopping)
+
+    @routes.get("/models/{name}", responses=looking)
+    async def model(name: str) -> V2Model:
+        """The inputs and outputs of an adapter."""
+        classes = len(service.adapters.get(name).classifier.classes)
+        return V2Model(
+            name=name,
+            versions=["1"],
+            platform="videossp",
+            inputs=[V2Shape(name="video", datatype="BYTES", shape=[-1])],
+            outputs=[
+                V2Shape(name="probabilities", datatype="FP32", shape=[-1, classes]),
+                V2Shape(name="label", datatype="BYTES", shape=[-1]),
+            ],
+        )
+
+    @routes.get("/models/{name}/ready", responses=looking)
+    async def model_ready(name: str) -> V2ModelReady:
+        """Whether an adapter takes requests."""
+        service.adapters.get(name)
+        return V2ModelReady(name=name, ready=not service.stopping)
+
+    @routes.post("/models/{name}/infer", openapi_extra=BODY, responses=errors)
+    async def infer(name: str, request: Request) -> V2Response:
+        """The probabilities of videos."""
+        (adapter,) = service.chosen([name])
+        service.gate.check()
+        timing = Timing()
+        limit = service.settings.max_bytes * 4 // 3 + SLACK
+        async with AsyncExitStack() as stack:
+            path = await stack.enter_async_context(service.uploaded(request, limit, timing))
+            try:
+                body = await asyncio.to_thread(lambda: V2Request.model_validate_json(path.read_bytes()))
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(map(str, first["loc"]))
+                raise Problem(422, f"{place or 'body'}: {first['msg']}") from None
+            (videos,) = body.inputs
+            if videos.shape != [len(videos.data)]:
+                raise Problem(422, f"inputs.0.shape: {videos.shape} for {len(videos.data)} videos")
+            stack.enter_context(service.gate.enter())
+            scores = []
+            for text in videos.data:
+                with service.uploads.stored(decoded(text)) as file:
+                    scores += await service.probabilities([adapter], file, timing)
+        classes = adapter.classifier.classes
+        return V2Response(
+            model_name=name,
+            model_version="1",
+            id=body.id,
+            outputs=[
+                V2Output(
+                    name="probabilities",
+                    datatype="FP32",
+                    shape=[len(scores), len(classes)],
+                    data=[p for x in scores for p in x.tolist()],
+                ),
+                V2Output(
+                    name="label",
+                    datatype="BYTES",
+                    shape=[len(scores)],
+                    data=[classes[int(x.argmax())] for x in scores],
+                ),
+            ],
+        )
+
+    return routes
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of base64.
+
+    Raises:
+        Problem: it is none.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Problem(422, "inputs.0.data: a video must be in base64") from None

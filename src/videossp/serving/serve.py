@@ -1,0 +1,122 @@
+"""`new_server`: uvicorn for the app, on a socket; addresses and tokens."""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from videossp.serving.http_protocol import HttpProtocol
+
+CONNECTIONS = 512  # at once; more are answered 503
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+SHORTEST_TOKEN = 16
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach this address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_token(file: Path) -> str:
+    """The token in a file: its first line.
+
+    Raises:
+        ValueError: it cannot be read, or is too short to be a secret.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--token-file {file}: cannot be read: {error}") from error
+    token = lines[0].strip() if lines else ""
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(
+            f"--token-file {file}: the first line must be a token of at least {SHORTEST_TOKEN} ASCII "
+            "characters, as openssl rand -hex 32 prints"
+        )
+    return token
+
+
+def log_to_stderr(requests: bool) -> None:
+    """Write the log of the service to stderr: problems, and a line for each request if asked."""
+    log = logging.getLogger("videossp.serve")
+    log.setLevel(logging.INFO if requests else logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+
+
+def new_server(
+    sock: socket.socket, app: FastAPI, started: Callable[[str], None], *, grace: float
+) -> uvicorn.Server:
+    """A server whose `run(sockets=[sock])` answers requests until SIGTERM or Ctrl-C.
+
+    It then finishes the requests that run. A second Ctrl-C ends them.
+
+    Args:
+        sock: of `listening`.
+        app: of `make_app`.
+        started: called with the URL once requests are taken.
+        grace: seconds that running requests get at the end.
+    """
+    host, port, *_ = sock.getsockname()
+    name = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        app,
+        http=HttpProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=max(1, round(grace)),
+    )
+    return _Server(config, lambda: started(f"http://{name}:{port}"))
+
+
+class _Server(uvicorn.Server):
+    """Tells when it has started."""
+
+    def __init__(self, config: uvicorn.Config, told: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._told = told
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._told()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # uvicorn would raise them again after a stop that was asked for
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address.
+
+    Raises:
+        OSError: the address is not one of this machine, or is in use.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise OSError(f"--host {host}: {error.strerror}") from error
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+    return sock

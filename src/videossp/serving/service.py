@@ -1,0 +1,235 @@
+"""`Service`: what the routes call: predictions, explanations, embeddings and jobs of uploaded videos."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from videossp.data.sampling import ClipFormat
+from videossp.embedding.features import Kind, features_of
+from videossp.explanation.explain import ExplainSettings, check_class, explain_classes
+from videossp.explanation.explanation import Explanation
+from videossp.inference.passes import finite
+from videossp.serving.adapters import Adapter, Adapters
+from videossp.serving.batching import Batcher
+from videossp.serving.decoders import Decoders
+from videossp.serving.gate import Gate
+from videossp.serving.jobs import Job, Jobs
+from videossp.serving.metrics import Metrics
+from videossp.serving.problem import Problem
+from videossp.serving.settings import ServeSettings
+from videossp.serving.uploaded_video import ReadClips, Reader
+from videossp.serving.uploads import Uploads
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+RELOAD = 1.0  # seconds between two looks at the files of the adapters
+MOST_MODELS = 64  # adapters in a request
+Result = TypeVar("Result")
+
+
+@dataclass
+class Timing:
+    """Seconds of the parts of a request, as the header Server-Timing gives them."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def header(self) -> str:
+        """name;dur=MILLISECONDS of each part."""
+        return ", ".join(f"{name};dur={1000 * x:.1f}" for name, x in self.parts.items())
+
+
+class Service:
+    """All that computes, without HTTP.
+
+    Args:
+        adapters: that are served.
+        settings: limits.
+        temporary: where uploaded videos are kept while they are computed; None: the system's folder.
+
+    Attributes:
+        stopping: whether no new requests are taken.
+    """
+
+    def __init__(self, adapters: Adapters, settings: ServeSettings, temporary: Path | None = None) -> None:
+        self.adapters, self.settings, self.metrics = adapters, settings, Metrics()
+        self.uploads = Uploads(temporary, settings.max_bytes, settings.upload_timeout)
+        self.decoders = Decoders(settings.workers, settings.timeout)
+        self.gate = Gate("requests", settings.queue)
+        self.explain_gate = Gate("explanations", settings.explain_queue)
+        self.jobs = Jobs(settings, lambda job: self.metrics.jobs.labels(job.status).inc())
+        self.decoding = 0
+        self.batcher = Batcher(
+            settings.batch_size,
+            settings.batch_wait,
+            coming=lambda: self.decoding,
+            observe=self.metrics.pass_of,
+        )
+        self.stopping = False
+        self._slow = ThreadPoolExecutor(1, "videossp-explain")
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "adapters": ("Adapters in memory", lambda: len(adapters.all())),
+            "backbones": ("Backbones in memory", adapters.backbones),
+            "waiting_requests": ("Predictions and embeddings that wait or run", lambda: self.gate.inside),
+            "waiting_jobs": ("Jobs that wait or run", self.jobs.running),
+        }
+        for name, (text, value) in gauges.items():
+            self.metrics.gauge(name, text, value)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Within this context requests can be answered."""
+        self.uploads.open()
+        tasks = []
+        try:
+            await asyncio.to_thread(self.decoders.start)
+            tasks = [asyncio.create_task(self.batcher.run()), asyncio.create_task(self._reload())]
+            yield
+        finally:
+            self.stopping = True
+            await self.jobs.close(self.settings.grace)
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            self.batcher.close()
+            self._slow.shutdown(cancel_futures=True)
+            await asyncio.to_thread(self.decoders.stop)
+            self.uploads.close()
+
+    async def predict(self, chosen: Sequence[Adapter], request: "Request", timing: Timing) -> list[Tensor]:
+        """The probabilities (classes,) of adapters for the video in the body: means over its views.
+
+        Raises:
+            Problem: see `Uploads.received` and `Decoders.call`.
+        """
+        self.gate.check()
+        async with self.uploaded(request, self.settings.max_bytes, timing) as path:
+            with self.gate.enter():
+                return await self.probabilities(chosen, path, timing)
+
+    async def probabilities(self, chosen: Sequence[Adapter], path: Path, timing: Timing) -> list[Tensor]:
+        """The probabilities (classes,) of adapters for a file; clips of one format are decoded once."""
+        formats: dict[ClipFormat, list[int]] = {}
+        for i, x in enumerate(chosen):
+            formats.setdefault(x.classifier.clip_format, []).append(i)
+        found: dict[int, Tensor] = {}
+        for clip_format, members in formats.items():
+            views = await self.decoded(path, clip_format, clip_format.views, timing)
+            classifiers = [chosen[i].classifier for i in members]
+            scores = await self.timed(
+                timing, "model", self.batcher.probabilities(classifiers, torch.from_numpy(views.views))
+            )
+            found |= {i: x.mean(0) for i, x in zip(members, scores, strict=True)}
+        return [found[i] for i in range(len(chosen))]
+
+    async def embed(self, name: str, kind: Kind, request: "Request", timing: Timing) -> Tensor:
+        """The feature vector (width,) of the video in the body, see `embed`."""
+        classifier = self.chosen([name])[0].classifier
+        self.gate.check()
+        async with self.uploaded(request, self.settings.max_bytes, timing) as path:
+            with self.gate.enter():
+                clip_format = classifier.clip_format
+                views = await self.decoded(path, clip_format, clip_format.views, timing)
+
+                @torch.no_grad()
+                def compute() -> Tensor:
+                    clips = torch.from_numpy(views.views).to(classifier.device)
+                    return finite(features_of(classifier, clips, kind).float().cpu()).mean(0)
+
+                return await self.timed(timing, "model", self.batcher.call(compute))
+
+    async def explain(
+        self,
+        name: str,
+        target: str | None,
+        settings: ExplainSettings,
+        request: "Request",
+        timing: Timing,
+    ) -> Explanation:
+        """The explanation of a prediction for the video in the body."""
+        classifier = self.chosen([name])[0].classifier
+        if target is not None:
+            try:
+                check_class(target, classifier.classes)
+            except ValueError as error:
+                raise Problem(422, str(error)) from None
+        self.explain_gate.check()
+        async with self.uploaded(request, self.settings.max_bytes, timing) as path:
+            with self.explain_gate.enter():
+                read = await self.decoded(path, classifier.clip_format, (1, 1), timing)
+                clip, targets = torch.from_numpy(read.views[0]), None if target is None else [target]
+                work = asyncio.get_running_loop().run_in_executor(
+                    self._slow, lambda: explain_classes(classifier, clip, targets, settings)[0]
+                )
+                found = await self.timed(timing, "model", work)
+                return replace(found, seconds=read.times)
+
+    async def start_job(
+        self, name: str, window: float | None, hop: float | None, request: "Request", timing: Timing
+    ) -> Job:
+        """A job for the video in the body."""
+        adapter = self.chosen([name])[0]
+        self.jobs.gate.check()
+        async with AsyncExitStack() as stack:
+            path = await stack.enter_async_context(
+                self.uploaded(request, self.settings.max_job_bytes, timing)
+            )
+            return self.jobs.start(name, adapter.classifier, path, stack, window=window, hop=hop)
+
+    def chosen(self, names: Sequence[str]) -> list[Adapter]:
+        """The adapters of these names.
+
+        Raises:
+            Problem: there are none, one is not loaded, or the service stops.
+        """
+        if self.stopping:
+            raise Problem(503, "the service is stopping", {"Retry-After": "30"})
+        if not names:
+            raise Problem(422, "name an adapter: ?model=NAME")
+        if len(names) > MOST_MODELS:
+            raise Problem(422, f"at most {MOST_MODELS} adapters in a request, got {len(names)}")
+        return [self.adapters.get(x) for x in dict.fromkeys(names)]
+
+    @asynccontextmanager
+    async def uploaded(self, request: "Request", most: int, timing: Timing) -> AsyncIterator[Path]:
+        """The body of a request as a file."""
+        start = perf_counter()
+        async with self.uploads.received(request, most) as path:
+            timing.parts["upload"] = perf_counter() - start
+            yield path
+
+    async def decoded(
+        self, path: Path, clip_format: ClipFormat, views: tuple[int, int], timing: Timing
+    ) -> ReadClips:
+        """The views of a file, decoded in a worker process."""
+        limits = self.settings
+        reader = Reader(clip_format, *views, max_pixels=limits.max_pixels, max_seconds=limits.max_seconds)
+        self.decoding += 1
+        start = perf_counter()
+        try:
+            return await self.timed(timing, "decode", self.decoders.call(reader, str(path)))
+        finally:
+            self.decoding -= 1
+            self.metrics.decode_seconds.observe(perf_counter() - start)
+
+    async def timed(self, timing: Timing, name: str, work: Awaitable[Result]) -> Result:
+        """The result of work, whose seconds are added to a part of the timing."""
+        start = perf_counter()
+        try:
+            return await work
+        finally:
+            timing.parts[name] = timing.parts.get(name, 0.0) + perf_counter() - start
+
+    async def _reload(self) -> None:
+        while True:
+            await asyncio.sleep(RELOAD)
+            await asyncio.to_thread(self.adapters.reload_changed)

@@ -1,0 +1,173 @@
+"""`Uploads`: bodies of requests as files under random names, which are removed in any case."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from videossp.serving.problem import Problem
+from videossp.system.files import exclusive_lock
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+PREFIX = "videossp-serve-"
+LOCK = "lock"
+STALL = 10.0  # seconds without data, or with less than `SLOWEST` on average, after which a client is too slow
+SLOWEST = 1000  # bytes per second
+AT_ONCE = 20  # files of the largest size that may be received at the same time
+
+
+class Uploads:
+    """A folder of this process for the bodies of requests.
+
+    The folder has a lock. A server that starts removes the folders of servers that were killed.
+
+    Args:
+        parent: where the folder is made; None: that of the system for temporary files.
+        most: bytes of a video that is not a job's; at most `AT_ONCE` times as many are received at once.
+        timeout: seconds to receive a body.
+    """
+
+    def __init__(self, parent: Path | None, most: int, timeout: float) -> None:
+        self.parent = Path(tempfile.gettempdir()) if parent is None else parent
+        self.budget, self.timeout = AT_ONCE * most, timeout
+        self.receiving = 0  # bytes of bodies that are not complete
+        self.folder: Path | None = None
+        self._stack = ExitStack()
+
+    def open(self) -> None:
+        """Remove the folders of killed servers, and make the one of this server.
+
+        Raises:
+            OSError: the folder cannot be made.
+        """
+        remove_abandoned(self.parent)
+        for last in (False, False, True):
+            self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.parent))
+            try:
+                self._stack.enter_context(_lock(self.folder))
+            except (OSError, ValueError):  # a server that starts at the same time takes it for abandoned
+                if last:
+                    raise
+                continue
+            self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            return
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._stack.close()
+
+    @asynccontextmanager
+    async def received(self, request: "Request", most: int) -> AsyncIterator[Path]:
+        """The body of a request as a file, which is removed at the end of the context.
+
+        Args:
+            request: whose body is read.
+            most: bytes.
+
+        Raises:
+            Problem: the body is empty, too large, a form, or comes too slowly; or the disk is full.
+        """
+        # curl --data-binary says application/x-www-form-urlencoded of any file, so only this is refused.
+        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            raise Problem(415, "send the video itself as the body, not a form: curl --data-binary @FILE")
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > most:
+            raise _too_large(most)
+        assert self.folder is not None, "the service is not started"
+        path = self.folder / token_hex(16)
+        try:
+            await self._receive(request, path, most)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def stored(self, content: bytes) -> Iterator[Path]:
+        """Bytes as a file, which is removed at the end of the context.
+
+        Raises:
+            Problem: the disk is full.
+        """
+        assert self.folder is not None, "the service is not started"
+        path = self.folder / token_hex(16)
+        try:
+            path.write_bytes(content)
+            yield path
+        except OSError as error:
+            raise _no_room(error) from error
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _receive(self, request: "Request", path: Path, most: int) -> None:
+        size, loop = 0, asyncio.get_running_loop()
+        start = loop.time()
+        body = request.stream()
+        try:
+            with path.open("xb") as file:
+                async with asyncio.timeout(self.timeout):
+                    while chunk := await self._chunk(body):
+                        size += len(chunk)
+                        self.receiving += len(chunk)
+                        if size > most:
+                            raise _too_large(most)
+                        if self.receiving > self.budget:
+                            raise Problem(
+                                429,
+                                "too many videos are being received; try again in 5 s",
+                                {"Retry-After": "5"},
+                            )
+                        seconds = loop.time() - start
+                        if seconds > STALL and size < SLOWEST * seconds:
+                            raise TimeoutError
+                        file.write(chunk)
+        except TimeoutError:
+            raise Problem(
+                408, f"the video was not received: {size} bytes in {loop.time() - start:.0f} s"
+            ) from None
+        except ClientDisconnect:
+            raise Problem(400, "the connection ended before the video was complete") from None
+        except OSError as error:
+            raise _no_room(error) from error
+        finally:
+            self.receiving -= size
+        if not size:
+            raise Problem(422, "the body is empty: send the video itself, as curl --data-binary @FILE does")
+
+    async def _chunk(self, body: AsyncIterator[bytes]) -> bytes:
+        """The next bytes of a body; none at its end."""
+        async with asyncio.timeout(STALL):
+            async for chunk in body:
+                if chunk:
+                    return chunk
+        return b""
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the folders of servers of this user that are not running any more."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError, ValueError):  # locked by a running server, or of another user
+            if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
+                continue
+            with _lock(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    return exclusive_lock(folder / LOCK, f"{folder}: another server uses it")
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"the video is larger than {most} bytes; a long video can be sent to /v1/jobs")
+
+
+def _no_room(error: OSError) -> Problem:
+    return Problem(507, f"the server cannot store the video: {os.strerror(error.errno or 0)}")

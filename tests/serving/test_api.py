@@ -1,0 +1,217 @@
+"""The REST API: its answers equal those of the package, for the same files."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import videossp
+from running import save_adapter, save_clip, service
+from videossp.watching.watch import watch
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    save_adapter(folder / "one", seed=1)
+    save_adapter(folder / "two", seed=2, classes=("red", "green", "blue"))
+    save_adapter(folder / "plain", method="linear")
+    save_adapter(folder / "larger", method="linear", size=32, frames=2)
+    for i in range(4):
+        save_clip(folder / f"{i}.mp4", seed=i)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(root):
+    with service([root / x for x in ("one", "two", "plain", "larger")], temporary=root) as found:
+        yield found
+
+
+def test_a_prediction_is_that_of_the_package_in_the_shape_of_hugging_face(client, root):
+    answer = client.post("/v1/models/two/predict?top_k=2", root / "0.mp4")
+    (expected,) = videossp.load(root / "two").predict(root / "0.mp4")
+    assert answer.status == 200 and len(answer.json) == 2
+    for found, (label, p) in zip(answer.json, expected.probabilities.items(), strict=False):
+        assert found == {"label": label, "score": pytest.approx(p, abs=1e-5)}
+    assert all(x in answer.headers["server-timing"] for x in ("upload;", "decode;", "model;"))
+
+
+def test_several_adapters_answer_in_the_order_of_the_request_also_of_other_clips(client, root):
+    names = ["plain", "larger", "one", "two"]
+    answer = client.post(f"/v1/predict?model={'&model='.join(names)}&top_k=9", root / "1.mp4")
+    assert [x["model"] for x in answer.json] == names
+    for x in answer.json:
+        (expected,) = videossp.load(root / x["model"]).predict(root / "1.mp4")
+        found = {y["label"]: y["score"] for y in x["predictions"]}
+        assert found == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+def test_an_explanation_is_that_of_the_package_with_the_times_of_its_frames(client, root):
+    answer = client.post("/v1/explain?model=two&class=red&steps=3", root / "0.mp4").json
+    expected = videossp.explain(videossp.load(root / "two"), root / "0.mp4", target="red", steps=3)
+    assert answer["target"] == "red" and answer["method"] == "integrated_gradients"
+    assert np.allclose(answer["map"], expected.map, atol=1e-5)
+    assert np.allclose(answer["frame_drops"], expected.frame_drops, atol=1e-5)
+    assert answer["seconds"] == pytest.approx(expected.seconds)
+    assert len(answer["frames"]) == 4 and all(
+        x.startswith("data:image/jpeg;base64,") for x in answer["frames"]
+    )
+
+
+def test_an_embedding_is_that_of_the_package(client, root):
+    for kind in ("cls", "mean", "moments"):
+        answer = client.post(f"/v1/embed?model=one&features={kind}", root / "0.mp4").json
+        expected = videossp.embed(videossp.load(root / "one"), root / "0.mp4", features=kind)
+        assert np.allclose(answer["vector"], expected.vectors[0], atol=1e-5)
+
+
+def test_a_job_finds_the_segments_of_watch(client, root, tmp_path):
+    video = save_clip(tmp_path / "long.mp4", frames=60)
+    job = client.job("/v1/jobs?model=two", video)
+    expected = [*watch(videossp.load(root / "two"), video)]
+    assert job["status"] == "done" and job["progress"] == 1 and job["seconds"] == pytest.approx(5.0)
+    assert [(x["start"], x["end"], x["label"]) for x in job["segments"]] == [
+        (x.start, x.end, x.label) for x in expected
+    ]
+    chosen = client.job("/v1/jobs?model=two&window=1&hop=0.5", video)
+    assert chosen["status"] == "done" and chosen["segments"] != job["segments"]
+
+
+def test_a_damaged_recording_is_a_failed_job_with_its_reason_and_without_a_path(client, root, tmp_path):
+    video = save_clip(tmp_path / "long.mp4", frames=60)
+    (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:-2000])
+    job = client.job("/v1/jobs?model=two", tmp_path / "cut.mp4")
+    assert job["status"] == "failed" and "truncated" in job["error"] and "/" not in job["error"]
+
+
+def test_a_job_can_be_cancelled_and_its_id_is_a_secret(client, root, tmp_path):
+    video = save_clip(tmp_path / "long.mp4", frames=240)
+    ids = [client.post("/v1/jobs?model=two&hop=0.05&window=0.5", video).json["id"] for _ in range(2)]
+    assert client("DELETE", f"/v1/jobs/{ids[1]}").status == 200
+    assert client.until_finished(ids[1])["status"] == "cancelled"
+    assert client.until_finished(ids[0])["status"] == "done"
+    assert all(len(x) >= 20 for x in ids) and client.get("/v1/jobs/1").status == 404
+
+
+def test_the_models_are_described(client, root):
+    found = {x["name"]: x for x in client.get("/v1/models").json["models"]}
+    assert found["two"]["classes"] == ["red", "green", "blue"] and found["two"]["error"] is None
+    assert found["larger"]["size"] == [32, 32] and found["larger"]["frames"] == 2
+    assert client.get("/v1/models/two").json == found["two"]
+    assert found["one"]["backbone"] == videossp.load(root / "one").sha256
+
+
+def test_health_and_metrics(client, root):
+    assert client.get("/health/live").json == {"status": "live"}
+    assert client.get("/health/ready").json == {"status": "ready"}
+    client.post("/v1/models/one/predict", root / "0.mp4")
+    text = client.get("/metrics").body.decode()
+    assert 'videossp_requests_total{route="/v1/models/{name}/predict",status="200"}' in text
+    assert "videossp_adapters 4.0" in text and "videossp_backbones 2.0" in text  # one of another size
+
+
+def test_the_api_is_described_and_every_route_has_a_purpose(client):
+    document = client.get("/openapi.json").json
+    routes = {
+        "/v1/models",
+        "/v1/models/{name}/predict",
+        "/v1/predict",
+        "/v1/explain",
+        "/v1/embed",
+        "/v1/jobs",
+        "/v1/adapters",
+        "/v2/models/{name}/infer",
+        "/label-studio/{name}/predict",
+    }
+    assert routes <= document["paths"].keys()
+    for path in document["paths"].values():
+        assert all(x["description"] for x in path.values())
+    assert (
+        b"swagger-ui" in client.get("/docs").body and client.get("/docs/swagger-ui-bundle.js").status == 200
+    )
+
+
+def test_the_open_inference_protocol_takes_base64(client, root):
+    import base64
+
+    videos = [base64.b64encode((root / f"{i}.mp4").read_bytes()).decode() for i in (0, 1)]
+    body = {"id": "7", "inputs": [{"name": "video", "datatype": "BYTES", "shape": [2], "data": videos}]}
+    answer = client.post("/v2/models/two/infer", body).json
+    expected = videossp.load(root / "two").predict([root / "0.mp4", root / "1.mp4"])
+    probabilities, labels = answer["outputs"]
+    assert answer["id"] == "7" and labels["data"] == [x.label for x in expected]
+    rows = np.reshape(probabilities["data"], probabilities["shape"])
+    for row, x in zip(rows, expected, strict=True):
+        assert row == pytest.approx([x.probabilities[y] for y in ("red", "green", "blue")], abs=1e-5)
+    assert client.get("/v2/models/two").json["outputs"][0]["shape"] == [-1, 3]
+    assert client.get("/v2/models/two/ready").json["ready"] and client.get("/v2/health/live").json["live"]
+    for data, shape, text in ((["!"], [1], "base64"), (videos, [1], "shape"), ([], [0], "data")):
+        body["inputs"][0] |= {"data": data, "shape": shape}
+        wrong = client.post("/v2/models/two/infer", body)
+        assert wrong.status == 422 and text in wrong.json["error"]
+
+
+INTERFACE = """<View><Video name="video" value="$clip"/>
+<Choices name="what" toName="video"><Choice value="red"/><Choice value="green"/><Choice value="blue"/></Choices>
+<TimelineLabels name="parts" toName="video"><Label value="red"/><Label value="green"/><Label value="blue"/>
+</TimelineLabels></View>"""
+
+
+def test_label_studio_gets_choices_and_ranges_for_files_below_its_folder(root):
+    with service([root / "two"], label_studio=root) as client:
+        assert client.get("/label-studio/two/health").json["status"] == "UP"
+        body = {"project": "1", "schema": INTERFACE, "extra_params": None}
+        version = client.post("/label-studio/two/setup", body).json["model_version"]
+        names = ["0.mp4", "../secret.mp4", "one/adapter_config.json"]
+        tasks = [{"id": i, "data": {"clip": f"/data/local-files/?d={x}"}} for i, x in enumerate(names)]
+        tasks.append({"id": 9, "data": {"clip": "http://127.0.0.1/0.mp4"}})
+        found = client.post("/label-studio/two/predict", {"tasks": tasks, "label_config": INTERFACE}).json
+        (expected,) = videossp.load(root / "two").predict(root / "0.mp4")
+        choice, *ranges = found["results"][0]["result"]
+        assert choice["value"] == {"choices": [expected.label]} and choice["type"] == "choices"
+        assert choice["from_name"] == "what" and choice["to_name"] == "video"
+        assert all(x["type"] == "timelinelabels" and x["value"]["ranges"][0]["start"] >= 1 for x in ranges)
+        assert found["model_version"] == version
+        errors = [x["error"] for x in found["results"]]
+        assert errors[0] is None and "no file" in errors[1] and "local storage" in errors[3]
+        assert errors[2] and [x["result"] for x in found["results"][1:]] == [[], [], []]
+        wrong = client.post("/label-studio/two/setup", body | {"schema": INTERFACE.replace("blue", "pink")})
+        assert wrong.status == 422 and "lacks classes of two: blue" in wrong.error
+        bomb = '<!DOCTYPE a [<!ENTITY b "c">]><View/>'
+        assert client.post("/label-studio/two/setup", body | {"schema": bomb}).status == 422
+
+
+def test_without_its_folder_label_studio_reads_no_file(client):
+    body = {"tasks": [], "label_config": INTERFACE}
+    assert client.post("/label-studio/two/predict", body).status == 403
+
+
+def test_no_file_stays_behind(client, root):
+    for path, body in (
+        ("/v1/models/one/predict", root / "0.mp4"),
+        ("/v1/models/one/predict", b"no video"),
+        ("/v1/embed?model=one", root / "0.mp4"),
+    ):
+        client.post(path, body)
+    (folder,) = root.glob("videossp-serve-*")
+    assert [x.name for x in folder.iterdir()] == ["lock"]
+
+
+def test_the_page_and_its_files_name_no_other_server(client):
+    page = Path(videossp.__file__).parent / "serving/page"
+    assert client.get("/").body == (page / "index.html").read_bytes()
+    sizes = []
+    for file in page.iterdir():
+        answer = client.get(f"/page/{file.name}")
+        others = re.findall(rb"[a-z]+://(?!www\.w3\.org/2000/svg)", answer.body)  # the name of SVG
+        assert answer.body == file.read_bytes() and not others
+        sizes.append(len(answer.body))
+    assert sum(sizes) < 100_000
+
+
+def test_json_of_the_api_has_no_value_that_is_no_number(client, root):
+    text = client.post("/v1/explain?model=one&steps=1", root / "0.mp4").body.decode()
+    json.loads(text, parse_constant=lambda x: pytest.fail(x))
