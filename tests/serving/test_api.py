@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import save_adapter, save_clip, service
 
 import videossp
-from running import save_adapter, save_clip, service
 from videossp.watching.watch import watch
 
 

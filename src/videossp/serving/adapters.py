@@ -123,18 +123,17 @@ class Adapters:
         """
         if self.below is None:
             raise Problem(403, "this service loads no adapters: it was started without --adapters")
-        root = os.path.realpath(self.below)
-        place = os.path.realpath(os.path.join(root, folder)) if "\0" not in folder else ""
-        if os.path.isabs(folder) or os.path.commonpath([root, place or "/"]) != root:
-            raise Problem(404, f"no adapter folder {folder!r} below --adapters")
+        place = inside(self.below, folder)
         try:
+            if place is None:
+                raise WeightsError("elsewhere")
             find_adapter(place)
         except WeightsError:
             raise Problem(404, f"no adapter folder {folder!r} below --adapters") from None
         try:
-            return self.add(Path(place), name)
+            return self.add(place, name)
         except VideoSSPError as error:
-            raise Problem(422, str(error).replace(f"{root}{os.sep}", "")) from error
+            raise Problem(422, str(error).replace(f"{os.path.realpath(self.below)}{os.sep}", "")) from error
         except ValueError as error:
             raise Problem(409 if "two adapters" in str(error) else 422, str(error)) from error
 
@@ -142,10 +141,9 @@ class Adapters:
         """The adapter folders below `--adapters`, to a depth of three folders."""
         if self.below is None:
             return []
-        root, found = Path(os.path.realpath(self.below)), []
-        for depth in ("*", "*/*", "*/*/*"):
-            found += [str(x.parent.relative_to(root)) for x in root.glob(f"{depth}/{CONFIG}")]
-        return sorted(x.removesuffix(f"{os.sep}adapter") for x in found)
+        files = [x for depth in ("*", "*/*", "*/*/*") for x in self.below.glob(f"{depth}/{CONFIG}")]
+        found = [x.parent.relative_to(self.below).as_posix() for x in files]
+        return sorted(x.removesuffix("/adapter") for x in found if inside(self.below, x))
 
     def remove(self, name: str) -> None:
         """Unload an adapter; its backbone too, if it was the last one on it.
@@ -191,6 +189,14 @@ class Adapters:
             classifier.backbone = self._backbones.setdefault(key, classifier.backbone)
         warm_up(classifier)
         return Adapter(name, folder, classifier, state)
+
+
+def inside(root: Path, folder: str) -> Path | None:
+    """A folder below a root, by its relative path; None if it is elsewhere, also by a symbolic link."""
+    if "\0" in folder or os.path.isabs(folder):
+        return None
+    top, place = os.path.realpath(root), os.path.realpath(root / folder)
+    return Path(place) if os.path.commonpath([top, place]) == top else None
 
 
 def name_of(folder: Path) -> str:
