@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-all test-lowest check bench bench-table
+.PHONY: demo test test-all test-web test-lowest check bench bench-table
 
 demo: $(READY)  ## end-to-end demo on bundled clips and weights; writes demo/report.html
 	rm -rf demo
@@ -14,6 +14,10 @@ test: $(READY)  ## the tests that are not slow: about five minutes on two cores
 
 test-all: $(READY)  ## all tests
 	$(BIN)/pytest -n 2 --dist worksteal -m ""
+
+test-web: $(READY)  ## the page of `videossp serve` in Chromium, and thousands of random requests to its API
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,web]"
+	$(BIN)/pytest tests/serving/test_page.py tests/serving/test_random_requests.py -m "" -rs
 
 test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (a torch of several GB)
 	$(PYTHON) -m venv .venv-lowest
@@ -33,7 +37,7 @@ bench: $(READY)  ## time scan, forward pass and training step against lower boun
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/train_step.py
 
-bench-table: $(READY)  ## the tables and plots of docs/benchmarks.md and docs/weights.md, from benchmarks/results
+bench-table: $(READY)  ## the tables and plots of the pages in docs/, from benchmarks/results
 	$(BIN)/python benchmarks/page.py
 
 $(READY): pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""Update the tables and plots of docs/benchmarks.md, explain.md and weights.md from benchmarks/results/.
+"""Update the tables and plots of the `PAGES` of docs/ from benchmarks/results/.
 
     python benchmarks/page.py
 
@@ -16,6 +16,7 @@ import page_ablations as ablations
 import page_backbone as backbone
 import page_explain as explain
 import page_methods as methods
+import page_serve as serve
 from matplotlib.figure import Figure
 from records import RESULTS
 from rows import CONTROL, FRAMES
@@ -23,7 +24,7 @@ from rows import CONTROL, FRAMES
 from videossp.system.files import atomic_write
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ("benchmarks.md", "explain.md", "weights.md")
+PAGES = ("benchmarks.md", "explain.md", "serve.md", "weights.md")
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 # The function that generates each block.
@@ -51,6 +52,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "agreement": explain.agreement,
     "sanity": explain.sanity,
     "gaps": explain.gaps,
+    "serving": serve.serving,
+    "batching": serve.batching,
 }
 
 

@@ -1,7 +1,7 @@
 """Load on `videossp serve` on this machine: requests per second, latency, the gain of batching, memory.
 
-    python benchmarks/serve.py DEMO [--requests 160] [--json FILE]
-    python benchmarks/serve.py DEMO --soak 2000
+    python benchmarks/serve.py DEMO [--requests 160] [--keep]
+    python benchmarks/serve.py DEMO --soak 2000 [--keep]
 
 DEMO is the folder that `videossp demo --out DEMO` leaves. Its test clips are sent in turn by 1, 4 and 16
 clients, which are threads of this process, to servers with 1, 8 and 32 adapters: copies of DEMO/ssp, then of
@@ -11,7 +11,9 @@ batching: for one adapter and 16 clients, a server with --batch-size 8 and one w
 the ratio of their requests per second is that of neighbours in time.
 
 --soak: so many requests are sent one after the other by 4 clients; the memory of the server is read after the
-first 200 and at the end. Then one request in ten is a broken file.
+first 200 and at the end. One request in ten is a broken file.
+
+--keep: write the figures to benchmarks/results/serve.json, in place of older ones of the same kind.
 """
 
 import argparse
@@ -30,6 +32,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from records import RESULTS, read, write
 
 ADAPTERS, CLIENTS, ROUNDS = (1, 8, 32), (1, 4, 16), 3
 Row = dict[str, Any]
@@ -170,7 +174,7 @@ def main() -> None:
     parser.add_argument("demo", type=Path)
     parser.add_argument("--requests", type=int, default=160)
     parser.add_argument("--soak", type=int)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     clips = [x.read_bytes() for x in sorted((args.demo / "clips").rglob("*.mp4"))[:64]]
@@ -183,8 +187,9 @@ def main() -> None:
     for row in found:
         rows.append(row)
         print({k: round(x, 2) if isinstance(x, float) else x for k, x in row.items()}, flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if args.keep:
+        file, kinds = RESULTS / "serve.json", {x["kind"] for x in rows}
+        write(file, [*(x for x in read(file) if x["kind"] not in kinds), *rows])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`Adapters`: one backbone in memory, replacing and unloading while requests run, folders that are allowed."""
+"""`Adapters`: one backbone in memory, replacing and unloading while requests run, allowed folders."""
 
 import gc
 import os

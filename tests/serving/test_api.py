@@ -155,7 +155,8 @@ def test_the_open_inference_protocol_takes_base64(client, root):
 
 
 INTERFACE = """<View><Video name="video" value="$clip"/>
-<Choices name="what" toName="video"><Choice value="red"/><Choice value="green"/><Choice value="blue"/></Choices>
+<Choices name="what" toName="video"><Choice value="red"/><Choice value="green"/><Choice value="blue"/>
+</Choices>
 <TimelineLabels name="parts" toName="video"><Label value="red"/><Label value="green"/><Label value="blue"/>
 </TimelineLabels></View>"""
 

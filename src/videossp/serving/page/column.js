@@ -10,7 +10,7 @@ import { percent } from "./words.js";
 export function column(answer, model, file) {
   const { predictions } = answer;
   const heading = element("h4", { tabindex: -1 }, answer.model,
-    model ? element("span", { class: "note" }, ` ${model.method}`) : "");
+    model ? element("span", { class: "note" }, ` method ${model.method}`) : "");
   const section = element("section", { "data-model": answer.model, "aria-label": `Adapter ${answer.model}` },
     heading, element("ol", { class: "bars" }, ...predictions.map(bar)));
   section.append(explainer(section, answer, model, file));
@@ -42,7 +42,6 @@ function explainer(section, answer, model, file) {
   };
   const show = (explanation) => {
     work.replaceChildren(strip(explanation));
-    section.classList.add("wide"); // a strip needs the whole width
     announce(`${answer.model}: the explanation of ${explanation.target} is shown.`);
   };
   return element("div", { class: "explainer" },

@@ -118,7 +118,7 @@ function showSegments(found, job, model, file, player) {
   const left = segments.length - rows.length;
   const put = keepPlace(found);
   found.replaceChildren(
-    element("h4", {}, `${countText(segments)}, adapter ${model.name}`),
+    element("h4", {}, `${countText(segments)}, adapter ${model.name}`, several ? " (the first one that is checked)" : ""),
     timeline(segments, job.seconds, colour),
     element("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": `Segments of ${file.name}` }, listed),
     left > 0 ? element("p", { class: "note" }, `${left} more are in the CSV file.`) : "",

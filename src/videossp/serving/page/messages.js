@@ -10,10 +10,15 @@ export function announce(text) {
 
 export function showError(text) {
   const box = byId("error");
-  if (!box.hasChildNodes()) box.append(element("div"), button("Close message", clearErrors));
+  if (!box.hasChildNodes()) box.append(element("div"), button("Close message", closeErrors));
   const list = box.firstChild;
   list.append(element("p", {}, text));
   if (list.children.length > MOST) list.firstChild.remove();
+}
+
+function closeErrors() {
+  clearErrors();
+  byId("file").focus(); // what to do next
 }
 
 export function clearErrors() {

@@ -43,7 +43,7 @@ function choice(model, i, checked) {
 
 function aboutText(model) {
   const count = model.classes.length;
-  return `${model.method}, ${count} ${count === 1 ? "class" : "classes"}`;
+  return `method ${model.method}, ${count} ${count === 1 ? "class" : "classes"}`;
 }
 
 function limitsText() {

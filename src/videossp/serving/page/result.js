@@ -76,7 +76,7 @@ function player(url, name) {
   const box = element("div", { class: "player" }, video);
   video.addEventListener("error", () => {
     video.hidden = true;
-    box.append(element("p", { class: "note" }, "The browser cannot play this file. This has no effect on the result."));
+    box.append(element("p", { class: "note" }, "The browser cannot play this file. The server may still be able to read it."));
   }, { once: true });
   watcher.observe(video);
   return { box, video };

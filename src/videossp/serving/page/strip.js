@@ -12,7 +12,7 @@ export function strip(explanation) {
   const scale = scaleOf(explanation.map);
   const frames = explanation.frames.map((_, i) => frame(explanation, i, scale));
   const name = "Frames that the model read";
-  const box = element("div", { class: "frames", tabindex: 0, role: "group", "aria-label": name }, ...frames);
+  const box = element("div", { class: "frames", role: "group", "aria-label": name }, ...frames);
   const figure = element("figure", { class: "strip" }, caption(explanation), box);
   figure.append(legend(explanation, scale), opacity(figure), values(explanation), note(explanation));
   return figure;
@@ -108,6 +108,7 @@ function values(explanation) {
 function note(explanation) {
   const method = explanation.method.replaceAll("_", " ");
   const gap = explanation.gap == null ? "" : `; error of the sum of the map: ${percent(explanation.gap)}`;
-  return element("p", { class: "note" }, `Method: ${method}, baseline: ${explanation.baseline.replaceAll("_", " ")}. ` +
+  const baseline = explanation.baseline === "both" ? "mean colour and median frame, averaged" : explanation.baseline.replaceAll("_", " ");
+  return element("p", { class: "note" }, `Method: ${method}, baseline: ${baseline}. ` +
     `Change of the ${explanation.unit} from the baseline: ${fixed(explanation.change)}${gap}.`);
 }

@@ -35,6 +35,7 @@ export async function runTask(box, name, work, { start = "Waiting", next = "Comp
     else fail(box, row, name, error);
     return null;
   } finally {
+    if (row.contains(document.activeElement)) box.closest("section, article")?.querySelector("h3, h4")?.focus();
     row.remove();
   }
 }

@@ -1,7 +1,6 @@
 // The bearer token: asked for when the server wants one, kept until the tab is closed.
 
 import { byId } from "./dom.js";
-import { announce } from "./messages.js";
 
 const KEY = "videossp-token";
 let kept = readStorage();
@@ -41,8 +40,7 @@ function open(rejected, resolve) {
   byId("token-note").textContent = note;
   form.hidden = false;
   input.value = "";
-  input.focus();
-  announce(note);
+  input.focus(); // a screen reader also reads the note, which describes the field
   form.onsubmit = (event) => {
     event.preventDefault();
     const token = input.value.trim();
@@ -52,7 +50,6 @@ function open(rejected, resolve) {
     }
     keep(token);
     form.hidden = true;
-    announce("");
     resolve();
   };
 }
