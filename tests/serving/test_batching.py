@@ -64,8 +64,21 @@ def test_a_pass_has_at_most_so_many_rows_and_the_order_stays():
     classifier, other = make(), make("linear")
     requests = [([classifier], clips(3, 0)), ([classifier, other], clips(3, 1)), ([classifier], clips(1, 2))]
     found, passes = run(requests, size=4)
-    assert passes == [(1, 3), (1, 6), (1, 1)]  # a request of more rows is a pass of its own
-    assert [len(x) for x in found] == [1, 2, 1]
+    assert passes == [(1, 3), (1, 3), (2, 4)]  # the request of 6 rows is divided
+    for (members, views), scores in zip(requests, found, strict=True):
+        for x, own in zip(members, scores, strict=True):
+            assert torch.allclose(own, x.probabilities(views), atol=1e-5)
+
+
+def test_many_adapters_and_views_are_divided_into_passes_of_few_rows():
+    """Seven adapters of SSP, two readers and one that mixes clips, for ten views."""
+    several = [make(seed=i) for i in range(7)] + [make("linear"), make("mean"), make(importance="batch")]
+    views = clips(10)
+    (found,), passes = run([(several, views)], size=8)
+    assert all(rows <= 8 for _, rows in passes)
+    assert sum(rows for _, rows in passes) == 7 * 10 + 10 + 10
+    for x, own in zip(several, found, strict=True):
+        assert torch.allclose(own, x.probabilities(views), atol=1e-5)
 
 
 def test_a_pass_waits_for_a_request_that_is_being_decoded():

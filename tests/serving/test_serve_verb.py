@@ -37,6 +37,7 @@ def root(tmp_path_factory):
         (["--adapters", "nowhere"], "--adapters nowhere: no such folder"),
         (["--token-file", "nowhere"], "cannot be read"),
         (["--token-file", "short"], "at least 16 ASCII characters"),
+        (["--load-all", "true"], "--load-all true needs a folder, --adapters FOLDER"),
         (["--queue", "0"], "queue must be positive"),
         (["--max-bytes", "-1"], "max_bytes must be positive"),
         (["--timeout", "nan"], "must be a number"),
@@ -67,8 +68,7 @@ def test_a_port_that_is_taken_is_one_line(call, root):
 def test_sigterm_finishes_the_requests_that_run_and_leaves_nothing(root, tmp_path):
     """Four explanations are sent, one after the other is computed; SIGTERM comes meanwhile."""
     flags = ["--temporary", tmp_path, "--explain-queue", 4, "--device", "cpu"]
-    with process(root / "one", "--adapters", root / "more", *flags) as client:
-        assert client.post("/v1/adapters", {"folder": "two"}).status == 201
+    with process(root / "one", "--adapters", root / "more", "--load-all", "true", *flags) as client:
         assert [x["name"] for x in client.get("/v1/models").json["models"]] == ["one", "two"]
         answers = []
 

@@ -44,6 +44,7 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     text = "adapter folders or run folders, loaded at the start"
     group.add_argument("folders", type=str, nargs="*", metavar="ADAPTER", help=text)
     add_option(group, "adapters", str, "folder whose adapters requests may load and unload")
+    add_option(group, "load_all", bool, "load all adapters of that folder at the start", default=False)
     add_option(group, "backbone", str, "weights of the backbone, if they have moved")
     add_option(group, "precision", Precision | None, "of matrix products", shown="that of the training")
     add_device(group)
@@ -64,6 +65,8 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
         settings = ServeSettings(**chosen(args, [*LIMITS, *SPEED]))
         if not args.folders and args.adapters is None:
             raise ValueError("name at least one ADAPTER, or a folder of adapters with --adapters")
+        if args.load_all and args.adapters is None:
+            raise ValueError("--load-all true needs a folder, --adapters FOLDER")
         if not 0 <= args.port <= 65535:
             raise ValueError(f"--port must be 0 to 65535, got {args.port}")
         for name in ("adapters", "label_studio", "temporary"):
@@ -102,6 +105,8 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             )
             for folder in args.folders:
                 adapters.add(Path(folder))
+            if args.load_all:
+                adapters.load_all()
             service = Service(adapters, settings, args.temporary and Path(args.temporary))
             app = make_app(
                 service,

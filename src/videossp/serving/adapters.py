@@ -145,6 +145,17 @@ class Adapters:
         found = [x.parent.relative_to(self.below).as_posix() for x in files]
         return sorted(x.removesuffix("/adapter") for x in found if inside(self.below, x))
 
+    def load_all(self) -> None:
+        """Load all adapters below `--adapters`.
+
+        Raises:
+            ValueError: two have the same name.
+            WeightsError: one cannot be loaded.
+        """
+        assert self.below is not None, "there is no folder"
+        for folder in self.folders_below():
+            self.add(self.below / folder)
+
     def remove(self, name: str) -> None:
         """Unload an adapter; its backbone too, if it was the last one on it.
 

@@ -1,5 +1,6 @@
 """`make_app`: the web app: the routes below /v1, health checks, metrics, the page and compatible routes."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -33,8 +34,9 @@ from videossp.serving.answers import (
     SegmentAnswer,
     Vector,
 )
-from videossp.serving.guard import OPEN, Guard
+from videossp.serving.guard import OPEN, Guard, refusal
 from videossp.serving.jobs import Job
+from videossp.serving.json_body import described, json_body
 from videossp.serving.kserve import kserve_routes
 from videossp.serving.label_studio import LabelStudioFiles, label_studio_routes
 from videossp.serving.pages import add_pages
@@ -118,8 +120,7 @@ def add_errors(app: FastAPI) -> None:
     def answer(
         request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
     ) -> JSONResponse:
-        key = "error" if request.url.path.startswith("/v2") else "detail"  # as KServe has it
-        return JSONResponse({key: detail}, status, headers)
+        return refusal(request.scope, status, detail, headers)
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
@@ -142,10 +143,6 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(OutOfMemoryError)
     async def memory(request: Request, error: OutOfMemoryError) -> JSONResponse:
         return answer(request, 503, str(error), {"Retry-After": "1"})
-
-    @app.exception_handler(Exception)
-    async def other(request: Request, error: Exception) -> JSONResponse:
-        return answer(request, 500, "an internal error; the log of the service has the details")
 
 
 def add_security(app: FastAPI) -> None:
@@ -193,7 +190,7 @@ def add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", tags=["adapters"], responses=problems([401, 403]))
     async def models() -> Models:
         """All adapters, and the limits of the service."""
-        shown = Limits(**{name: getattr(limits, name) for name in Limits.model_fields})
+        shown = Limits.model_validate(limits, from_attributes=True)
         return Models(models=[info_of(x) for x in adapters.all()], limits=shown)
 
     @app.get("/v1/models/{name}", tags=["adapters"], responses=problems([401, 403, 404]))
@@ -206,10 +203,17 @@ def add_models(app: FastAPI, service: Service) -> None:
         """Folders below --adapters that can be loaded."""
         return AdapterFolders(folders=adapters.folders_below())
 
-    @app.post("/v1/adapters", tags=["adapters"], status_code=201, responses=problems([*LOOKING, 409]))
-    def load(new: NewAdapter) -> ModelInfo:
+    @app.post(
+        "/v1/adapters",
+        tags=["adapters"],
+        status_code=201,
+        openapi_extra=described(NewAdapter),
+        responses=problems([*READING, 409]),
+    )
+    async def load(request: Request) -> ModelInfo:
         """Load an adapter from a folder below --adapters."""
-        return info_of(adapters.load_below(new.folder, new.name))
+        new = await json_body(service, request, NewAdapter)
+        return info_of(await asyncio.to_thread(adapters.load_below, new.folder, new.name))
 
     @app.delete("/v1/adapters/{name}", tags=["adapters"], status_code=204, responses=problems(LOOKING))
     def unload(name: str) -> None:

@@ -1,7 +1,7 @@
 """`Batcher`: requests of any adapters that come at the same time are computed in one pass."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from videossp.classifier import Classifier
 from videossp.inference.mixed_batch import mixed_logits
+from videossp.inference.passes import EVAL_BATCH
 from videossp.model.device import selected, to_device
 
 Result = TypeVar("Result")
@@ -23,17 +24,41 @@ class Request:
     Attributes:
         classifiers: which all compute these views.
         views: (views, 3, frames, height, width) uint8.
+        rows: clips that the backbone computes for it.
         future: gets the probabilities (views, classes) of each classifier.
     """
 
     classifiers: Sequence[Classifier]
     views: Tensor
+    rows: int
     future: "asyncio.Future[list[Tensor]]"
 
-    @property
-    def rows(self) -> int:
-        """Views that are computed for it at most."""
-        return len(self.classifiers) * len(self.views)
+
+def divided(
+    classifiers: Sequence[Classifier], views: Tensor, most: int
+) -> Iterator[tuple[list[int], slice, int]]:
+    """Divide classifiers and views into parts of at most `most` rows, or of one classifier and view.
+
+    Classifiers that read only the output of the frozen backbone are one part, whose rows are its views. A
+    method that mixes the clips of a batch gets the batches that it gets in `predict`.
+
+    Yields:
+        Numbers of classifiers, views, and rows.
+    """
+    alone = [i for i, x in enumerate(classifiers) if x.tuner.mixes_clips]
+    readers = [i for i, x in enumerate(classifiers) if x.tuner.depends_on != "blocks" and i not in alone]
+    others = [i for i in range(len(classifiers)) if i not in alone and i not in readers]
+    for start in range(0, len(views), EVAL_BATCH):
+        part = slice(start, min(start + EVAL_BATCH, len(views)))
+        yield from (([i], part, part.stop - start) for i in alone)
+    for start in range(0, len(views), most):
+        part = slice(start, min(start + most, len(views)))
+        count = part.stop - start
+        if readers:
+            yield readers, part, count
+        step = max(1, most // count)
+        for i in range(0, len(others), step):
+            yield others[i : i + step], part, count * len(others[i : i + step])
 
 
 class Observer(Protocol):
@@ -49,7 +74,7 @@ class Batcher:
     more are being decoded, it waits a few milliseconds for them.
 
     Args:
-        batch_size: views in a pass; a request of more views is a pass of its own.
+        batch_size: rows of a pass; a request of more rows is divided.
         wait: seconds to wait for requests that are being decoded.
         coming: the number of requests that are being decoded.
         observe: called for each pass.
@@ -74,9 +99,19 @@ class Batcher:
         Raises:
             FloatingPointError: they are not finite.
         """
-        request = Request(classifiers, views, asyncio.get_running_loop().create_future())
-        self._queue.put_nowait(request)
-        return await request.future
+        parts = [*divided(classifiers, views, self.batch_size)]
+        requests = []
+        for numbers, rows, count in parts:
+            future: asyncio.Future[list[Tensor]] = asyncio.get_running_loop().create_future()
+            requests.append(Request([classifiers[i] for i in numbers], views[rows], count, future))
+            self._queue.put_nowait(requests[-1])
+        found: list[list[Tensor]] = [[] for _ in classifiers]
+        for (numbers, _, _), scores in zip(
+            parts, await asyncio.gather(*(x.future for x in requests)), strict=True
+        ):
+            for i, own in zip(numbers, scores, strict=True):
+                found[i].append(own)
+        return [torch.cat(x) for x in found]
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """The result of another function, which is called between two passes."""

@@ -3,7 +3,7 @@
 import base64
 import hmac
 import logging
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from time import perf_counter
 from typing import Any
 
@@ -50,12 +50,12 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status = perf_counter(), 500
+        start, status, started = perf_counter(), 500, False
 
         async def completed(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 given = {name.lower() for name, _ in message["headers"]}
                 extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
                 message["headers"] = [*message["headers"], *(x for x in extra if x[0] not in given)]
@@ -64,6 +64,12 @@ class Guard:
         try:
             app = self._refusal(scope) or self.app
             await app(scope, receive, completed)
+        except Exception:
+            log.exception("%s %s", scope["method"], scope["path"])
+            if started:
+                raise
+            text = "an internal error; the log of the service has the details"
+            await refusal(scope, 500, text)(scope, receive, completed)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             seconds = perf_counter() - start
@@ -74,15 +80,15 @@ class Guard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if self.hosts is not None and host_of(headers.get("host", "")) not in self.hosts:
-            return refusal(403, "this host name is not served; see --host")
+            return refusal(scope, 403, "this host name is not served; see --host")
         if headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD"):
-            return refusal(403, "requests of pages of other sites are refused")
+            return refusal(scope, 403, "requests of pages of other sites are refused")
         path: str = scope["path"]
         if self.token is None or path == "/" or path.startswith(OPEN):
             return None
         if hmac.compare_digest(token_of(headers.get("authorization", "")), self.token.encode()):
             return None
-        answer = refusal(401, "a token is needed: Authorization: Bearer TOKEN")
+        answer = refusal(scope, 401, "a token is needed: Authorization: Bearer TOKEN")
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
 
@@ -98,9 +104,10 @@ def token_of(header: str) -> bytes:
     return value.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
-def refusal(status: int, detail: str) -> JSONResponse:
-    """An answer with one line."""
-    return JSONResponse({"detail": detail}, status)
+def refusal(scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An answer with one line, below /v2 as KServe has it."""
+    key = "error" if scope["path"].startswith("/v2") else "detail"
+    return JSONResponse({key: detail}, status, headers)
 
 
 def host_of(header: str) -> str:

@@ -1,6 +1,7 @@
 """`Jobs`: the segments of long videos, found one video after the other while requests are answered."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from secrets import token_urlsafe
 from typing import Literal
 
 from videossp.classifier import Classifier
+from videossp.data.video import Video
 from videossp.errors import VideoSSPError
 from videossp.inference.passes import scoring
 from videossp.serving.gate import Gate
@@ -22,6 +24,8 @@ from videossp.system.worker_pool import one_line
 from videossp.watching.segment import Segment
 from videossp.watching.watch import Watcher
 
+MOST_KEPT = 1000  # results
+log = logging.getLogger("videossp.serve")
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -32,11 +36,12 @@ class Job:
     Attributes:
         id: random; who knows it can read the result.
         model: name of the adapter.
-        watcher: finds the segments.
         path: of the video; it is removed at the end.
+        watcher: finds the segments; None at the end, as it holds the adapter in memory.
         status: of the job.
         segments: found so far.
-        windows: of the recording; None before it is opened.
+        video: None before it is opened.
+        done: seconds of it that are done.
         error: why it failed; the segments until then stay.
         ended: reading of the monotonic clock.
         cancelled: whether it is to end.
@@ -45,11 +50,12 @@ class Job:
 
     id: str
     model: str
-    watcher: Watcher
     path: Path
+    watcher: Watcher | None
     status: Status = "queued"
     segments: list[Segment] = field(default_factory=list)
-    windows: JobWindows | None = None
+    video: Video | None = None
+    done: float = 0.0
     error: str | None = None
     ended: float = 0.0
     cancelled: bool = False
@@ -58,14 +64,15 @@ class Job:
     @property
     def seconds(self) -> float | None:
         """Duration of the video; None before it is opened."""
-        return None if self.windows is None else self.windows.seconds
+        return None if self.video is None else self.video.seconds
 
     @property
     def progress(self) -> float:
         """The part of the video that is done, from 0 to 1."""
         if self.status == "done":
             return 1.0
-        return min(1.0, self.watcher.counts.seconds / self.seconds) if self.seconds else 0.0
+        done = self.watcher.counts.seconds if self.watcher else self.done
+        return min(1.0, done / self.seconds) if self.seconds else 0.0
 
 
 class Jobs:
@@ -111,7 +118,7 @@ class Jobs:
             watcher = Watcher(classifier, path, windows=windows, hop=hop, stopped=lambda: found[0].cancelled)
         except ValueError as error:
             raise Problem(422, str(error).replace("(--window)", "(window=)")) from None
-        job = Job(token_urlsafe(16), model, watcher, path)
+        job = Job(token_urlsafe(16), model, path, watcher)
         found.append(job)
         upload.enter_context(self.gate.enter())
         self._forget()
@@ -161,24 +168,27 @@ class Jobs:
             try:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, job)
             except Exception as error:
+                log.exception("job of %s", job.model)
                 job.status, job.error = "failed", one_line(error)
+        if job.watcher:
+            job.done, job.watcher = job.watcher.counts.seconds, None
         job.ended = time.monotonic()
         job.finished.set()
         self.observe(job)
 
     def _compute(self, job: Job) -> None:
-        if job.cancelled:
+        limits, watcher = self.settings, job.watcher
+        if job.cancelled or watcher is None:
             job.status = "cancelled"
             return
         job.status = "running"
-        limits, watcher = self.settings, job.watcher
         classifier = watcher.classifier
         recording = Recording(
             str(job.path), watcher.grid, classifier.clip_format, limits.max_pixels, limits.max_job_seconds
         )
         try:
             with closing(JobWindows(recording, limits.timeout)) as windows:
-                job.windows = windows
+                job.video = windows.video
                 passes = scoring(classifier, 1 if classifier.tuner.mixes_clips else None)
                 for segment in watcher.recorded(windows, passes):
                     job.segments.append(segment)
@@ -189,6 +199,7 @@ class Jobs:
     def _forget(self) -> None:
         """Forget jobs that ended long ago."""
         now = time.monotonic()
-        old = [x for x in self._jobs.values() if x.ended and now - x.ended > self.settings.keep_jobs]
-        for job in old:
+        ended = [x for x in self._jobs.values() if x.ended]
+        old = [x for x in ended if now - x.ended > self.settings.keep_jobs]
+        for job in old or ended[:-MOST_KEPT]:
             del self._jobs[job.id]

@@ -1,15 +1,14 @@
 """`kserve_routes`: the Open Inference Protocol (KServe v2) over REST, with videos as base64."""
 
-import asyncio
 import base64
 import binascii
-from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
+from videossp.serving.json_body import described, json_body
 from videossp.serving.problem import Problem
 from videossp.serving.service import Service, Timing
 
@@ -102,18 +101,6 @@ class V2Response(BaseModel):
     outputs: list[V2Output]
 
 
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": V2Request.model_json_schema(ref_template="#/components/schemas/{model}")
-            }
-        },
-    }
-}
-
-
 def kserve_routes(service: Service) -> APIRouter:
     """The routes below /v2."""
     statuses = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)
@@ -158,26 +145,19 @@ def kserve_routes(service: Service) -> APIRouter:
         service.adapters.get(name)
         return V2ModelReady(name=name, ready=not service.stopping)
 
-    @routes.post("/models/{name}/infer", openapi_extra=BODY, responses=errors)
+    @routes.post("/models/{name}/infer", openapi_extra=described(V2Request), responses=errors)
     async def infer(name: str, request: Request) -> V2Response:
         """The probabilities of videos."""
         (adapter,) = service.chosen([name])
         service.gate.check()
         timing = Timing()
         limit = service.settings.max_bytes * 4 // 3 + SLACK
-        async with AsyncExitStack() as stack:
-            path = await stack.enter_async_context(service.uploaded(request, limit, timing))
-            try:
-                body = await asyncio.to_thread(lambda: V2Request.model_validate_json(path.read_bytes()))
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(map(str, first["loc"]))
-                raise Problem(422, f"{place or 'body'}: {first['msg']}") from None
-            (videos,) = body.inputs
-            if videos.shape != [len(videos.data)]:
-                raise Problem(422, f"inputs.0.shape: {videos.shape} for {len(videos.data)} videos")
-            stack.enter_context(service.gate.enter())
-            scores = []
+        body = await json_body(service, request, V2Request, limit)
+        (videos,) = body.inputs
+        if videos.shape != [len(videos.data)]:
+            raise Problem(422, f"inputs.0.shape: {videos.shape} for {len(videos.data)} videos")
+        scores = []
+        with service.gate.enter():
             for text in videos.data:
                 with service.uploads.stored(decoded(text)) as file:
                     scores += await service.probabilities([adapter], file, timing)

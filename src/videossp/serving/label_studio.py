@@ -5,24 +5,23 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from videossp.serving.adapters import Adapter
 from videossp.serving.answers import ErrorAnswer
+from videossp.serving.json_body import described, json_body
 from videossp.serving.problem import Problem
 from videossp.serving.service import Service, Timing
 from videossp.watching.outputs import label_studio_ranges
 
 LOCAL_FILES = "/data/local-files/"
-MOST_BODY = 2_000_000  # bytes: tasks hold names of files, not videos
 LONGEST_CONFIG = 200_000
 MOST_TASKS = 100
-Body = TypeVar("Body", bound=BaseModel)
 log = logging.getLogger("videossp.serve")
 
 
@@ -133,22 +132,22 @@ def label_studio_routes(service: Service, files: LabelStudioFiles | None) -> API
         service.adapters.get(name)
         return Up(status="UP", model_class="videossp")
 
-    @routes.post("/setup", openapi_extra=body_of(SetupBody), responses=errors)
+    @routes.post("/setup", openapi_extra=described(SetupBody), responses=errors)
     async def setup(name: str, request: Request) -> Version:
         """Check the labelling interface of a project."""
         (adapter,) = service.chosen([name])
-        body = await parsed(service, request, SetupBody)
+        body = await json_body(service, request, SetupBody)
         if body.label_schema:
             check_labels(controls_of(body.label_schema), adapter)
         return Version(model_version=version_of(adapter))
 
-    @routes.post("/predict", openapi_extra=body_of(PredictBody), responses=errors)
+    @routes.post("/predict", openapi_extra=described(PredictBody), responses=errors)
     async def predict(name: str, request: Request) -> Results:
         """Predictions for tasks, whose videos are files below the folder of --label-studio."""
         if files is None:
             raise Problem(403, "this service reads no local files: it was started without --label-studio")
         (adapter,) = service.chosen([name])
-        body = await parsed(service, request, PredictBody)
+        body = await json_body(service, request, PredictBody)
         controls = controls_of(body.label_config)
         results = []
         for task in body.tasks:
@@ -184,11 +183,9 @@ async def predicted(
         async with AsyncExitStack() as nothing:
             job = service.jobs.start(adapter.name, adapter.classifier, path, nothing)
         await job.finished.wait()
-        if job.error or job.windows is None:
+        if job.error or job.video is None:
             raise Problem(422, job.error or "the service is stopping")
-        for segment, ranges in zip(
-            job.segments, label_studio_ranges(job.segments, job.windows.video), strict=True
-        ):
+        for segment, ranges in zip(job.segments, label_studio_ranges(job.segments, job.video), strict=True):
             value = {"ranges": [ranges], "timelinelabels": [segment.label]}
             found.append({**common, "value": value, "score": segment.probability})
             scores.append(segment.probability)
@@ -234,28 +231,3 @@ def version_of(adapter: Adapter) -> str:
     """The name of an adapter and the time of change of its weights."""
     changed = adapter.state[1][1] // 10**9 if adapter.state else 0
     return f"{adapter.name}-{changed}"
-
-
-async def parsed(service: Service, request: Request, kind: type[Body]) -> Body:
-    """The JSON body of a request.
-
-    Raises:
-        Problem: it is too large, or not as `kind` says.
-    """
-    async with service.uploaded(request, MOST_BODY, Timing()) as path:
-        try:
-            return kind.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise Problem(422, f"{place or 'body'}: {first['msg']}") from None
-
-
-def body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """The JSON body of a route, for OpenAPI."""
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": kind.model_json_schema()}},
-        }
-    }

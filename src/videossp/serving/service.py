@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RELOAD = 1.0  # seconds between two looks at the files of the adapters
 MOST_MODELS = 64  # adapters in a request
+VIDEOS_AT_ONCE, JOBS_AT_ONCE = 20, 2  # videos of the largest size that are received at the same time
 Result = TypeVar("Result")
 
 
@@ -61,7 +62,9 @@ class Service:
 
     def __init__(self, adapters: Adapters, settings: ServeSettings, temporary: Path | None = None) -> None:
         self.adapters, self.settings, self.metrics = adapters, settings, Metrics()
-        self.uploads = Uploads(temporary, settings.max_bytes, settings.upload_timeout)
+        self.uploads = Uploads(
+            temporary, max(VIDEOS_AT_ONCE * settings.max_bytes, JOBS_AT_ONCE * settings.max_job_bytes)
+        )
         self.decoders = Decoders(settings.workers, settings.timeout)
         self.gate = Gate("requests", settings.queue)
         self.explain_gate = Gate("explanations", settings.explain_queue)
@@ -201,9 +204,11 @@ class Service:
 
     @asynccontextmanager
     async def uploaded(self, request: "Request", most: int, timing: Timing) -> AsyncIterator[Path]:
-        """The body of a request as a file."""
-        start = perf_counter()
-        async with self.uploads.received(request, most) as path:
+        """The body of a request as a file; a larger one may take longer than `upload_timeout`."""
+        start, usual = perf_counter(), self.settings.max_bytes
+        seconds = self.settings.upload_timeout * max(1.0, most / usual)
+        hint = "; send a long video to /v1/jobs" if most == usual else ""
+        async with self.uploads.received(request, most, seconds, hint) as path:
             timing.parts["upload"] = perf_counter() - start
             yield path
 

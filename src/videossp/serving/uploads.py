@@ -22,7 +22,6 @@ PREFIX = "videossp-serve-"
 LOCK = "lock"
 STALL = 10.0  # seconds without data, or with less than `SLOWEST` on average, after which a client is too slow
 SLOWEST = 1000  # bytes per second
-AT_ONCE = 20  # files of the largest size that may be received at the same time
 
 
 class Uploads:
@@ -32,13 +31,11 @@ class Uploads:
 
     Args:
         parent: where the folder is made; None: that of the system for temporary files.
-        most: bytes of a video that is not a job's; at most `AT_ONCE` times as many are received at once.
-        timeout: seconds to receive a body.
+        budget: bytes of bodies that are received at the same time, all together.
     """
 
-    def __init__(self, parent: Path | None, most: int, timeout: float) -> None:
-        self.parent = Path(tempfile.gettempdir()) if parent is None else parent
-        self.budget, self.timeout = AT_ONCE * most, timeout
+    def __init__(self, parent: Path | None, budget: int) -> None:
+        self.parent, self.budget = Path(tempfile.gettempdir()) if parent is None else parent, budget
         self.receiving = 0  # bytes of bodies that are not complete
         self.folder: Path | None = None
         self._stack = ExitStack()
@@ -66,12 +63,16 @@ class Uploads:
         self._stack.close()
 
     @asynccontextmanager
-    async def received(self, request: "Request", most: int) -> AsyncIterator[Path]:
+    async def received(
+        self, request: "Request", most: int, seconds: float, hint: str = ""
+    ) -> AsyncIterator[Path]:
         """The body of a request as a file, which is removed at the end of the context.
 
         Args:
             request: whose body is read.
             most: bytes.
+            seconds: to receive it.
+            hint: for the sender of a body that is too large.
 
         Raises:
             Problem: the body is empty, too large, a form, or comes too slowly; or the disk is full.
@@ -81,11 +82,11 @@ class Uploads:
             raise Problem(415, "send the video itself as the body, not a form: curl --data-binary @FILE")
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > most:
-            raise _too_large(most)
+            raise _too_large(most, hint)
         assert self.folder is not None, "the service is not started"
         path = self.folder / token_hex(16)
         try:
-            await self._receive(request, path, most)
+            await self._receive(request, path, most, seconds, hint)
             yield path
         finally:
             path.unlink(missing_ok=True)
@@ -100,25 +101,26 @@ class Uploads:
         assert self.folder is not None, "the service is not started"
         path = self.folder / token_hex(16)
         try:
-            path.write_bytes(content)
+            try:
+                path.write_bytes(content)
+            except OSError as error:
+                raise _no_room(error) from error
             yield path
-        except OSError as error:
-            raise _no_room(error) from error
         finally:
             path.unlink(missing_ok=True)
 
-    async def _receive(self, request: "Request", path: Path, most: int) -> None:
+    async def _receive(self, request: "Request", path: Path, most: int, limit: float, hint: str) -> None:
         size, loop = 0, asyncio.get_running_loop()
         start = loop.time()
         body = request.stream()
         try:
             with path.open("xb") as file:
-                async with asyncio.timeout(self.timeout):
+                async with asyncio.timeout(limit):
                     while chunk := await self._chunk(body):
                         size += len(chunk)
                         self.receiving += len(chunk)
                         if size > most:
-                            raise _too_large(most)
+                            raise _too_large(most, hint)
                         if self.receiving > self.budget:
                             raise Problem(
                                 429,
@@ -165,8 +167,8 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
     return exclusive_lock(folder / LOCK, f"{folder}: another server uses it")
 
 
-def _too_large(most: int) -> Problem:
-    return Problem(413, f"the video is larger than {most} bytes; a long video can be sent to /v1/jobs")
+def _too_large(most: int, hint: str) -> Problem:
+    return Problem(413, f"the body is larger than {most} bytes{hint}")
 
 
 def _no_room(error: OSError) -> Problem:

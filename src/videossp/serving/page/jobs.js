@@ -33,7 +33,7 @@ export function segmentFinder(file, player) {
 
 async function find({ file, player, inputs, options, work, found }) {
   clearErrors();
-  const [model] = checkedModels();
+  const [model, ...others] = checkedModels();
   const problem = problemOf(file, model, inputs);
   if (problem) {
     work.replaceChildren(element("p", { class: "problem" }, problem));
@@ -46,7 +46,8 @@ async function find({ file, player, inputs, options, work, found }) {
   }
   const query = new URLSearchParams({ model: model.name });
   for (const [name, input] of Object.entries(inputs)) if (input.value) query.set(name, input.value);
-  const show = (job) => showSegments(found, job, model, file, player);
+  const note = others.length ? ", the first one that is checked" : "";
+  const show = (job) => showSegments({ found, job, model, note, file, player });
   found.replaceChildren();
   const job = await runTask(work, file.name, (task) => follow(`v1/jobs?${query}`, file, task, show), { next: "Starting" });
   if (job) announce(`${file.name}: ${countText(job.segments)} found by ${model.name}.`);
@@ -99,7 +100,7 @@ const discard = (id) => deleteAnyway(jobPath(id));
 
 const countText = (segments) => `${segments.length} ${segments.length === 1 ? "segment" : "segments"}`;
 
-function showSegments(found, job, model, file, player) {
+function showSegments({ found, job, model, note, file, player }) {
   const { segments } = job;
   if (!segments.length) {
     const empty = job.status === "done" ? [element("p", {}, "No segment was found.")] : [];
@@ -118,7 +119,7 @@ function showSegments(found, job, model, file, player) {
   const left = segments.length - rows.length;
   const put = keepPlace(found);
   found.replaceChildren(
-    element("h4", {}, `${countText(segments)}, adapter ${model.name}`, several ? " (the first one that is checked)" : ""),
+    element("h4", {}, `${countText(segments)}, adapter ${model.name}${note}`),
     timeline(segments, job.seconds, colour),
     element("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": `Segments of ${file.name}` }, listed),
     left > 0 ? element("p", { class: "note" }, `${left} more are in the CSV file.`) : "",

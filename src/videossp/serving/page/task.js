@@ -40,16 +40,20 @@ export async function runTask(box, name, work, { start = "Waiting", next = "Comp
   }
 }
 
-function leave(box, row, name, words) {
+function replace(box, row, kind, words) {
   const focused = row.contains(document.activeElement);
-  const note = element("p", { class: "note", tabindex: -1 }, words);
+  const note = element("p", { class: kind, tabindex: -1 }, words);
   box.replaceChildren(note);
   if (focused) note.focus(); // the focus must not fall back to the top of the page
+}
+
+function leave(box, row, name, words) {
+  replace(box, row, "note", words);
   announce(`${name}: ${words}`);
 }
 
 function fail(box, row, name, error) {
-  box.replaceChildren(element("p", { class: "problem" }, error.message));
+  replace(box, row, "problem", error.message);
   showError(`${name}: ${error.message}`);
   announce("");
 }
