@@ -47,12 +47,17 @@ def batching() -> str:
     ratios = [x["ratio"] for x in pairs]
     (soak,) = rows_of("soak")
     batched, alone = (statistics.median(x[name] for x in pairs) for name in ("batched", "one_at_a_time"))
+    four = [
+        f"{x['one_ms']:.0f} ms in one request and {x['four_ms']:.0f} ms in four ({x['method']})"
+        for x in rows_of("shared")
+    ]
     sent, growth = soak["requests"], soak["growth_mb"]
     return (
         "Batching: with 16 clients and one adapter of SSP, passes of up to 8 requests answer "
         f"{statistics.median(ratios):.1f} times as many requests per second as one request at a time "
         f"({batched:.1f} and {alone:.1f} per second; median of {len(pairs)} pairs of neighbouring runs, "
         f"{min(ratios):.1f} to {max(ratios):.1f}).\n\n"
-        f"Memory: over {sent:,} requests of 4 clients, of which a tenth are broken files, the resident memory "
-        f"changed by {growth:+.1f} MB (`python benchmarks/serve.py demo --soak {sent}`)."
+        f"Four adapters for one video, from a single client: {', '.join(four)}.\n\n"
+        f"Memory: over {sent:,} requests of 4 clients, of which a tenth are broken files, the resident "
+        f"memory changed by {growth:+.1f} MB (`python benchmarks/serve.py demo --soak {sent}`)."
     )

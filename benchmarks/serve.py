@@ -10,6 +10,8 @@ DEMO/linear. Each request names one adapter, in turn. Clients and server share t
 batching: for one adapter and 16 clients, a server with --batch-size 8 and one with --batch-size 1 take turns;
 the ratio of their requests per second is that of neighbours in time.
 
+shared: one client sends each clip to four adapters, in one request or in four requests, in turn.
+
 --soak: so many requests are sent one after the other by 4 clients; the memory of the server is read after the
 first 200 and at the end. One request in ten is a broken file.
 
@@ -30,6 +32,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +162,35 @@ def batching(demo: Path, clips: Sequence[bytes], requests: int) -> Iterator[Row]
             }
 
 
+def shared(demo: Path, clips: Sequence[bytes], videos: int = 30) -> Iterator[Row]:
+    """Milliseconds for a video and four adapters, in one request and in four requests."""
+    names = [f"a{i}" for i in range(4)]
+    for method in ("linear", "ssp"):
+        with serving(demo / method, 4) as server:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+
+            def post(path: str, clip: bytes, connection: http.client.HTTPConnection = connection) -> None:
+                connection.request("POST", path, clip)
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 200
+
+            spent: dict[str, list[float]] = {"one": [], "four": []}
+            for i in range(videos + 3):
+                clip = clips[i % len(clips)]
+                start = time.perf_counter()
+                post(f"/v1/predict?model={'&model='.join(names)}", clip)
+                middle = time.perf_counter()
+                for name in names:
+                    post(f"/v1/models/{name}/predict", clip)
+                if i >= 3:
+                    spent["one"].append(1000 * (middle - start))
+                    spent["four"].append(1000 * (time.perf_counter() - middle))
+            connection.close()
+            medians = {f"{name}_ms": statistics.median(x) for name, x in spent.items()}
+            yield {"kind": "shared", "method": method, **medians}
+
+
 def soak(demo: Path, clips: Sequence[bytes], requests: int) -> Row:
     """The growth of the server's memory over many requests, some of them broken files."""
     sent = [clips[i % len(clips)] if i % 10 else clips[0][: len(clips[0]) // 2] for i in range(50)]
@@ -182,7 +214,11 @@ def main() -> None:
     found = (
         [soak(args.demo, clips, args.soak)]
         if args.soak
-        else (x for part in (batching, latencies) for x in part(args.demo, clips, args.requests))
+        else chain(
+            batching(args.demo, clips, args.requests),
+            shared(args.demo, clips),
+            latencies(args.demo, clips, args.requests),
+        )
     )
     for row in found:
         rows.append(row)

@@ -91,6 +91,18 @@ def test_sigterm_finishes_the_requests_that_run_and_leaves_nothing(root, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_second_signal_ends_the_process_at_once_and_leaves_nothing(root, tmp_path):
+    with process(root / "one", "--temporary", tmp_path, "--grace", 600) as client:
+        video = save_clip(tmp_path / "long.mp4", frames=480)
+        assert client.post("/v1/jobs?model=one&hop=0.01", video).status == 202
+        client.process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            client.process.wait(2)  # the job runs on
+        client.process.send_signal(signal.SIGINT)
+        assert client.process.wait(30) == 128 + signal.SIGINT
+    assert [x.name for x in tmp_path.iterdir()] == ["long.mp4"]
+
+
 def test_what_a_killed_server_leaves_is_removed_by_the_next_start(root, tmp_path):
     with process(root / "one", "--temporary", tmp_path) as client:
         (folder,) = tmp_path.iterdir()

@@ -126,7 +126,8 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 print(line, flush=True)
 
             log_to_stderr(args.log_requests)
-            new_server(sock, app, started, grace=settings.grace).run(sockets=[sock])
+            abandon = service.uploads.close
+            new_server(sock, app, started, grace=settings.grace, abandon=abandon).run(sockets=[sock])
             print_message("stopped")
         return 0
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -56,17 +57,23 @@ def log_to_stderr(requests: bool) -> None:
 
 
 def new_server(
-    sock: socket.socket, app: FastAPI, started: Callable[[str], None], *, grace: float
+    sock: socket.socket,
+    app: FastAPI,
+    started: Callable[[str], None],
+    *,
+    grace: float,
+    abandon: Callable[[], None] = lambda: None,
 ) -> uvicorn.Server:
     """A server whose `run(sockets=[sock])` answers requests until SIGTERM or Ctrl-C.
 
-    It then finishes the requests that run. A second Ctrl-C ends them.
+    It then finishes the requests that run. A second signal ends the process at once.
 
     Args:
         sock: of `listening`.
         app: of `make_app`.
         started: called with the URL once requests are taken.
         grace: seconds that running requests get at the end.
+        abandon: called before a second signal ends the process.
     """
     host, port, *_ = sock.getsockname()
     name = f"[{host}]" if ":" in host else host
@@ -82,15 +89,15 @@ def new_server(
         timeout_keep_alive=5,
         timeout_graceful_shutdown=max(1, round(grace)),
     )
-    return _Server(config, lambda: started(f"http://{name}:{port}"))
+    return _Server(config, lambda: started(f"http://{name}:{port}"), abandon)
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started."""
+    """Tells when it has started, and ends at once when it is told twice."""
 
-    def __init__(self, config: uvicorn.Config, told: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, told: Callable[[], None], abandon: Callable[[], None]) -> None:
         super().__init__(config)
-        self._told = told
+        self._told, self._abandon = told, abandon
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -98,8 +105,10 @@ class _Server(uvicorn.Server):
             self._told()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        self._captured_signals.clear()  # uvicorn would raise them again after a stop that was asked for
+        if self.should_exit:
+            self._abandon()
+            os._exit(128 + sig)
+        self.should_exit = True  # uvicorn would also raise the signal again after the stop
 
 
 def listening(host: str, port: int) -> socket.socket:
