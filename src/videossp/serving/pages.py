@@ -15,7 +15,8 @@ DOCS_POLICY = (
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 DOCS = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>videossp: API</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><title>videossp: API</title>
 <link rel="stylesheet" href="docs/swagger-ui.css">
 <div id="swagger-ui"></div>
 <script src="docs/swagger-ui-bundle.js"></script>

@@ -76,8 +76,9 @@ function inTurn(task, send) {
 
 function finish(result, { data: answers, timing }) {
   result.show(answers, timing);
+  const time = new Date();
   for (const { model, predictions } of [...answers].reverse()) {
-    addPast(result, model, predictions, () => bringBack(result, model));
+    addPast({ result, time, model, predictions }, () => bringBack(result, model));
   }
   const tops = answers.map(({ model, predictions: [top] }) => (top ? `${model}: ${top.label}, ${percent(top.score)}` : model));
   announce(`${result.name}: ${tops.join("; ")}.`);

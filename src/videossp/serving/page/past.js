@@ -18,8 +18,8 @@ export function setUpPast() {
 const plain = ({ time, file, model, predictions }) => ({ time: time.toISOString(), file, model, predictions });
 
 // `show` brings the result back.
-export function addPast(result, model, predictions, show) {
-  const entry = { time: new Date(), file: result.name, model, predictions, result };
+export function addPast({ result, time, model, predictions }, show) {
+  const entry = { time, file: result.name, model, predictions, result };
   const name = button(entry.file, show, { class: "link" });
   const [top] = predictions;
   const cells = [entry.time.toLocaleTimeString(), name, model, top?.label ?? "", top ? percent(top.score) : ""];
