@@ -41,7 +41,7 @@ class Client:
         self.host, self.port = url.removeprefix("http://").rsplit(":", 1)
 
     def __call__(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection(self.host.strip("[]"), int(self.port), timeout=60)
+        connection = http.client.HTTPConnection(self.host.strip("[]"), int(self.port), timeout=300)
         headers = {**({"Authorization": f"Bearer {self.token}"} if self.token else {}), **(headers or {})}
         if isinstance(body, Path):
             body = body.read_bytes()
@@ -76,7 +76,7 @@ class Client:
 
 @contextmanager
 def service(folders, *, token=None, hosts=None, below=None, label_studio=None, temporary=None, **limits):
-    """A client of a service in a thread, which is stopped at the end; `client.service` is the service."""
+    """A client of a service in a thread, with the `service` and the uvicorn `server`; it is stopped at the end."""
     from videossp.serving.adapters import Adapters
     from videossp.serving.api import make_app
     from videossp.serving.label_studio import LabelStudioFiles
@@ -101,13 +101,13 @@ def service(folders, *, token=None, hosts=None, below=None, label_studio=None, t
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()
         try:
-            assert ready.wait(60)
+            assert ready.wait(300)
             client = Client(urls[0], token)
-            client.service = made
+            client.service, client.server = made, server
             yield client
         finally:
             server.should_exit = True
-            thread.join(60)
+            thread.join(300)
     assert not thread.is_alive()
 
 
@@ -132,7 +132,7 @@ def process(*arguments, stop=True, environment=None):
         if started.poll() is None:
             started.send_signal(signal.SIGTERM)
         try:
-            started.wait(60)
+            started.wait(300)
         finally:
             started.kill()
             started.stdout.close()

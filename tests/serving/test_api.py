@@ -87,6 +87,12 @@ def test_a_damaged_recording_is_a_failed_job_with_its_reason_and_without_a_path(
     assert job["status"] == "failed" and "truncated" in job["error"] and "/" not in job["error"]
 
 
+def test_a_job_of_too_many_windows_fails_at_once(client, root, monkeypatch):
+    monkeypatch.setattr("videossp.serving.job_windows.MOST_WINDOWS", 100)
+    job = client.job("/v1/jobs?model=two&window=0.001&hop=0.001", root / "0.mp4")
+    assert job["status"] == "failed" and job["error"].startswith("1,0") and "longer hop" in job["error"]
+
+
 def test_a_job_can_be_cancelled_and_its_id_is_a_secret(client, root, tmp_path):
     video = save_clip(tmp_path / "long.mp4", frames=240)
     ids = [client.post("/v1/jobs?model=two&hop=0.05&window=0.5", video).json["id"] for _ in range(2)]

@@ -20,6 +20,7 @@ from videossp.watching.watch import watch
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright: make test-web installs it")
 expect = playwright.expect
+pytestmark = pytest.mark.slow  # make test-web
 
 FLAGS = (
     "--no-sandbox",
@@ -87,7 +88,7 @@ def open_page(browser):
         # Without motion, the players wait: decoding noise would take the time of the tests.
         contexts.append(browser.new_context(**{"reduced_motion": "reduce", **options}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(120_000)
         page.add_init_script(VIOLATIONS)
         allowed = (f"{client.url}/", f"blob:{client.url}/", "data:")
         page.on("request", lambda x: x.url.startswith(allowed) or faults.append(x.url))

@@ -83,7 +83,7 @@ def test_sigterm_finishes_the_requests_that_run_and_leaves_nothing(root, tmp_pat
         client.process.send_signal(signal.SIGTERM)
         for x in threads:
             x.join()
-        assert client.process.wait(60) == 0
+        assert client.process.wait(300) == 0
         assert answers == [200] * 4
         with pytest.raises(OSError):
             client.get("/health/live")
@@ -99,7 +99,7 @@ def test_a_second_signal_ends_the_process_at_once_and_leaves_nothing(root, tmp_p
         with pytest.raises(subprocess.TimeoutExpired):
             client.process.wait(2)  # the job runs on
         client.process.send_signal(signal.SIGINT)
-        assert client.process.wait(30) == 128 + signal.SIGINT
+        assert client.process.wait(300) == 128 + signal.SIGINT
     assert [x.name for x in tmp_path.iterdir()] == ["long.mp4"]
 
 
@@ -211,7 +211,7 @@ def test_an_adapter_is_replaced_while_the_service_runs(root, tmp_path):
     folder = save_adapter(tmp_path / "one")
     with service([folder]) as client:
         save_adapter(folder, seed=5, classes=("x", "y", "z"))
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while client.get("/v1/models/one").json["classes"] != ["x", "y", "z"]:
             assert time.monotonic() < end
             time.sleep(0.05)

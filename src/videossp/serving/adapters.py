@@ -128,7 +128,7 @@ class Adapters:
             if place is None:
                 raise WeightsError("elsewhere")
             find_adapter(place)
-        except WeightsError:
+        except (WeightsError, OSError):  # or a name that is too long for a file
             raise Problem(404, f"no adapter folder {folder!r} below --adapters") from None
         try:
             return self.add(place, name)

@@ -1,5 +1,6 @@
 """The answers of the API, as OpenAPI describes them."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -38,8 +39,13 @@ class ModelInfo(BaseModel):
     method: str
     classes: list[str]
     frames: int = Field(description="frames of a clip")
-    size: tuple[int, int] = Field(description="height and width of a clip in pixels")
-    views: tuple[int, int] = Field(description="segments and crops of a video, whose scores are averaged")
+    # Not tuples: some readers of OpenAPI do not know prefixItems.
+    size: Sequence[int] = Field(
+        min_length=2, max_length=2, description="height and width of a clip in pixels"
+    )
+    views: Sequence[int] = Field(
+        min_length=2, max_length=2, description="segments and crops of a video, whose scores are averaged"
+    )
     backbone: str = Field(description="sha256 of the frozen backbone")
     precision: str
     video_seconds: float | None = Field(description="mean duration of the training videos")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from PIL import Image
 from starlette.exceptions import HTTPException
 from torch import Tensor
@@ -177,7 +177,9 @@ def add_health(app: FastAPI, service: Service) -> None:
             raise Problem(503, "the service is stopping")
         return Health(status="ready")
 
-    @app.get("/metrics", tags=["health"], response_class=PlainTextResponse, responses=problems([401, 403]))
+    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @app.get("/metrics", tags=["health"], response_class=Response, responses=text | problems([401, 403]))
     async def metrics() -> Response:
         """Metrics for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")

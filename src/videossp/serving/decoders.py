@@ -12,7 +12,7 @@ from typing import TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from videossp.serving.problem import Problem
-from videossp.serving.uploaded_video import Refused
+from videossp.serving.uploaded_video import Refused, without_path
 from videossp.system.worker_pool import Calls, cause_of_death, one_line, pool_of, submit
 
 MODULES = ("videossp.serving.uploaded_video", "videossp.inference.decode_ahead")  # that workers need
@@ -71,7 +71,8 @@ class Decoders:
             except MemoryError:
                 raise Problem(422, "the video needs too much memory to be decoded") from None
             except Exception as error:
-                raise Problem(422, f"the video cannot be decoded: {one_line(error)}") from error
+                reason = without_path(one_line(error), path)
+                raise Problem(422, f"the video cannot be decoded: {reason}") from error
             if isinstance(result, Refused):
                 raise Problem(result.status, result.reason)
             return result

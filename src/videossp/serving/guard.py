@@ -1,5 +1,6 @@
 """`Guard`: what holds for every request: the token, the host, the headers of security, the counts."""
 
+import asyncio
 import base64
 import hmac
 import logging
@@ -27,6 +28,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+STOPPING = "the service is stopping, and the request took too long"
 log = logging.getLogger("videossp.serve")
 
 
@@ -64,6 +66,10 @@ class Guard:
         try:
             app = self._refusal(scope) or self.app
             await app(scope, receive, completed)
+        except asyncio.CancelledError:  # after SIGTERM, the time to finish is over
+            if started:
+                raise
+            await refusal(scope, 503, STOPPING, {"Retry-After": "30"})(scope, receive, completed)
         except Exception:
             log.exception("%s %s", scope["method"], scope["path"])
             if started:

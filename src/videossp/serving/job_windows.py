@@ -1,9 +1,11 @@
 """`JobWindows`: the windows of an uploaded recording, decoded in a process that may hang or die."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from videossp.data.sampling import ClipFormat
@@ -16,6 +18,9 @@ from videossp.watching.grid import Grid
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+TRIES = 3  # to start a process
+MOST_WINDOWS = 500_000  # of a recording
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,7 @@ class JobWindows:
         self.timeout = timeout
         self.decoded = self.prepared = self.lost = 0
         self.damage: str | None = None
-        context: Any = get_context("forkserver") if "forkserver" in _methods() else get_context("spawn")
-        self._from, to = context.Pipe(duplex=False)
-        self._process = context.Process(target=send_windows, args=(recording, to), daemon=True)
-        with sigint_blocked():
-            self._process.start()
-        to.close()
+        self._from, self._process = started(recording)
         try:
             first = self._receive()
             if isinstance(first, Refused):
@@ -98,6 +98,10 @@ class JobWindows:
             self.close()
             raise
         self.seconds = self.video.seconds or 0.0
+        count = recording.grid.points(self.seconds) * len(recording.grid.lengths)
+        if count > MOST_WINDOWS:
+            self.close()
+            raise DataError(f"{count:,} windows; at most {MOST_WINDOWS:,} are computed: choose a longer hop")
 
     def __iter__(self) -> Iterator[Sent]:
         while True:
@@ -127,6 +131,27 @@ class JobWindows:
         if isinstance(item, DataError):
             raise item
         return item
+
+
+def started(recording: Recording) -> tuple[Connection, BaseProcess]:
+    """A child process that reads a recording, and the connection from it.
+
+    Raises:
+        DataError: it cannot be started.
+    """
+    context: Any = get_context("forkserver") if "forkserver" in _methods() else get_context("spawn")
+    for _ in range(TRIES):
+        receiver, to = context.Pipe(duplex=False)
+        process = context.Process(target=send_windows, args=(recording, to), daemon=True)
+        with to:
+            try:
+                with sigint_blocked():
+                    process.start()
+                return receiver, process
+            except (EOFError, OSError):  # the process from which it is forked was killed a moment ago
+                receiver.close()
+                time.sleep(0.2)
+    raise DataError("the process that decodes the video does not start; send the video again")
 
 
 def _methods() -> list[str]:

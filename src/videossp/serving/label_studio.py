@@ -41,15 +41,26 @@ class LabelStudioFiles:
         Raises:
             Problem: it is not a file below the root.
         """
-        parts = urlsplit(name) if isinstance(name, str) and "\0" not in name else None
-        inside = parse_qs(parts.query).get("d", [""])[0] if parts and parts.path == LOCAL_FILES else ""
-        if parts is None or parts.scheme or parts.netloc or not inside:
+        inside = local_name(name)
+        if not inside:
             raise Problem(422, f"the video must be of local storage, {LOCAL_FILES}?d=FILE, got {name!r}")
         root = os.path.realpath(self.root)
         path = os.path.realpath(os.path.join(root, inside.lstrip("/")))
         if os.path.commonpath([root, path]) != root or not os.path.isfile(path):
             raise Problem(422, f"no file {inside!r} below the folder of --label-studio")
         return Path(path)
+
+
+def local_name(name: object) -> str:
+    """The file that an address of local storage names; "" if it is no such address."""
+    try:
+        parts = urlsplit(name if isinstance(name, str) else "")
+    except ValueError:  # as of "//["
+        return ""
+    if parts.scheme or parts.netloc or parts.path != LOCAL_FILES:
+        return ""
+    found = parse_qs(parts.query).get("d", [""])[0]
+    return "" if "\0" in found else found
 
 
 @dataclass(frozen=True)

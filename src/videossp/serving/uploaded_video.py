@@ -98,7 +98,7 @@ def checked(path: str, max_pixels: int, max_seconds: float) -> Video | Refused:
         raise
     except DataError as error:
         if "is larger than the limit" in str(error):
-            return Refused(413, without_path(error, path))
+            return Refused(413, without_path(error, path).partition(" (")[0])  # no advice for the operator
         return Refused(415, f"{without_path(error, path)}; send {SHOWN}")
     video = read_video(path)
     seconds = video.seconds
@@ -111,7 +111,7 @@ def checked(path: str, max_pixels: int, max_seconds: float) -> Video | Refused:
     return video
 
 
-def without_path(error: Exception, path: str) -> str:
+def without_path(error: Exception | str, path: str) -> str:
     """The message of an error, which begins with the path of the file, without that."""
     return str(error).removeprefix(f"{path}: ").replace(path, "the video")
 
