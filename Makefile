@@ -17,7 +17,7 @@ test-all: $(READY)  ## all tests
 
 test-web: $(READY)  ## the page of `videossp serve` in Chromium, and thousands of random requests to its API
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,web]"
-	$(BIN)/pytest tests/serving/test_page.py tests/serving/test_random_requests.py -m "" -rs
+	$(BIN)/pytest tests/serving/test_web_page.py tests/serving/test_random_requests.py -m "" -rs
 
 test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (a torch of several GB)
 	$(PYTHON) -m venv .venv-lowest

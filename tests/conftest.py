@@ -58,6 +58,7 @@ from videossp.ops.scan import Scan, selective_scan  # noqa: E402
 
 # Wide matrices, soaks, compilation and runs of several processes: marked slow, but for the cases named here.
 SLOW = {
+    "test_all_adapters_of_a_folder_are_loaded_those_that_are_named_already_once": [],
     "test_an_error_of_an_actor_is_that_error": [],
     "test_methods_without_a_finished_run_are_named": [],
     "test_a_broken_declaration_does_not_disturb_the_command_line": [],

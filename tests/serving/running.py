@@ -76,7 +76,7 @@ class Client:
 
 @contextmanager
 def service(folders, *, token=None, hosts=None, below=None, label_studio=None, temporary=None, **limits):
-    """A client of a service in a thread, with the `service` and the uvicorn `server`; it is stopped at the end."""
+    """A client of a service in a thread, with `service` and uvicorn's `server`; it is stopped at the end."""
     from videossp.serving.adapters import Adapters
     from videossp.serving.api import make_app
     from videossp.serving.label_studio import LabelStudioFiles
@@ -97,7 +97,8 @@ def service(folders, *, token=None, hosts=None, below=None, label_studio=None, t
         ready.set()
 
     with listening("127.0.0.1", 0) as sock:
-        server = new_server(sock, app, started, grace=5.0)
+        server = new_server(sock, app, made, started)
+        server.read_results = 0.0
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()
         try:
@@ -106,7 +107,7 @@ def service(folders, *, token=None, hosts=None, below=None, label_studio=None, t
             client.service, client.server = made, server
             yield client
         finally:
-            server.should_exit = True
+            server.stop()
             thread.join(300)
     assert not thread.is_alive()
 

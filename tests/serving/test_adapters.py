@@ -1,6 +1,7 @@
 """`Adapters`: one backbone in memory, replacing and unloading while requests run, allowed folders."""
 
 import gc
+import json
 import os
 import shutil
 import weakref
@@ -93,7 +94,18 @@ def test_a_folder_that_was_moved_in_place_of_another_is_seen(root):
     assert adapters.get("a0").classifier.classes == ("x", "y")
 
 
-@pytest.mark.parametrize("damage", ["removed", "cut", "no config"])
+ODD = {  # changes of a config that raise errors of other kinds
+    "nested": lambda config: "[" * 100_000,
+    "a list as name": lambda config: json.dumps({**config, "base_model_name_or_path": []}),
+    "words as mean": lambda config: json.dumps(
+        {**config, "clip": {**config["clip"], "mean": ["a", "b", "c"]}}
+    ),
+    "two colours": lambda config: json.dumps({**config, "clip": {**config["clip"], "mean": [0.5, 0.5]}}),
+    "no text": lambda config: "\0",
+}
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "no config", *ODD])
 def test_a_folder_that_cannot_be_loaded_leaves_the_adapter_in_memory_and_says_so(root, damage):
     lines = []
     adapters = served(root, "a0", report=lines.append)
@@ -104,15 +116,36 @@ def test_a_folder_that_cannot_be_loaded_leaves_the_adapter_in_memory_and_says_so
     elif damage == "cut":
         file.write_bytes(file.read_bytes()[:-7])
     else:
-        (root / "a0/adapter_config.json").write_text("{")
+        config = root / "a0/adapter_config.json"
+        config.write_text(ODD[damage](json.loads(config.read_text())) if damage in ODD else "{")
     adapters.reload_changed()
     adapters.reload_changed()
     kept = adapters.get("a0")
-    assert kept.classifier is old and kept.error
+    assert kept.classifier is old and kept.error and str(root) not in kept.error
+    if damage in ODD:
+        with pytest.raises(VideoSSPError):
+            adapters.add(root / "a0", "again")
     assert len(lines) == 2 and "kept a0 as it was" in lines[1]  # it is told once
     save_adapter(root / "a0", seed=3)
     adapters.reload_changed()
     assert adapters.get("a0").classifier is not old and adapters.get("a0").error is None
+
+
+def test_a_link_that_is_set_to_another_adapter_is_seen_and_keeps_its_name(root, tmp_path_factory):
+    save_adapter(root / "v2", classes=("x", "y"))
+    (root / "current").symlink_to("a0")
+    adapters = Adapters(torch.device("cpu"), below=root)
+    assert adapters.load_below("current").name == "current"
+    (root / "new").symlink_to("v2")
+    os.replace(root / "new", root / "current")
+    adapters.reload_changed()
+    assert adapters.get("current").classifier.classes == ("x", "y")
+    outside = save_adapter(tmp_path_factory.mktemp("outside") / "x", classes=("p", "q"))
+    (root / "new").symlink_to(outside)
+    os.replace(root / "new", root / "current")
+    adapters.reload_changed()
+    assert adapters.get("current").classifier.classes == ("x", "y")
+    assert "leads out of" in adapters.get("current").error
 
 
 def test_names_are_those_of_the_folders_and_differ(root):
@@ -122,7 +155,7 @@ def test_names_are_those_of_the_folders_and_differ(root):
     assert [x.name for x in adapters.all()] == ["a0", "run", "a1"]
     with pytest.raises(ValueError, match="two adapters are named run"):
         adapters.add(root / "run/adapter")
-    for name in ("", "a/b", "x" * 101, "a\nb"):
+    for name in ("", ".", "..", "a/b", "x" * 101, "a\nb"):
         with pytest.raises(ValueError, match="cannot be the name"):
             adapters.add(root / "a2", name)
     with pytest.raises(VideoSSPError, match="no adapter here"):
@@ -137,7 +170,18 @@ def test_requests_load_only_from_below_the_folder(root, tmp_path_factory):
     shutil.copytree(root / "a0", root / "deep/er/adapter")
     adapters = Adapters(torch.device("cpu"), below=root)
     assert adapters.folders_below() == ["a0", "a1", "a2", "deep/er"]
-    for folder in (str(outside), "../x", "link", "a0/../../x", "a\0", "nothing", "empty", "/", "."):
+    for folder in (
+        str(outside),
+        "../x",
+        "link",
+        "a0/../../x",
+        "a\0",
+        "nothing",
+        "empty",
+        "/",
+        ".",
+        "x" * 900,
+    ):
         with pytest.raises(Problem, match="no adapter folder") as error:
             adapters.load_below(folder)
         assert error.value.status == 404

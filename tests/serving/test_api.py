@@ -1,7 +1,11 @@
 """The REST API: its answers equal those of the package, for the same files."""
 
+import http.client
 import json
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +106,81 @@ def test_a_job_can_be_cancelled_and_its_id_is_a_secret(client, root, tmp_path):
     assert all(len(x) >= 20 for x in ids) and client.get("/v1/jobs/1").status == 404
 
 
+def test_a_cancelled_job_leaves_the_queue_at_once(root, tmp_path):
+    """The first job is held: the second one is cancelled, and its place and its file are free."""
+    with service([root / "two"], temporary=tmp_path, job_queue=2) as client:
+        held, go_on = threading.Event(), threading.Event()
+        client.service.jobs._thread.submit(lambda: (held.set(), go_on.wait()))
+        held.wait()
+        ids = [client.post("/v1/jobs?model=two", root / "0.mp4").json["id"] for _ in range(2)]
+        assert client.post("/v1/jobs?model=two", root / "0.mp4").status == 429
+        client("DELETE", f"/v1/jobs/{ids[1]}")
+        assert client.until_finished(ids[1])["status"] == "cancelled"
+        (folder,) = tmp_path.iterdir()
+        assert len([*folder.iterdir()]) == 2  # the lock and the first video
+        third = client.post("/v1/jobs?model=two", root / "0.mp4")
+        go_on.set()
+        assert [client.until_finished(x)["status"] for x in (ids[0], third.json["id"])] == ["done"] * 2
+
+
+def test_a_job_and_an_explanation_have_a_limit_of_time(root, tmp_path):
+    video = save_clip(tmp_path / "long.mp4", frames=60)
+    with service([root / "two"], job_timeout=1e-6, explain_timeout=1e-6) as client:
+        job = client.job("/v1/jobs?model=two", video)
+        assert job["status"] == "failed" and "not finished within 1e-06 s" in job["error"]
+        found = client.post("/v1/explain?model=two", root / "0.mp4")
+        assert found.status == 422 and "longer than 1e-06 s" in found.error
+
+
+def test_an_explanation_ends_when_its_client_is_gone_and_the_next_one_is_computed(root, monkeypatch):
+    """Of a client that leaves in the middle: the computation ends at its next step."""
+    from videossp.serving import service as module
+
+    steps, started = [], threading.Event()
+
+    def slow(classifier, clip, targets, settings, *, report):
+        started.set()
+        for i in range(10_000):
+            steps.append(i)
+            time.sleep(0.01)
+            report(1)
+        pytest.fail("it was not ended")
+
+    with service([root / "two"], explain_queue=1) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "explain_classes", slow)
+            connection = http.client.HTTPConnection(client.host, int(client.port))
+            connection.request("POST", "/v1/explain?model=two", (root / "0.mp4").read_bytes())
+            assert started.wait(60)
+            assert client.post("/v1/explain?model=two", root / "0.mp4").status == 429
+            connection.sock.close()
+            connection.close()
+            while client.service.explain_gate.inside:
+                time.sleep(0.01)
+        assert client.post("/v1/explain?model=two&steps=1", root / "0.mp4").status == 200
+
+
+def test_requests_do_not_wait_for_adapters_that_are_loaded(root, monkeypatch):
+    """Loading has a thread of its own. Predictions need none of the threads that requests share."""
+    with service([root / "two"], below=root) as client:
+        loading, go_on = threading.Event(), threading.Event()
+
+        def load(folder, name):
+            loading.set()
+            go_on.wait()
+            raise OSError
+
+        monkeypatch.setattr(client.service.adapters, "load_below", load)
+        with ThreadPoolExecutor(20) as threads:
+            body = {"folder": "one"}
+            waiting = [threads.submit(client.post, "/v1/adapters", body) for _ in range(20)]
+            assert loading.wait(60)
+            assert client.post("/v1/models/two/predict", root / "0.mp4").status == 200
+            go_on.set()
+        statuses = [x.result().status for x in waiting]
+        assert set(statuses) == {429, 500} and statuses.count(500) >= 8
+
+
 def test_the_models_are_described(client, root):
     found = {x["name"]: x for x in client.get("/v1/models").json["models"]}
     assert found["two"]["classes"] == ["red", "green", "blue"] and found["two"]["error"] is None
@@ -187,6 +266,9 @@ def test_label_studio_gets_choices_and_ranges_for_files_below_its_folder(root):
         assert errors[2] and [x["result"] for x in found["results"][1:]] == [[], [], []]
         wrong = client.post("/label-studio/two/setup", body | {"schema": INTERFACE.replace("blue", "pink")})
         assert wrong.status == 422 and "lacks classes of two: blue" in wrong.error
+        many = "<View><Video name='v' value='$v'/>" + "<Choices name='c' toName='v'/>" * 17 + "</View>"
+        wrong = client.post("/label-studio/two/setup", body | {"schema": many})
+        assert wrong.status == 422 and "more than 16" in wrong.error
         bomb = '<!DOCTYPE a [<!ENTITY b "c">]><View/>'
         assert client.post("/label-studio/two/setup", body | {"schema": bomb}).status == 422
 

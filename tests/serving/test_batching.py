@@ -7,6 +7,7 @@ import torch
 
 from conftest import SMALL, SSP_SMALL, switch_on
 from videossp.classifier import Classifier
+from videossp.errors import OutOfMemoryError
 from videossp.serving import batching
 from videossp.serving.batching import Batcher
 
@@ -131,11 +132,44 @@ def test_too_little_memory_for_a_batch_is_enough_for_its_halves(monkeypatch):
     assert sizes == [4, 2, 2] and not any(isinstance(x, Exception) for x in found)
 
 
+def test_too_little_memory_for_one_request_is_an_error_of_that_kind(monkeypatch):
+    def full(pairs, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(batching, "mixed_logits", full)
+    found, _ = run([([make()], clips(2))])
+    assert isinstance(found[0], OutOfMemoryError) and "2 clips" in str(found[0])
+
+
+def test_an_error_around_a_pass_is_that_of_its_requests_only():
+    classifier, passes = make(), []
+
+    def observe(requests, rows):
+        passes.append(requests)
+        if len(passes) == 1:
+            raise OSError("no metrics")
+
+    async def main():
+        batcher = Batcher(8, 0.0, observe=observe)
+        task = asyncio.create_task(batcher.run())
+        first = await asyncio.gather(batcher.probabilities([classifier], clips(1)), return_exceptions=True)
+        second = await batcher.probabilities([classifier], clips(1))
+        task.cancel()
+        batcher.close()
+        return first, second
+
+    (error,), (scores,) = asyncio.run(main())
+    assert isinstance(error, OSError) and torch.allclose(
+        scores, classifier.probabilities(clips(1)), atol=1e-5
+    )
+
+
 def test_a_request_whose_client_is_gone_does_not_disturb_the_others():
     classifier = make()
 
     async def main():
-        batcher = Batcher(8, 0.0)
+        passes = []
+        batcher = Batcher(8, 0.0, observe=lambda *x: passes.append(x))
         waiting = [asyncio.ensure_future(batcher.probabilities([classifier], clips(1, i))) for i in range(2)]
         await asyncio.sleep(0)
         waiting[0].cancel()
@@ -143,6 +177,7 @@ def test_a_request_whose_client_is_gone_does_not_disturb_the_others():
         (found,) = await waiting[1]
         task.cancel()
         batcher.close()
+        assert passes == [(1, 1)]  # nothing is computed for nobody
         return found
 
     assert torch.allclose(asyncio.run(main()), classifier.probabilities(clips(1, 1)), atol=1e-5)

@@ -193,6 +193,42 @@ def test_a_body_that_comes_too_slowly_is_refused(client, monkeypatch, gap, path)
     assert answer.status == 408 and "was not received" in one_line(answer)
 
 
+def test_a_client_that_sends_much_and_then_almost_nothing_is_too_slow(client, monkeypatch):
+    """The rate counts in each stretch of time, not since the start."""
+    monkeypatch.setattr(uploads, "STALL", 0.3)
+    with connected(client) as sock:
+        sock.sendall(head(Content_Length=400_000, Connection="close") + bytes(390_000))
+        first, end = b"", time.monotonic() + 120
+        sock.settimeout(0.05)
+        while not first and time.monotonic() < end:
+            with suppress(TimeoutError, BrokenPipeError):
+                sock.sendall(b" ")
+                first = sock.recv(10_000)
+        sock.settimeout(120)
+        (answer,) = answers_in(first + rest_of(sock))
+    assert answer.status == 408
+
+
+def test_slow_senders_of_long_videos_do_not_keep_others_from_sending(client, root):
+    """Jobs have a budget of their own."""
+    with job_budget(client, 300_000), connected(client) as slow:
+        slow.sendall(head(path="/v1/jobs?model=one", Content_Length=390_000) + bytes(299_000))
+        wait_until(lambda: client.service._job_budget.used >= 299_000)
+        assert client.post(PREDICT, root / "clip.mp4").status == 200
+        refused = client.post("/v1/jobs?model=one", root / "clip.mp4")
+        assert refused.status == 429 and refused.headers["retry-after"]
+
+
+@contextmanager
+def job_budget(client, limit):
+    budget = client.service._job_budget
+    before, budget.limit = budget.limit, limit
+    try:
+        yield
+    finally:
+        budget.limit = before
+
+
 def test_a_client_that_reads_no_answers_is_cut_off(client, monkeypatch):
     monkeypatch.setattr(http_protocol, "READ", 0.5)
     size = len(client.get("/docs/swagger-ui-bundle.js").body)
@@ -767,7 +803,7 @@ def test_services_leave_the_files_of_running_ones_and_remove_those_of_killed_one
     code = (
         "import os, sys, pathlib\n"
         "from videossp.serving.uploads import Uploads\n"
-        "uploads = Uploads(pathlib.Path(sys.argv[1]), 1)\n"
+        "uploads = Uploads(pathlib.Path(sys.argv[1]))\n"
         "uploads.open()\n"
         "(uploads.folder / 'video').touch()\n"
         "print(uploads.folder.name, flush=True)\n"
@@ -1017,7 +1053,7 @@ def test_without_the_right_token_there_is_nothing_to_see(root, video):
     ]
     with service([root / "one"], token=TOKEN, below=root / "below") as client:
         client.token = None
-        paths = [("GET", "/v1/models"), ("POST", PREDICT), ("GET", "/metrics"), ("GET", "/openapi.json")]
+        paths = [("GET", "/v1/models"), ("POST", PREDICT), ("GET", "/metrics"), ("GET", "/v1/adapters")]
         paths += [("DELETE", "/v1/adapters/one"), ("GET", "/v2"), ("GET", "/none"), ("GET", "//v1/models")]
         paths += [("GET", "/health/../v1/models"), ("GET", "/V1/models")]
         for value in wrong:

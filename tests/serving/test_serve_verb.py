@@ -91,6 +91,39 @@ def test_sigterm_finishes_the_requests_that_run_and_leaves_nothing(root, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_after_sigterm_jobs_finish_and_their_results_can_be_read(root, tmp_path):
+    with service([root / "one"], temporary=tmp_path, grace=60) as client:
+        video = save_clip(tmp_path / "long.mp4", frames=60)
+        ids = [client.post("/v1/jobs?model=one&hop=0.02&window=0.5", video).json["id"] for _ in range(2)]
+        client.server.read_results = 3.0
+        client.server.stop()
+        for path in ("/health/ready", "/v2/health/ready", "/v2/models/one/ready"):
+            assert client.get(path).status == 503
+        assert client.get("/health/live").status == 200
+        found = client.post("/v1/models/one/predict", root / "clip.mp4")
+        assert found.status == 503 and "stopping" in found.error and found.headers["retry-after"]
+        assert [client.until_finished(x)["status"] for x in ids] == ["done", "done"]
+    assert [x.name for x in tmp_path.iterdir()] == ["long.mp4"]
+
+
+def test_a_job_that_outlasts_the_grace_is_ended(root, tmp_path):
+    video = save_clip(tmp_path / "long.mp4", frames=240)
+    with service([root / "one"], temporary=tmp_path, grace=0.1) as client:
+        assert client.post("/v1/jobs?model=one&hop=0.005&window=0.5", video).status == 202
+    assert [x.name for x in tmp_path.iterdir()] == ["long.mp4"]
+
+
+def test_a_second_server_on_the_same_port_ends_before_it_loads_anything(call, root):
+    with service([root / "one"]) as client:
+        code, _, err = call("serve", root / "nothing", "--port", client.port)
+    assert code == 1 and "cannot listen on" in err and len(err.splitlines()) == 1
+
+
+def test_all_adapters_of_a_folder_are_loaded_those_that_are_named_already_once(root):
+    with process(root / "one", "--adapters", root, "--load-all", "true") as client:
+        assert [x["name"] for x in client.get("/v1/models").json["models"]] == ["one", "two"]
+
+
 def test_a_second_signal_ends_the_process_at_once_and_leaves_nothing(root, tmp_path):
     with process(root / "one", "--temporary", tmp_path, "--grace", 600) as client:
         video = save_clip(tmp_path / "long.mp4", frames=480)
@@ -124,11 +157,11 @@ def test_a_token_opens_everything_but_the_page_and_the_health_checks(root):
 
     with service([root / "one"], token=read_token(root / "token")) as client:
         stranger = Client(client.url)
-        for path in ("/v1/models", "/metrics", "/openapi.json", "/v2/models/one", "/label-studio/one/health"):
+        for path in ("/v1/models", "/metrics", "/v1/adapters", "/v2/models/one", "/label-studio/one/health"):
             refused = stranger.get(path)
             assert refused.status == 401 and refused.headers["www-authenticate"] == "Bearer"
             assert client.get(path).status == 200
-        for path in ("/", "/page/style.css", "/health/live", "/health/ready", "/docs"):
+        for path in ("/", "/page/style.css", "/health/live", "/health/ready", "/docs", "/openapi.json"):
             assert stranger.get(path).status == 200
         assert stranger.post("/v1/models/one/predict", root / "clip.mp4").status == 401
         basic = base64.b64encode(f"anyone:{TOKEN}".encode()).decode()
@@ -161,14 +194,39 @@ def test_pages_of_other_sites_can_do_nothing(root):
             ("", 403),
         ):
             assert client.get("/v1/models", headers={"Host": host}).status == status, host
-        cross = {"Sec-Fetch-Site": "cross-site"}
-        assert client.post("/v1/models/one/predict", root / "clip.mp4", headers=cross).status == 403
-        assert client("DELETE", "/v1/adapters/one", headers=cross).status == 403
+        own = f"http://127.0.0.1:{client.port}"
+        for headers, status in (
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Sec-Fetch-Site": "same-site"}, 403),  # another port of this machine
+            ({"Origin": "http://evil.example", "Content-Type": "text/plain"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Origin": "http://127.0.0.1:1"}, 403),
+            ({"Origin": own, "Sec-Fetch-Site": "same-origin"}, 200),
+            ({"Sec-Fetch-Site": "none"}, 200),
+        ):
+            found = client.post("/v1/models/one/predict", root / "clip.mp4", headers=headers)
+            assert found.status == status, headers
+            assert status == 200 or client("DELETE", "/v1/adapters/one", headers=headers).status == 403
         answer = client.get("/v1/models", headers={"Origin": "http://evil.example"})
         assert "access-control-allow-origin" not in answer.headers
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "server" not in answer.headers
+
+
+def test_a_body_that_is_not_declared_as_json_is_refused(root):
+    with service([], below=root) as client:
+        found = client.post("/v1/adapters", b'{"folder": "one"}', headers={"Content-Type": "text/plain"})
+        assert found.status == 415 and "application/json" in found.error
+
+
+def test_no_answer_names_the_address_of_the_server_which_a_proxy_may_hide(root):
+    with service([root / "one"]) as client:
+        assert client.get("/v1/models/").status == 404  # no redirection
+        job = client.post("/v1/jobs?model=one", root / "clip.mp4")
+        assert job.headers["location"] == f"jobs/{job.json['id']}"
+        assert client.get("/openapi.json").json["servers"] == [{"url": "."}]
+        client.until_finished(job.json["id"])
 
 
 def test_limits_are_answers(root, tmp_path):

@@ -24,6 +24,8 @@ LIMITS = {
     "explain_queue": "explanations at once",
     "job_queue": "jobs at once",
     "timeout": "seconds to decode a video",
+    "explain_timeout": "seconds to compute an explanation",
+    "job_timeout": "seconds to compute a job",
     "upload_timeout": "seconds to receive a video",
     "grace": "seconds to finish requests after SIGTERM, and then jobs",
     "keep_jobs": "seconds that results of jobs are kept",
@@ -126,8 +128,7 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 print(line, flush=True)
 
             log_to_stderr(args.log_requests)
-            abandon = service.uploads.close
-            new_server(sock, app, started, grace=settings.grace, abandon=abandon).run(sockets=[sock])
+            new_server(sock, app, service, started).run(sockets=[sock])
             print_message("stopped")
         return 0
 

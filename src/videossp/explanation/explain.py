@@ -1,7 +1,7 @@
 """`explain`: the patches and frames of a video that the prediction of a classifier depends on."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
@@ -117,11 +117,13 @@ def explain_classes(
     settings: ExplainSettings,
     *,
     progress: bool = False,
+    report: Callable[[int], object] = lambda count: None,
 ) -> list[Explanation]:
     """Explanations of several classes of one clip, which share forward passes; see `explain`.
 
     Args:
         targets: the classes. None: the most probable one.
+        report: called with the number of clips of each pass; an exception of it ends the computation.
     """
     for name in targets or ():
         check_class(name, classifier.classes)
@@ -143,7 +145,11 @@ def explain_classes(
     curve, windows = frame_places(frames), [] if steps else window_places(frames, grid)
     work, taken = len(curve) + len(empties) * (steps + len(windows)), 0
     maps = torch.zeros(len(labels), frames, *grid)
-    with work_bar("explaining", work, progress) as advance:
+    with work_bar("explaining", work, progress) as shown_progress:
+
+        def advance(count: int) -> None:
+            shown_progress(count)
+            report(count)
 
         def edited(base: Tensor, places: Sequence[Place]) -> Tensor:
             size = settings.batch_size

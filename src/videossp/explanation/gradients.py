@@ -62,7 +62,7 @@ def integrated_gradients(
         steps: number of places.
         changes: (labels,), logit(x) - logit(b). If given, and a sum misses one of these by more than
             `TOLERANCE`, the result is of three times as many steps.
-        advance: called with the number of steps that are done, up to `steps`.
+        advance: called with the number of steps that are done, up to `steps`; for further steps with 0.
 
     Raises:
         OutOfMemoryError: the memory of a GPU is too small for one step.
@@ -75,7 +75,7 @@ def integrated_gradients(
     if (errors <= TOLERANCE * changes.abs()).all():
         return found, steps
     # A third of the places of three times as many steps are those that are computed already.
-    more = _contributions(classifier, line, *outer_thirds(steps), lambda _: None)
+    more = _contributions(classifier, line, *outer_thirds(steps), lambda _: advance(0))
     return found / 3 + more, 3 * steps
 
 

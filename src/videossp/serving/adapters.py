@@ -18,6 +18,7 @@ from videossp.model.precision import Precision
 from videossp.model.videomamba import VideoMamba
 from videossp.serving.problem import Problem
 from videossp.system.printable import printable
+from videossp.system.worker_pool import one_line
 
 LONGEST_NAME = 100
 State = tuple[tuple[int, int, int], ...] | None
@@ -65,7 +66,7 @@ class Adapters:
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.device, self.precision, self.backbone, self.report = device, precision, backbone, report
-        self.below = below
+        self.below = None if below is None else below.absolute()
         self._adapters: dict[str, Adapter] = {}
         self._backbones: WeakValueDictionary[object, VideoMamba] = WeakValueDictionary()
         self._changing = threading.Lock()
@@ -98,7 +99,7 @@ class Adapters:
         """
         with self._changing:
             name = name_of(folder) if name is None else name
-            if not name or len(name) > LONGEST_NAME or "/" in name or printable(name) != name:
+            if name in ("", ".", "..") or len(name) > LONGEST_NAME or "/" in name or printable(name) != name:
                 raise ValueError(
                     f"{name!r} cannot be the name of an adapter: 1 to 100 printable characters, no /"
                 )
@@ -133,7 +134,7 @@ class Adapters:
         try:
             return self.add(place, name)
         except VideoSSPError as error:
-            raise Problem(422, str(error).replace(f"{os.path.realpath(self.below)}{os.sep}", "")) from error
+            raise Problem(422, str(error).replace(f"{self.below}{os.sep}", "")) from error
         except ValueError as error:
             raise Problem(409 if "two adapters" in str(error) else 422, str(error)) from error
 
@@ -153,8 +154,11 @@ class Adapters:
             WeightsError: one cannot be loaded.
         """
         assert self.below is not None, "there is no folder"
-        for folder in self.folders_below():
-            self.add(self.below / folder)
+        loaded = {os.path.realpath(x.folder) for x in self.all()}
+        for name in self.folders_below():
+            folder = self.below / name
+            if os.path.realpath(find_adapter(folder)) not in loaded:
+                self.add(folder)
 
     def remove(self, name: str) -> None:
         """Unload an adapter; its backbone too, if it was the last one on it.
@@ -179,9 +183,10 @@ class Adapters:
                 try:
                     new = self._load(adapter.name, adapter.folder)
                     line = f"replaced {adapter.name}: its files have changed"
-                except (VideoSSPError, OSError) as error:
-                    new = replace(adapter, state=state, error=printable(str(error)))
-                    line = f"kept {adapter.name} as it was: {error}"
+                except VideoSSPError as error:
+                    text = printable(str(error).replace(str(adapter.folder), adapter.name))
+                    new = replace(adapter, state=state, error=text)
+                    line = f"kept {adapter.name} as it was: {text}"
                 self._adapters[adapter.name] = new
             self.report(line)
 
@@ -191,23 +196,33 @@ class Adapters:
 
     def _load(self, name: str, folder: Path) -> Adapter:
         state = state_of(folder)  # before it is read: a change in the meantime is seen
-        classifier = load(folder, backbone=self.backbone).to(self.device)
-        classifier.to_precision(self.precision or classifier.precision)
-        classifier.requires_grad_(False).eval()
-        if not classifier.tuner.thaw:
-            config = classifier.backbone.config
-            key = (classifier.sha256, classifier.precision, config)
-            classifier.backbone = self._backbones.setdefault(key, classifier.backbone)
-        warm_up(classifier)
+        below = self.below and folder.is_relative_to(self.below)
+        if below and self.below and inside(self.below, str(folder.relative_to(self.below))) is None:
+            raise WeightsError(f"{folder}: a symbolic link leads out of the folder of --adapters")
+        try:
+            classifier = load(folder, backbone=self.backbone).to(self.device)
+            classifier.to_precision(self.precision or classifier.precision)
+            classifier.requires_grad_(False).eval()
+            if not classifier.tuner.thaw:
+                key = (classifier.sha256, classifier.precision, classifier.backbone.config)
+                classifier.backbone = self._backbones.setdefault(key, classifier.backbone)
+            warm_up(classifier)
+        except VideoSSPError:
+            raise
+        except Exception as error:  # a config that was edited by hand, or too little memory of a GPU
+            raise WeightsError(f"{folder}: cannot be loaded: {one_line(error)}") from error
         return Adapter(name, folder, classifier, state)
 
 
 def inside(root: Path, folder: str) -> Path | None:
-    """A folder below a root, by its relative path; None if it is elsewhere, also by a symbolic link."""
-    if "\0" in folder or os.path.isabs(folder):
+    """A folder below a root, by its relative path; None if it is elsewhere, also by a symbolic link.
+
+    The links stay in the path, so that a link that is set to another adapter is seen.
+    """
+    if "\0" in folder or os.path.isabs(folder) or ".." in Path(folder).parts:
         return None
-    top, place = os.path.realpath(root), os.path.realpath(root / folder)
-    return Path(place) if os.path.commonpath([top, place]) == top else None
+    place = root / folder
+    return place if Path(os.path.realpath(place)).is_relative_to(os.path.realpath(root)) else None
 
 
 def name_of(folder: Path) -> str:

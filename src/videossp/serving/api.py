@@ -1,8 +1,7 @@
 """`make_app`: the web app: the routes below /v1, health checks, metrics, the page and compatible routes."""
 
-import asyncio
 import base64
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from io import BytesIO
@@ -40,7 +39,7 @@ from videossp.serving.json_body import described, json_body
 from videossp.serving.kserve import kserve_routes
 from videossp.serving.label_studio import LabelStudioFiles, label_studio_routes
 from videossp.serving.pages import add_pages
-from videossp.serving.problem import Problem
+from videossp.serving.problem import LOOKING, READING, Problem, problems
 from videossp.serving.service import Service, Timing
 from videossp.serving.uploaded_video import SHOWN
 from videossp.system.printable import printable
@@ -55,19 +54,15 @@ VIDEO = {
         },
     }
 }
-READING = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)  # statuses of requests with a video
-LOOKING = (401, 403, 404, 422, 500)
-MOST_CLASSES = 1000
+# Answers besides the result, for OpenAPI.
+ALWAYS = problems((401, 403), ErrorAnswer)
+LOOKED_UP, WITH_VIDEO = problems(LOOKING, ErrorAnswer), problems(READING, ErrorAnswer)
+MOST_CLASSES = 100_000
 ModelNames = Annotated[
     list[str], Query(alias="model", min_length=1, max_length=64, description="name of an adapter; repeatable")
 ]
 ModelName = Annotated[str, Query(alias="model", description="name of an adapter")]
 TopK = Annotated[int, Query(ge=1, le=MOST_CLASSES, description="most classes in the answer")]
-
-
-def problems(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]]:
-    """Answers of these statuses, for OpenAPI."""
-    return {x: {"model": ErrorAnswer} for x in statuses}
 
 
 def make_app(
@@ -97,6 +92,9 @@ def make_app(
         lifespan=life,
         docs_url=None,
         redoc_url=None,
+        # A redirection would name the host and scheme of this process, which a proxy may hide.
+        redirect_slashes=False,
+        servers=[{"url": "."}],  # relative to the document, so that a path prefix of a proxy stays
         # FastAPI's own answer to wrong parameters is replaced below.
         responses={422: {"model": ErrorAnswer}},
     )
@@ -165,21 +163,29 @@ def add_security(app: FastAPI) -> None:
 def add_health(app: FastAPI, service: Service) -> None:
     """Health checks and metrics."""
 
-    @app.get("/health/live", tags=["health"])
+    @app.head("/health/live", include_in_schema=False)
+    @app.get("/health/live", tags=["health"], summary="Liveness")
     async def live() -> Health:
         """The process runs."""
         return Health(status="live")
 
-    @app.get("/health/ready", tags=["health"], responses=problems([503]))
+    @app.head("/health/ready", include_in_schema=False)
+    @app.get("/health/ready", tags=["health"], summary="Readiness", responses=problems((503,), ErrorAnswer))
     async def ready() -> Health:
         """Requests are taken."""
-        if service.stopping:
-            raise Problem(503, "the service is stopping")
+        if not service.ready:
+            raise Problem(503, "the service is stopping, or has failed; its log says why")
         return Health(status="ready")
 
     text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
-    @app.get("/metrics", tags=["health"], response_class=Response, responses=text | problems([401, 403]))
+    @app.get(
+        "/metrics",
+        tags=["health"],
+        summary="Metrics",
+        response_class=Response,
+        responses=text | ALWAYS,
+    )
     async def metrics() -> Response:
         """Metrics for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -189,18 +195,52 @@ def add_models(app: FastAPI, service: Service) -> None:
     """The adapters: which there are, loading and unloading."""
     adapters, limits = service.adapters, service.settings
 
-    @app.get("/v1/models", tags=["adapters"], responses=problems([401, 403]))
+    @app.get(
+        "/v1/models",
+        tags=["adapters"],
+        summary="List adapters",
+        responses=problems(
+            (
+                401,
+                403,
+            ),
+            ErrorAnswer,
+        ),
+    )
     async def models() -> Models:
         """All adapters, and the limits of the service."""
         shown = Limits.model_validate(limits, from_attributes=True)
         return Models(models=[info_of(x) for x in adapters.all()], limits=shown)
 
-    @app.get("/v1/models/{name}", tags=["adapters"], responses=problems([401, 403, 404]))
+    @app.get(
+        "/v1/models/{name}",
+        tags=["adapters"],
+        summary="Describe an adapter",
+        responses=problems(
+            (
+                401,
+                403,
+                404,
+            ),
+            ErrorAnswer,
+        ),
+    )
     async def model(name: str) -> ModelInfo:
         """One adapter."""
         return info_of(adapters.get(name))
 
-    @app.get("/v1/adapters", tags=["adapters"], responses=problems([401, 403]))
+    @app.get(
+        "/v1/adapters",
+        tags=["adapters"],
+        summary="List adapters that can be loaded",
+        responses=problems(
+            (
+                401,
+                403,
+            ),
+            ErrorAnswer,
+        ),
+    )
     def folders() -> AdapterFolders:
         """Folders below --adapters that can be loaded."""
         return AdapterFolders(folders=adapters.folders_below())
@@ -208,16 +248,23 @@ def add_models(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/adapters",
         tags=["adapters"],
+        summary="Load an adapter",
         status_code=201,
         openapi_extra=described(NewAdapter),
-        responses=problems([*READING, 409]),
+        responses=problems((*READING, 409), ErrorAnswer),
     )
     async def load(request: Request) -> ModelInfo:
         """Load an adapter from a folder below --adapters."""
         new = await json_body(service, request, NewAdapter)
-        return info_of(await asyncio.to_thread(adapters.load_below, new.folder, new.name))
+        return info_of(await service.load(new.folder, new.name))
 
-    @app.delete("/v1/adapters/{name}", tags=["adapters"], status_code=204, responses=problems(LOOKING))
+    @app.delete(
+        "/v1/adapters/{name}",
+        tags=["adapters"],
+        summary="Unload an adapter",
+        status_code=204,
+        responses=LOOKED_UP,
+    )
     def unload(name: str) -> None:
         """Unload an adapter. Its files stay."""
         if adapters.below is None:
@@ -228,7 +275,13 @@ def add_models(app: FastAPI, service: Service) -> None:
 def add_videos(app: FastAPI, service: Service) -> None:
     """Predictions, embeddings and explanations of a video."""
 
-    @app.post("/v1/models/{name}/predict", tags=["videos"], openapi_extra=VIDEO, responses=problems(READING))
+    @app.post(
+        "/v1/models/{name}/predict",
+        tags=["videos"],
+        summary="Predict with one adapter",
+        openapi_extra=VIDEO,
+        responses=WITH_VIDEO,
+    )
     async def predict(name: str, request: Request, response: Response, top_k: TopK = 5) -> list[Score]:
         """The most probable classes of a video, as in the task video-classification of Hugging Face."""
         timing = Timing()
@@ -237,7 +290,13 @@ def add_videos(app: FastAPI, service: Service) -> None:
         response.headers["Server-Timing"] = timing.header()
         return ranked(scores, chosen[0], top_k)
 
-    @app.post("/v1/predict", tags=["videos"], openapi_extra=VIDEO, responses=problems(READING))
+    @app.post(
+        "/v1/predict",
+        tags=["videos"],
+        summary="Predict with several adapters",
+        openapi_extra=VIDEO,
+        responses=WITH_VIDEO,
+    )
     async def predict_many(
         models: ModelNames, request: Request, response: Response, top_k: TopK = 5
     ) -> list[ModelScores]:
@@ -251,7 +310,13 @@ def add_videos(app: FastAPI, service: Service) -> None:
             for x, scores in zip(chosen, found, strict=True)
         ]
 
-    @app.post("/v1/embed", tags=["videos"], openapi_extra=VIDEO, responses=problems(READING))
+    @app.post(
+        "/v1/embed",
+        tags=["videos"],
+        summary="Embed a video",
+        openapi_extra=VIDEO,
+        responses=WITH_VIDEO,
+    )
     async def embed(
         model: ModelName,
         request: Request,
@@ -264,7 +329,13 @@ def add_videos(app: FastAPI, service: Service) -> None:
         response.headers["Server-Timing"] = timing.header()
         return Vector(model=model, features=features, vector=vector.tolist())
 
-    @app.post("/v1/explain", tags=["videos"], openapi_extra=VIDEO, responses=problems(READING))
+    @app.post(
+        "/v1/explain",
+        tags=["videos"],
+        summary="Explain a prediction",
+        openapi_extra=VIDEO,
+        responses=WITH_VIDEO,
+    )
     async def explain(
         model: ModelName,
         request: Request,
@@ -286,7 +357,14 @@ def add_videos(app: FastAPI, service: Service) -> None:
 def add_jobs(app: FastAPI, service: Service) -> None:
     """Long videos."""
 
-    @app.post("/v1/jobs", tags=["jobs"], status_code=202, openapi_extra=VIDEO, responses=problems(READING))
+    @app.post(
+        "/v1/jobs",
+        tags=["jobs"],
+        summary="Start a job",
+        status_code=202,
+        openapi_extra=VIDEO,
+        responses=WITH_VIDEO,
+    )
     async def start(
         model: ModelName,
         request: Request,
@@ -296,15 +374,39 @@ def add_jobs(app: FastAPI, service: Service) -> None:
     ) -> JobAnswer:
         """Find the segments of a long video, see docs/watch.md. The answer has the id of the job."""
         job = await service.start_job(model, window, hop, request, Timing())
-        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        response.headers["Location"] = f"jobs/{job.id}"  # relative: a proxy may add a prefix
         return job_answer(job)
 
-    @app.get("/v1/jobs/{id}", tags=["jobs"], responses=problems([401, 403, 404]))
+    @app.get(
+        "/v1/jobs/{id}",
+        tags=["jobs"],
+        summary="Show a job",
+        responses=problems(
+            (
+                401,
+                403,
+                404,
+            ),
+            ErrorAnswer,
+        ),
+    )
     async def job(id: str) -> JobAnswer:
         """Progress, and the segments found so far."""
         return job_answer(service.jobs.get(id))
 
-    @app.delete("/v1/jobs/{id}", tags=["jobs"], responses=problems([401, 403, 404]))
+    @app.delete(
+        "/v1/jobs/{id}",
+        tags=["jobs"],
+        summary="Cancel a job",
+        responses=problems(
+            (
+                401,
+                403,
+                404,
+            ),
+            ErrorAnswer,
+        ),
+    )
     async def cancel(id: str) -> JobAnswer:
         """Cancel a job. The segments found so far stay."""
         return job_answer(service.jobs.cancel(id))

@@ -1,8 +1,10 @@
 """`Batcher`: requests of any adapters that come at the same time are computed in one pass."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -10,11 +12,13 @@ import torch
 from torch import Tensor
 
 from videossp.classifier import Classifier
+from videossp.errors import OutOfMemoryError
 from videossp.inference.mixed_batch import mixed_logits
 from videossp.inference.passes import EVAL_BATCH
-from videossp.model.device import selected, to_device
+from videossp.model.device import is_out_of_memory, selected, to_device
 
 Result = TypeVar("Result")
+log = logging.getLogger("videossp.serve")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,7 @@ class Batcher:
     Args:
         batch_size: rows of a pass; a request of more rows is divided.
         wait: seconds to wait for requests that are being decoded.
-        coming: the number of requests that are being decoded.
+        coming: the number of requests that are being decoded for a pass.
         observe: called for each pass.
     """
 
@@ -119,18 +123,26 @@ class Batcher:
 
     async def run(self) -> None:
         """Compute requests until this task is cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             batch = await self._gather()
-            self.observe(len(batch), sum(x.rows for x in batch))
-            found = await loop.run_in_executor(self._thread, compute, batch)
-            for request, result in zip(batch, found, strict=True):
-                if request.future.done():  # its client is gone
-                    continue
-                if isinstance(result, Exception):
-                    request.future.set_exception(result)
-                else:
-                    request.future.set_result(result)
+            try:
+                await self._compute(batch)
+            except Exception as error:  # the next requests must not wait for ever
+                log.exception("a pass failed")
+                for request in batch:
+                    if not request.future.done():
+                        request.future.set_exception(error)
+
+    async def _compute(self, batch: Sequence[Request]) -> None:
+        self.observe(len(batch), sum(x.rows for x in batch))
+        found = await asyncio.get_running_loop().run_in_executor(self._thread, compute, batch)
+        for request, result in zip(batch, found, strict=True):
+            if request.future.done():  # its client is gone
+                continue
+            if isinstance(result, Exception):
+                request.future.set_exception(result)
+            else:
+                request.future.set_result(result)
 
     def close(self) -> None:
         """End the thread, after the pass that it computes."""
@@ -138,7 +150,9 @@ class Batcher:
 
     async def _gather(self) -> list[Request]:
         """The requests of the next pass."""
-        first = self._held or await self._queue.get()
+        first = self._held
+        while first is None or first.future.done():
+            first = await self._queue.get()
         self._held = None
         batch, rows = [first], first.rows
         deadline = asyncio.get_running_loop().time() + self.wait
@@ -155,10 +169,15 @@ class Batcher:
         return batch
 
     async def _next(self, deadline: float) -> Request:
-        if not self._queue.empty() or not self.coming():
-            return self._queue.get_nowait()
-        async with asyncio.timeout_at(deadline):
-            return await self._queue.get()
+        """The next request whose client is still there."""
+        while True:
+            if not self._queue.empty() or not self.coming():
+                request = self._queue.get_nowait()
+            else:
+                async with asyncio.timeout_at(deadline):
+                    request = await self._queue.get()
+            if not request.future.done():
+                return request
 
 
 @torch.inference_mode(False)
@@ -168,13 +187,17 @@ def compute(batch: Sequence[Request]) -> list[list[Tensor] | Exception]:
 
     If a pass fails, because one adapter is damaged or memory is too small, its halves are tried.
     """
+    device = batch[0].classifiers[0].device
     try:
         return list(_pass(batch))
     except Exception as error:
         if len(batch) == 1:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error, device):
+                return [OutOfMemoryError(f"too little memory on {device} for {batch[0].rows} clips")]
             return [error]
-    if batch[0].classifiers[0].device.type == "cuda":
-        torch.cuda.empty_cache()
+    if device.type == "cuda":  # the tensors of the pass are freed only now, after its exception
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
     middle = len(batch) // 2
     return [*compute(batch[:middle]), *compute(batch[middle:])]
 

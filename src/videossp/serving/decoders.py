@@ -55,8 +55,11 @@ class Decoders:
         broken: ProcessPool | None = None
         for _ in range(TRIES):
             try:
-                broken = await asyncio.to_thread(self._running, broken)
-                result = await self._result(broken, submit(broken, calls, path))
+                pool = self._pool
+                if pool is None or pool is broken or not pool.active:
+                    pool = await asyncio.to_thread(self._running, broken)
+                broken = pool
+                result = await self._result(pool, submit(pool, calls, path))
             except BrokenProcessPool:
                 continue
             except TimeoutError:

@@ -1,4 +1,4 @@
-"""`Guard`: what holds for every request: the token, the host, the headers of security, the counts."""
+"""`Guard`: checks that every request passes (host, site, token), headers of security, counts."""
 
 import asyncio
 import base64
@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from videossp.serving.metrics import Metrics
+from videossp.system.printable import printable
 
-OPEN = ("/health/", "/page/", "/docs")  # paths that need no token, besides the page itself
+OPEN = ("/health/", "/page/", "/docs", "/openapi.json")  # paths that need no token, besides the page itself
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
@@ -71,7 +72,7 @@ class Guard:
                 raise
             await refusal(scope, 503, STOPPING, {"Retry-After": "30"})(scope, receive, completed)
         except Exception:
-            log.exception("%s %s", scope["method"], scope["path"])
+            log.exception("%s %s", scope["method"], printable(scope["path"]))
             if started:
                 raise
             text = "an internal error; the log of the service has the details"
@@ -85,9 +86,10 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if self.hosts is not None and host_of(headers.get("host", "")) not in self.hosts:
+        host = headers.get("host", "")
+        if self.hosts is not None and host_of(host) not in self.hosts:
             return refusal(scope, 403, "this host name is not served; see --host")
-        if headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD"):
+        if scope["method"] not in ("GET", "HEAD") and self.token is None and from_other_site(headers):
             return refusal(scope, 403, "requests of pages of other sites are refused")
         path: str = scope["path"]
         if self.token is None or path == "/" or path.startswith(OPEN):
@@ -97,6 +99,15 @@ class Guard:
         answer = refusal(scope, 401, "a token is needed: Authorization: Bearer TOKEN")
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
+
+
+def from_other_site(headers: Mapping[str, str]) -> bool:
+    """Whether a browser sends a request for a page of another server. Programs send no such headers."""
+    origin = headers.get("origin")
+    site = headers.get("sec-fetch-site", "none")
+    return site not in ("none", "same-origin") or (
+        origin is not None and origin.partition("://")[2] != headers.get("host", "")
+    )
 
 
 def token_of(header: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Literal
 
 from videossp.classifier import Classifier
 from videossp.data.video import Video
-from videossp.errors import VideoSSPError
+from videossp.errors import DataError, VideoSSPError
 from videossp.inference.passes import scoring
 from videossp.serving.gate import Gate
 from videossp.serving.job_windows import JobWindows, Recording
@@ -31,7 +32,7 @@ Status = Literal["queued", "running", "done", "failed", "cancelled"]
 
 @dataclass(eq=False)
 class Job:
-    """A long video and what was found in it so far.
+    """A long video and the segments found in it so far.
 
     Attributes:
         id: random; who knows it can read the result.
@@ -45,6 +46,7 @@ class Job:
         error: why it failed; the segments until then stay.
         ended: reading of the monotonic clock.
         cancelled: whether it is to end.
+        deadline: reading of the monotonic clock at which its time is over.
         finished: is set at the end.
     """
 
@@ -59,7 +61,12 @@ class Job:
     error: str | None = None
     ended: float = 0.0
     cancelled: bool = False
+    deadline: float = math.inf
     finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stopped(self) -> bool:
+        """Whether it was cancelled, or its time is over."""
+        return self.cancelled or time.monotonic() > self.deadline
 
     @property
     def seconds(self) -> float | None:
@@ -81,6 +88,10 @@ class Jobs:
     Args:
         settings: limits.
         observe: called with each job that has ended.
+
+    Attributes:
+        gate: counts jobs from the begin of their upload.
+        last_end: reading of the monotonic clock at the end of the last job.
     """
 
     def __init__(self, settings: ServeSettings, observe: Callable[[Job], None] = lambda job: None) -> None:
@@ -88,7 +99,9 @@ class Jobs:
         self.gate = Gate("jobs", settings.job_queue)
         self._jobs: dict[str, Job] = {}
         self._thread = ThreadPoolExecutor(1, "videossp-job")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        self.last_end = -math.inf
+        self._tasks: dict[Job, asyncio.Task[None]] = {}
 
     def start(
         self,
@@ -110,22 +123,19 @@ class Jobs:
             window, hop: see `watch`.
 
         Raises:
-            Problem: windows that do not fit, or too many jobs.
+            Problem: windows that do not fit.
         """
         found: list[Job] = []
         windows = () if window is None else (window,)
         try:
-            watcher = Watcher(classifier, path, windows=windows, hop=hop, stopped=lambda: found[0].cancelled)
+            watcher = Watcher(classifier, path, windows=windows, hop=hop, stopped=lambda: found[0].stopped())
         except ValueError as error:
             raise Problem(422, str(error).replace("(--window)", "(window=)")) from None
         job = Job(token_urlsafe(16), model, path, watcher)
         found.append(job)
-        upload.enter_context(self.gate.enter())
         self._forget()
         self._jobs[job.id] = job
-        task = asyncio.create_task(self._run(job, upload.pop_all()))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[job] = asyncio.create_task(self._run(job, upload.pop_all()))
         return job
 
     def get(self, name: str) -> Job:
@@ -146,42 +156,49 @@ class Jobs:
             Problem: there is none of this id.
         """
         job = self.get(name)
-        job.cancelled = True
+        self._cancel(job)
         return job
+
+    def _cancel(self, job: Job) -> None:
+        job.cancelled = True
+        if job.status == "queued" and job in self._tasks:
+            self._tasks[job].cancel()  # the place in the queue and the video are free at once
 
     def running(self) -> int:
         """Jobs that wait or run."""
         return len(self._tasks)
 
-    async def close(self, grace: float) -> None:
-        """Give jobs some seconds to finish, then end them."""
+    async def close(self) -> None:
+        """End all jobs."""
+        for job in [*self._tasks]:
+            self._cancel(job)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
-        for job in self._jobs.values():
-            job.cancelled = True
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks.values())
         self._thread.shutdown()
 
     async def _run(self, job: Job, upload: AsyncExitStack) -> None:
-        async with upload:
-            try:
+        try:
+            async with upload, self._turn:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, job)
-            except Exception as error:
-                log.exception("job of %s", job.model)
-                job.status, job.error = "failed", one_line(error)
-        if job.watcher:
-            job.done, job.watcher = job.watcher.counts.seconds, None
-        job.ended = time.monotonic()
-        job.finished.set()
-        self.observe(job)
+        except asyncio.CancelledError:
+            job.status = "cancelled"
+        except Exception as error:
+            log.exception("job of %s", job.model)
+            job.status, job.error = "failed", one_line(error)
+        finally:
+            if job.watcher:
+                job.done, job.watcher = job.watcher.counts.seconds, None
+            del self._tasks[job]
+            job.ended = self.last_end = time.monotonic()
+            job.finished.set()
+            self.observe(job)
 
     def _compute(self, job: Job) -> None:
         limits, watcher = self.settings, job.watcher
         if job.cancelled or watcher is None:
             job.status = "cancelled"
             return
-        job.status = "running"
+        job.status, job.deadline = "running", time.monotonic() + limits.job_timeout
         classifier = watcher.classifier
         recording = Recording(
             str(job.path), watcher.grid, classifier.clip_format, limits.max_pixels, limits.max_job_seconds
@@ -192,6 +209,8 @@ class Jobs:
                 passes = scoring(classifier, 1 if classifier.tuner.mixes_clips else None)
                 for segment in watcher.recorded(windows, passes):
                     job.segments.append(segment)
+            if not job.cancelled and job.stopped():
+                raise DataError(f"not finished within {limits.job_timeout:g} s; choose a longer hop")
             job.status = "cancelled" if job.cancelled else "done"
         except (VideoSSPError, FloatingPointError) as error:
             job.error, job.status = without_path(error, str(job.path)), "failed"

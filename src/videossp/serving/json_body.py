@@ -25,6 +25,8 @@ async def json_body(service: Service, request: Request, kind: type[Body], most: 
     Raises:
         Problem: it is too large, or not as `kind` says.
     """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Problem(415, "the body must be JSON, with Content-Type: application/json")
     async with service.uploaded(request, most, Timing()) as path:
         try:
             return await asyncio.to_thread(lambda: kind.model_validate_json(path.read_bytes()))

@@ -1,5 +1,6 @@
 """`kserve_routes`: the Open Inference Protocol (KServe v2) over REST, with videos as base64."""
 
+import asyncio
 import base64
 import binascii
 from importlib.metadata import version
@@ -7,10 +8,12 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
+from torch import Tensor
 
+from videossp.serving.adapters import Adapter
 from videossp.serving.json_body import described, json_body
-from videossp.serving.problem import Problem
-from videossp.serving.service import Service, Timing
+from videossp.serving.problem import LOOKING, READING, Problem, problems
+from videossp.serving.service import Service, Timing, unless_gone
 
 MOST_VIDEOS = 8
 SLACK = 100_000  # bytes of a request besides its videos
@@ -103,11 +106,8 @@ class V2Response(BaseModel):
 
 def kserve_routes(service: Service) -> APIRouter:
     """The routes below /v2."""
-    statuses = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)
-    errors: dict[int | str, dict[str, Any]] = {x: {"model": V2Error} for x in statuses}
-    looking: dict[int | str, dict[str, Any]] = {x: errors[x] for x in (401, 403, 404, 422)}
-    always: dict[int | str, dict[str, Any]] = {x: errors[x] for x in (401, 403)}
-    routes = APIRouter(prefix="/v2", tags=["KServe v2"], responses={422: errors[422]})
+    looking, always = problems(LOOKING, V2Error), problems((401, 403), V2Error)
+    routes = APIRouter(prefix="/v2", tags=["KServe v2"], responses=problems((422,), V2Error))
 
     @routes.get("", responses=always)
     async def server() -> V2Server:
@@ -119,10 +119,12 @@ def kserve_routes(service: Service) -> APIRouter:
         """The process runs."""
         return V2Live(live=True)
 
-    @routes.get("/health/ready", responses=always)
+    @routes.get("/health/ready", responses=always | problems((503,), V2Error))
     async def ready() -> V2Ready:
         """Requests are taken."""
-        return V2Ready(ready=not service.stopping)
+        if not service.ready:
+            raise Problem(503, "the service is stopping, or has failed; its log says why")
+        return V2Ready(ready=True)
 
     @routes.get("/models/{name}", responses=looking)
     async def model(name: str) -> V2Model:
@@ -139,33 +141,31 @@ def kserve_routes(service: Service) -> APIRouter:
             ],
         )
 
-    @routes.get("/models/{name}/ready", responses=looking)
+    @routes.get("/models/{name}/ready", responses=looking | problems((503,), V2Error))
     async def model_ready(name: str) -> V2ModelReady:
         """Whether an adapter takes requests."""
-        service.adapters.get(name)
-        return V2ModelReady(name=name, ready=not service.stopping)
+        service.chosen([name])
+        return V2ModelReady(name=name, ready=True)
 
-    @routes.post("/models/{name}/infer", openapi_extra=described(V2Request), responses=errors)
+    @routes.post(
+        "/models/{name}/infer", openapi_extra=described(V2Request), responses=problems(READING, V2Error)
+    )
     async def infer(name: str, request: Request) -> V2Response:
         """The probabilities of videos."""
         (adapter,) = service.chosen([name])
-        service.gate.check()
-        timing = Timing()
         limit = service.settings.max_bytes * 4 // 3 + SLACK
-        body = await json_body(service, request, V2Request, limit)
-        (videos,) = body.inputs
-        if videos.shape != [len(videos.data)]:
-            raise Problem(422, f"inputs.0.shape: {videos.shape} for {len(videos.data)} videos")
-        scores = []
-        with service.gate.enter():
-            for text in videos.data:
-                with service.uploads.stored(decoded(text)) as file:
-                    scores += await service.probabilities([adapter], file, timing)
+        with service.gate.enter():  # before the body is parsed: its text is in memory
+            body = await json_body(service, request, V2Request, limit)
+            number, videos = body.id, body.inputs[0].data
+            if body.inputs[0].shape != [len(videos)]:
+                raise Problem(422, f"inputs.0.shape: {body.inputs[0].shape} for {len(videos)} videos")
+            del body
+            scores = await unless_gone(request, probabilities(service, adapter, videos))
         classes = adapter.classifier.classes
         return V2Response(
             model_name=name,
             model_version="1",
-            id=body.id,
+            id=number,
             outputs=[
                 V2Output(
                     name="probabilities",
@@ -183,6 +183,17 @@ def kserve_routes(service: Service) -> APIRouter:
         )
 
     return routes
+
+
+async def probabilities(service: Service, adapter: Adapter, videos: list[str]) -> list[Tensor]:
+    """The probabilities of videos in base64; their texts are dropped one after the other."""
+    found: list[Tensor] = []
+    while videos:
+        content = await asyncio.to_thread(decoded, videos.pop(0))
+        with service.uploads.stored(content) as file:
+            del content
+            found += await service.probabilities([adapter], file, Timing())
+    return found
 
 
 def decoded(text: str) -> bytes:

@@ -1,5 +1,6 @@
 """`label_studio_routes`: an ML backend of Label Studio, for Choices and TimelineLabels of a Video."""
 
+import asyncio
 import logging
 import os
 from contextlib import AsyncExitStack
@@ -11,17 +12,22 @@ from xml.etree import ElementTree as ET
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
+from torch import Tensor
 
 from videossp.serving.adapters import Adapter
 from videossp.serving.answers import ErrorAnswer
+from videossp.serving.jobs import Job
 from videossp.serving.json_body import described, json_body
-from videossp.serving.problem import Problem
-from videossp.serving.service import Service, Timing
+from videossp.serving.problem import LOOKING, READING, Problem, problems
+from videossp.serving.service import Service, Timing, unless_gone
+from videossp.system.printable import printable
 from videossp.watching.outputs import label_studio_ranges
 
 LOCAL_FILES = "/data/local-files/"
 LONGEST_CONFIG = 200_000
 MOST_TASKS = 100
+MOST_CONTROLS = 16
+ITEMS = {"Choices": "Choice", "TimelineLabels": "Label"}  # tags, and the tags of their labels
 log = logging.getLogger("videossp.serve")
 
 
@@ -46,7 +52,7 @@ class LabelStudioFiles:
             raise Problem(422, f"the video must be of local storage, {LOCAL_FILES}?d=FILE, got {name!r}")
         root = os.path.realpath(self.root)
         path = os.path.realpath(os.path.join(root, inside.lstrip("/")))
-        if os.path.commonpath([root, path]) != root or not os.path.isfile(path):
+        if not Path(path).is_relative_to(root) or not os.path.isfile(path):
             raise Problem(422, f"no file {inside!r} below the folder of --label-studio")
         return Path(path)
 
@@ -132,9 +138,7 @@ class Version(BaseModel):
 
 def label_studio_routes(service: Service, files: LabelStudioFiles | None) -> APIRouter:
     """The routes below /label-studio/NAME, which is the URL of the backend in Label Studio."""
-    statuses = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)
-    errors: dict[int | str, dict[str, Any]] = {x: {"model": ErrorAnswer} for x in statuses}
-    looking: dict[int | str, dict[str, Any]] = {x: errors[x] for x in (401, 403, 404, 422)}
+    looking, reading = problems(LOOKING, ErrorAnswer), problems(READING, ErrorAnswer)
     routes = APIRouter(prefix="/label-studio/{name}", tags=["Label Studio"])
 
     @routes.get("/health", responses=looking)
@@ -143,31 +147,32 @@ def label_studio_routes(service: Service, files: LabelStudioFiles | None) -> API
         service.adapters.get(name)
         return Up(status="UP", model_class="videossp")
 
-    @routes.post("/setup", openapi_extra=described(SetupBody), responses=errors)
+    @routes.post("/setup", openapi_extra=described(SetupBody), responses=reading)
     async def setup(name: str, request: Request) -> Version:
         """Check the labelling interface of a project."""
         (adapter,) = service.chosen([name])
         body = await json_body(service, request, SetupBody)
         if body.label_schema:
-            check_labels(controls_of(body.label_schema), adapter)
+            check_labels(await asyncio.to_thread(controls_of, body.label_schema), adapter)
         return Version(model_version=version_of(adapter))
 
-    @routes.post("/predict", openapi_extra=described(PredictBody), responses=errors)
+    @routes.post("/predict", openapi_extra=described(PredictBody), responses=reading)
     async def predict(name: str, request: Request) -> Results:
         """Predictions for tasks, whose videos are files below the folder of --label-studio."""
         if files is None:
             raise Problem(403, "this service reads no local files: it was started without --label-studio")
         (adapter,) = service.chosen([name])
         body = await json_body(service, request, PredictBody)
-        controls = controls_of(body.label_config)
+        controls = await asyncio.to_thread(controls_of, body.label_config)
         results = []
         for task in body.tasks:
             try:
-                results.append(await predicted(service, files, adapter, controls, task))
+                work = predicted(service, files, adapter, controls, task)
+                results.append(await unless_gone(request, work))
             except Problem as problem:
                 if problem.status in (429, 503):
                     raise
-                log.warning("Label Studio: task %s: %s", task.id, problem.detail)
+                log.warning("Label Studio: task %s: %s", printable(str(task.id)), problem.detail)
                 failed = Result(result=[], score=0.0, model_version=version_of(adapter), error=problem.detail)
                 results.append(failed)
         return Results(results=results, model_version=version_of(adapter))
@@ -181,26 +186,42 @@ async def predicted(
     """The prediction for a task."""
     found: list[dict[str, Any]] = []
     scores: list[float] = []
+    rows: dict[Path, Tensor] = {}  # several tags may label one video
+    jobs: dict[Path, Job] = {}
     for control in controls:
         path = files.find(task.data.get(control.key))
         common = {"from_name": control.name, "to_name": control.to_name, "type": control.kind.lower()}
         if control.kind == "Choices":
-            with service.gate.enter():
-                (row,) = await service.probabilities([adapter], path, Timing())
-            label, score = adapter.classifier.classes[int(row.argmax())], float(row.max())
+            if path not in rows:
+                with service.gate.enter():
+                    (rows[path],) = await service.probabilities([adapter], path, Timing())
+            label, score = adapter.classifier.classes[int(rows[path].argmax())], float(rows[path].max())
             found.append({**common, "value": {"choices": [label]}, "score": score})
             scores.append(score)
             continue
-        async with AsyncExitStack() as nothing:
-            job = service.jobs.start(adapter.name, adapter.classifier, path, nothing)
-        await job.finished.wait()
+        if path not in jobs:
+            jobs[path] = await segments_of(service, adapter, path)
+        job = jobs[path]
         if job.error or job.video is None:
             raise Problem(422, job.error or "the service is stopping")
-        for segment, ranges in zip(job.segments, label_studio_ranges(job.segments, job.video), strict=True):
-            value = {"ranges": [ranges], "timelinelabels": [segment.label]}
+        ranges = label_studio_ranges(job.segments, job.video)
+        for segment, own in zip(job.segments, ranges, strict=True):
+            value = {"ranges": [own], "timelinelabels": [segment.label]}
             found.append({**common, "value": value, "score": segment.probability})
             scores.append(segment.probability)
     return Result(result=found, score=sum(scores) / max(1, len(scores)), model_version=version_of(adapter))
+
+
+async def segments_of(service: Service, adapter: Adapter, path: Path) -> Job:
+    """A job for a file, at its end."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(service.jobs.gate.enter())
+        job = service.jobs.start(adapter.name, adapter.classifier, path, stack)
+    try:
+        await job.finished.wait()
+    finally:
+        service.jobs.cancel(job.id)  # if the client is gone
+    return job
 
 
 def controls_of(config: str) -> list[Control]:
@@ -216,13 +237,17 @@ def controls_of(config: str) -> list[Control]:
     except ET.ParseError as error:
         raise Problem(422, f"the labelling interface is no XML: {error}") from None
     keys = {x.get("name"): (x.get("value") or "").removeprefix("$") for x in root.iter("Video")}
+    tags = [(kind, tag) for kind in ITEMS for tag in root.iter(kind)]
+    if len(tags) > MOST_CONTROLS:
+        raise Problem(
+            422, f"the labelling interface has more than {MOST_CONTROLS} Choices and TimelineLabels"
+        )
     found = []
-    for kind, item in (("Choices", "Choice"), ("TimelineLabels", "Label")):
-        for tag in root.iter(kind):
-            target, name = tag.get("toName"), tag.get("name")
-            if target in keys and name:
-                values = frozenset(x.get("value") or "" for x in tag.iter(item))
-                found.append(Control(kind, name, target or "", keys[target], values))
+    for kind, tag in tags:
+        target, name = tag.get("toName"), tag.get("name")
+        if target in keys and name:
+            values = frozenset(x.get("value") or "" for x in tag.iter(ITEMS[kind]))
+            found.append(Control(kind, name, target or "", keys[target], values))
     if not found:
         raise Problem(422, "the labelling interface has no Choices or TimelineLabels for a Video")
     return found

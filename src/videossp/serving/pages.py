@@ -28,6 +28,7 @@ DOCS = """<!doctype html>
 def add_pages(app: FastAPI) -> None:
     """Add the page, its files, and /docs."""
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")

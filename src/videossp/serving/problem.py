@@ -1,8 +1,14 @@
 """`Problem`: a request that cannot be answered, as a status of HTTP and one line."""
 
 from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
 
 from videossp.system.printable import printable
+
+READING = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 507)  # of requests with a body
+LOOKING = (401, 403, 404, 422)  # of requests that name an adapter or a job
 
 
 class Problem(Exception):
@@ -24,3 +30,13 @@ def too_many(what: str, limit: int, wait: float = 1.0) -> Problem:
     seconds = max(1, round(wait))
     detail = f"too many {what}: {limit} wait or are computed; try again in {seconds} s"
     return Problem(429, detail, {"Retry-After": str(seconds)})
+
+
+def problems(statuses: tuple[int, ...], kind: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """Answers of these statuses, for OpenAPI.
+
+    Args:
+        statuses: of HTTP.
+        kind: of their bodies.
+    """
+    return {x: {"model": kind} for x in statuses}

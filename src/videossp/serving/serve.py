@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -12,8 +13,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from videossp.serving.http_protocol import HttpProtocol
+from videossp.serving.service import Service
 
 CONNECTIONS = 512  # at once; more are answered 503
+BACKLOG = 2048
+READ_RESULTS = 3.0  # seconds; the page asks every second
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SHORTEST_TOKEN = 16
 
@@ -57,23 +61,15 @@ def log_to_stderr(requests: bool) -> None:
 
 
 def new_server(
-    sock: socket.socket,
-    app: FastAPI,
-    started: Callable[[str], None],
-    *,
-    grace: float,
-    abandon: Callable[[], None] = lambda: None,
-) -> uvicorn.Server:
+    sock: socket.socket, app: FastAPI, service: Service, started: Callable[[str], None]
+) -> "Server":
     """A server whose `run(sockets=[sock])` answers requests until SIGTERM or Ctrl-C.
-
-    It then finishes the requests that run. A second signal ends the process at once.
 
     Args:
         sock: of `listening`.
         app: of `make_app`.
+        service: of the app.
         started: called with the URL once requests are taken.
-        grace: seconds that running requests get at the end.
-        abandon: called before a second signal ends the process.
     """
     host, port, *_ = sock.getsockname()
     name = f"[{host}]" if ":" in host else host
@@ -87,28 +83,51 @@ def new_server(
         proxy_headers=False,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=5,
-        timeout_graceful_shutdown=max(1, round(grace)),
+        timeout_graceful_shutdown=max(1, round(service.settings.grace)),
     )
-    return _Server(config, lambda: started(f"http://{name}:{port}"), abandon)
+    return Server(config, service, lambda: started(f"http://{name}:{port}"))
 
 
-class _Server(uvicorn.Server):
-    """Tells when it has started, and ends at once when it is told twice."""
+class Server(uvicorn.Server):
+    """Finishes jobs and requests when it is told to stop.
 
-    def __init__(self, config: uvicorn.Config, told: Callable[[], None], abandon: Callable[[], None]) -> None:
+    While jobs run, their results can be read, and everything else is answered 503. Then uvicorn closes the
+    socket, and waits for the requests that run. Both take at most the grace. A second signal ends the process
+    at once.
+
+    Attributes:
+        read_results: seconds after the end of a job in which its result can be read.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._told, self._abandon = told, abandon
+        self._service, self._started = service, started
+        self.read_results = READ_RESULTS
+        self._until = 0.0  # reading of the clock at which jobs must have ended; 0: not told to stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            self._told()
+            self._started()
+
+    def stop(self) -> None:
+        """Take no new requests, and end when all is finished."""
+        self._service.stopping = True
+        self._until = time.monotonic() + self._service.settings.grace
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
-            self._abandon()
+        if self._service.stopping:
+            self._service.uploads.close()
             os._exit(128 + sig)
-        self.should_exit = True  # uvicorn would also raise the signal again after the stop
+        self.stop()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._until:
+            jobs = self._service.jobs
+            now = time.monotonic()
+            left = jobs.running() or now < jobs.last_end + self.read_results
+            return not left or now > self._until
+        return await super().on_tick(counter)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -123,8 +142,10 @@ def listening(host: str, port: int) -> socket.socket:
         raise OSError(f"--host {host}: {error.strerror}") from error
     sock = socket.socket(family, kind, protocol)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere, it lets two programs listen on one port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
+        sock.listen(BACKLOG)  # from now on no other program gets the port
     except OSError as error:
         sock.close()
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error

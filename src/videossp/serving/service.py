@@ -1,22 +1,26 @@
-"""`Service`: what the routes call: predictions, explanations, embeddings and jobs of uploaded videos."""
+"""`Service`: predictions, explanations, embeddings and jobs of uploaded videos, for all routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from videossp.classifier import Classifier
 from videossp.data.sampling import ClipFormat
 from videossp.embedding.features import Kind, features_of
 from videossp.explanation.explain import ExplainSettings, check_class, explain_classes
 from videossp.explanation.explanation import Explanation
-from videossp.inference.passes import finite
+from videossp.inference.passes import Passes, finite
+from videossp.inference.predict import usual_batch
 from videossp.serving.adapters import Adapter, Adapters
 from videossp.serving.batching import Batcher
 from videossp.serving.decoders import Decoders
@@ -26,7 +30,7 @@ from videossp.serving.metrics import Metrics
 from videossp.serving.problem import Problem
 from videossp.serving.settings import ServeSettings
 from videossp.serving.uploaded_video import ReadClips, Reader
-from videossp.serving.uploads import Uploads
+from videossp.serving.uploads import Budget, Uploads
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 RELOAD = 1.0  # seconds between two looks at the files of the adapters
 MOST_MODELS = 64  # adapters in a request
 VIDEOS_AT_ONCE, JOBS_AT_ONCE = 20, 2  # videos of the largest size that are received at the same time
+MOST_LOADS = 8  # requests to load an adapter that wait or are carried out
+log = logging.getLogger("videossp.serve")
 Result = TypeVar("Result")
 
 
@@ -62,12 +68,13 @@ class Service:
 
     def __init__(self, adapters: Adapters, settings: ServeSettings, temporary: Path | None = None) -> None:
         self.adapters, self.settings, self.metrics = adapters, settings, Metrics()
-        self.uploads = Uploads(
-            temporary, max(VIDEOS_AT_ONCE * settings.max_bytes, JOBS_AT_ONCE * settings.max_job_bytes)
-        )
+        self.uploads = Uploads(temporary)
+        self._budget = Budget(VIDEOS_AT_ONCE * settings.max_bytes)
+        self._job_budget = Budget(JOBS_AT_ONCE * settings.max_job_bytes)
         self.decoders = Decoders(settings.workers, settings.timeout)
         self.gate = Gate("requests", settings.queue)
         self.explain_gate = Gate("explanations", settings.explain_queue)
+        self.load_gate = Gate("adapters to be loaded", MOST_LOADS)
         self.jobs = Jobs(settings, lambda job: self.metrics.jobs.labels(job.status).inc())
         self.decoding = 0
         self.batcher = Batcher(
@@ -78,6 +85,9 @@ class Service:
         )
         self.stopping = False
         self._slow = ThreadPoolExecutor(1, "videossp-explain")
+        self._loader = ThreadPoolExecutor(1, "videossp-load")
+        self._explanations: set[threading.Event] = set()
+        self._batching: asyncio.Task[None] | None = None
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "adapters": ("Adapters in memory", lambda: len(adapters.all())),
             "backbones": ("Backbones in memory", adapters.backbones),
@@ -90,23 +100,28 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Within this context requests can be answered."""
-        self.uploads.open()
-        tasks = []
-        try:
+        async with AsyncExitStack() as stack:  # what fails at the end must not keep the rest from ending
+            self.uploads.open()
+            stack.callback(self.uploads.close)
+            stack.push_async_callback(asyncio.to_thread, self.decoders.stop)
             await asyncio.to_thread(self.decoders.start)
-            tasks = [asyncio.create_task(self.batcher.run()), asyncio.create_task(self._reload())]
-            yield
-        finally:
-            self.stopping = True
-            await self.jobs.close(self.settings.grace)
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-            self.batcher.close()
-            self._slow.shutdown(cancel_futures=True)
-            await asyncio.to_thread(self.decoders.stop)
-            self.uploads.close()
+            for thread in (self._slow, self._loader):
+                stack.callback(thread.shutdown, wait=False, cancel_futures=True)
+            stack.callback(self.batcher.close)
+            self._batching = asyncio.create_task(self.batcher.run())
+            stack.push_async_callback(ended, self._batching)
+            stack.push_async_callback(ended, asyncio.create_task(self._reload()))
+            stack.callback(self._end_explanations)
+            stack.push_async_callback(self.jobs.close)
+            try:
+                yield
+            finally:
+                self.stopping = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are taken."""
+        return not self.stopping and self._batching is not None and not self._batching.done()
 
     async def predict(self, chosen: Sequence[Adapter], request: "Request", timing: Timing) -> list[Tensor]:
         """The probabilities (classes,) of adapters for the video in the body: means over its views.
@@ -117,7 +132,7 @@ class Service:
         self.gate.check()
         async with self.uploaded(request, self.settings.max_bytes, timing) as path:
             with self.gate.enter():
-                return await self.probabilities(chosen, path, timing)
+                return await unless_gone(request, self.probabilities(chosen, path, timing))
 
     async def probabilities(self, chosen: Sequence[Adapter], path: Path, timing: Timing) -> list[Tensor]:
         """The probabilities (classes,) of adapters for a file; clips of one format are decoded once."""
@@ -126,7 +141,11 @@ class Service:
             formats.setdefault(x.classifier.clip_format, []).append(i)
         found: dict[int, Tensor] = {}
         for clip_format, members in formats.items():
-            views = await self.decoded(path, clip_format, clip_format.views, timing)
+            self.decoding += 1
+            try:
+                views = await self.decoded(path, clip_format, clip_format.views, timing)
+            finally:
+                self.decoding -= 1
             classifiers = [chosen[i].classifier for i in members]
             scores = await self.timed(
                 timing, "model", self.batcher.probabilities(classifiers, torch.from_numpy(views.views))
@@ -140,15 +159,18 @@ class Service:
         self.gate.check()
         async with self.uploaded(request, self.settings.max_bytes, timing) as path:
             with self.gate.enter():
-                clip_format = classifier.clip_format
-                views = await self.decoded(path, clip_format, clip_format.views, timing)
+                return await unless_gone(request, self._vector(classifier, kind, path, timing))
 
-                @torch.no_grad()
-                def compute() -> Tensor:
-                    clips = torch.from_numpy(views.views).to(classifier.device)
-                    return finite(features_of(classifier, clips, kind).float().cpu()).mean(0)
-
-                return await self.timed(timing, "model", self.batcher.call(compute))
+    async def _vector(self, classifier: Classifier, kind: Kind, path: Path, timing: Timing) -> Tensor:
+        clip_format = classifier.clip_format
+        read = await self.decoded(path, clip_format, clip_format.views, timing)
+        views = torch.from_numpy(read.views)
+        passes = Passes(
+            classifier, lambda x: features_of(classifier, x, kind).float(), usual_batch([classifier], None)
+        )
+        return await self.timed(
+            timing, "model", self.batcher.call(lambda: finite(passes(views).cpu()).mean(0))
+        )
 
     async def explain(
         self,
@@ -168,23 +190,62 @@ class Service:
         self.explain_gate.check()
         async with self.uploaded(request, self.settings.max_bytes, timing) as path:
             with self.explain_gate.enter():
-                read = await self.decoded(path, classifier.clip_format, (1, 1), timing)
-                clip, targets = torch.from_numpy(read.views[0]), None if target is None else [target]
-                work = asyncio.get_running_loop().run_in_executor(
-                    self._slow, lambda: explain_classes(classifier, clip, targets, settings)[0]
+                return await unless_gone(
+                    request, self._explanation(classifier, target, settings, path, timing)
                 )
-                found = await self.timed(timing, "model", work)
-                return replace(found, seconds=read.times)
+
+    async def _explanation(
+        self,
+        classifier: Classifier,
+        target: str | None,
+        settings: ExplainSettings,
+        path: Path,
+        timing: Timing,
+    ) -> Explanation:
+        read = await self.decoded(path, classifier.clip_format, (1, 1), timing)
+        clip, targets = torch.from_numpy(read.views[0]), None if target is None else [target]
+        stopped, limit = threading.Event(), self.settings.explain_timeout
+
+        def compute() -> Explanation:
+            deadline = monotonic() + limit
+
+            def report(count: int) -> None:
+                if stopped.is_set():
+                    raise Problem(503, "the service is stopping", {"Retry-After": "30"})
+                if monotonic() > deadline:
+                    raise Problem(422, f"the explanation takes longer than {limit:g} s: give fewer steps")
+
+            return explain_classes(classifier, clip, targets, settings, report=report)[0]
+
+        self._explanations.add(stopped)
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._slow, compute)
+            found = await self.timed(timing, "model", work)
+        finally:
+            stopped.set()  # also if the client is gone
+            self._explanations.discard(stopped)
+        return replace(found, seconds=read.times)
+
+    def _end_explanations(self) -> None:
+        for stopped in self._explanations:
+            stopped.set()
+
+    async def load(self, folder: str, name: str | None) -> Adapter:
+        """Load an adapter from below the folder of `--adapters`; one after the other."""
+        with self.load_gate.enter():
+            return await asyncio.get_running_loop().run_in_executor(
+                self._loader, self.adapters.load_below, folder, name
+            )
 
     async def start_job(
         self, name: str, window: float | None, hop: float | None, request: "Request", timing: Timing
     ) -> Job:
         """A job for the video in the body."""
         adapter = self.chosen([name])[0]
-        self.jobs.gate.check()
         async with AsyncExitStack() as stack:
+            stack.enter_context(self.jobs.gate.enter())
             path = await stack.enter_async_context(
-                self.uploaded(request, self.settings.max_job_bytes, timing)
+                self.uploaded(request, self.settings.max_job_bytes, timing, job=True)
             )
             return self.jobs.start(name, adapter.classifier, path, stack, window=window, hop=hop)
 
@@ -203,12 +264,22 @@ class Service:
         return [self.adapters.get(x) for x in dict.fromkeys(names)]
 
     @asynccontextmanager
-    async def uploaded(self, request: "Request", most: int, timing: Timing) -> AsyncIterator[Path]:
-        """The body of a request as a file; a larger one may take longer than `upload_timeout`."""
+    async def uploaded(
+        self, request: "Request", most: int, timing: Timing, *, job: bool = False
+    ) -> AsyncIterator[Path]:
+        """The body of a request as a file; a larger one may take longer than `upload_timeout`.
+
+        Args:
+            request: whose body is read.
+            most: bytes.
+            timing: gets the seconds.
+            job: whether it counts in the budget of jobs, so that they leave room for other requests.
+        """
         start, usual = perf_counter(), self.settings.max_bytes
         seconds = self.settings.upload_timeout * max(1.0, most / usual)
-        hint = "; send a long video to /v1/jobs" if most == usual else ""
-        async with self.uploads.received(request, most, seconds, hint) as path:
+        hint = "; send a long video to /v1/jobs" if most == usual and not job else ""
+        budget = self._job_budget if job else self._budget
+        async with self.uploads.received(request, most, seconds, budget, hint) as path:
             timing.parts["upload"] = perf_counter() - start
             yield path
 
@@ -218,12 +289,10 @@ class Service:
         """The views of a file, decoded in a worker process."""
         limits = self.settings
         reader = Reader(clip_format, *views, max_pixels=limits.max_pixels, max_seconds=limits.max_seconds)
-        self.decoding += 1
         start = perf_counter()
         try:
             return await self.timed(timing, "decode", self.decoders.call(reader, str(path)))
         finally:
-            self.decoding -= 1
             self.metrics.decode_seconds.observe(perf_counter() - start)
 
     async def timed(self, timing: Timing, name: str, work: Awaitable[Result]) -> Result:
@@ -237,4 +306,37 @@ class Service:
     async def _reload(self) -> None:
         while True:
             await asyncio.sleep(RELOAD)
-            await asyncio.to_thread(self.adapters.reload_changed)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._loader, self.adapters.reload_changed)
+            except Exception:  # the next look may succeed
+                log.exception("looking for replaced adapters")
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    """Cancel a task, and wait for its end."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def unless_gone(request: "Request", work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of work; it is cancelled if the client closes the connection.
+
+    Raises:
+        Problem: the client is gone; nobody reads this answer.
+    """
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            return tasks[0].result()
+        raise Problem(400, "the connection ended before the result was there")
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

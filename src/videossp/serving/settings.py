@@ -1,11 +1,11 @@
-"""`ServeSettings`: the limits of the service."""
+"""`ServeSettings`: limits of the service, and the sizes of its passes and pools."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """What the service accepts, and how long it waits.
+    """Limits for requests, and how long the service waits.
 
     Attributes:
         max_bytes: bytes of a video.
@@ -15,11 +15,13 @@ class ServeSettings:
         max_job_seconds: duration of a video of a job.
         queue: predictions and embeddings that wait or are computed; more are answered 429.
         explain_queue: explanations that wait or are computed.
-        job_queue: jobs that wait or run.
+        job_queue: jobs that are received, wait or run.
         batch_size: views per pass.
         batch_wait: seconds to wait for requests that are being decoded, to compute them in one pass.
         workers: processes that decode.
         timeout: seconds to decode a video; of a job, to decode its next window.
+        explain_timeout: seconds to compute an explanation.
+        job_timeout: seconds to compute a job.
         upload_timeout: seconds to receive a video.
         grace: seconds that running requests get after SIGTERM.
         keep_jobs: seconds that the result of a job is kept.
@@ -40,6 +42,8 @@ class ServeSettings:
     batch_wait: float = 0.005
     workers: int = 2
     timeout: float = 30.0
+    explain_timeout: float = 300.0
+    job_timeout: float = 4 * 3600.0
     upload_timeout: float = 300.0
     grace: float = 30.0
     keep_jobs: float = 3600.0

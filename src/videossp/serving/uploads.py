@@ -20,8 +20,22 @@ if TYPE_CHECKING:
 
 PREFIX = "videossp-serve-"
 LOCK = "lock"
-STALL = 10.0  # seconds without data, or with less than `SLOWEST` on average, after which a client is too slow
-SLOWEST = 1000  # bytes per second
+STALL = 10.0  # seconds in which a client must send at least `SLOWEST` bytes per second
+SLOWEST = 1000
+
+
+class Budget:
+    """Bytes of bodies that are received at the same time.
+
+    Args:
+        limit: of them.
+
+    Attributes:
+        used: by bodies that are not complete.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
 
 
 class Uploads:
@@ -31,12 +45,10 @@ class Uploads:
 
     Args:
         parent: where the folder is made; None: that of the system for temporary files.
-        budget: bytes of bodies that are received at the same time, all together.
     """
 
-    def __init__(self, parent: Path | None, budget: int) -> None:
-        self.parent, self.budget = Path(tempfile.gettempdir()) if parent is None else parent, budget
-        self.receiving = 0  # bytes of bodies that are not complete
+    def __init__(self, parent: Path | None) -> None:
+        self.parent = Path(tempfile.gettempdir()) if parent is None else parent
         self.folder: Path | None = None
         self._stack = ExitStack()
 
@@ -49,14 +61,15 @@ class Uploads:
         remove_abandoned(self.parent)
         for last in (False, False, True):
             self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.parent))
+            # It is removed after the lock is released: Windows removes no open file.
+            self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             try:
                 self._stack.enter_context(_lock(self.folder))
+                return
             except (OSError, ValueError):  # a server that starts at the same time takes it for abandoned
+                self._stack.close()
                 if last:
                     raise
-                continue
-            self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            return
 
     def close(self) -> None:
         """Remove the folder."""
@@ -64,7 +77,7 @@ class Uploads:
 
     @asynccontextmanager
     async def received(
-        self, request: "Request", most: int, seconds: float, hint: str = ""
+        self, request: "Request", most: int, seconds: float, budget: Budget, hint: str = ""
     ) -> AsyncIterator[Path]:
         """The body of a request as a file, which is removed at the end of the context.
 
@@ -72,6 +85,7 @@ class Uploads:
             request: whose body is read.
             most: bytes.
             seconds: to receive it.
+            budget: in which it counts.
             hint: for the sender of a body that is too large.
 
         Raises:
@@ -86,7 +100,7 @@ class Uploads:
         assert self.folder is not None, "the service is not started"
         path = self.folder / token_hex(16)
         try:
-            await self._receive(request, path, most, seconds, hint)
+            await self._receive(request, path, most, seconds, budget, hint)
             yield path
         finally:
             path.unlink(missing_ok=True)
@@ -109,27 +123,28 @@ class Uploads:
         finally:
             path.unlink(missing_ok=True)
 
-    async def _receive(self, request: "Request", path: Path, most: int, limit: float, hint: str) -> None:
+    async def _receive(
+        self, request: "Request", path: Path, most: int, limit: float, budget: Budget, hint: str
+    ) -> None:
         size, loop = 0, asyncio.get_running_loop()
-        start = loop.time()
+        start = since = loop.time()
+        before = 0
         body = request.stream()
         try:
             with path.open("xb") as file:
                 async with asyncio.timeout(limit):
                     while chunk := await self._chunk(body):
                         size += len(chunk)
-                        self.receiving += len(chunk)
+                        budget.used += len(chunk)
                         if size > most:
                             raise _too_large(most, hint)
-                        if self.receiving > self.budget:
-                            raise Problem(
-                                429,
-                                "too many videos are being received; try again in 5 s",
-                                {"Retry-After": "5"},
-                            )
-                        seconds = loop.time() - start
-                        if seconds > STALL and size < SLOWEST * seconds:
-                            raise TimeoutError
+                        if budget.used > budget.limit:
+                            text = "too many videos are being received; try again in 5 s"
+                            raise Problem(429, text, {"Retry-After": "5"})
+                        if loop.time() - since > STALL:
+                            if size - before < SLOWEST * STALL:
+                                raise TimeoutError
+                            since, before = loop.time(), size
                         file.write(chunk)
         except TimeoutError:
             raise Problem(
@@ -140,7 +155,7 @@ class Uploads:
         except OSError as error:
             raise _no_room(error) from error
         finally:
-            self.receiving -= size
+            budget.used -= size
         if not size:
             raise Problem(422, "the body is empty: send the video itself, as curl --data-binary @FILE does")
 
@@ -160,7 +175,8 @@ def remove_abandoned(parent: Path) -> None:
             if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
                 continue
             with _lock(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                pass
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: Path) -> AbstractContextManager[None]:

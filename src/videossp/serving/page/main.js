@@ -19,6 +19,12 @@ let turn = Promise.resolve();
 async function loadModels() {
   try {
     showModels((await request("GET", "v1/models")).data);
+    const refresh = button("Refresh list", async () => {
+      await loadModels();
+      byId("models").querySelector("button").focus();
+      announce("The list of adapters is new.");
+    });
+    byId("models").append(refresh);
   } catch (error) {
     showError(error.message);
     const again = button("Try again", () => {

@@ -19,12 +19,14 @@ export function checkedModels() {
   return [...boxes].map((box) => modelNamed(box.value));
 }
 
+// Adapters that stay keep their check mark; at first, the first adapter has it.
 export function showModels(answer) {
+  const checked = models.length ? checkedModels().map((model) => model.name) : [answer.models[0]?.name];
   models = answer.models;
   limits = answer.limits ?? {};
   const fieldset = byId("models");
   const legend = fieldset.querySelector("legend");
-  fieldset.replaceChildren(legend, ...models.map((model, i) => choice(model, i, i === 0)));
+  fieldset.replaceChildren(legend, ...models.map((model, i) => choice(model, i, checked.includes(model.name))));
   if (!models.length) fieldset.append(element("p", { class: "note" }, "This server has no adapters."));
   byId("limits").textContent = limitsText();
 }
