@@ -86,9 +86,15 @@ def test_a_job_finds_the_segments_of_watch(client, root, tmp_path):
 
 def test_a_damaged_recording_is_a_failed_job_with_its_reason_and_without_a_path(client, root, tmp_path):
     video = save_clip(tmp_path / "long.mp4", frames=60)
-    (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:-2000])
-    job = client.job("/v1/jobs?model=two", tmp_path / "cut.mp4")
-    assert job["status"] == "failed" and "truncated" in job["error"] and "/" not in job["error"]
+    content = video.read_bytes()
+    video.write_bytes(content[:-2000])
+    found = client.post("/v1/jobs?model=two", video)  # its index is at the end: seen at once
+    assert found.status == 422 and "truncated" in found.error and str(tmp_path) not in found.error
+    assert client.post("/v1/jobs?model=two", b"text").status == 415
+    middle = len(content) // 2
+    video.write_bytes(content[:middle] + bytes(9000) + content[middle + 9000 :])
+    job = client.job("/v1/jobs?model=two", video)
+    assert job["status"] == "failed" and "damaged" in job["error"] and "/" not in job["error"]
 
 
 def test_a_job_of_too_many_windows_fails_at_once(client, root, monkeypatch):

@@ -14,6 +14,7 @@ from running import service
 from videossp import Classifier
 from videossp.bundled import unpack_clips
 from videossp.serving.answers import Score
+from videossp.serving.job_windows import MOST_WINDOWS
 from videossp.serving.settings import ServeSettings
 
 PAGE = (Path(__file__).parents[2] / "docs/serve.md").read_text(encoding="utf-8")
@@ -108,6 +109,8 @@ def test_the_page_names_every_flag_for_a_limit_and_its_default():
         f"`--max-job-seconds`, {limits.max_job_seconds / 3600:g} hours",
         f"`--upload-timeout`, {limits.upload_timeout:g} s",
         f"`--timeout`, {limits.timeout:g} s",
+        f"`--explain-timeout`, {limits.explain_timeout:g} s",
+        f"`--job-timeout` seconds ({limits.job_timeout / 3600:g} hours) and {MOST_WINDOWS:,} windows",
         f"`--queue`, {limits.queue}; `--explain-queue`, {limits.explain_queue}; ",
         f"`--job-queue`, {limits.job_queue} |",
         f"`--batch-size` ({limits.batch_size})",
@@ -116,6 +119,14 @@ def test_the_page_names_every_flag_for_a_limit_and_its_default():
         f"`--keep-jobs`, {limits.keep_jobs / 3600:g} hour",
     ):
         assert text in PAGE, text
+
+
+def test_the_page_explains_every_status_that_the_api_describes(running):
+    client, _ = running
+    paths = client.get("/openapi.json").json["paths"].values()
+    described = {x for path in paths for route in path.values() for x in route["responses"]}
+    explained = set(re.findall(r"^\| (4\d\d|5\d\d) \|", PAGE, re.MULTILINE))
+    assert {x for x in described if x[0] in "45"} == explained
 
 
 def test_the_page_lists_every_route_below_v1_and_no_other(running):

@@ -256,6 +256,7 @@ def test_limits_are_answers(root, tmp_path):
         for path, text in (
             ("/v1/models/one/predict?top_k=0", "top_k"),
             ("/v1/predict", "model"),
+            ("/v1/predict?model=one&topk=3", "no parameter 'topk'; there are model, top_k"),
             ("/v1/explain?model=one&class=x", "no class 'x'; the classes are bright, dark"),
             ("/v1/jobs?model=one&window=0", "window"),
             ("/v1/jobs?model=one&window=1&hop=0.3", "no whole number of hops"),

@@ -228,6 +228,9 @@ def test_the_default_hop_is_a_quarter_of_the_shortest_window(windows, hop, expec
         ([0.003], None, "a quarter of the window is 0.00075 s; give a hop of at least 0.001 s"),
         ([1], 0, "hop must be at least 0.001 s"),
         ([1], math.inf, "hop must be at least 0.001 s"),
+        # Primes in microseconds: no divisor may be searched for one after the other, which took minutes.
+        ([15669.949211], 0.333333, "hops of 0.333333 s; choose another window$"),
+        ([86399.999999], 0.5, "choose another window$"),
         ([1 / 3, 2 / 3], None, "no whole number of hops of 0.083333 s; choose another window$"),
         ([1, 86400], 0.01, "has 8640000 hops of 0.01 s, but at most 10000 are possible"),
     ],

@@ -53,7 +53,7 @@ class ModelInfo(BaseModel):
 
 
 class Limits(BaseModel):
-    """What the service accepts."""
+    """The limits for requests."""
 
     max_bytes: int
     max_seconds: float

@@ -7,9 +7,10 @@ from importlib.metadata import version
 from io import BytesIO
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from PIL import Image
 from starlette.exceptions import HTTPException
 from torch import Tensor
@@ -94,6 +95,7 @@ def make_app(
         redoc_url=None,
         # A redirection would name the host and scheme of this process, which a proxy may hide.
         redirect_slashes=False,
+        dependencies=[Depends(refuse_unknown_parameters)],
         servers=[{"url": "."}],  # relative to the document, so that a path prefix of a proxy stays
         # FastAPI's own answer to wrong parameters is replaced below.
         responses={422: {"model": ErrorAnswer}},
@@ -110,6 +112,20 @@ def make_app(
         add_security(app)
     app.add_middleware(Guard, metrics=service.metrics, token=token, hosts=hosts)
     return app
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Refuse a parameter that the route does not have: a misspelt one would be ignored.
+
+    Raises:
+        Problem: there is one.
+    """
+    route = request.scope.get("route")
+    if isinstance(route, APIRoute) and route.path.startswith("/v1/"):
+        known = [x.alias for x in route.dependant.query_params]
+        for name in request.query_params:
+            if name not in known:
+                raise Problem(422, f"no parameter {name!r}; there are {', '.join(known) or 'none'}")
 
 
 def add_errors(app: FastAPI) -> None:

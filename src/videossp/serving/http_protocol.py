@@ -14,8 +14,8 @@ class HttpProtocol(H11Protocol):
     """Closes a connection that sends the head of a request too slowly, or does not read its answer.
 
     uvicorn has no limits for that: clients that send a byte now and then, or read nothing, would keep all
-    connections. After an answer, the same limit ends a connection whose client goes on to send the body that
-    was refused.
+    connections. After an answer, the same limit ends a connection whose client still sends the body that was
+    refused.
     """
 
     _deadline: asyncio.TimerHandle | None = None

@@ -29,7 +29,7 @@ from videossp.serving.jobs import Job, Jobs
 from videossp.serving.metrics import Metrics
 from videossp.serving.problem import Problem
 from videossp.serving.settings import ServeSettings
-from videossp.serving.uploaded_video import ReadClips, Reader
+from videossp.serving.uploaded_video import ContainerCheck, ReadClips, Reader
 from videossp.serving.uploads import Budget, Uploads
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Within this context requests can be answered."""
-        async with AsyncExitStack() as stack:  # what fails at the end must not keep the rest from ending
+        async with AsyncExitStack() as stack:  # each step at the end is done, also after one that fails
             self.uploads.open()
             stack.callback(self.uploads.close)
             stack.push_async_callback(asyncio.to_thread, self.decoders.stop)
@@ -247,6 +247,8 @@ class Service:
             path = await stack.enter_async_context(
                 self.uploaded(request, self.settings.max_job_bytes, timing, job=True)
             )
+            check = ContainerCheck(self.settings.max_pixels)
+            await self.decoders.call(check, str(path))  # not only when the job begins
             return self.jobs.start(name, adapter.classifier, path, stack, window=window, hop=hop)
 
     def chosen(self, names: Sequence[str]) -> list[Adapter]:

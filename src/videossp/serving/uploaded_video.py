@@ -82,24 +82,51 @@ class Reader:
         return ReadClips(views, known if len(known) == len(times) else None)
 
 
-def checked(path: str, max_pixels: int, max_seconds: float) -> Video | Refused:
-    """An uploaded video whose container and duration are allowed.
+def refused_container(path: str, max_pixels: int) -> Refused | None:
+    """Why the container of an uploaded file, or the size of its frames, is not allowed; None: they are.
 
     Raises:
-        DataError: it is damaged, or has larger frames.
+        DataError: it is damaged.
     """
     limit_memory()
     os.environ[LIMIT_VARIABLE] = str(max_pixels)
     file = Path(path)
     try:
         with as_data_error(file, "not a readable video"), open_stream(file, formats=CONTAINERS):
-            pass
+            return None
     except TruncatedError:
         raise
     except DataError as error:
         if "is larger than the limit" in str(error):
             return Refused(413, without_path(error, path).partition(" (")[0])  # no advice for the operator
         return Refused(415, f"{without_path(error, path)}; send {SHOWN}")
+
+
+@dataclass(frozen=True)
+class ContainerCheck:
+    """Checks the container of an uploaded file; picklable.
+
+    Attributes:
+        max_pixels: limit of a frame.
+    """
+
+    max_pixels: int
+
+    def __call__(self, path: str) -> Refused | None:
+        try:
+            return refused_container(path, self.max_pixels)
+        except DataError as error:
+            return Refused(422, without_path(error, path))
+
+
+def checked(path: str, max_pixels: int, max_seconds: float) -> Video | Refused:
+    """An uploaded video whose container and duration are allowed.
+
+    Raises:
+        DataError: it is damaged, or has larger frames.
+    """
+    if refused := refused_container(path, max_pixels):
+        return refused
     video = read_video(path)
     seconds = video.seconds
     if (seconds is not None and seconds > max_seconds) or len(video) > MOST_RATE * max_seconds:

@@ -43,11 +43,8 @@ class Grid:
             micro[0] = 4 * step
         for length in micro:
             if length % step:
-                common = math.gcd(*micro)
-                parts = max(1, common // step)
-                while common % parts:
-                    parts += 1
-                other = f"hop, as {common / parts / MICRO:g}" if common // parts >= 1000 else "window"
+                nearest = largest_divisor(math.gcd(*micro), step)
+                other = f"hop, as {nearest / MICRO:g}" if nearest >= 1000 else "window"
                 raise ValueError(
                     f"a window of {length / MICRO:g} s is no whole number of hops of {step / MICRO:g} s; "
                     f"choose another {other}"
@@ -86,3 +83,9 @@ class Grid:
         Its last hop may be incomplete. A recording that is shorter than every window gets one window.
         """
         return max(self.points(seconds), self.lengths[0])
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is at most `most`."""
+    small = [x for x in range(1, math.isqrt(number) + 1) if number % x == 0]
+    return max(x for divisor in small for x in (divisor, number // divisor) if x <= most)

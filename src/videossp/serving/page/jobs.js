@@ -1,4 +1,4 @@
-// Segments of a long video: starts a job, follows it, shows what it found.
+// Segments of a long video: starts a job, follows it, shows its segments.
 
 import { deleteAnyway, request, sleep, ServerError } from "./api.js";
 import { button, element, table } from "./dom.js";

@@ -1,4 +1,4 @@
-// The choice of adapters: a checkbox for each, and what the server says about them.
+// The choice of adapters: a checkbox for each, with its method and classes.
 
 import { byId, element } from "./dom.js";
 import { bytes } from "./words.js";
@@ -37,7 +37,7 @@ function choice(model, i, checked) {
     type: "checkbox", name: "model", value: model.name, checked, "aria-describedby": id,
   });
   const label = element("label", {}, box, element("span", { class: "name" }, model.name));
-  // The files on the disk have the error. The server still predicts with what it loaded before.
+  // The files on the disk have the error. The server still predicts with the adapter that it loaded before.
   const problem = model.error ? element("span", { class: "problem" }, ` Not reloaded: ${model.error}`) : null;
   const about = element("p", { id, class: "note" }, aboutText(model), problem);
   return element("div", { class: "model" }, label, about);

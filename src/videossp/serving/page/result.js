@@ -1,4 +1,4 @@
-// The result of one video: its player, a column for each adapter, and what can be done with it.
+// The result of one video: its player, a column for each adapter, and its buttons.
 
 import { column } from "./column.js";
 import { button, element } from "./dom.js";

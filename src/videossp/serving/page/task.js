@@ -1,4 +1,4 @@
-// A running request: what it does, how far it is, and a button that cancels it.
+// A running request: its state, its progress, and a button that cancels it.
 
 import { unlessAborted } from "./api.js";
 import { button, element } from "./dom.js";
