@@ -43,9 +43,11 @@ def serving() -> str:
 
 def batching() -> str:
     """The gain of batching, and the growth of memory, as sentences."""
-    pairs = rows_of("batching")
+    pairs, soaks = rows_of("batching"), rows_of("soak")
+    if not pairs or not soaks:
+        return "Not measured yet."
     ratios = [x["ratio"] for x in pairs]
-    (soak,) = rows_of("soak")
+    (soak,) = soaks
     batched, alone = (statistics.median(x[name] for x in pairs) for name in ("batched", "one_at_a_time"))
     four = [
         f"{x['one_ms']:.0f} ms in one request and {x['four_ms']:.0f} ms in four ({x['method']})"

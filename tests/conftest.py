@@ -143,6 +143,7 @@ SLOW = {
     "test_two_thousand_requests_keep_the_memory_flat": [],
     "test_videos_with_random_damage_get_clear_answers": ["50"],
     "test_warnings_of_a_comparison_are_issued_once": [],
+    "test_what_a_killed_server_leaves_is_removed_by_the_next_start": [],
     "test_with_entropy_or_places_off_frames_or_positions_weigh_the_same": [],
     "test_with_several_rates_the_other_seeds_run_at_the_rate_that_the_first_selected": [],
     "test_without_a_rate_each_method_trains_at_its_default": [],

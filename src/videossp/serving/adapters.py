@@ -18,6 +18,7 @@ from videossp.model.precision import Precision
 from videossp.model.videomamba import VideoMamba
 from videossp.serving.problem import Problem
 from videossp.system.printable import printable
+from videossp.system.process import give_back_memory
 from videossp.system.worker_pool import one_line
 
 LONGEST_NAME = 100
@@ -211,6 +212,7 @@ class Adapters:
             raise
         except Exception as error:  # a config that was edited by hand, or too little memory of a GPU
             raise WeightsError(f"{folder}: cannot be loaded: {one_line(error)}") from error
+        give_back_memory()  # that of the backbone which the adapter brought
         return Adapter(name, folder, classifier, state)
 
 
