@@ -85,6 +85,7 @@ SLOW = {
     "test_a_run_continues_on_another_kind_of_device_only_if_asked": ["cuda"],
     "test_a_signal_ends_the_run_after_the_step_and_it_can_be_resumed": ["15"],
     "test_a_second_signal_ends_the_process_at_once_and_leaves_nothing": [],
+    "test_a_signal_to_a_whole_group_is_an_interruption_not_a_lost_worker": [],
     "test_a_slow_reader_gets_all_of_an_answer": [],
     "test_a_training_step_of_a_model_equals_that_of_numba": ["ssp"],
     "test_all_seeds_are_validated_on_the_same_videos": [],

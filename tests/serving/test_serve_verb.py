@@ -1,6 +1,7 @@
 """`videossp serve`: what it refuses, how it starts and stops, tokens and hosts."""
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -57,6 +58,16 @@ def test_an_adapter_that_cannot_be_loaded_ends_the_start(call, root):
     assert code == 2 and "two adapters are named one" in err
 
 
+def test_a_folder_for_videos_that_cannot_be_used_is_one_line(call, root, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("videossp.serving.uploads.tempfile.mkdtemp", full)
+    code, _, err = call("serve", root / "one", "--port", 0, "--temporary", tmp_path)
+    last = err.splitlines()[-1]
+    assert code == 1 and "No space left on device; choose another folder with --temporary" in last
+
+
 def test_a_port_that_is_taken_is_one_line(call, root):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -95,7 +106,7 @@ def test_after_sigterm_jobs_finish_and_their_results_can_be_read(root, tmp_path)
     with service([root / "one"], temporary=tmp_path, grace=60) as client:
         video = save_clip(tmp_path / "long.mp4", frames=60)
         ids = [client.post("/v1/jobs?model=one&hop=0.02&window=0.5", video).json["id"] for _ in range(2)]
-        client.server.read_results = 3.0
+        client.server.read_results = 600.0
         client.server.stop()
         for path in ("/health/ready", "/v2/health/ready", "/v2/models/one/ready"):
             assert client.get(path).status == 503
@@ -103,6 +114,7 @@ def test_after_sigterm_jobs_finish_and_their_results_can_be_read(root, tmp_path)
         found = client.post("/v1/models/one/predict", root / "clip.mp4")
         assert found.status == 503 and "stopping" in found.error and found.headers["retry-after"]
         assert [client.until_finished(x)["status"] for x in ids] == ["done", "done"]
+        client.server.read_results = 0.0
     assert [x.name for x in tmp_path.iterdir()] == ["long.mp4"]
 
 

@@ -128,7 +128,15 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
                 print(line, flush=True)
 
             log_to_stderr(args.log_requests)
-            new_server(sock, app, service, started).run(sockets=[sock])
+            try:
+                service.uploads.open()
+            except OSError as error:
+                text = f"videos cannot be kept in {service.uploads.parent}: {error.strerror}"
+                raise OSError(f"{text}; choose another folder with --temporary") from error
+            try:
+                new_server(sock, app, service, started).run(sockets=[sock])
+            finally:
+                service.uploads.close()
             print_message("stopped")
         return 0
 

@@ -101,7 +101,8 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Within this context requests can be answered."""
         async with AsyncExitStack() as stack:  # each step at the end is done, also after one that fails
-            self.uploads.open()
+            if self.uploads.folder is None:
+                self.uploads.open()
             stack.callback(self.uploads.close)
             stack.push_async_callback(asyncio.to_thread, self.decoders.stop)
             await asyncio.to_thread(self.decoders.start)
@@ -147,7 +148,7 @@ class Service:
             finally:
                 self.decoding -= 1
             classifiers = [chosen[i].classifier for i in members]
-            scores = await self.timed(
+            scores = await timed(
                 timing, "model", self.batcher.probabilities(classifiers, torch.from_numpy(views.views))
             )
             found |= {i: x.mean(0) for i, x in zip(members, scores, strict=True)}
@@ -168,9 +169,7 @@ class Service:
         passes = Passes(
             classifier, lambda x: features_of(classifier, x, kind).float(), usual_batch([classifier], None)
         )
-        return await self.timed(
-            timing, "model", self.batcher.call(lambda: finite(passes(views).cpu()).mean(0))
-        )
+        return await timed(timing, "model", self.batcher.call(lambda: finite(passes(views).cpu()).mean(0)))
 
     async def explain(
         self,
@@ -215,12 +214,13 @@ class Service:
                 if monotonic() > deadline:
                     raise Problem(422, f"the explanation takes longer than {limit:g} s: give fewer steps")
 
+            report(0)  # it may have waited for long
             return explain_classes(classifier, clip, targets, settings, report=report)[0]
 
         self._explanations.add(stopped)
         try:
             work = asyncio.get_running_loop().run_in_executor(self._slow, compute)
-            found = await self.timed(timing, "model", work)
+            found = await timed(timing, "model", work)
         finally:
             stopped.set()  # also if the client is gone
             self._explanations.discard(stopped)
@@ -293,17 +293,9 @@ class Service:
         reader = Reader(clip_format, *views, max_pixels=limits.max_pixels, max_seconds=limits.max_seconds)
         start = perf_counter()
         try:
-            return await self.timed(timing, "decode", self.decoders.call(reader, str(path)))
+            return await timed(timing, "decode", self.decoders.call(reader, str(path)))
         finally:
             self.metrics.decode_seconds.observe(perf_counter() - start)
-
-    async def timed(self, timing: Timing, name: str, work: Awaitable[Result]) -> Result:
-        """The result of work, whose seconds are added to a part of the timing."""
-        start = perf_counter()
-        try:
-            return await work
-        finally:
-            timing.parts[name] = timing.parts.get(name, 0.0) + perf_counter() - start
 
     async def _reload(self) -> None:
         while True:
@@ -312,6 +304,15 @@ class Service:
                 await asyncio.get_running_loop().run_in_executor(self._loader, self.adapters.reload_changed)
             except Exception:  # the next look may succeed
                 log.exception("looking for replaced adapters")
+
+
+async def timed(timing: Timing, name: str, work: Awaitable[Result]) -> Result:
+    """The result of work, whose seconds are added to a part of the timing."""
+    start = perf_counter()
+    try:
+        return await work
+    finally:
+        timing.parts[name] = timing.parts.get(name, 0.0) + perf_counter() - start
 
 
 async def ended(task: "asyncio.Task[None]") -> None:

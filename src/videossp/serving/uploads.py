@@ -74,6 +74,7 @@ class Uploads:
     def close(self) -> None:
         """Remove the folder."""
         self._stack.close()
+        self.folder = None
 
     @asynccontextmanager
     async def received(
