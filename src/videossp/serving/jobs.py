@@ -90,7 +90,7 @@ class Jobs:
         observe: called with each job that has ended.
 
     Attributes:
-        gate: counts jobs from the begin of their upload.
+        gate: counts jobs from the start of their upload.
         last_end: reading of the monotonic clock at the end of the last job.
     """
 
@@ -102,6 +102,7 @@ class Jobs:
         self._turn = asyncio.Lock()
         self.last_end = -math.inf
         self._tasks: dict[Job, asyncio.Task[None]] = {}
+        self._waiting: set[Job] = set()  # for their turn
 
     def start(
         self,
@@ -161,7 +162,7 @@ class Jobs:
 
     def _cancel(self, job: Job) -> None:
         job.cancelled = True
-        if job.status == "queued" and job in self._tasks:
+        if job in self._waiting:
             self._tasks[job].cancel()  # the place in the queue and the video are free at once
 
     def running(self) -> int:
@@ -177,15 +178,21 @@ class Jobs:
         self._thread.shutdown()
 
     async def _run(self, job: Job, upload: AsyncExitStack) -> None:
+        self._waiting.add(job)
         try:
-            async with upload, self._turn:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, job)
+            async with upload:
+                if job.cancelled:  # before this task began
+                    raise asyncio.CancelledError
+                async with self._turn:
+                    self._waiting.discard(job)
+                    await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, job)
         except asyncio.CancelledError:
             job.status = "cancelled"
         except Exception as error:
             log.exception("job of %s", job.model)
             job.status, job.error = "failed", one_line(error)
         finally:
+            self._waiting.discard(job)
             if job.watcher:
                 job.done, job.watcher = job.watcher.counts.seconds, None
             del self._tasks[job]
