@@ -109,7 +109,7 @@ ODD = {  # changes of a config that raise errors of other kinds
 def test_a_folder_that_cannot_be_loaded_leaves_the_adapter_in_memory_and_says_so(root, damage):
     lines = []
     adapters = served(root, "a0", report=lines.append)
-    old = adapters.get("a0").classifier
+    old, before = adapters.get("a0").classifier, adapters.get("a0").state
     file = root / "a0/adapter_model.safetensors"
     if damage == "removed":
         shutil.rmtree(root / "a0")
@@ -126,6 +126,7 @@ def test_a_folder_that_cannot_be_loaded_leaves_the_adapter_in_memory_and_says_so
         with pytest.raises(VideoSSPError):
             adapters.add(root / "a0", "again")
     assert len(lines) == 2 and "kept a0 as it was" in lines[1]  # it is told once
+    assert kept.state == before  # that of the files in memory
     save_adapter(root / "a0", seed=3)
     adapters.reload_changed()
     assert adapters.get("a0").classifier is not old and adapters.get("a0").error is None
@@ -144,8 +145,12 @@ def test_a_link_that_is_set_to_another_adapter_is_seen_and_keeps_its_name(root, 
     (root / "new").symlink_to(outside)
     os.replace(root / "new", root / "current")
     adapters.reload_changed()
-    assert adapters.get("current").classifier.classes == ("x", "y")
-    assert "leads out of" in adapters.get("current").error
+    kept = adapters.get("current")
+    assert kept.classifier.classes == ("x", "y") and "leads out of" in kept.error
+    (root / "a1/adapter_model.safetensors").unlink()
+    (root / "a1/adapter_model.safetensors").symlink_to(outside / "adapter_model.safetensors")
+    with pytest.raises(Problem, match="leads out of"):
+        adapters.load_below("a1")
 
 
 def test_names_are_those_of_the_folders_and_differ(root):

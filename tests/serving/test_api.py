@@ -1,8 +1,11 @@
 """The REST API: its answers equal those of the package, for the same files."""
 
+import asyncio
 import http.client
 import json
 import re
+import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -164,6 +167,59 @@ def test_an_explanation_ends_when_its_client_is_gone_and_the_next_one_is_compute
             while client.service.explain_gate.inside:
                 time.sleep(0.01)
         assert client.post("/v1/explain?model=two&steps=1", root / "0.mp4").status == 200
+
+
+def test_a_client_that_leaves_during_many_tasks_of_label_studio_ends_them_all(root, monkeypatch):
+    """The decoders are held: only the first task reaches them, and its decode is cancelled."""
+    with service([root / "two"], label_studio=root) as client:
+        calls, cancelled = [], threading.Event()
+
+        async def held(function, path):
+            calls.append(path)
+            try:
+                await asyncio.sleep(600)
+            finally:
+                cancelled.set()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(client.service.decoders, "call", held)
+            tasks = [{"id": i, "data": {"clip": "/data/local-files/?d=0.mp4"}} for i in range(20)]
+            body = json.dumps({"tasks": tasks, "label_config": INTERFACE})
+            connection = http.client.HTTPConnection(client.host, int(client.port))
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/label-studio/two/predict", body, headers)
+            while not calls:
+                time.sleep(0.01)
+            connection.sock.close()
+            connection.close()
+            assert cancelled.wait(60)
+        while client.service.gate.inside:
+            time.sleep(0.01)
+        assert len(calls) == 1
+        assert client.post("/v1/models/two/predict", root / "0.mp4").status == 200
+
+
+def test_slow_senders_of_json_do_not_hold_the_queue(root):
+    """A request of KServe counts when its body is there."""
+    kind = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000"
+    with (
+        service([root / "two"], queue=1) as client,
+        socket.create_connection((client.host, int(client.port))) as slow,
+    ):
+        slow.sendall(f"POST /v2/models/two/infer HTTP/1.1\r\n{kind}\r\n\r\n{{".encode())
+        while not client.service._budget.used:
+            time.sleep(0.01)
+        assert client.post("/v1/models/two/predict", root / "0.mp4").status == 200
+
+
+def test_the_folder_of_uploads_is_made_again_if_the_system_has_removed_it(root, tmp_path):
+    with service([root / "two"], temporary=tmp_path) as client:
+        (folder,) = tmp_path.iterdir()
+        shutil.rmtree(folder)
+        assert client.post("/v1/models/two/predict", root / "0.mp4").status == 200
+        (new,) = tmp_path.iterdir()
+        assert [x.name for x in new.iterdir()] == ["lock"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_requests_do_not_wait_for_adapters_that_are_loaded(root, monkeypatch):

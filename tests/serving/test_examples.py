@@ -45,8 +45,8 @@ def container_command():
 
 
 def named_command():
-    """The command in the comment of the Containerfile that loads an adapter at the start."""
-    (line,) = re.findall(r"^#  +(/adapters/\S+ --.*)", CONTAINERFILE, re.MULTILINE)
+    """The command in the comment of the Containerfile that loads all adapters at the start."""
+    (line,) = re.findall(r"^#  +(--adapters .*)", CONTAINERFILE, re.MULTILINE)
     return ["videossp", "serve", *shlex.split(line)]
 
 
@@ -73,7 +73,7 @@ def test_serve_takes_the_values_of_the_commands_and_then_looks_for_the_folder(co
 
 
 @COMMANDS
-def test_requests_and_then_jobs_can_finish_before_the_process_is_killed(command):
+def test_jobs_and_then_requests_can_finish_before_the_process_is_killed(command):
     words = command()
     grace = float(words[words.index("--grace") + 1])
     if command is unit_command:

@@ -15,6 +15,7 @@ from videossp import Classifier
 from videossp.bundled import unpack_clips
 from videossp.serving.answers import Score
 from videossp.serving.job_windows import MOST_WINDOWS
+from videossp.serving.service import JOBS_AT_ONCE, MOST_LOADS, VIDEOS_AT_ONCE
 from videossp.serving.settings import ServeSettings
 
 PAGE = (Path(__file__).parents[2] / "docs/serve.md").read_text(encoding="utf-8")
@@ -110,9 +111,12 @@ def test_the_page_names_every_flag_for_a_limit_and_its_default():
         f"`--upload-timeout`, {limits.upload_timeout:g} s",
         f"`--timeout`, {limits.timeout:g} s",
         f"`--explain-timeout`, {limits.explain_timeout:g} s",
-        f"`--job-timeout` seconds ({limits.job_timeout / 3600:g} hours) and {MOST_WINDOWS:,} windows",
+        f"`--job-timeout` seconds ({limits.job_timeout / 3600:g} hours)",
+        f"more than {MOST_WINDOWS:,} windows",
+        f"loads of adapters, {MOST_LOADS}; bytes of videos that are being received: those of "
+        f"{VIDEOS_AT_ONCE} videos and {JOBS_AT_ONCE} jobs",
         f"`--queue`, {limits.queue}; `--explain-queue`, {limits.explain_queue}; ",
-        f"`--job-queue`, {limits.job_queue} |",
+        f"`--job-queue`, {limits.job_queue}; ",
         f"`--batch-size` ({limits.batch_size})",
         f"`--batch-wait` seconds ({limits.batch_wait:g})",
         f"`--grace` seconds ({limits.grace:g})",

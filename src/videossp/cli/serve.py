@@ -27,7 +27,7 @@ LIMITS = {
     "explain_timeout": "seconds to compute an explanation",
     "job_timeout": "seconds to compute a job",
     "upload_timeout": "seconds to receive a video",
-    "grace": "seconds to finish requests after SIGTERM, and then jobs",
+    "grace": "seconds to finish jobs after SIGTERM, and then requests",
     "keep_jobs": "seconds that results of jobs are kept",
 }
 SPEED = {
@@ -54,7 +54,7 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     add_option(group, "host", str, "name or address to listen on", default="127.0.0.1")
     add_option(group, "port", int, "0: a free one", default=8000)
     add_option(group, "token_file", str, "file whose first line requests must carry as bearer token")
-    text = "listen without a token where other machines reach it"
+    text = "no token where other machines reach it, directly or by a proxy"
     group.add_argument("--insecure", action="store_true", help=text)
     add_option(group, "label_studio", str, "folder whose files tasks of Label Studio may name")
     add_options(group_of(parser, "limits"), ServeSettings, LIMITS, names=LIMITS)
@@ -110,11 +110,12 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
             if args.load_all:
                 adapters.load_all()
             service = Service(adapters, settings, args.temporary and Path(args.temporary))
+            # With a token, pages of other sites can do nothing under another name of this machine.
+            only_local = local and token is None and not args.insecure
             app = make_app(
                 service,
                 token=token,
-                # With a token, pages of other sites can do nothing under another name of this machine.
-                hosts=LOCAL_NAMES | {args.host.lower()} if local and token is None else None,
+                hosts=LOCAL_NAMES | {args.host.lower()} if only_local else None,
                 label_studio=args.label_studio and LabelStudioFiles(Path(args.label_studio)),
             )
 

@@ -34,6 +34,7 @@ class Adapter:
         folder: from which it was loaded.
         classifier: in eval mode; no weight requires a gradient.
         state: of its files when they were read.
+        seen: state of the files at the last look.
         error: why the files that are there now cannot be loaded; None: they are loaded.
     """
 
@@ -41,6 +42,7 @@ class Adapter:
     folder: Path
     classifier: Classifier
     state: State
+    seen: State
     error: str | None = None
 
 
@@ -82,10 +84,11 @@ class Adapters:
         Raises:
             Problem: there is none.
         """
-        if name not in self._adapters:
+        found = self._adapters.get(name)
+        if found is None:
             names = ", ".join(self._adapters) or "none"
             raise Problem(404, f"no adapter {name!r}; there are {names}")
-        return self._adapters[name]
+        return found
 
     def add(self, folder: Path, name: str | None = None) -> Adapter:
         """Load an adapter.
@@ -176,7 +179,7 @@ class Adapters:
         """Load the adapters again whose files were replaced. If that fails, the one in memory stays."""
         for adapter in self.all():
             state = state_of(adapter.folder)
-            if state == adapter.state:
+            if state == adapter.seen:
                 continue
             with self._changing:
                 if self._adapters.get(adapter.name) is not adapter:
@@ -186,7 +189,7 @@ class Adapters:
                     line = f"replaced {adapter.name}: its files have changed"
                 except VideoSSPError as error:
                     text = printable(str(error).replace(str(adapter.folder), adapter.name))
-                    new = replace(adapter, state=state, error=text)
+                    new = replace(adapter, seen=state, error=text)
                     line = f"kept {adapter.name} as it was: {text}"
                 self._adapters[adapter.name] = new
             self.report(line)
@@ -197,9 +200,10 @@ class Adapters:
 
     def _load(self, name: str, folder: Path) -> Adapter:
         state = state_of(folder)  # before it is read: a change in the meantime is seen
-        below = self.below and folder.is_relative_to(self.below)
-        if below and self.below and inside(self.below, str(folder.relative_to(self.below))) is None:
-            raise WeightsError(f"{folder}: a symbolic link leads out of the folder of --adapters")
+        if self.below is not None and folder.is_relative_to(self.below):
+            files = (folder.relative_to(self.below) / x for x in (CONFIG, WEIGHTS))
+            if any(inside(self.below, str(x)) is None for x in files):
+                raise WeightsError(f"{folder}: a symbolic link leads out of the folder of --adapters")
         try:
             classifier = load(folder, backbone=self.backbone).to(self.device)
             classifier.to_precision(self.precision or classifier.precision)
@@ -213,7 +217,7 @@ class Adapters:
         except Exception as error:  # a config that was edited by hand, or too little memory of a GPU
             raise WeightsError(f"{folder}: cannot be loaded: {one_line(error)}") from error
         give_back_memory()  # that of the backbone which the adapter brought
-        return Adapter(name, folder, classifier, state)
+        return Adapter(name, folder, classifier, state, state)
 
 
 def inside(root: Path, folder: str) -> Path | None:

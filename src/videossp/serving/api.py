@@ -215,13 +215,7 @@ def add_models(app: FastAPI, service: Service) -> None:
         "/v1/models",
         tags=["adapters"],
         summary="List adapters",
-        responses=problems(
-            (
-                401,
-                403,
-            ),
-            ErrorAnswer,
-        ),
+        responses=ALWAYS,
     )
     async def models() -> Models:
         """All adapters, and the limits of the service."""
@@ -232,14 +226,7 @@ def add_models(app: FastAPI, service: Service) -> None:
         "/v1/models/{name}",
         tags=["adapters"],
         summary="Describe an adapter",
-        responses=problems(
-            (
-                401,
-                403,
-                404,
-            ),
-            ErrorAnswer,
-        ),
+        responses=LOOKED_UP,
     )
     async def model(name: str) -> ModelInfo:
         """One adapter."""
@@ -249,13 +236,7 @@ def add_models(app: FastAPI, service: Service) -> None:
         "/v1/adapters",
         tags=["adapters"],
         summary="List adapters that can be loaded",
-        responses=problems(
-            (
-                401,
-                403,
-            ),
-            ErrorAnswer,
-        ),
+        responses=ALWAYS,
     )
     def folders() -> AdapterFolders:
         """Folders below --adapters that can be loaded."""
@@ -281,11 +262,11 @@ def add_models(app: FastAPI, service: Service) -> None:
         status_code=204,
         responses=LOOKED_UP,
     )
-    def unload(name: str) -> None:
+    async def unload(name: str) -> None:
         """Unload an adapter. Its files stay."""
         if adapters.below is None:
             raise Problem(403, "this service unloads no adapters: it was started without --adapters")
-        adapters.remove(name)
+        await service.unload(name)
 
 
 def add_videos(app: FastAPI, service: Service) -> None:
@@ -397,14 +378,7 @@ def add_jobs(app: FastAPI, service: Service) -> None:
         "/v1/jobs/{id}",
         tags=["jobs"],
         summary="Show a job",
-        responses=problems(
-            (
-                401,
-                403,
-                404,
-            ),
-            ErrorAnswer,
-        ),
+        responses=LOOKED_UP,
     )
     async def job(id: str) -> JobAnswer:
         """Progress, and the segments found so far."""
@@ -414,14 +388,7 @@ def add_jobs(app: FastAPI, service: Service) -> None:
         "/v1/jobs/{id}",
         tags=["jobs"],
         summary="Cancel a job",
-        responses=problems(
-            (
-                401,
-                403,
-                404,
-            ),
-            ErrorAnswer,
-        ),
+        responses=LOOKED_UP,
     )
     async def cancel(id: str) -> JobAnswer:
         """Cancel a job. The segments found so far stay."""

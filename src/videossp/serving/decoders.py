@@ -83,10 +83,13 @@ class Decoders:
 
     async def _result(self, pool: ProcessPool, future: "Future[Result]") -> Result:
         wrapped = asyncio.wrap_future(future)
-        while not (await asyncio.wait([wrapped], timeout=1))[0]:
-            if not pool.active:  # a pool that stops may lose tasks
-                raise BrokenProcessPool("the pool has stopped")
-        return wrapped.result()
+        try:
+            while not (await asyncio.wait([wrapped], timeout=1))[0]:
+                if not pool.active:  # a pool that stops may lose tasks
+                    raise BrokenProcessPool("the pool has stopped")
+            return wrapped.result()
+        finally:
+            wrapped.cancel()  # if the client is gone, nobody needs the result: the process may be ended
 
     def _running(self, broken: ProcessPool | None) -> ProcessPool:
         """The pool; a new one in place of one that is broken."""

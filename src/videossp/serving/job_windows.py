@@ -1,7 +1,7 @@
 """`JobWindows`: the windows of an uploaded recording, decoded in a process that may hang or die."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TRIES = 3  # to start a process
+POLL = 0.2  # seconds between two looks at `stopped`
 MOST_WINDOWS = 500_000  # of a recording
 
 
@@ -73,6 +74,7 @@ class JobWindows:
     Args:
         recording: how it is read.
         timeout: seconds for the next window.
+        stopped: whether nobody needs them any more.
 
     Attributes:
         video: the recording, without its path.
@@ -84,8 +86,10 @@ class JobWindows:
         DataError: the recording cannot be read; the message has no path.
     """
 
-    def __init__(self, recording: Recording, timeout: float) -> None:
-        self.timeout = timeout
+    def __init__(
+        self, recording: Recording, timeout: float, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.timeout, self.stopped = timeout, stopped
         self.decoded = self.prepared = self.lost = 0
         self.damage: str | None = None
         self._from, self._process = started(recording)
@@ -119,9 +123,13 @@ class JobWindows:
         self._from.close()
 
     def _receive(self) -> Any:
-        if not self._from.poll(self.timeout):
-            self.close()
-            raise DataError(f"the next part of the video could not be decoded within {self.timeout:g} s")
+        deadline = time.monotonic() + self.timeout
+        while not self._from.poll(POLL):
+            if self.stopped():
+                raise DataError("the job was ended")
+            if time.monotonic() > deadline:
+                self.close()
+                raise DataError(f"the next part of the video could not be decoded within {self.timeout:g} s")
         try:
             item = self._from.recv()
         except (EOFError, OSError):

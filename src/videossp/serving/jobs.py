@@ -157,10 +157,11 @@ class Jobs:
             Problem: there is none of this id.
         """
         job = self.get(name)
-        self._cancel(job)
+        self.end(job)
         return job
 
-    def _cancel(self, job: Job) -> None:
+    def end(self, job: Job) -> None:
+        """End a job, unless it has ended."""
         job.cancelled = True
         if job in self._waiting:
             self._tasks[job].cancel()  # the place in the queue and the video are free at once
@@ -172,7 +173,7 @@ class Jobs:
     async def close(self) -> None:
         """End all jobs."""
         for job in [*self._tasks]:
-            self._cancel(job)
+            self.end(job)
         if self._tasks:
             await asyncio.wait(self._tasks.values())
         self._thread.shutdown()
@@ -211,7 +212,7 @@ class Jobs:
             str(job.path), watcher.grid, classifier.clip_format, limits.max_pixels, limits.max_job_seconds
         )
         try:
-            with closing(JobWindows(recording, limits.timeout)) as windows:
+            with closing(JobWindows(recording, limits.timeout, job.stopped)) as windows:
                 job.video = windows.video
                 passes = scoring(classifier, 1 if classifier.tuner.mixes_clips else None)
                 for segment in watcher.recorded(windows, passes):
@@ -220,6 +221,9 @@ class Jobs:
                 raise DataError(f"not finished within {limits.job_timeout:g} s; choose a longer hop")
             job.status = "cancelled" if job.cancelled else "done"
         except (VideoSSPError, FloatingPointError) as error:
+            if job.cancelled:
+                job.status = "cancelled"
+                return
             job.error, job.status = without_path(error, str(job.path)), "failed"
 
     def _forget(self) -> None:

@@ -1,6 +1,7 @@
 """JSON bodies of limited size: FastAPI itself would read a body of any size into memory."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -13,7 +14,13 @@ MOST = 2_000_000  # bytes of a body that holds no video
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def json_body(service: Service, request: Request, kind: type[Body], most: int = MOST) -> Body:
+async def json_body(
+    service: Service,
+    request: Request,
+    kind: type[Body],
+    most: int = MOST,
+    before: Callable[[], object] = lambda: None,
+) -> Body:
     """The JSON body of a request.
 
     Args:
@@ -21,6 +28,7 @@ async def json_body(service: Service, request: Request, kind: type[Body], most: 
         request: whose body is read.
         kind: of the body.
         most: bytes.
+        before: called when the body is received, before it is parsed in memory.
 
     Raises:
         Problem: it is too large, or not as `kind` says.
@@ -28,6 +36,7 @@ async def json_body(service: Service, request: Request, kind: type[Body], most: 
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem(415, "the body must be JSON, with Content-Type: application/json")
     async with service.uploaded(request, most, Timing()) as path:
+        before()
         try:
             return await asyncio.to_thread(lambda: kind.model_validate_json(path.read_bytes()))
         except ValidationError as error:

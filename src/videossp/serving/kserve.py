@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import binascii
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -154,8 +156,10 @@ def kserve_routes(service: Service) -> APIRouter:
         """The probabilities of videos."""
         (adapter,) = service.chosen([name])
         limit = service.settings.max_bytes * 4 // 3 + SLACK
-        with service.gate.enter():  # before the body is parsed: its text is in memory
-            body = await json_body(service, request, V2Request, limit)
+        service.gate.check()
+        with ExitStack() as stack:
+            enter = partial(stack.enter_context, service.gate.enter())
+            body = await json_body(service, request, V2Request, limit, enter)
             number, videos = body.id, body.inputs[0].data
             if body.inputs[0].shape != [len(videos)]:
                 raise Problem(422, f"inputs.0.shape: {body.inputs[0].shape} for {len(videos)} videos")

@@ -164,20 +164,31 @@ def label_studio_routes(service: Service, files: LabelStudioFiles | None) -> API
         (adapter,) = service.chosen([name])
         body = await json_body(service, request, PredictBody)
         controls = await asyncio.to_thread(controls_of, body.label_config)
-        results = []
-        for task in body.tasks:
-            try:
-                work = predicted(service, files, adapter, controls, task)
-                results.append(await unless_gone(request, work))
-            except Problem as problem:
-                if problem.status in (429, 503):
-                    raise
-                log.warning("Label Studio: task %s: %s", printable(str(task.id)), problem.detail)
-                failed = Result(result=[], score=0.0, model_version=version_of(adapter), error=problem.detail)
-                results.append(failed)
-        return Results(results=results, model_version=version_of(adapter))
+        work = all_predicted(service, files, adapter, controls, body.tasks)
+        return Results(results=await unless_gone(request, work), model_version=version_of(adapter))
 
     return routes
+
+
+async def all_predicted(
+    service: Service, files: LabelStudioFiles, adapter: Adapter, controls: list[Control], tasks: list[Task]
+) -> list[Result]:
+    """The predictions for tasks, or the reasons why there are none.
+
+    Raises:
+        Problem: too many requests, or the service stops.
+    """
+    results = []
+    for task in tasks:
+        try:
+            results.append(await predicted(service, files, adapter, controls, task))
+        except Problem as problem:
+            if problem.status in (429, 503):
+                raise
+            log.warning("Label Studio: task %s: %s", printable(str(task.id)), problem.detail)
+            failed = Result(result=[], score=0.0, model_version=version_of(adapter), error=problem.detail)
+            results.append(failed)
+    return results
 
 
 async def predicted(
@@ -220,7 +231,7 @@ async def segments_of(service: Service, adapter: Adapter, path: Path) -> Job:
     try:
         await job.finished.wait()
     finally:
-        service.jobs.cancel(job.id)  # if the client is gone
+        service.jobs.end(job)  # if the client is gone
     return job
 
 

@@ -91,9 +91,8 @@ def new_server(
 class Server(uvicorn.Server):
     """Finishes jobs and requests when it is told to stop.
 
-    While jobs run, their results can be read, and everything else is answered 503. Then uvicorn closes the
-    socket, and waits for the requests that run. Both take at most the grace. A second signal ends the process
-    at once.
+    While jobs run, their results can be read, and new work is answered 503. Then uvicorn closes the socket
+    and waits for the requests that run. Both take at most the grace. A second signal ends the process.
 
     Attributes:
         read_results: seconds after the end of a job in which its result can be read.
@@ -125,8 +124,7 @@ class Server(uvicorn.Server):
         if self._until:
             jobs = self._service.jobs
             now = time.monotonic()
-            left = jobs.running() or now < jobs.last_end + self.read_results
-            return not left or now > self._until
+            return now > self._until if jobs.running() else now >= jobs.last_end + self.read_results
         return await super().on_tick(counter)
 
 

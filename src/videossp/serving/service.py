@@ -232,10 +232,22 @@ class Service:
 
     async def load(self, folder: str, name: str | None) -> Adapter:
         """Load an adapter from below the folder of `--adapters`; one after the other."""
+        self.check_taking()
         with self.load_gate.enter():
             return await asyncio.get_running_loop().run_in_executor(
                 self._loader, self.adapters.load_below, folder, name
             )
+
+    async def unload(self, name: str) -> None:
+        """Unload an adapter, after the loads that wait."""
+        self.check_taking()
+        with self.load_gate.enter():
+            await asyncio.get_running_loop().run_in_executor(self._loader, self.adapters.remove, name)
+
+    def check_taking(self) -> None:
+        """Raise the answer 503 if the service is stopping."""
+        if self.stopping:
+            raise Problem(503, "the service is stopping", {"Retry-After": "30"})
 
     async def start_job(
         self, name: str, window: float | None, hop: float | None, request: "Request", timing: Timing
@@ -248,7 +260,8 @@ class Service:
                 self.uploaded(request, self.settings.max_job_bytes, timing, job=True)
             )
             check = ContainerCheck(self.settings.max_pixels)
-            await self.decoders.call(check, str(path))  # not only when the job begins
+            await unless_gone(request, self.decoders.call(check, str(path)))  # not only when the job begins
+            self.check_taking()
             return self.jobs.start(name, adapter.classifier, path, stack, window=window, hop=hop)
 
     def chosen(self, names: Sequence[str]) -> list[Adapter]:
@@ -257,8 +270,7 @@ class Service:
         Raises:
             Problem: there are none, one is not loaded, or the service stops.
         """
-        if self.stopping:
-            raise Problem(503, "the service is stopping", {"Retry-After": "30"})
+        self.check_taking()
         if not names:
             raise Problem(422, "name an adapter: ?model=NAME")
         if len(names) > MOST_MODELS:

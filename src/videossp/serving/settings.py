@@ -23,7 +23,7 @@ class ServeSettings:
         explain_timeout: seconds to compute an explanation.
         job_timeout: seconds to compute a job.
         upload_timeout: seconds to receive a video.
-        grace: seconds that running requests get after SIGTERM.
+        grace: seconds that jobs get to finish after SIGTERM, and then requests.
         keep_jobs: seconds that the result of a job is kept.
 
     Raises:

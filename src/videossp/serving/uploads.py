@@ -65,16 +65,28 @@ class Uploads:
             self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             try:
                 self._stack.enter_context(_lock(self.folder))
-                return
-            except (OSError, ValueError):  # a server that starts at the same time takes it for abandoned
-                self._stack.close()
+                if (self.folder / LOCK).exists():
+                    return
+            except (OSError, ValueError):
                 if last:
                     raise
+            self._stack.close()  # a server that starts at the same time took it for abandoned
 
     def close(self) -> None:
         """Remove the folder."""
         self._stack.close()
         self.folder = None
+
+    def _new_path(self) -> Path:
+        """A path for a new file."""
+        assert self.folder is not None, "the service is not started"
+        if not self.folder.exists():  # systems remove old files of folders for temporary files
+            try:
+                self.close()
+                self.open()
+            except OSError as error:
+                raise _no_room(error) from error
+        return self.folder / token_hex(16)
 
     @asynccontextmanager
     async def received(
@@ -98,8 +110,7 @@ class Uploads:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > most:
             raise _too_large(most, hint)
-        assert self.folder is not None, "the service is not started"
-        path = self.folder / token_hex(16)
+        path = self._new_path()
         try:
             await self._receive(request, path, most, seconds, budget, hint)
             yield path
@@ -113,8 +124,7 @@ class Uploads:
         Raises:
             Problem: the disk is full.
         """
-        assert self.folder is not None, "the service is not started"
-        path = self.folder / token_hex(16)
+        path = self._new_path()
         try:
             try:
                 path.write_bytes(content)
@@ -176,8 +186,8 @@ def remove_abandoned(parent: Path) -> None:
             if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
                 continue
             with _lock(folder):
-                pass
-            shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # on Windows, the lock file is left
 
 
 def _lock(folder: Path) -> AbstractContextManager[None]:

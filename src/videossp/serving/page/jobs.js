@@ -13,7 +13,7 @@ const MOST_MISSED = 5; // questions without an answer, one after the other
 const MOST_ROWS = 500;
 const running = new Set(); // ids of jobs
 
-// A job of a closed page would go on, and nobody could read its result.
+// Nobody could read the result of a job of a closed page.
 addEventListener("pagehide", (event) => {
   if (!event.persisted) running.forEach(discard);
 });
