@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_loaded_leaves_the_adapter_in_memory_and_says_so
     if damage in ODD:
         with pytest.raises(VideoSSPError):
             adapters.add(root / "a0", "again")
-    assert len(lines) == 2 and "kept a0 as it was" in lines[1]  # it is told once
+    assert len(lines) == 2 and "kept a0 as it was" in lines[1]  # it is reported once
     assert kept.state == before  # that of the files in memory
     save_adapter(root / "a0", seed=3)
     adapters.reload_changed()

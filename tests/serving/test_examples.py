@@ -169,7 +169,7 @@ class GradioError(Exception):
 
 @pytest.fixture
 def page(monkeypatch, tmp_path, small_classifier):
-    """The page of the app with two adapters, without Gradio: what it was given."""
+    """The page of the app with two adapters, without Gradio: the arguments that its parts got."""
 
     def named(kind):
         return lambda *arguments, **settings: (kind, *arguments)

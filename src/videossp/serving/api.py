@@ -1,24 +1,18 @@
 """`make_app`: the web app: the routes below /v1, health checks, metrics, the page and compatible routes."""
 
-import base64
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from io import BytesIO
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from PIL import Image
 from starlette.exceptions import HTTPException
-from torch import Tensor
 
 from videossp.errors import OutOfMemoryError
 from videossp.explanation.explain import ExplainSettings
-from videossp.explanation.explanation import Explanation
-from videossp.serving.adapters import Adapter
 from videossp.serving.answers import (
     AdapterFolders,
     ErrorAnswer,
@@ -31,16 +25,15 @@ from videossp.serving.answers import (
     ModelScores,
     NewAdapter,
     Score,
-    SegmentAnswer,
     Vector,
 )
 from videossp.serving.guard import OPEN, Guard, refusal
-from videossp.serving.jobs import Job
 from videossp.serving.json_body import described, json_body
 from videossp.serving.kserve import kserve_routes
 from videossp.serving.label_studio import LabelStudioFiles, label_studio_routes
 from videossp.serving.pages import add_pages
 from videossp.serving.problem import LOOKING, READING, Problem, problems
+from videossp.serving.results_as_answers import explanation_answer, info_of, job_answer, ranked
 from videossp.serving.service import Service, Timing
 from videossp.serving.uploaded_video import SHOWN
 from videossp.system.printable import printable
@@ -393,71 +386,3 @@ def add_jobs(app: FastAPI, service: Service) -> None:
     async def cancel(id: str) -> JobAnswer:
         """Cancel a job. The segments found so far stay."""
         return job_answer(service.jobs.cancel(id))
-
-
-def info_of(adapter: Adapter) -> ModelInfo:
-    """An adapter for the API."""
-    x = adapter.classifier
-    return ModelInfo(
-        name=adapter.name,
-        method=x.method,
-        classes=list(x.classes),
-        frames=x.clip_format.frames,
-        size=x.clip_format.size,
-        views=x.clip_format.views,
-        backbone=x.sha256,
-        precision=x.precision,
-        video_seconds=x.video_seconds,
-        error=adapter.error,
-    )
-
-
-def ranked(scores: Tensor, adapter: Adapter, top_k: int) -> list[Score]:
-    """The most probable classes first, in the order of `predict`."""
-    values, order = scores.sort(descending=True, stable=True)
-    classes = adapter.classifier.classes
-    pairs = list(zip(order.tolist(), values.clamp(0, 1).tolist(), strict=True))[:top_k]
-    return [Score(label=classes[i], score=p) for i, p in pairs]
-
-
-def explanation_answer(model: str, x: Explanation, top_k: int) -> ExplanationAnswer:
-    """An explanation for the API."""
-    return ExplanationAnswer(
-        model=model,
-        predictions=[Score(label=k, score=min(1.0, p)) for k, p in [*x.probabilities.items()][:top_k]],
-        target=x.target,
-        method=x.method,
-        baseline=x.baseline,
-        unit=x.unit,
-        seconds=None if x.seconds is None else list(x.seconds),
-        map=x.map.tolist(),
-        frame_drops=x.frame_drops.tolist(),
-        without_frame=list(x.without_frame),
-        change=x.change,
-        gap=x.gap,
-        frames=[data_url(pixels) for pixels in x.frames],
-    )
-
-
-def data_url(pixels: Any) -> str:
-    """An image (height, width, 3) uint8 as the URL of a JPEG."""
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=90)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def job_answer(job: Job) -> JobAnswer:
-    """A job for the API."""
-    segments = [
-        SegmentAnswer(start=x.start, end=x.end, label=x.label, probability=x.probability)
-        for x in list(job.segments)
-    ]
-    return JobAnswer(
-        id=job.id,
-        model=job.model,
-        status=job.status,
-        progress=job.progress,
-        seconds=job.seconds,
-        segments=segments,
-        error=job.error,
-    )

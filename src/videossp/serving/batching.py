@@ -66,7 +66,7 @@ def divided(
 
 
 class Observer(Protocol):
-    """Is told how many requests and rows a pass had."""
+    """Called for each pass, with the numbers of its requests and rows."""
 
     def __call__(self, requests: int, rows: int) -> None: ...
 

@@ -25,11 +25,10 @@ class Problem(Exception):
         self.status, self.detail, self.headers = status, printable(detail), dict(headers or {})
 
 
-def too_many(what: str, limit: int, wait: float = 1.0) -> Problem:
-    """The answer 429: try again later."""
-    seconds = max(1, round(wait))
-    detail = f"too many {what}: {limit} wait or are computed; try again in {seconds} s"
-    return Problem(429, detail, {"Retry-After": str(seconds)})
+def too_many(what: str, limit: int) -> Problem:
+    """The answer 429: try again in a second."""
+    detail = f"too many {what}: {limit} wait or are computed; try again in 1 s"
+    return Problem(429, detail, {"Retry-After": "1"})
 
 
 def problems(statuses: tuple[int, ...], kind: type[BaseModel]) -> dict[int | str, dict[str, Any]]:

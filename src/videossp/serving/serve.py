@@ -89,7 +89,7 @@ def new_server(
 
 
 class Server(uvicorn.Server):
-    """Finishes jobs and requests when it is told to stop.
+    """uvicorn's server, which finishes jobs and requests before it stops.
 
     While jobs run, their results can be read, and new work is answered 503. Then uvicorn closes the socket
     and waits for the requests that run. Both take at most the grace. A second signal ends the process.

@@ -1,6 +1,7 @@
 """`Uploads`: bodies of requests as files under random names, which are removed in any case."""
 
 import asyncio
+import errno
 import os
 import shutil
 import tempfile
@@ -71,6 +72,7 @@ class Uploads:
                 if last:
                     raise
             self._stack.close()  # a server that starts at the same time took it for abandoned
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def close(self) -> None:
         """Remove the folder."""
