@@ -4,9 +4,11 @@
                                 [--train N] [--val N] [--test N]
 
 SET is one of:
-- tabletop, source, people;
-- motion, recipes: PATH is a clone of the Bandai-Namco Research Motion Dataset (see capture.py);
-- sprites: PATH is Debian's package flare-game (apt-get download flare-game), or the folder with its content.
+- tabletop, source, people, fresh_tabletop;
+- motion, recipes, fresh_motion, fresh_recipes: PATH is a clone of the Bandai-Namco Research Motion Dataset
+  (see capture.py);
+- sprites, fresh_sprites: PATH is Debian's package flare-game (apt-get download flare-game), or the folder
+  with its content.
 
 N is the number of clips per class. The script needs the extra `bench` and libosmesa6 (apt), or MUJOCO_GL=egl
 and libegl1. It may be interrupted at any time: the same command resumes, and a larger N adds clips. It also
@@ -25,7 +27,8 @@ from sheet import draw_sheet
 
 from videossp.cli.main import main as videossp
 
-SETS = ("motion", "people", "recipes", "source", "sprites", "tabletop")
+FRESH = ("fresh_motion", "fresh_recipes", "fresh_sprites", "fresh_tabletop")
+SETS = (*FRESH, "motion", "people", "recipes", "source", "sprites", "tabletop")
 
 
 def main() -> int:

@@ -64,19 +64,25 @@ ABOUT = About(TEXT, ("mujoco",), LICENCE, "motions of the Bandai-Namco Research 
 
 
 class Maker:
-    """Makes the clips of one action."""
+    """Makes the clips of one action.
+
+    Attributes:
+        looks, styles: of the splits.
+    """
+
+    looks, styles = LOOKS, STYLES
 
     def __init__(self, label: str, capture: Capture) -> None:
         self.label, self.capture, self.stage = label, capture, Stage()
 
     def make(self, split: str, rng: np.random.Generator) -> Made:
         """A clip in the styles and looks of a split."""
-        style = str(rng.choice(STYLES[split]))
+        style = str(rng.choice(self.styles[split]))
         take = str(rng.choice(self.capture.takes(self.label, style)))
         joints, start, span = window(self.capture.joints(take), rng, SPANS)
         joints = face_front(sample(joints, FRAMES))
-        camera = LOOKS[split].camera(rng)
-        frames = self.stage.film(joints, follow(joints), camera, LOOKS[split].hues, rng)
+        camera = self.looks[split].camera(rng)
+        frames = self.stage.film(joints, follow(joints), camera, self.looks[split].hues, rng)
         row = {"group": style, "take": take, "take_frame": start, "span": span}
         return Made(frames, {**row, **camera.row()})
 

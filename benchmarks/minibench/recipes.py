@@ -29,15 +29,21 @@ PARTS = {  # name in the class -> sub-activity
     "wave": "wave-both-hands",
 }
 PAIRS = (("left", "both"), ("right", "wave"))
-ORDERS = tuple(
-    (first, *middle, last)
-    for around, between in (PAIRS, PAIRS[::-1])
-    for first, last in itertools.permutations(around)
-    for middle in itertools.permutations(between)
-)
 BLEND = 6  # frames of a take, at 30 a second, that are blended with the pose at each end
 SPLITS = {"train": 60, "val": 20, "test": 80}
-CLASSES = tuple("-".join(order) for order in ORDERS)
+
+
+def orders(pairs: tuple[tuple[str, str], tuple[str, str]]) -> tuple[str, ...]:
+    """The names of the eight orders."""
+    return tuple(
+        "-".join((first, *middle, last))
+        for around, between in (pairs, pairs[::-1])
+        for first, last in itertools.permutations(around)
+        for middle in itertools.permutations(between)
+    )
+
+
+CLASSES = orders(PAIRS)
 Data = Capture
 TEXT = f"""{len(CLASSES)} orders of the same four sub-activities of the Bandai-Namco Research Motion Dataset 2
 (arXiv 2306.08861, CC BY-NC 4.0), {FRAMES} frames: {", ".join(f"{k} is {v}" for k, v in PARTS.items())}.
@@ -49,7 +55,14 @@ ABOUT = About(TEXT, ("mujoco",), LICENCE, "motions of the Bandai-Namco Research 
 
 
 class Maker:
-    """Makes the clips of one order."""
+    """Makes the clips of one order.
+
+    Attributes:
+        parts: action of the data by name of the sub-activity.
+        looks, styles: of the splits.
+    """
+
+    parts, looks, styles = PARTS, LOOKS, STYLES
 
     def __init__(self, label: str, capture: Capture) -> None:
         self.order = label.split("-")
@@ -57,19 +70,25 @@ class Maker:
 
     def make(self, split: str, rng: np.random.Generator) -> Made:
         """A clip in the styles and looks of a split. The order is applied after all random draws."""
-        style = str(rng.choice(STYLES[split]))
-        takes = {x: str(rng.choice(self.capture.takes(action, style))) for x, action in PARTS.items()}
-        motions = {x: face_front(trim(self.capture.joints(take), rng)) for x, take in takes.items()}
-        rest = motions[str(rng.choice(list(PARTS)))][0]
+        style = str(rng.choice(self.styles[split]))
+        takes = {x: str(rng.choice(self.capture.takes(action, style))) for x, action in self.parts.items()}
+        motions = {x: self.motion(take, rng) for x, take in takes.items()}
+        rest = motions[str(rng.choice(list(self.parts)))][0]
         more, others = rng.integers(-2, 3, 2)
-        counts = dict(zip(PARTS, rng.permutation(8 + np.array((more, -more, others, -others))), strict=True))
-        parts = {x: sample(from_and_to(rest, motions[x]), counts[x]) for x in PARTS}
-        camera = LOOKS[split].camera(rng)
+        counts = dict(
+            zip(self.parts, rng.permutation(8 + np.array((more, -more, others, -others))), strict=True)
+        )
+        parts = {x: sample(from_and_to(rest, motions[x]), counts[x]) for x in self.parts}
+        camera = self.looks[split].camera(rng)
         joints = np.concatenate([parts[x] for x in self.order])
-        frames = self.stage.film(joints, np.zeros((FRAMES, 2)), camera, LOOKS[split].hues, rng)
+        frames = self.stage.film(joints, np.zeros((FRAMES, 2)), camera, self.looks[split].hues, rng)
         row = {"group": style, "takes": " ".join(takes[x] for x in self.order)}
         row["counts"] = " ".join(str(counts[x]) for x in self.order)
         return Made(frames, {**row, **camera.row()})
+
+    def motion(self, take: str, rng: np.random.Generator) -> np.ndarray:
+        """The motion of a take, without its ends, facing the camera."""
+        return face_front(trim(self.capture.joints(take), rng))
 
     def close(self) -> None:
         """Free the renderer."""

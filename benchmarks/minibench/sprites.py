@@ -187,7 +187,13 @@ def view(picture: Image.Image, origin: np.ndarray, zoom: float) -> Image.Image:
 
 
 class Maker:
-    """Makes the clips of one class."""
+    """Makes the clips of one class.
+
+    Attributes:
+        looks: of the splits.
+    """
+
+    looks = LOOKS
 
     def __init__(self, label: str, flare: Flare) -> None:
         self.label, self.flare = label, flare
@@ -214,7 +220,7 @@ class Maker:
 
     def make(self, split: str, rng: np.random.Generator) -> Made:
         """A clip in the look of a split."""
-        look = LOOKS[split]
+        look = self.looks[split]
         sheets = (self.creature if rng.random() < 0.5 else self.person)(look, rng)
         figure = Figure(self.flare, sheets)
         action, direction, speed = ACTIONS[self.label], int(rng.integers(8)), rng.uniform(0.5, 1)

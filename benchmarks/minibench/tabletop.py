@@ -69,7 +69,13 @@ ABOUT = About(TEXT, PACKAGES, LICENCE)
 
 
 class Maker:
-    """Makes the clips of one class."""
+    """Makes the clips of one class.
+
+    Attributes:
+        looks: of the splits.
+    """
+
+    looks = LOOKS
 
     def __init__(self, label: str) -> None:
         self.pair, (_, self.view) = next((i, x) for i, x in enumerate(PAIRS.items()) if label in x[0])
@@ -78,7 +84,7 @@ class Maker:
     def make(self, split: str, rng: np.random.Generator) -> Made:
         """A clip in the looks of a split."""
         episode = self.robot.run(rng, noise=rng.uniform(0, 0.1), jitter=(0.03, 0.03, 0.02))
-        looks = LOOKS[split]
+        looks = self.looks[split]
         azimuth = float(rng.choice(self.view.azimuths))
         camera = Camera(
             azimuth=azimuth + np.sign(azimuth - FACE) * rng.uniform(*looks.azimuth),

@@ -122,8 +122,9 @@ def test_tabletop_has_13_pairs_and_source_the_other_24_tasks(simulated):
     assert sorted(tabletop.CLASSES + source.CLASSES) == sorted(robot.TASKS)
 
 
-def test_the_looks_of_the_splits_of_tabletop_are_disjoint(simulated):
-    looks = simulated("tabletop").LOOKS
+@pytest.mark.parametrize("name", ["tabletop", "fresh_tabletop"])
+def test_the_looks_of_the_splits_of_tabletop_are_disjoint(name, simulated):
+    looks = simulated(name).LOOKS
     assert looks.keys() == {"train", "val", "test"}
     for ranges in zip(*looks.values(), strict=True):  # of hue, azimuth, elevation
         ordered = sorted(ranges)
@@ -131,13 +132,15 @@ def test_the_looks_of_the_splits_of_tabletop_are_disjoint(simulated):
         assert all(a[1] < b[0] for a, b in itertools.pairwise(ordered))
 
 
-def test_a_pair_is_seen_from_angles_that_the_splits_do_not_share(simulated):
+@pytest.mark.parametrize("name", ["tabletop", "fresh_tabletop"])
+def test_a_pair_is_seen_from_angles_that_the_splits_do_not_share(name, simulated):
     tabletop, face = simulated("tabletop"), simulated("robot").FACE
+    looks_of_splits = simulated(name).LOOKS.values()
     for view in tabletop.PAIRS.values():
         spans = [
             sorted(azimuth + np.sign(azimuth - face) * x for x in looks.azimuth)
             for azimuth in view.azimuths
-            for looks in tabletop.LOOKS.values()
+            for looks in looks_of_splits
         ]
         assert all(a[1] < b[0] for a, b in itertools.pairwise(sorted(spans)))
 

@@ -139,7 +139,9 @@ def test_a_sheet_that_is_missing_is_named(sprites, package):
         maker.creature(sprites.LOOKS["test"], np.random.default_rng(0))
 
 
-def test_the_splits_share_no_creature_no_clothes_nothing_held_and_no_floor(sprites):
+@pytest.mark.parametrize("name", ["sprites", "fresh_sprites"])
+def test_the_splits_share_no_creature_no_clothes_nothing_held_and_no_floor(name, minibench):
+    sprites = minibench(name)
     for names in (
         lambda look: itertools.chain(*look.creatures),
         lambda look: itertools.chain(*look.clothes.values()),
@@ -151,7 +153,15 @@ def test_the_splits_share_no_creature_no_clothes_nothing_held_and_no_floor(sprit
         assert not train & val and not val & test and not train & test
 
 
-def test_the_splits_share_no_hue_no_size_and_no_place(sprites):
+def test_a_fresh_test_has_figures_that_no_earlier_test_or_validation_had(minibench, sprites):
+    first, fresh = sprites.LOOKS, minibench("fresh_sprites").LOOKS["test"]
+    assert set(itertools.chain(*fresh.creatures)) <= set(itertools.chain(*first["train"].creatures))
+    assert all(set(fresh.clothes[x]) <= set(first["train"].clothes[x]) for x in fresh.clothes)
+
+
+@pytest.mark.parametrize("module", ["sprites", "fresh_sprites"])
+def test_the_splits_share_no_hue_no_size_and_no_place(module, minibench):
+    sprites = minibench(module)
     for name in ("hues", "sizes", "places"):
         ordered = sorted(getattr(look, name) for look in sprites.LOOKS.values())
         assert all(low < high for low, high in ordered)
