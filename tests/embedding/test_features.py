@@ -7,7 +7,7 @@ import torch
 
 from conftest import SMALL
 from videossp.classifier import Classifier
-from videossp.embedding.features import check_kind, cosines, features_of
+from videossp.embedding.features import check_kind, features_of
 from videossp.model.videomamba import VideoMamba
 
 
@@ -59,13 +59,6 @@ def test_the_features_are_their_definitions(linear, clips):
     assert torch.equal(features_of(linear, clips, "cls"), linear.features(clips))
 
 
-def test_the_cosines_are_orthogonal():
-    for frames in (1, 3, 8):
-        basis = cosines(frames)
-        gram = basis @ basis.T / frames
-        torch.testing.assert_close(gram, torch.eye(min(4, frames), dtype=gram.dtype))
-
-
 @torch.no_grad()
 def test_a_tuned_model_has_other_features_and_a_disabled_one_those_of_the_backbone(small_classifier, clips):
     classifier = small_classifier.eval()
@@ -75,13 +68,6 @@ def test_a_tuned_model_has_other_features_and_a_disabled_one_those_of_the_backbo
         assert (tuned - features_of(frozen, clips, kind)).abs().max() > 1e-3
         with classifier.disable_adapter():
             torch.testing.assert_close(features_of(classifier, clips, kind), features_of(frozen, clips, kind))
-
-
-@torch.no_grad()
-def test_moments_tell_the_order_of_the_frames_and_the_mean_of_a_reversed_basis_does_not(linear, clips):
-    basis = cosines(SMALL.frames)
-    for k in range(len(basis)):  # even ones are symmetric, odd ones change their sign
-        torch.testing.assert_close(basis[k].flip(0), basis[k] * (-1) ** k)
 
 
 def test_unknown_features_are_refused():

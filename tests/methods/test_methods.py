@@ -34,6 +34,7 @@ OPTIONS = {
     "additional_scan": {"states": 6},
     "stop": {"heads": 4, "prompts": 1, "drop": 0.0},
     "ssp": SSP_SMALL,
+    "gather_spread": {"rank": 4},
 }
 CHAINS = {
     "ssp+lora": {"ssp": SSP_SMALL, "lora": {"rank": 2}},
@@ -62,6 +63,10 @@ VARIANTS = [
     ("ssp", {**SSP_SMALL, "gather_kernel": [1, 3, 3]}),
     ("ssp", {**SSP_SMALL, "gathering": False}),
     ("ssp", {**SSP_SMALL, "reads": "residual"}),
+    ("moments", {"times": 1, "order": 0}),
+    ("gather_spread", {"rank": 4, "taps": False}),
+    ("gather_spread", {"rank": 4, "context": False}),
+    ("gather_spread", {"rank": 4, "moments": False}),
 ]
 MAIN = [(name, OPTIONS.get(name, {})) for name in METHODS] + list(CHAINS.items())
 SIZES = {
@@ -73,6 +78,7 @@ TINY = VideoMambaConfig(depth=2, d_model=32, frames=2, size=(32, 32), d_state=4)
 STARTS_AT_BACKBONE = [
     "linear",
     "mean",
+    "moments",
     "full",
     "partial",
     "adapter",
@@ -80,7 +86,10 @@ STARTS_AT_BACKBONE = [
     "lora",
     "svp",
     "state_offset",
+    "gather_spread",
 ]
+
+EDIT_CLS = ["mean", "moments", "gather_spread"]  # no chain has one of these before `attentive`
 
 
 # Every method on two sizes, its variants on one. `make test` has every method on one, and all cases of SSP.
@@ -324,9 +333,12 @@ def test_biases_that_are_stacked_by_block_are_not_decayed():
     assert make_tuner("state_offset", SMALL, {}).undecayed == ()
 
 
-def test_a_chain_in_which_an_effect_would_be_lost_is_refused(small_backbone):
-    with pytest.raises(ValueError, match="attentive replaces cls, which mean adds to: put attentive first"):
-        Classifier.create(small_backbone, num_classes=2, method="mean+attentive", attentive={"heads": 4})
+@pytest.mark.parametrize("name", EDIT_CLS)
+def test_a_chain_in_which_an_effect_would_be_lost_is_refused(name, small_backbone):
+    with pytest.raises(
+        ValueError, match=f"attentive replaces cls, which {name} adds to: put attentive first"
+    ):
+        Classifier.create(small_backbone, num_classes=2, method=f"{name}+attentive", attentive={"heads": 4})
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -19,6 +19,7 @@ class NoOptions(TypedDict):
 METHOD_OPTIONS = {
     "linear": NoOptions,
     "mean": NoOptions,
+    "moments": types.MomentsOptions,
     "attentive": types.AttentiveOptions,
     "full": NoOptions,
     "partial": types.PartialOptions,
@@ -33,6 +34,7 @@ METHOD_OPTIONS = {
     "state_offset": types.StateOffsetOptions,
     "stop": types.STOPOptions,
     "ssp": types.SSPOptions,
+    "gather_spread": types.GatherSpreadOptions,
 }
 
 

@@ -1,12 +1,11 @@
 """The feature vectors of clips: `cls`, `mean` and `moments`, with their definitions."""
 
-import math
 from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from videossp.methods.layers.moments import EPS, cosines
 from videossp.model.videomamba import NO_TUNER
 
 if TYPE_CHECKING:
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["cls", "mean", "moments"]
 MOMENTS = 4
-EPS = 1e-5  # of the norms, as in the head
 
 
 def features_of(classifier: "Classifier", clips: Tensor, kind: Kind) -> Tensor:
@@ -46,16 +44,8 @@ def features_of(classifier: "Classifier", clips: Tensor, kind: Kind) -> Tensor:
     frames = F.rms_norm(x, x.shape[-1:], eps=EPS).mean(2)  # (batch, frames, d_model)
     if kind == "mean":
         return frames.mean(1)
-    basis = cosines(frames.shape[1]).to(frames)
+    basis = cosines(frames.shape[1], min(MOMENTS, frames.shape[1])).to(frames)
     return (basis @ frames / frames.shape[1]).flatten(1)
-
-
-def cosines(frames: int) -> Tensor:
-    """phi_k(t) of the moments, (min(4, frames), frames) float64."""
-    k = torch.arange(min(MOMENTS, frames), dtype=torch.float64)[:, None]
-    t = torch.arange(frames, dtype=torch.float64)
-    scale = torch.where(k == 0, 1.0, math.sqrt(2))
-    return scale * torch.cos(math.pi * k * (t + 0.5) / frames)
 
 
 def check_kind(kind: str) -> None:

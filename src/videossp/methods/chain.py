@@ -31,7 +31,7 @@ class Chain(Tuner):
         for name, tuner in tuners.items():
             if edits_cls and tuner.replaces_cls:
                 raise ValueError(f"{name} replaces cls, which {edits_cls} adds to: put {name} first")
-            edits_cls = name if tuner.depends_on == "tokens" else edits_cls
+            edits_cls = name if type(tuner).edit_cls is not Tuner.edit_cls else edits_cls
             self.add_module(name, tuner)
         self.names = tuple(tuners)
         self.thaw = tuple(pattern for tuner in tuners.values() for pattern in tuner.thaw)

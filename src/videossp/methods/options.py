@@ -39,6 +39,14 @@ class AttentiveOptions(TypedDict, total=False):
     width: int
 
 
+class MomentsOptions(TypedDict, total=False):
+    """Options of `moments`."""
+
+    times: int | None
+    order: int
+    rank: int | None
+
+
 class PartialOptions(TypedDict, total=False):
     """Options of `partial`."""
 
@@ -147,9 +155,23 @@ class SSPOptions(TypedDict, total=False):
     detach: bool
 
 
+class GatherSpreadOptions(TypedDict, total=False):
+    """Options of `gather_spread`."""
+
+    rank: int | None
+    taps: bool
+    context: bool
+    moments: bool
+    times: int | None
+    order: int
+    moment_rank: int | None
+
+
 if TYPE_CHECKING:
 
     class _Attentive(CreateArguments, AttentiveOptions, total=False): ...
+
+    class _Moments(CreateArguments, MomentsOptions, total=False): ...
 
     class _Partial(CreateArguments, PartialOptions, total=False): ...
 
@@ -175,6 +197,8 @@ if TYPE_CHECKING:
 
     class _SSP(CreateArguments, SSPOptions, total=False): ...
 
+    class _GatherSpread(CreateArguments, GatherSpreadOptions, total=False): ...
+
     Backbone = str | VideoMambaConfig | VideoMamba
 
     class Create(Protocol):
@@ -197,6 +221,20 @@ if TYPE_CHECKING:
         @overload
         def __call__(
             self, backbone: Backbone = ..., *, method: Literal["attentive"], **given: Unpack[_Attentive]
+        ) -> Classifier: ...
+
+        @overload
+        def __call__(
+            self, backbone: Backbone = ..., *, method: Literal["moments"], **given: Unpack[_Moments]
+        ) -> Classifier: ...
+
+        @overload
+        def __call__(
+            self,
+            backbone: Backbone = ...,
+            *,
+            method: Literal["gather_spread"],
+            **given: Unpack[_GatherSpread],
         ) -> Classifier: ...
 
         @overload

@@ -10,6 +10,7 @@ UNMEASURED = 1e-3
 NANO = {
     "linear": 1e-2,
     "mean": 1e-2,
+    "moments": 3e-3,
     "attentive": 1e-3,
     "full": 3e-4,
     "partial": 3e-2,
@@ -24,6 +25,7 @@ NANO = {
     "state_offset": 1e-2,
     "stop": 1e-3,
     "ssp": 3e-3,
+    "gather_spread": 3e-3,
 }
 
 

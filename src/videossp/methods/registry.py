@@ -13,9 +13,11 @@ from videossp.methods.affix import Affix
 from videossp.methods.attentive import Attentive
 from videossp.methods.chain import Chain
 from videossp.methods.full import Full
+from videossp.methods.gather_spread import GatherSpread
 from videossp.methods.linear_probe import LinearProbe
 from videossp.methods.lora import LoRA
 from videossp.methods.mean import Mean
+from videossp.methods.moments import Moments
 from videossp.methods.options import CreateArguments
 from videossp.methods.partial import Partial
 from videossp.methods.rates import UNMEASURED, measured_lr
@@ -36,6 +38,7 @@ RESERVED = ("cls", "backbone", "method", *CreateArguments.__annotations__)
 METHODS: dict[str, type[Tuner]] = {
     "linear": LinearProbe,
     "mean": Mean,
+    "moments": Moments,
     "attentive": Attentive,
     "full": Full,
     "partial": Partial,
@@ -50,6 +53,7 @@ METHODS: dict[str, type[Tuner]] = {
     "state_offset": StateOffset,
     "stop": STOP,
     "ssp": SSP,
+    "gather_spread": GatherSpread,
 }
 """The bundled methods."""
 

@@ -24,11 +24,13 @@ class Scaled:
         published: the default at VideoMamba-M.
         by: the size of the backbone that the default is proportional to.
         multiple_of: the default is a multiple of this.
+        most: the default is at most this; None: no limit.
     """
 
     published: int
-    by: Literal["d_model", "depth", "d_state"] = "d_model"
+    by: Literal["d_model", "depth", "d_state", "frames"] = "d_model"
     multiple_of: int = 1
+    most: int | None = None
 
     def resolve(self, given: int | None, config: VideoMambaConfig) -> int:
         """`given`, or if that is None the default at this backbone."""
@@ -37,7 +39,8 @@ class Scaled:
         here, there = getattr(config, self.by), getattr(BACKBONES["videomamba_middle"], self.by)
         step = self.multiple_of * there
         multiples: int = (2 * self.published * here + step) // (2 * step)
-        return self.multiple_of * max(1, multiples)
+        size = self.multiple_of * max(1, multiples)
+        return size if self.most is None else min(size, self.most)
 
 
 class Tuner(nn.Module):
