@@ -8,22 +8,15 @@ from typing import Any
 
 from findings import by_row, chosen, good, holm, is_open, markdown, over_seeds, over_sets, search, seeds_apart
 from matplotlib.figure import Figure
+from paper import MODELLED, REPORTED, RIVALS, lead
 from records import load
-from rows import FRAMES, GRID, ROWS, SEEDS, Cell, best_rate
+from rows import FIRST as FIRST_ROUND
+from rows import FRAMES, GRIDS, ROWS, SEEDS, Cell, best_rate
 
 from videossp.comparison.results import merit
 
 FIRST = next(iter(ROWS))  # the row that the others are compared with
 MAIN = "tabletop"  # the set of the table of costs
-# By our set: the set of the paper that it is modelled on, and the lead there, in points, of SSP over SVP, the
-# best of the other methods in the paper, RIVALS (arXiv 2510.12160, the table of results).
-PAPER = {
-    "tabletop": ("Something-Something V2", 0.26),
-    "motion": ("HMDB51", 3.00),
-    "recipes": ("Breakfast", 3.13),
-    "sprites": ("UCF101", 4.64),
-}
-RIVALS = ("adapter", "st_adapter", "vpt", "vfpt", "svp", "additional_scan", "stop")
 
 
 def star(*titles: str, sets: Iterable[str]) -> str:
@@ -97,18 +90,24 @@ def paper() -> str:
     """The lead of the first row over SVP and over the best of RIVALS, in the paper and here."""
     lines: list[list[str]] = []
     pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
-    for name, (original, lead) in PAPER.items():
+    for name, (original, _) in MODELLED.items():
         rows = by_row(name, [FIRST, *RIVALS])
         complete = all(x in rows for x in RIVALS) and not is_open(name, FIRST, *RIVALS)
         best = max(RIVALS, key=lambda x: rows[x]["top1"]) if complete else ""
         svp, other = None if is_open(name, FIRST, "svp") else rows.get("svp"), rows.get(best)
         pairs.append((svp, other))
-        lines.append([original, f"{lead:+.2f}", name, gap(svp, -1), best, gap(other, -1)])
+        lines.append([original, f"{lead(name):+.2f}", name, gap(svp, -1), best, gap(other, -1)])
     means = [gap(over_sets(x, "difference"), -1) for x in zip(*pairs, strict=True)]
-    lead = statistics.fmean(x for _, x in PAPER.values())
-    lines.append(["all sets", f"{lead:+.2f}", "", means[0], "", means[1]])
+    mean = statistics.fmean(map(lead, MODELLED))
+    lines.append(["all sets", f"{mean:+.2f}", "", means[0], "", means[1]])
     header = ["set of the paper", "lead over svp", "set here", "lead over svp", "best other", "lead over it"]
     return markdown(header, lines)
+
+
+def reported() -> str:
+    """The paper's table."""
+    lines = [[name, *(f"{x:.2f}" for x in row)] for name, row in REPORTED.items()]
+    return markdown(["", "parameters, M", "HMDB51", "SSV2", "UCF101", "Breakfast"], lines)
 
 
 def costs() -> str:
@@ -145,8 +144,8 @@ def by_rate() -> str:
             if tried:
                 best = best_rate(tried)
                 cells[best] = f"**{cells[best]}**"
-            lines.append([title, *(cells.get(lr, "") for lr in GRID)])
-        tables.append(markdown([name, *(f"{x:g}" for x in GRID)], lines))
+            lines.append([title, *(cells.get(lr, "") for lr in GRIDS[FIRST_ROUND])])
+        tables.append(markdown([name, *(f"{x:g}" for x in GRIDS[FIRST_ROUND])], lines))
     return "\n\n".join(tables) or markdown([""], [])
 
 

@@ -26,3 +26,12 @@ def write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
 def load(set_name: str) -> list[dict[str, Any]]:
     """The recorded runs of a set."""
     return read(RESULTS / f"{set_name}.json")
+
+
+def load_search(set_name: str) -> list[dict[str, Any]]:
+    """The recorded runs among which validation chooses the rates of a set's rows.
+
+    Those of the first round on a set of the first round, else those of the first and the design round.
+    """
+    folder, _, kind = set_name.rpartition("/")
+    return load(kind) + load(f"design/{kind}") if folder else load(kind)

@@ -1,8 +1,17 @@
-"""The rows of the mini benchmark, its budget, and the learning rates that a row is run at."""
+"""The rows of the mini benchmark, its budget, and the learning rates that a row is run at.
+
+There are three rounds. The name of a set tells its round:
+
+- "tabletop": the first round, with every method of that time, scored on test splits that were seen since;
+- "design/tabletop": the same training and validation videos without a test split, for new rows and for rates
+  that the first round did not reach;
+- "fresh/tabletop": a set rendered after the design was frozen. Each row runs at the rate that validation
+  chose in the two other rounds.
+"""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from videossp.comparison.results import merit
@@ -11,9 +20,12 @@ from videossp.model.config import BACKBONES
 
 BACKBONE = "videomamba_nano"
 FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set
-GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
-START = (1e-3, 3e-3)
+FIRST, DESIGN, FRESH = "", "design/", "fresh/"  # rounds
+GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # learning rates
+GRIDS = {FIRST: GRID[:-1], DESIGN: GRID, FRESH: GRID}
+START = {FIRST: (1e-3, 3e-3), DESIGN: (3e-3, 1e-2)}  # the first rates of a search
 SEEDS = (0, 1, 2)
+FRESH_SEEDS = (0, 1, 2, 3, 4)  # of FINALISTS
 EPOCHS = {
     "tabletop": 4,
     "motion": 6,
@@ -128,6 +140,24 @@ ABLATED: dict[str, Collection[str]] = {
 }
 
 
+MOMENTS = {"order": 2, "rank": 16}
+GATHER_SPREAD = {"rank": 16, "order": 2, "moment_rank": 6}
+# Rows of the second and third round.
+NEW: dict[str, Row] = {
+    "moments": Row("moments", MOMENTS),
+    "gather_spread": Row("gather_spread", GATHER_SPREAD),
+    "lora+moments": Row("lora+moments", {"lora": LORA, "moments": MOMENTS}),
+    "st_adapter+moments": Row("st_adapter+moments", {"st_adapter": ST_ADAPTER, "moments": MOMENTS}),
+    "svp+moments": Row("svp+moments", {"svp": SVP, "moments": MOMENTS}),
+    "partial+moments": Row("partial+moments", {"moments": MOMENTS}),
+    "ssp+moments": Row("ssp+moments", {"ssp": SSP, "moments": MOMENTS}),
+    "gather_spread without moments": Row("gather_spread", GATHER_SPREAD | {"moments": False}),
+    "gather_spread without context": Row("gather_spread", GATHER_SPREAD | {"context": False}),
+    "gather_spread without taps": Row("gather_spread", GATHER_SPREAD | {"taps": False}),
+}
+FINALISTS = ("gather_spread", "moments", "lora+moments", "st_adapter+moments", "svp+moments")
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run."""
@@ -141,10 +171,12 @@ class Cell:
     def asked(self) -> dict[str, Any]:
         """What is written down of a run, as it comes out of a file."""
         asked = rows_of(self.set)[self.row]
-        training = BUDGET | {"epochs": EPOCHS[self.set] * asked.times, "frames": FRAMES[self.set]}
+        kind = kind_of(self.set)
+        training = BUDGET | {"epochs": EPOCHS[kind] * asked.times, "frames": FRAMES[kind]}
         wanted = {"row": self.row, "lr": self.lr, "seed": self.seed, **training}
         wanted |= {"drop_path": asked.drop_path, "backbone": asked.backbone}
-        options = resolve_options(asked.method, BACKBONES[BACKBONE], asked.options)
+        config = replace(BACKBONES[BACKBONE], frames=FRAMES[kind])
+        options = resolve_options(asked.method, config, asked.options)
         return json.loads(json.dumps(wanted | {"options": options}))
 
     def of(self, run: Mapping[str, Any]) -> bool:
@@ -153,28 +185,51 @@ class Cell:
         return named and self.asked.items() <= run.items()
 
 
+def kind_of(set_name: str) -> str:
+    """The name of a set without its round."""
+    return set_name.rpartition("/")[2]
+
+
+def round_of(set_name: str) -> str:
+    """FIRST, DESIGN or FRESH."""
+    return set_name.removesuffix(kind_of(set_name))
+
+
 def rows_of(set_name: str) -> dict[str, Row]:
     """The rows of a set."""
+    if round_of(set_name) != FIRST:
+        return ROWS | NEW
     own = ABLATED.get(set_name, ())
     return ROWS | {title: row for title, row in ABLATIONS.items() if title in own}
+
+
+def seeds_of(set_name: str, title: str) -> tuple[int, ...]:
+    """The seeds of a row."""
+    if round_of(set_name) == FRESH:
+        return FRESH_SEEDS if title in FINALISTS else FRESH_SEEDS[:1]
+    return SEEDS if title in SEVERAL.get(set_name, ()) else SEEDS[:1]
 
 
 # How good a rate is, see `merit`. None: it runs.
 Merit = tuple[float, float] | None
 
 
-def rates(tried: Mapping[float, Merit]) -> list[float]:
+def rates(set_name: str, tried: Mapping[float, Merit]) -> list[float]:
     """Learning rates that must still be tried, given those that have been.
 
-    Empty if the best of them has neighbours on both sides, or stands at an end of the grid.
+    Empty if the best of them has neighbours on both sides, or stands at an end of the grid. The fresh round
+    tries none.
     """
-    if missing := [lr for lr in START if lr not in tried]:
+    found = round_of(set_name)
+    if found == FRESH:
+        return []
+    if (not tried or found == FIRST) and (missing := [lr for lr in START[found] if lr not in tried]):
         return missing
     if None in tried.values():
         return []
-    best = best_rate(tried)
-    at = GRID.index(best)
-    around = GRID[max(0, at - 1) : at + 2]
+    grid = GRIDS[found]
+    at = grid.index(best_rate(tried))
+    around = grid[max(0, at - 1) : at + 2]
     return [lr for lr in around if lr not in tried]
 
 
@@ -186,7 +241,7 @@ def best_rate(tried: Mapping[float, Merit]) -> float:
 
 def base_of(title: str) -> str:
     """The row that a row changes, whose validation chooses its rate; of a row of the table itself."""
-    return title if title in ROWS else ABLATIONS[title].method.split("+")[0]
+    return title if title in ROWS | NEW else ABLATIONS[title].method.split("+")[0]
 
 
 def tried_of(

@@ -29,21 +29,26 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from records import RESULTS, load, write
+from records import RESULTS, load, load_search, write
 from rows import (
     ABLATIONS,
     BACKBONE,
     BUDGET,
+    DESIGN,
+    FIRST,
     FRAMES,
     GRID,
+    NEW,
     ROWS,
     SEEDS,
-    SEVERAL,
     Cell,
     base_of,
     best_rate,
+    kind_of,
     rates,
+    round_of,
     rows_of,
+    seeds_of,
     tried_of,
 )
 
@@ -56,6 +61,7 @@ def store(set_name: str, runs: list[dict[str, Any]]) -> None:
     """Write the runs of a set, one per line, in the order of the rows."""
     order = {name: i for i, name in enumerate(rows_of(set_name))}
     runs = sorted(runs, key=lambda x: (order.get(x["row"], len(order)), x["row"], x["lr"], x["seed"]))
+    (RESULTS / set_name).parent.mkdir(parents=True, exist_ok=True)
     write(RESULTS / f"{set_name}.json", runs)
 
 
@@ -72,17 +78,16 @@ def cells(
     ready: list[tuple[int, Cell]] = []
     for name, runs in done.items():
         for title in [x for x in rows_of(name) if not only or x in only]:
-            tried = tried_of(name, base_of(title), runs, running)
-            wanted = rates(tried)
+            others = load_search(name) if round_of(name) != FIRST else []
+            tried = tried_of(name, base_of(title), [*runs, *others], running)
+            wanted = rates(name, tried)
             searches = base_of(title) == title  # ablations use the rate of their base row
             if searches:
                 ready += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
-            if wanted or None in tried.values():
+            if wanted or not tried or None in tried.values() or round_of(name) == DESIGN:
                 continue
-            first = 1 if searches else 0  # the search has run the first seed
-            seeds = SEEDS[first:] if title in SEVERAL.get(name, ()) else SEEDS[first:1]
-            others = (Cell(name, title, best_rate(tried), seed) for seed in seeds)
-            ready += [(len(GRID), x) for x in others if x not in running and not any(map(x.of, runs))]
+            missing = (Cell(name, title, best_rate(tried), seed) for seed in seeds_of(name, title))
+            ready += [(len(GRID), x) for x in missing if x not in running and not any(map(x.of, runs))]
     return [cell for _, cell in sorted(ready, key=lambda x: x[0])]
 
 
@@ -118,10 +123,11 @@ def run(
         [row.method],
         [cell.seed],
         config,
-        out=work / f"{cell.set}-{cell.row}-{cell.lr:g}-{cell.seed}-{mark}".replace(" ", "_"),
+        out=work
+        / f"{cell.set}-{cell.row}-{cell.lr:g}-{cell.seed}-{mark}".replace(" ", "_").replace("/", "-"),
         **weights_of(row.backbone, backbones),
         options={row.method: row.options},
-        frames=FRAMES[cell.set],
+        frames=FRAMES[kind_of(cell.set)],
         drop_path=row.drop_path,
     )
     return settings | comparison.runs[0]
@@ -151,8 +157,8 @@ def run_all(args: argparse.Namespace, sets: Sequence[str]) -> int:
     cores: SimpleQueue[int] = SimpleQueue()
     for core in sorted(os.sched_getaffinity(0))[: args.processes]:
         cores.put(core)
-    only = args.rows.split(",") if args.rows else [*ROWS, *ABLATIONS]
-    missing = [x for x in only if not available((ROWS | ABLATIONS)[x].backbone, args.backbones)]
+    only = args.rows.split(",") if args.rows else [*ROWS, *NEW, *ABLATIONS]
+    missing = [x for x in only if not available((ROWS | NEW | ABLATIONS)[x].backbone, args.backbones)]
     if missing:
         print(f"skipped, weights not in --backbones: {', '.join(missing)}", flush=True)
         only = [x for x in only if x not in missing]
@@ -203,7 +209,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     sets = args.only.split(",")
-    if unknown := [x for x in sets if x not in FRAMES or not (args.sets / x).is_dir()]:
+    if unknown := [x for x in sets if kind_of(x) not in FRAMES or not (args.sets / x).is_dir()]:
         parser.error(
             f"no set {unknown[0]!r} in {args.sets}; generate it with benchmarks/minibench, or change --only"
         )

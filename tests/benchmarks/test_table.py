@@ -34,6 +34,7 @@ def set_constants(rows, table, monkeypatch):
     ablated = dict.fromkeys(("tabletop", "sprites"), ("longer", "shorter"))
     set_constants(
         ROWS={"ssp": rows.Row("ssp", kernel), "full": rows.Row("full")},
+        NEW={"moments": rows.Row("moments")},
         ABLATIONS={"longer": rows.Row("ssp", times=9)},
         ABLATED=ablated | {"motion": ("shorter",)},
     )
@@ -50,7 +51,7 @@ def finished(cell, val):
 
 def test_the_next_rate_is_tried_while_the_best_is_at_an_end(rows):
     def rates(tried):
-        return rows.rates({lr: val and (val, -1.0) for lr, val in tried.items()})
+        return rows.rates("motion", {lr: val and (val, -1.0) for lr, val in tried.items()})
 
     assert rates({}) == [1e-3, 3e-3]
     assert rates({1e-3: None, 3e-3: 0.5}) == []  # waits
@@ -103,7 +104,7 @@ def test_a_failed_rate_is_the_worst_and_not_tried_again(table, rows):
     def failed(cell):
         return cell.asked | {"error": "DivergedError: no"}
 
-    low, high = (rows.Cell("sprites", "full", lr, 0) for lr in rows.START)
+    low, high = (rows.Cell("sprites", "full", lr, 0) for lr in rows.START[rows.FIRST])
     done = {"sprites": [finished(low, 0.1), failed(high)]}
     assert [x for x in table.cells(done, []) if x.row == "full"] == [rows.Cell("sprites", "full", 3e-4, 0)]
     done["sprites"].append(failed(rows.Cell("sprites", "full", 3e-4, 0)))
