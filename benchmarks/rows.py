@@ -14,12 +14,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import rivals
+
 from videossp.comparison.results import merit
 from videossp.methods import resolve_options
 from videossp.model.config import BACKBONES
 
 BACKBONE = "videomamba_nano"
 FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set
+rivals.register()  # rows have their methods
+
 FIRST, DESIGN, FRESH = "", "design/", "fresh/"  # rounds
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # learning rates
 GRIDS = {FIRST: GRID[:-1], DESIGN: GRID, FRESH: GRID}
@@ -151,6 +155,8 @@ NEW: dict[str, Row] = {
     "svp+moments": Row("svp+moments", {"svp": SVP, "moments": MOMENTS}),
     "partial+moments": Row("partial+moments", {"moments": MOMENTS}),
     "ssp+moments": Row("ssp+moments", {"ssp": SSP, "moments": MOMENTS}),
+    "step": Row("step"),
+    "frame2freq": Row("frame2freq", {"width": 128, "layers": 2}),
     "gather_spread without moments": Row("gather_spread", GATHER_SPREAD | {"moments": False}),
     "gather_spread without context": Row("gather_spread", GATHER_SPREAD | {"context": False}),
     "gather_spread without taps": Row("gather_spread", GATHER_SPREAD | {"taps": False}),

@@ -35,6 +35,7 @@ def put(page, findings, monkeypatch):
         findings.over_seeds.cache_clear()
         for module in (page.methods, findings):
             monkeypatch.setattr(module, "load", lambda name: runs if name == of else [])
+        monkeypatch.setattr(findings, "load_search", lambda name: runs if name == of else [])
         for module in (page.ablations, findings):
             monkeypatch.setattr(module, "read", lambda name: [])
 

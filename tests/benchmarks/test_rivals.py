@@ -1,0 +1,68 @@
+"""benchmarks/rivals.py: the methods of other papers compute their descriptions."""
+
+import pytest
+import torch
+
+from conftest import SMALL, switch_on
+from videossp.classifier import Classifier
+from videossp.methods import find_method
+from videossp.model.tokens import Layout, Tokens
+
+
+@pytest.fixture
+def rivals(benchmarks):
+    module = benchmarks("rivals")
+    module.register()
+    module.register()  # again, as several scripts do
+    return module
+
+
+def tokens():
+    layout = Layout(SMALL.frames, SMALL.grid)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, layout.length, SMALL.d_model, generator=generator)
+    return Tokens(x, torch.zeros_like(x), layout)
+
+
+def test_gains_of_one_filter_nothing_and_the_mean_over_time_is_frequency_zero(rivals):
+    tuner = rivals.Frame2Freq(SMALL, width=8, layers=1)
+    switch_on_up = torch.randn(tuner.up[0].weight.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        tuner.up[0].weight.copy_(switch_on_up)
+        patches = tokens().part("patches")
+        code = tuner.down[0](patches)
+        for kept, expected in (
+            (slice(None), code),
+            (slice(0, 1), code.mean(1, keepdim=True).expand_as(code)),
+        ):
+            tuner.gains.zero_()
+            tuner.gains[:, kept, ..., 0] = 1.0
+            changed = tuner.edit_tokens(SMALL.depth - 1, tokens()).part("patches")
+            wanted = patches + tuner.up[0](torch.nn.functional.gelu(expected))
+            torch.testing.assert_close(changed, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_step_reads_the_order_of_the_frames_by_their_vectors_only(rivals):
+    tuner, before = rivals.Step(SMALL, heads=4), tokens()
+    after = before.write(patches=before.part("patches").flip(1))
+    y = torch.zeros(2, SMALL.d_model)
+    with torch.no_grad():
+        gap = (tuner.edit_cls(after, y) - tuner.edit_cls(before, y)).abs().max()
+        assert gap > 1e-5
+        tuner.frames.zero_()
+        torch.testing.assert_close(tuner.edit_cls(after, y), tuner.edit_cls(before, y))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("step", {"heads": 4}), ("frame2freq", {"width": 8, "layers": 1})]
+)
+def test_rivals_are_methods(name, options, rivals, small_backbone):
+    assert find_method(name) is rivals.METHODS[name]
+    classifier = Classifier.create(small_backbone, num_classes=2, method=name, **options)
+    switch_on(classifier)
+    clips = torch.randn(2, 3, SMALL.frames, *SMALL.size, generator=torch.Generator().manual_seed(1))
+    logits = classifier.eval()(clips)
+    logits.sum().backward()
+    assert all(x.grad is not None for x in classifier.trainable().values())
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(clips[:1]), logits[:1], rtol=1e-4, atol=1e-5)
