@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import candidates
 import rivals
 
 from videossp.comparison.results import merit
@@ -22,7 +23,8 @@ from videossp.model.config import BACKBONES
 
 BACKBONE = "videomamba_nano"
 FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set
-rivals.register()  # rows have their methods
+candidates.register()  # rows have methods of these modules
+rivals.register()
 
 FIRST, DESIGN, FRESH = "", "design/", "fresh/"  # rounds
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # learning rates
@@ -145,7 +147,7 @@ ABLATED: dict[str, Collection[str]] = {
 
 
 MOMENTS = {"order": 2, "rank": 16}
-GATHER_SPREAD = {"rank": 16, "order": 2, "moment_rank": 6}
+GATHER_SPREAD = {"rank": 12, "order": 2, "moment_rank": 8}
 # Rows of the second and third round.
 NEW: dict[str, Row] = {
     "moments": Row("moments", MOMENTS),
@@ -160,6 +162,10 @@ NEW: dict[str, Row] = {
     "gather_spread without moments": Row("gather_spread", GATHER_SPREAD | {"moments": False}),
     "gather_spread without context": Row("gather_spread", GATHER_SPREAD | {"context": False}),
     "gather_spread without taps": Row("gather_spread", GATHER_SPREAD | {"taps": False}),
+    **{
+        f"gather_spread with {name}": Row(f"gather_spread+{name}", {"gather_spread": GATHER_SPREAD})
+        for name in (*candidates.METHODS, "state_offset")
+    },
 }
 FINALISTS = ("gather_spread", "moments", "lora+moments", "st_adapter+moments", "svp+moments")
 

@@ -1,11 +1,10 @@
-"""benchmarks/rivals.py: the methods of other papers compute their descriptions."""
+"""benchmarks/rivals.py and candidates.py: methods for the comparison alone compute their descriptions."""
 
 import pytest
 import torch
 
 from conftest import SMALL, switch_on
 from videossp.classifier import Classifier
-from videossp.methods import find_method
 from videossp.model.tokens import Layout, Tokens
 
 
@@ -54,15 +53,28 @@ def test_step_reads_the_order_of_the_frames_by_their_vectors_only(rivals):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("step", {"heads": 4}), ("frame2freq", {"width": 8, "layers": 1})]
+    ("name", "options", "starts_at_backbone"),
+    [
+        ("step", {"heads": 4}, False),
+        ("frame2freq", {"width": 8, "layers": 1}, True),
+        ("horizon", {}, True),
+        ("gated_lora", {"rank": 2}, True),
+        ("slots", {"rank": 4}, False),
+    ],
 )
-def test_rivals_are_methods(name, options, rivals, small_backbone):
-    assert find_method(name) is rivals.METHODS[name]
-    classifier = Classifier.create(small_backbone, num_classes=2, method=name, **options)
-    switch_on(classifier)
+def test_rivals_and_candidates_are_methods(
+    name, options, starts_at_backbone, rivals, benchmarks, small_backbone
+):
+    benchmarks("candidates").register()
+    classifier = Classifier.create(small_backbone, num_classes=2, method=name, **options).eval()
+    frozen = Classifier.create(small_backbone, num_classes=2, method="linear").eval()
+    frozen.head.load_state_dict(classifier.head.state_dict())
     clips = torch.randn(2, 3, SMALL.frames, *SMALL.size, generator=torch.Generator().manual_seed(1))
-    logits = classifier.eval()(clips)
+    with torch.no_grad():
+        assert torch.allclose(classifier(clips), frozen(clips), rtol=1e-5, atol=1e-6) == starts_at_backbone
+    switch_on(classifier)
+    logits = classifier(clips)
     logits.sum().backward()
-    assert all(x.grad is not None for x in classifier.trainable().values())
+    assert all(x.grad is not None and x.grad.abs().sum() for x in classifier.trainable().values())
     with torch.no_grad():
         torch.testing.assert_close(classifier(clips[:1]), logits[:1], rtol=1e-4, atol=1e-5)

@@ -53,7 +53,7 @@ def test_the_map_is_its_equation():
             moment += weight / 30 * rms_norm(patches[:, t, 3 * y + x], (8,), eps=EPS)
         c = moment / moment.square().mean(-1, keepdim=True).sqrt()
         expected += c @ layer.down.T @ layer.up[number].T
-    expected *= cls.square().mean(-1, keepdim=True).sqrt()
+    expected *= 0.3 * cls.square().mean(-1, keepdim=True).sqrt()
     torch.testing.assert_close(layer(patches, cls), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -36,18 +36,18 @@ class GatherSpread(Tuner):
 
     Args:
         config: sizes of the backbone.
-        rank: of the gathering; 48 at VideoMamba-M.
+        rank: of the gathering; 36 at VideoMamba-M.
         taps: whether the gathering reads the frames before and after.
         context: whether there is a spreading.
         moments: whether the head reads moments.
         times, order: frequencies of the moments, see `Moments`.
-        moment_rank: rank of the map of each moment; 18 at VideoMamba-M.
+        moment_rank: rank of the map of each moment; 24 at VideoMamba-M.
     """
 
     scaled = {
-        "rank": Scaled(48, multiple_of=4),
+        "rank": Scaled(36, multiple_of=4),
         "times": Scaled(4, by="frames", most=8),
-        "moment_rank": Scaled(18, multiple_of=2),
+        "moment_rank": Scaled(24, multiple_of=2),
     }
     undecayed = ("taps", "contexts.*")
     not_merged = "its prompts mix frames"

@@ -11,6 +11,7 @@ from videossp.model.config import VideoMambaConfig
 from videossp.model.quantity import Quantity
 
 EPS = 1e-5  # of the norms, as in the head
+SCALE = 0.3  # of the map, so that it learns well at the rates that suit low-rank changes of the blocks
 
 
 def cosines(positions: int, count: int) -> Tensor:
@@ -53,7 +54,7 @@ class MomentMap(nn.Module):
 
         c_kij = n( mean over frames t, rows y, columns x of phi_k(t) phi_i(y) phi_j(x) n(token(t, y, x)) )
 
-    and the result is rho * sum over k, i, j of U_kij E c_kij, with rho the rms of a reference. The moment
+    and the result is 0.3 rho * sum over k, i, j of U_kij E c_kij, with rho the rms of a reference. The moment
     (0, 0, 0) is the mean over the clip. Those with k > 0 depend on the order of the frames, those with
     i + j > 0 on the places in the frame: (1, 0, 1) is large for a feature that moves sideways.
 
@@ -108,7 +109,7 @@ class MomentMap(nn.Module):
         codes = self.moments(patches) @ self.down.T
         change = codes.flatten(1) @ self.up.transpose(1, 2).flatten(0, 1)
         size = reference.detach().float().square().mean(-1, keepdim=True).sqrt()
-        out: Tensor = size * change
+        out: Tensor = SCALE * size * change
         return out
 
     def shares(self, patches: Tensor) -> Tensor:
@@ -124,7 +125,7 @@ class MomentMap(nn.Module):
         weight = torch.einsum("kt,sn->kstn", self.time, self.space).flatten(0, 1)
         up = torch.einsum("bm,mtn,mdr->btndr", scale, weight, self.up)
         parts = (up @ (tokens @ self.down.T)[..., None]).squeeze(-1)
-        out: Tensor = parts.norm(dim=-1) / math.sqrt(patches.shape[-1])
+        out: Tensor = SCALE * parts.norm(dim=-1) / math.sqrt(patches.shape[-1])
         return out
 
     def quantity(self, patches: Tensor) -> Quantity:
