@@ -14,6 +14,7 @@ from pathlib import Path
 
 import page_ablations as ablations
 import page_backbone as backbone
+import page_design as design
 import page_explain as explain
 import page_methods as methods
 import page_serve as serve
@@ -24,7 +25,7 @@ from rows import CONTROL, FRAMES
 from videossp.system.files import atomic_write
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ("benchmarks.md", "explain.md", "serve.md", "weights.md")
+PAGES = ("benchmark-notes.md", "benchmarks.md", "explain.md", "serve.md", "weights.md")
 BLOCK = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 # The function that generates each block.
@@ -34,6 +35,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "differences": partial(methods.differences, methods.FIRST),
     "control": partial(methods.differences, CONTROL),
     "paper": methods.paper,
+    "reported": methods.reported,
+    "reach": design.reach,
+    "design": design.design,
     "costs": methods.costs,
     "ablations": ablations.ablations,
     "inside": ablations.inside,

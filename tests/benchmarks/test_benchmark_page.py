@@ -42,7 +42,7 @@ def put(page, findings, monkeypatch):
     return put
 
 
-@pytest.mark.parametrize("name", ["benchmarks.md", "explain.md", "weights.md"])
+@pytest.mark.parametrize("name", ["benchmark-notes.md", "benchmarks.md", "explain.md", "weights.md"])
 def test_the_pages_are_up_to_date(page, name):
     text = (page.DOCS / name).read_text(encoding="utf-8")
     assert page.BLOCK.search(text)
