@@ -52,7 +52,7 @@ from rows import (
     tried_of,
 )
 
-from videossp import Classifier, TrainConfig
+from videossp import Classifier, TrainConfig, read_data
 from videossp.comparison.compare import compare
 from videossp.system.files import exclusive_lock
 
@@ -130,7 +130,27 @@ def run(
         frames=FRAMES[kind_of(cell.set)],
         drop_path=row.drop_path,
     )
-    return settings | comparison.runs[0]
+    result = settings | comparison.runs[0]
+    if kind_of(cell.set) == "recipes" and not result["error"]:
+        data = read_data(folder / cell.set)
+        samples = data.splits.get("test") or data.splits["val"]
+        result |= orders(data.classes, [x.label for x in samples], result["predicted"])
+    return result
+
+
+def orders(classes: Sequence[str], labels: Sequence[int], predicted: Sequence[int]) -> dict[str, float]:
+    """Accuracies for orders of four parts, "first-second-third-last", whose classes come in pairs.
+
+    Both classes of a pair have the same first and last part, and the middle two in either order.
+
+    Returns:
+        pair_top1: the pair is right. middle_top1: the order of the middle two, of the videos whose pair is
+        right; 0.5 is chance.
+    """
+    ends = [tuple(x.split("-")[:: len(x.split("-")) - 1]) for x in classes]
+    right = [a for a, b in zip(labels, predicted, strict=True) if ends[a] == ends[b]]
+    whole = sum(a == b for a, b in zip(labels, predicted, strict=True))
+    return {"pair_top1": len(right) / len(labels), "middle_top1": whole / max(1, len(right))}
 
 
 def stamp_of(folder: Path, weights: Mapping[str, str]) -> dict[str, str]:

@@ -200,3 +200,26 @@ def test_results_have_one_line_per_run_in_the_order_of_the_table(table, rows):
         *[("ssp", 1e-3), ("ssp", 3e-3), ("full", 1e-3), ("full", 3e-3)]
     ]
     assert table.load("sprites") == []
+
+
+def test_pairs_and_middles_of_orders_are_counted(table):
+    classes = ["a-b-c-d", "a-c-b-d", "d-b-c-a", "d-c-b-a"]
+    found = table.orders(classes, [0, 0, 1, 2, 3, 3], [0, 1, 1, 3, 0, 3])
+    assert found == {"pair_top1": 5 / 6, "middle_top1": 3 / 5}
+
+
+def test_rates_of_both_earlier_rounds_choose_that_of_a_fresh_set(table, rows, benchmarks, monkeypatch):
+    records = benchmarks("records")
+    cells = {name: rows.Cell(name, "full", lr, 0) for name, lr in (("motion", 3e-3), ("design/motion", 1e-2))}
+    runs = {name: [finished(cell, 0.5) | {"val_loss": 1 - cell.lr}] for name, cell in cells.items()}
+    monkeypatch.setattr(records, "load", lambda name: runs.get(name, []))
+    assert table.cells({"fresh/motion": []}, [], ["full"]) == [rows.Cell("fresh/motion", "full", 1e-2, 0)]
+    assert table.cells({"design/motion": []}, [], ["full"])[0].lr == 3e-2  # the best is at an end
+    done = finished(rows.Cell("fresh/motion", "full", 1e-2, 0), 0.5)
+    assert table.cells({"fresh/motion": [done]}, [], ["full"]) == []
+
+
+def test_finalists_have_five_seeds_on_fresh_sets_and_other_rows_one(rows):
+    assert rows.seeds_of("fresh/motion", rows.FINALISTS[0]) == (0, 1, 2, 3, 4)
+    assert rows.seeds_of("fresh/motion", "ssp") == (0,)
+    assert rows.seeds_of("motion", "ssp") == (0, 1, 2)

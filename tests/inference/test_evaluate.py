@@ -68,6 +68,7 @@ def test_figures_equal_those_of_numpy():
     for k in (1, 3, 5):
         hits = [label in row[:k] for label, row in zip(labels, order, strict=True)]
         assert result.top(k) == pytest.approx(np.mean(hits))
+    assert result.predicted == order[:, 0].tolist()
     per_class = [np.mean([order[i, 0] == c for i in range(200) if labels[i] == c]) for c in range(7)]
     assert result.mean_class_accuracy == pytest.approx(np.mean(per_class))
 
@@ -93,6 +94,9 @@ def test_figures_equal_those_of_torchmetrics_bit_for_bit(ties, failed):
                 assert result.top(k) == expected * int(kept.sum()) / videos
         assert torch.equal(result.confusion, matrix(scores[kept], labels[kept], classes))
         assert result.confusion.dtype == torch.long
+        right = [a == b for a, b in zip(result.predicted, labels.tolist(), strict=True)]
+        assert right == result.hits.tolist()
+        assert [x is None for x in result.predicted] == [not x for x in kept]
 
 
 @pytest.fixture

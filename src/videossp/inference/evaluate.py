@@ -82,6 +82,12 @@ class Evaluation:
         out: Tensor = self._decoded & (self.scores.argmax(1) == self._labels)
         return out
 
+    @property
+    def predicted(self) -> list[int | None]:
+        """For each video the number of the most probable class; None where a video failed."""
+        best = self.scores.argmax(1).tolist()
+        return [x if decoded else None for x, decoded in zip(best, self._decoded.tolist(), strict=True)]
+
     @cached_property
     def counts(self) -> Tensor:
         """(classes,): number of videos of each class."""
