@@ -103,7 +103,8 @@ def test_prompts_of_gather_spread_are_their_equation():
         z = tuner.taps[1, 1] * g[:, t] + message[:, t, None]
         z = z + (tuner.taps[1, 0] * g[:, t - 1] if t else 0)
         z = z + (tuner.taps[1, 2] * g[:, t + 1] if t + 1 < SMALL.frames else 0)
-        expected = tokens.part("patches")[:, t] + z @ tuner.up[1].weight.T
+        size = x[:, t].square().mean(-1, keepdim=True).sqrt()
+        expected = tokens.part("patches")[:, t] + 0.3 * size * (z @ tuner.up[1].weight.T)
         torch.testing.assert_close(changed.part("patches")[:, t], expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(changed.part("cls"), tokens.part("cls"))
 

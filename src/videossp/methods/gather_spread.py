@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from videossp.methods.check_sizes import check_size
 from videossp.methods.layers.leaky_context import LeakyContext
-from videossp.methods.layers.moments import EPS, MomentMap
+from videossp.methods.layers.moments import EPS, SCALE, MomentMap
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
 from videossp.model.quantity import Quantity
@@ -23,7 +23,7 @@ class GatherSpread(Tuner):
 
         g_tn = A_l n(x_tn)                                                   rank numbers
         z_tn = w_l(-1) g_(t-1)n + w_l(0) g_tn + w_l(1) g_(t+1)n  + s_t       gathering, with taps over time
-        x_tn + B_l z_tn
+        x_tn + 0.3 rms(x_tn) B_l z_tn
         s_t  = u_l (f_t - q_t) + v_l (b_t - q_t)                             spreading, element by element
 
     with q_t the mean of g_tn over the patches of frame t, f_t a leaky mean of q over the frames before t, and
@@ -92,8 +92,15 @@ class GatherSpread(Tuner):
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         patches = tokens.part("patches")
-        prompt = self.up[layer](self._code(layer, tokens))
+        prompt = self._prompt(layer, tokens, self._code(layer, tokens))
         return tokens.write(patches=patches + prompt.to(patches.dtype))
+
+    def _prompt(self, layer: int, tokens: Tokens, code: Tensor) -> Tensor:
+        """The prompts of codes (batch, frames, patches or 1, rank), in proportion to the tokens."""
+        x = (tokens.part("patches") + tokens.residual_part("patches")).float()
+        size = x.square().mean(-1, keepdim=True).sqrt()
+        out: Tensor = SCALE * size * self.up[layer](code)
+        return out
 
     def _code(self, layer: int, tokens: Tokens) -> Tensor:
         """z of all patches, (batch, frames, patches, rank)."""
@@ -123,14 +130,16 @@ class GatherSpread(Tuner):
         patches = tokens.part("patches") + tokens.residual_part("patches")
         if layer == self.depth:
             return [] if self.map is None else [self.map.quantity(patches)]
-        prompt = self.up[layer](self._code(layer, tokens))
+        prompt = self._prompt(layer, tokens, self._code(layer, tokens))
         relative = prompt.norm(dim=-1) / patches.norm(dim=-1).clamp_min(1e-10)
         found = [Quantity("size of the prompt / size of the patch token", relative, "patch")]
         if self.contexts:
-            message = self.up[layer](self.contexts[layer](self._gathered(layer, tokens).mean(2)))
-            frame = patches.mean(2).norm(dim=-1).clamp_min(1e-10)
-            name = "size of the message from other frames / size of the frame's mean token"
-            found.append(Quantity(name, message.norm(dim=-1) / frame, "frame"))
+            message = self.contexts[layer](self._gathered(layer, tokens).mean(2))[:, :, None]
+            relative = self._prompt(layer, tokens, message).norm(dim=-1) / patches.norm(dim=-1).clamp_min(
+                1e-10
+            )
+            name = "size of the message from other frames / size of the patch token, mean over the frame"
+            found.append(Quantity(name, relative.mean(-1), "frame"))
         return found
 
 

@@ -104,11 +104,11 @@ class MomentMap(nn.Module):
 
         Args:
             patches: both streams added.
-            reference: (batch, d_model), whose rms gives the size of the result. It gets no gradient.
+            reference: (batch, d_model), whose rms gives the size of the result.
         """
         codes = self.moments(patches) @ self.down.T
         change = codes.flatten(1) @ self.up.transpose(1, 2).flatten(0, 1)
-        size = reference.detach().float().square().mean(-1, keepdim=True).sqrt()
+        size = reference.float().square().mean(-1, keepdim=True).sqrt()
         out: Tensor = SCALE * size * change
         return out
 
