@@ -24,7 +24,8 @@ def wrong_sizes(method, option):
     """Values that cannot be sizes: too small, no whole numbers, too many or too few, or even."""
     sides = len(typing.get_args(SIZES[method, option]))
     if SIZES[method, option] in (int, int | None):
-        values = [-1, 2.5, "3", True] + [0] * ((method, option) != ("ssp", "prompts"))
+        may_be_zero = option == "order" or (method, option) == ("ssp", "prompts")
+        values = [-1, 2.5, "3", True] + [0] * (not may_be_zero)
         return values + [2] * (option == "pixel_kernel")
     values = [(3,) * (sides - 1), (3,) * (sides + 1), "3" * sides, 0, None, (3,) * (sides - 1) + (True,)]
     for place in range(sides):
@@ -45,7 +46,7 @@ def test_a_size_that_cannot_be_is_refused_by_the_name_of_its_option(method, opti
 
 
 def test_the_walk_finds_every_option_that_is_a_size():
-    assert len(SIZES) == 22 and ("ssp", "gather_kernel") in SIZES and ("stop", "token_kernel") in SIZES
+    assert len(SIZES) == 29 and ("ssp", "gather_kernel") in SIZES and ("stop", "token_kernel") in SIZES
 
 
 @pytest.mark.parametrize(

@@ -452,7 +452,7 @@ def test_an_unknown_option_lists_the_known_ones(name):
         ("state_offset", {"of": "y"}, "state or output"),
         ("adapter", {"reads": "hidden"}, "reads residual, norm or output"),
         ("ssp", {"heads": 3}, "heads must divide spread_width"),
-        ("ssp+sps", {}, "no method 'sps'; there are linear, mean, attentive, full"),
+        ("ssp+sps", {}, "no method 'sps'; there are linear, mean, moments, attentive, full"),
         ("ssp+ssp", {}, "each method once"),
         ("ssp+lora", {"rank": 4}, "has no option rank; give those of a member as ssp="),
         ("ssp+lora", {"lora": {"ranks": 4}}, "lora has no option ranks; it has targets, rank"),

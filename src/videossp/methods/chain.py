@@ -31,12 +31,13 @@ class Chain(Tuner):
         for name, tuner in tuners.items():
             if edits_cls and tuner.replaces_cls:
                 raise ValueError(f"{name} replaces cls, which {edits_cls} adds to: put {name} first")
-            edits_cls = name if type(tuner).edit_cls is not Tuner.edit_cls else edits_cls
+            edits_cls = name if tuner.adds_to_cls else edits_cls
             self.add_module(name, tuner)
         self.names = tuple(tuners)
         self.thaw = tuple(pattern for tuner in tuners.values() for pattern in tuner.thaw)
         self.undecayed = tuple(f"{name}.{x}" for name, tuner in tuners.items() for x in tuner.undecayed)
         self.resizes = any(tuner.resizes for tuner in tuners.values())
+        self.adds_to_cls = any(tuner.adds_to_cls for tuner in tuners.values())
         self.mixes_clips = any(tuner.mixes_clips for tuner in tuners.values())
         depends = [tuner.depends_on for tuner in tuners.values()]
         self.depends_on = next(x for x in ("blocks", "tokens", "cls") if x in depends)

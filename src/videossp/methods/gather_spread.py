@@ -65,8 +65,12 @@ class GatherSpread(Tuner):
         moment_rank: int | None = None,
     ) -> None:
         super().__init__()
-        rank = self.scaled["rank"].resolve(rank, config)
+        rank, times, moment_rank = (
+            self.scaled[name].resolve(given, config)
+            for name, given in (("rank", rank), ("times", times), ("moment_rank", moment_rank))
+        )
         check_size("rank", rank)
+        check_size("moment_rank", moment_rank)
         self.depth = config.depth
         self.down = nn.ModuleList(Linear(config.d_model, rank, bias=False) for _ in range(config.depth))
         self.up = nn.ModuleList(Linear(rank, config.d_model, bias=False) for _ in range(config.depth))
@@ -77,14 +81,9 @@ class GatherSpread(Tuner):
         self.contexts = nn.ModuleList(
             LeakyContext(rank, config.frames) for _ in range(config.depth if context else 0)
         )
-        self.map = None
-        if moments:
-            self.map = MomentMap(
-                config,
-                times=self.scaled["times"].resolve(times, config),
-                order=order,
-                rank=self.scaled["moment_rank"].resolve(moment_rank, config),
-            )
+        # Without moments, too, so that options that cannot be are refused.
+        readout = MomentMap(config, times=times, order=order, rank=moment_rank)
+        self.map, self.adds_to_cls = (readout if moments else None), moments
 
     def layer_of(self, name: str) -> int | None:
         kind, _, rest = name.partition(".")

@@ -18,6 +18,7 @@ class Mean(Tuner):
         config: sizes of the backbone.
     """
 
+    adds_to_cls = True
     depends_on = "tokens"
     not_merged = "it reads tokens after the last block"
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from videossp.methods.check_sizes import check_size
 from videossp.methods.layers.moments import MomentMap
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Scaled, Tuner
@@ -27,6 +28,7 @@ class Moments(Tuner):
     """
 
     scaled = {"times": Scaled(4, by="frames", most=8), "rank": Scaled(48, multiple_of=2)}
+    adds_to_cls = True
     depends_on = "tokens"
     not_merged = "it reads tokens after the last block"
 
@@ -34,13 +36,11 @@ class Moments(Tuner):
         self, config: VideoMambaConfig, *, times: int | None = None, order: int = 2, rank: int | None = None
     ) -> None:
         super().__init__()
+        times = self.scaled["times"].resolve(times, config)
+        rank = self.scaled["rank"].resolve(rank, config)
+        check_size("rank", rank)
         self.depth = config.depth
-        self.map = MomentMap(
-            config,
-            times=self.scaled["times"].resolve(times, config),
-            order=order,
-            rank=self.scaled["rank"].resolve(rank, config),
-        )
+        self.map = MomentMap(config, times=times, order=order, rank=rank)
 
     def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
         patches = tokens.part("patches") + tokens.residual_part("patches")

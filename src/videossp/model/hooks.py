@@ -73,6 +73,7 @@ class Tuner(nn.Module):
             chain.
         mixes_clips: the prediction for a clip depends on the other clips of its batch.
         replaces_cls: `edit_cls` ignores its `y`, so that earlier changes to it would be lost.
+        adds_to_cls: `edit_cls` changes its `y`, which no later member of a chain may replace.
         not_merged: the reason that `merge` gives for folding nothing.
         scaled: {option: default} for options whose default grows with the backbone. The constructor's default
             of such an option is None.
@@ -87,6 +88,7 @@ class Tuner(nn.Module):
     resizes: bool = False
     mixes_clips: bool = False
     replaces_cls: bool = False
+    adds_to_cls: bool = False
     not_merged: str = "it adds nothing to the backbone"
     scaled: Mapping[str, Scaled] = {}
     lr: float | None = None

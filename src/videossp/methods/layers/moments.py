@@ -65,7 +65,7 @@ class MomentMap(nn.Module):
         rank: rows of E.
 
     Raises:
-        ValueError: a size is too small, or a clip has fewer frames than `times`.
+        ValueError: `times` or `order` is too small, or a clip has fewer frames than `times`.
     """
 
     time: Tensor
@@ -75,7 +75,6 @@ class MomentMap(nn.Module):
         super().__init__()
         check_size("times", times)
         check_size("order", order, least=0)
-        check_size("rank of the moments", rank)
         if times > config.frames:
             raise ValueError(f"times must be at most {config.frames}, the frames of a clip, got {times}")
         d_model = config.d_model
