@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from records import RESULTS, load, load_search, read
-from rows import FRAMES, SEEDS, SEVERAL, Cell, Merit, base_of, best_rate, rates, tried_of
+from rows import FRAMES, SEEDS, SEVERAL, Cell, Merit, base_of, best_rate, rates, search_of, tried_of
 
 from videossp.comparison.intervals import NORMAL, over_videos, quantile, widened, wilson
 from videossp.comparison.results import Comparison
@@ -15,7 +15,7 @@ from videossp.comparison.results import Comparison
 
 def search(set_name: str, title: str) -> dict[float, Merit]:
     """Merit by rate: it chooses the rate of a row of a set."""
-    return tried_of(set_name, base_of(title), load_search(set_name))
+    return tried_of(search_of(set_name), base_of(title), load_search(set_name))
 
 
 def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> Comparison:
@@ -95,7 +95,7 @@ def over_seeds() -> float:
 
 def is_open(set_name: str, *titles: str) -> bool:
     """Whether rates of any of the rows remain to be tried on a set."""
-    return any(rates(set_name, search(set_name, x)) for x in titles)
+    return any(rates(search_of(set_name), search(set_name, x)) for x in titles)
 
 
 def over_sets(rows: Iterable[dict[str, Any] | None], key: str) -> dict[str, Any] | None:

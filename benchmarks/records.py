@@ -31,7 +31,10 @@ def load(set_name: str) -> list[dict[str, Any]]:
 def load_search(set_name: str) -> list[dict[str, Any]]:
     """The recorded runs among which validation chooses the rates of a set's rows.
 
-    Those of the first round on a set of the first round, else those of the first and the design round.
+    On a set of the first round those of this round, on a fold of real footage those of fold 0, else those of
+    the first and the design round.
     """
     folder, _, kind = set_name.rpartition("/")
+    if folder == "real":
+        return load(f"real/{kind[:-1]}0")
     return load(kind) + load(f"design/{kind}") if folder else load(kind)

@@ -6,7 +6,9 @@ There are three rounds. The name of a set tells its round:
 - "design/tabletop": the same training and validation videos without a test split, for new rows and for rates
   that the first round did not reach;
 - "fresh/tabletop": a set rendered after the design was frozen. Each row runs at the rate that validation
-  chose in the two other rounds.
+  chose in the two other rounds;
+- "real/lips_words_0": a fold of camera footage (real_folds.py), with the rows REAL_ROWS. Rates are chosen on
+  the validation of fold 0.
 """
 
 import json
@@ -23,13 +25,14 @@ from videossp.model.config import BACKBONES
 
 BACKBONE = "videomamba_nano"
 FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set
+REAL_FRAMES = {f"{name}_{fold}": 8 for name in ("lips_words", "lips_letters") for fold in range(5)}
 candidates.register()  # rows have methods of these modules
 rivals.register()
 
-FIRST, DESIGN, FRESH = "", "design/", "fresh/"  # rounds
+FIRST, DESIGN, FRESH, REAL = "", "design/", "fresh/", "real/"  # rounds
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # learning rates
-GRIDS = {FIRST: GRID[:-1], DESIGN: GRID, FRESH: GRID}
-START = {FIRST: (1e-3, 3e-3), DESIGN: (3e-3, 1e-2)}  # the first rates of a search
+GRIDS = {FIRST: GRID[:-1], DESIGN: GRID, FRESH: GRID, REAL: GRID}
+START = {FIRST: (1e-3, 3e-3), DESIGN: (3e-3, 1e-2), REAL: (3e-3, 1e-2)}  # the first rates of a search
 SEEDS = (0, 1, 2)
 FRESH_SEEDS = (0, 1, 2, 3, 4)  # of FINALISTS
 EPOCHS = {
@@ -38,6 +41,7 @@ EPOCHS = {
     "recipes": 4,
     "sprites": 6,
 }  # so a run of a set takes about ten minutes at most
+REAL_EPOCHS = {name: 6 if "words" in name else 10 for name in REAL_FRAMES}
 SEVERAL = {  # rows of these sets that are run with all seeds
     "tabletop": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
     "motion": ("ssp", "linear", "lora", "vpt", "svp", "adapter", "full"),
@@ -167,6 +171,11 @@ NEW: dict[str, Row] = {
         for name in (*candidates.METHODS, "state_offset")
     },
 }
+REAL_ROWS = (
+    *("gather_spread", "moments", "lora+moments", "st_adapter+moments", "svp+moments"),
+    *("linear", "linear for 4 x the epochs", "ssp", "svp", "lora", "st_adapter", "partial", "full"),
+    *("step", "frame2freq"),
+)
 FINALISTS = ("gather_spread", "moments", "lora+moments", "st_adapter+moments", "svp+moments")
 
 
@@ -184,10 +193,11 @@ class Cell:
         """What is written down of a run, as it comes out of a file."""
         asked = rows_of(self.set)[self.row]
         kind = kind_of(self.set)
-        training = BUDGET | {"epochs": EPOCHS[kind] * asked.times, "frames": FRAMES[kind]}
+        epochs, frames = (EPOCHS | REAL_EPOCHS)[kind] * asked.times, (FRAMES | REAL_FRAMES)[kind]
+        training = BUDGET | {"epochs": epochs, "frames": frames}
         wanted = {"row": self.row, "lr": self.lr, "seed": self.seed, **training}
         wanted |= {"drop_path": asked.drop_path, "backbone": asked.backbone}
-        config = replace(BACKBONES[BACKBONE], frames=FRAMES[kind])
+        config = replace(BACKBONES[BACKBONE], frames=frames)
         options = resolve_options(asked.method, config, asked.options)
         return json.loads(json.dumps(wanted | {"options": options}))
 
@@ -203,16 +213,24 @@ def kind_of(set_name: str) -> str:
 
 
 def round_of(set_name: str) -> str:
-    """FIRST, DESIGN or FRESH."""
+    """FIRST, DESIGN, FRESH or REAL."""
     return set_name.removesuffix(kind_of(set_name))
 
 
 def rows_of(set_name: str) -> dict[str, Row]:
     """The rows of a set."""
+    if round_of(set_name) == REAL:
+        return {title: (ROWS | NEW)[title] for title in REAL_ROWS}
     if round_of(set_name) != FIRST:
         return ROWS | NEW
     own = ABLATED.get(set_name, ())
     return ROWS | {title: row for title, row in ABLATIONS.items() if title in own}
+
+
+def search_of(set_name: str) -> str:
+    """The set on which the rates of a set's rows are searched."""
+    searched_on = {FRESH: f"{DESIGN}{kind_of(set_name)}", REAL: f"{set_name[:-1]}0"}
+    return searched_on.get(round_of(set_name), set_name)
 
 
 def seeds_of(set_name: str, title: str) -> tuple[int, ...]:
@@ -227,15 +245,13 @@ Merit = tuple[float, float] | None
 
 
 def rates(set_name: str, tried: Mapping[float, Merit]) -> list[float]:
-    """Learning rates that must still be tried, given those that have been.
+    """Learning rates that must still be tried on a set of `search_of`, given those that have been.
 
-    Empty if the best of them has neighbours on both sides, or stands at an end of the grid. The fresh round
-    tries none.
+    Empty if the best of them has neighbours on both sides, or stands at an end of the grid.
     """
     found = round_of(set_name)
-    if found == FRESH:
-        return []
-    if (not tried or found == FIRST) and (missing := [lr for lr in START[found] if lr not in tried]):
+    missing = [lr for lr in START[found] if lr not in tried]
+    if missing and tried.keys() <= set(START[found]):
         return missing
     if None in tried.values():
         return []

@@ -39,6 +39,7 @@ from rows import (
     FRAMES,
     GRID,
     NEW,
+    REAL_FRAMES,
     ROWS,
     SEEDS,
     Cell,
@@ -48,6 +49,7 @@ from rows import (
     rates,
     round_of,
     rows_of,
+    search_of,
     seeds_of,
     tried_of,
 )
@@ -78,10 +80,11 @@ def cells(
     ready: list[tuple[int, Cell]] = []
     for name, runs in done.items():
         for title in [x for x in rows_of(name) if not only or x in only]:
+            searched = search_of(name)
             others = load_search(name) if round_of(name) != FIRST else []
-            tried = tried_of(name, base_of(title), [*runs, *others], running)
-            wanted = rates(name, tried)
-            searches = base_of(title) == title  # ablations use the rate of their base row
+            tried = tried_of(searched, base_of(title), [*runs, *others], running)
+            wanted = rates(searched, tried)
+            searches = base_of(title) == title and searched == name
             if searches:
                 ready += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
             if wanted or not tried or None in tried.values() or round_of(name) == DESIGN:
@@ -127,7 +130,7 @@ def run(
         / f"{cell.set}-{cell.row}-{cell.lr:g}-{cell.seed}-{mark}".replace(" ", "_").replace("/", "-"),
         **weights_of(row.backbone, backbones),
         options={row.method: row.options},
-        frames=FRAMES[kind_of(cell.set)],
+        frames=cell.asked["frames"],
         drop_path=row.drop_path,
     )
     result = settings | comparison.runs[0]
@@ -229,7 +232,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     sets = args.only.split(",")
-    if unknown := [x for x in sets if kind_of(x) not in FRAMES or not (args.sets / x).is_dir()]:
+    if unknown := [x for x in sets if kind_of(x) not in FRAMES | REAL_FRAMES or not (args.sets / x).is_dir()]:
         parser.error(
             f"no set {unknown[0]!r} in {args.sets}; generate it with benchmarks/minibench, or change --only"
         )

@@ -211,10 +211,14 @@ def test_pairs_and_middles_of_orders_are_counted(table):
 def test_rates_of_both_earlier_rounds_choose_that_of_a_fresh_set(table, rows, benchmarks, monkeypatch):
     records = benchmarks("records")
     cells = {name: rows.Cell(name, "full", lr, 0) for name, lr in (("motion", 3e-3), ("design/motion", 1e-2))}
+    monkeypatch.setattr(rows, "FINALISTS", ())
     runs = {name: [finished(cell, 0.5) | {"val_loss": 1 - cell.lr}] for name, cell in cells.items()}
     monkeypatch.setattr(records, "load", lambda name: runs.get(name, []))
+    assert table.cells({"fresh/motion": []}, [], ["full"]) == []  # waits: the best is at an end
+    (last,) = table.cells({"design/motion": []}, [], ["full"])
+    assert last.lr == 3e-2
+    runs["design/motion"].append(finished(last, 0.5))
     assert table.cells({"fresh/motion": []}, [], ["full"]) == [rows.Cell("fresh/motion", "full", 1e-2, 0)]
-    assert table.cells({"design/motion": []}, [], ["full"])[0].lr == 3e-2  # the best is at an end
     done = finished(rows.Cell("fresh/motion", "full", 1e-2, 0), 0.5)
     assert table.cells({"fresh/motion": [done]}, [], ["full"]) == []
 
@@ -223,3 +227,16 @@ def test_finalists_have_five_seeds_on_fresh_sets_and_other_rows_one(rows):
     assert rows.seeds_of("fresh/motion", rows.FINALISTS[0]) == (0, 1, 2, 3, 4)
     assert rows.seeds_of("fresh/motion", "ssp") == (0,)
     assert rows.seeds_of("motion", "ssp") == (0, 1, 2)
+
+
+def test_folds_of_real_footage_take_the_rate_of_the_first(table, rows, benchmarks, monkeypatch):
+    monkeypatch.setattr(rows, "REAL_ROWS", ("full",))
+    first, second = "real/lips_words_0", "real/lips_words_1"
+    runs = []
+    monkeypatch.setattr(benchmarks("records"), "load", lambda name: runs if name == first else [])
+    assert table.cells({second: []}, []) == []
+    losses = {3e-3: 0.5, 1e-2: 0.4, 3e-2: 0.6}
+    while ready := [x for x in table.cells({first: runs}, []) if x.lr not in {run["lr"] for run in runs}]:
+        runs.append(finished(ready[0], 0.5) | {"val_loss": losses[ready[0].lr]})
+    assert sorted(x["lr"] for x in runs) == sorted(losses)
+    assert table.cells({second: []}, []) == [rows.Cell(second, "full", 1e-2, 0)]
