@@ -69,6 +69,8 @@ def test_figures_equal_those_of_numpy():
         hits = [label in row[:k] for label, row in zip(labels, order, strict=True)]
         assert result.top(k) == pytest.approx(np.mean(hits))
     assert result.predicted == order[:, 0].tolist()
+    losses = -np.log(scores[np.arange(200), labels])
+    assert result.losses == pytest.approx(losses.tolist()) and result.loss == pytest.approx(losses.mean())
     per_class = [np.mean([order[i, 0] == c for i in range(200) if labels[i] == c]) for c in range(7)]
     assert result.mean_class_accuracy == pytest.approx(np.mean(per_class))
 
@@ -96,6 +98,7 @@ def test_figures_equal_those_of_torchmetrics_bit_for_bit(ties, failed):
         assert result.confusion.dtype == torch.long
         right = [a == b for a, b in zip(result.predicted, labels.tolist(), strict=True)]
         assert right == result.hits.tolist()
+        assert [x is None for x in result.predicted] == [x is None for x in result.losses]
         assert [x is None for x in result.predicted] == [not x for x in kept]
 
 

@@ -168,6 +168,7 @@ def run_figures(
         # For each video, in order, so that methods can be compared video by video.
         "hits": "".join(str(int(hit)) for hit in result.hits),
         "predicted": result.predicted,
+        "losses": [x if x is None else round(x, 4) for x in result.losses],
         **{name: run.best[name] for name in ("val_top1", "val_loss")},
         "seconds_per_clip": statistics.fmean(times),
         "memory_gb": memory,

@@ -104,10 +104,22 @@ class Evaluation:
         return self.class_accuracy[self.counts > 0].mean().item()
 
     @property
+    def _log_likelihoods(self) -> Tensor:
+        """(videos,): of the true class, in nats."""
+        scores = self.scores[torch.arange(len(self.samples)), self._labels]
+        return scores.clamp_min(1e-12).log()
+
+    @property
     def loss(self) -> float:
         """Mean negative log-likelihood of the decoded videos, in nats."""
-        scores = self.scores[torch.arange(len(self.samples)), self._labels][self._decoded]
-        return -scores.clamp_min(1e-12).log().mean().item() if len(scores) else float("inf")
+        decoded = self._log_likelihoods[self._decoded]
+        return -decoded.mean().item() if len(decoded) else float("inf")
+
+    @property
+    def losses(self) -> list[float | None]:
+        """For each video its negative log-likelihood in nats; None where a video failed."""
+        losses = (-self._log_likelihoods).tolist()
+        return [x if decoded else None for x, decoded in zip(losses, self._decoded.tolist(), strict=True)]
 
     def per_base_name(self, processes: int = 1) -> dict[str, Any]:
         """Accuracy as the published code computes it: videos with the same base name count as one.
