@@ -267,6 +267,12 @@ def best_rate(tried: Mapping[float, Merit]) -> float:
     return max(known, key=known.__getitem__)
 
 
+def second_rate(tried: Mapping[float, Merit]) -> float | None:
+    """The second-best rate on validation; None if there is none."""
+    rest = {lr: merit for lr, merit in tried.items() if lr != best_rate(tried) and merit is not None}
+    return best_rate(rest) if rest else None
+
+
 def base_of(title: str) -> str:
     """The row that a row changes, whose validation chooses its rate; of a row of the table itself."""
     return title if title in ROWS | NEW else ABLATIONS[title].method.split("+")[0]

@@ -35,8 +35,10 @@ from rows import (
     BACKBONE,
     BUDGET,
     DESIGN,
+    FINALISTS,
     FIRST,
     FRAMES,
+    FRESH,
     GRID,
     NEW,
     REAL_FRAMES,
@@ -50,6 +52,7 @@ from rows import (
     round_of,
     rows_of,
     search_of,
+    second_rate,
     seeds_of,
     tried_of,
 )
@@ -89,7 +92,9 @@ def cells(
                 ready += [(i, Cell(name, title, lr, SEEDS[0])) for i, lr in enumerate(wanted, len(tried))]
             if wanted or not tried or None in tried.values() or round_of(name) == DESIGN:
                 continue
-            missing = (Cell(name, title, best_rate(tried), seed) for seed in seeds_of(name, title))
+            missing = [Cell(name, title, best_rate(tried), seed) for seed in seeds_of(name, title)]
+            if round_of(name) == FRESH and title in FINALISTS and (second := second_rate(tried)):
+                missing.append(Cell(name, title, second, SEEDS[0]))  # for the interval, see claim.py
             ready += [(len(GRID), x) for x in missing if x not in running and not any(map(x.of, runs))]
     return [cell for _, cell in sorted(ready, key=lambda x: x[0])]
 
