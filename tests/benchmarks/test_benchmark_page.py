@@ -310,3 +310,28 @@ def test_the_gain_of_the_first_row_by_backbone_weights(page, methods, put):
     assert bundled[0].startswith("100.0") and bundled[1].startswith("50.0") and bundled[2].startswith("+50.0")
     assert random[0].startswith("25.0") and random[1].startswith("37.5") and random[2].startswith("-12.5")
     assert lines["short"][1:4] == ["", "", ""]
+
+
+def test_the_design_table_shows_the_rate_with_the_lowest_loss_of_both_rounds(
+    page, methods, findings, monkeypatch
+):
+    def searched(lr, loss, name="motion"):
+        return run(methods, "ssp", lr, 0, 0.5, "1", name=name, val_loss=loss)
+
+    runs = [
+        searched(1e-3, 1.2),
+        searched(3e-3, 1.1),
+        searched(1e-2, 1.0, "design/motion"),
+        searched(3e-2, 1.3),
+    ]
+    for module in (findings, page.design):
+        monkeypatch.setattr(module, "load_search", lambda name: runs if name == "design/motion" else [])
+    header, _, line = page.design.design().splitlines()
+    assert header.split(" | ")[2] == "motion"
+    assert line == "| ssp |  | 50.0, 1.000 (0.01) |  |  |  |"
+
+
+def test_the_papers_table_gives_its_leads(page, benchmarks):
+    paper = benchmarks("paper")
+    assert [paper.lead(x) for x in ("motion", "tabletop", "sprites", "recipes")] == [3.0, 4.64, 0.26, 3.13]
+    assert page.methods.reported().splitlines()[-1] == "| ssp | 2.41 | 76.66 | 53.72 | 97.03 | 93.23 |"
