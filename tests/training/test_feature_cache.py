@@ -295,6 +295,7 @@ def test_methods_that_work_inside_the_backbone_cache_no_features(small_backbone,
     assert {name for name in METHODS if METHODS[name].depends_on != "blocks"} == {
         "linear",
         "mean",
+        "moments",
         "attentive",
     }
     for classifier in (make(small_backbone, "full"), make(small_backbone, drop_path=0.5)):

@@ -20,7 +20,7 @@ BACKBONE = "videomamba_nano"  # by default
 DEVICES = "auto|cpu|cuda|cuda:N|mps"
 READING = {  # arguments of `read_data`
     "format": "annotation format",
-    "fold": "published split, split_N of lists, N in a column fold",
+    "fold": "published split, split_N of lists, column fold",
     "videos": "folder of the videos, if not beside the annotation",
 }
 CREATING = {  # arguments of `Classifier.create`, but for method and options

@@ -50,7 +50,7 @@ class TrainConfig:
             augmentation).
         fixed_augmentations: augmentations of each video, used in turn by the epochs; 0: a new one in each
             epoch. If not 0, methods that read only the output of the frozen backbone (linear, mean,
-            attentive) compute its features once and cache them on disk.
+            moments, attentive) compute its features once and cache them on disk.
         features: folder of the feature cache; default: videossp/features in the user's cache folder.
         features_limit: GB (10**9 bytes) that the cache may take. At the end of a run the files that were not
             used for longest are removed, but none that was used within a day.
