@@ -1,4 +1,4 @@
-"""Parts that were tried in a chain with `gather_spread` and rejected, see docs/benchmark-notes.md."""
+"""Parts to be tried in a chain with `gather_spread`, see docs/benchmark-notes.md."""
 
 from dataclasses import replace
 
@@ -84,7 +84,6 @@ class Slots(Tuner):
 
     def __init__(self, config: VideoMambaConfig, *, count: int = 4, rank: int = 16) -> None:
         super().__init__()
-        self.count = count
         basis = cosines(config.frames, min(count, config.frames)) / config.frames
         self.register_buffer("basis", basis.float(), persistent=False)
         shape = config.depth, len(basis), config.d_model, rank

@@ -1,6 +1,6 @@
 """The rows of the mini benchmark, its budget, and the learning rates that a row is run at.
 
-There are three rounds. The name of a set tells its round:
+The name of a set tells its round:
 
 - "tabletop": the first round, with every method of that time, scored on test splits that were seen since;
 - "design/tabletop": the same training and validation videos without a test split, for new rows and for rates
@@ -152,7 +152,7 @@ ABLATED: dict[str, Collection[str]] = {
 
 MOMENTS = {"order": 2, "rank": 16}
 GATHER_SPREAD = {"rank": 12, "order": 2, "moment_rank": 8}
-# Rows of the second and third round.
+# Rows of all rounds but the first.
 NEW: dict[str, Row] = {
     "moments": Row("moments", MOMENTS),
     "gather_spread": Row("gather_spread", GATHER_SPREAD),
