@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from findings import search
+from findings import search, significant
 from records import RESULTS, load, load_search, write
 from rows import FINALISTS, FRAMES, FRESH, NEW, ROWS, SEEDS, Cell, best_rate, search_of, second_rate
 
@@ -84,7 +84,7 @@ def other_rate(set_name: str, title: str, runs: Runs, rng: np.random.Generator) 
 
 
 def differences(
-    set_name: str, first: str, rival: str, runs: Runs, clusters: Sequence[np.ndarray], seed: int = 0
+    set_name: str, first: str, rival: str, runs: Runs, clusters: Sequence[np.ndarray]
 ) -> tuple[float, np.ndarray]:
     """The difference between two rows on a set, and its bootstrap samples, as fractions of the clips."""
     rates = {title: best_rate(search(set_name, title)) for title in runs if search(set_name, title)}
@@ -99,7 +99,7 @@ def differences(
     missing = pooled_variance(runs, rates) if not several else 0.0
     samples = []
     for numbers in clusters:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         count = numbers.max() + 1
         drawn = rng.multinomial(count, np.full(count, 1 / count), SAMPLES)  # how often each cluster
         sizes = drawn @ np.bincount(numbers)
@@ -128,14 +128,11 @@ def row_of(difference: float, samples: np.ndarray) -> dict[str, float]:
     return {"difference": difference, "low": float(low), "high": float(high), "p": float(p)}
 
 
-def holm(rows: Sequence[dict[str, Any]], level: float = 0.05) -> None:
-    """Write `significant` into rows with p, after Holm's correction."""
+def mark(rows: Sequence[dict[str, Any]]) -> None:
+    """Write `significant` into the rows of a set, after Holm's correction over all its rivals."""
+    names = significant({x["rival"]: x["p"] for x in rows}, len(rows))
     for row in rows:
-        row["significant"] = False
-    for i, row in enumerate(sorted(rows, key=lambda x: x["p"])):
-        if row["p"] > level / (len(rows) - i):
-            break
-        row["significant"] = True
+        row["significant"] = row["rival"] in names
 
 
 def compared(folder: Path, first: str, sets: Sequence[str]) -> list[dict[str, Any]]:
@@ -152,7 +149,7 @@ def compared(folder: Path, first: str, sets: Sequence[str]) -> list[dict[str, An
             difference, sample = differences(f"{FRESH}{name}", first, rival, runs, clusters)
             rows.append({"set": name, "rival": rival, **row_of(difference, sample)})
             samples.setdefault(rival, []).append(sample)
-        holm(rows)
+        mark(rows)
         found += rows
     means = []
     for rival, parts in samples.items():
@@ -161,7 +158,7 @@ def compared(folder: Path, first: str, sets: Sequence[str]) -> list[dict[str, An
             mean = np.mean([rng.permutation(x) for x in parts], axis=0)
             difference = statistics.fmean(x["difference"] for x in found if x["rival"] == rival)
             means.append({"set": "all", "rival": rival, **row_of(difference, mean)})
-    holm(means)
+    mark(means)
     return found + means
 
 

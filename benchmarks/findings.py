@@ -116,15 +116,20 @@ def p_value(row: dict[str, Any]) -> float:
     return math.erfc(NORMAL * abs(low + high) / (high - low) / math.sqrt(2))
 
 
-def holm(rows: Mapping[str, dict[str, Any] | None], level: float = 0.05) -> set[str]:
-    """Rows with a significant difference after Holm's correction (1979), which also counts missing rows."""
+def holm(rows: Mapping[str, dict[str, Any] | None]) -> set[str]:
+    """Rows with a significant difference after Holm's correction, which also counts missing rows."""
     known = {x: p_value(row) for x, row in rows.items() if row and row["difference"] is not None}
-    significant: set[str] = set()
-    for i, title in enumerate(sorted(known, key=known.__getitem__)):
-        if known[title] > level / (len(rows) - i):
+    return significant(known, len(rows))
+
+
+def significant(p_values: Mapping[str, float], count: int, level: float = 0.05) -> set[str]:
+    """The names whose p-value is significant among `count` tests, after Holm's correction (1979)."""
+    found: set[str] = set()
+    for i, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        if p_values[name] > level / (count - i):
             break
-        significant.add(title)
-    return significant
+        found.add(name)
+    return found
 
 
 def probed(set_name: str, backbone: str, view: str, features: str) -> list[dict[str, Any]]:

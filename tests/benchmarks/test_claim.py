@@ -126,9 +126,9 @@ def test_clips_of_recipes_are_clustered_by_each_of_their_takes(claim):
 
 
 def test_holm_stops_at_the_first_that_is_not_significant(claim):
-    rows = [{"p": p} for p in (0.03, 0.001, 0.02)]
-    claim.holm(rows)
+    rows = [{"rival": str(p), "p": p} for p in (0.03, 0.001, 0.02)]
+    claim.mark(rows)
     assert [x["significant"] for x in rows] == [True, True, True]
-    rows = [{"p": p} for p in (0.04, 0.001, 0.03)]
-    claim.holm(rows)
+    rows = [{"rival": str(p), "p": p} for p in (0.04, 0.001, 0.03)]
+    claim.mark(rows)
     assert [x["significant"] for x in rows] == [False, True, False]
