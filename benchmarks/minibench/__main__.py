@@ -27,8 +27,10 @@ from sheet import draw_sheet
 
 from videossp.cli.main import main as videossp
 
-FRESH = ("fresh_motion", "fresh_recipes", "fresh_sprites", "fresh_tabletop")
-SETS = (*FRESH, "motion", "people", "recipes", "source", "sprites", "tabletop")
+SETS = (
+    *(f"fresh_{x}" for x in ("motion", "recipes", "sprites", "tabletop")),
+    *("motion", "people", "recipes", "source", "sprites", "tabletop"),
+)
 
 
 def main() -> int:

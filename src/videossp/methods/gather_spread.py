@@ -91,32 +91,35 @@ class GatherSpread(Tuner):
 
     def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
         patches = tokens.part("patches")
-        prompt = self._prompt(layer, tokens, self._code(layer, tokens))
+        x = (patches + tokens.residual_part("patches")).float()
+        prompt = self._prompt(layer, x, self._code(layer, self._gathered(layer, x)))
         return tokens.write(patches=patches + prompt.to(patches.dtype))
 
-    def _prompt(self, layer: int, tokens: Tokens, code: Tensor) -> Tensor:
-        """The prompts of codes (batch, frames, patches or 1, rank), in proportion to the tokens."""
-        x = (tokens.part("patches") + tokens.residual_part("patches")).float()
-        size = x.square().mean(-1, keepdim=True).sqrt()
-        out: Tensor = SCALE * size * self.up[layer](code)
+    def _gathered(self, layer: int, x: Tensor) -> Tensor:
+        """g of patches x (batch, frames, patches, d_model), (batch, frames, patches, rank)."""
+        out: Tensor = self.down[layer](F.rms_norm(x, x.shape[-1:], eps=EPS))
         return out
 
-    def _code(self, layer: int, tokens: Tokens) -> Tensor:
-        """z of all patches, (batch, frames, patches, rank)."""
-        gathered = self._gathered(layer, tokens)
+    def _code(self, layer: int, gathered: Tensor) -> Tensor:
+        """z of the gathered numbers, in their shape."""
         code = gathered
         if self.taps is not None:
             before, here, after = self.taps[layer]
             padded = F.pad(gathered, (0, 0, 0, 0, 1, 1))
             code = before * padded[:, :-2] + here * gathered + after * padded[:, 2:]
         if self.contexts:
-            code = code + self.contexts[layer](gathered.mean(2))[:, :, None]
+            code = code + self._message(layer, gathered)
         return code
 
-    def _gathered(self, layer: int, tokens: Tokens) -> Tensor:
-        """g of all patches, (batch, frames, patches, rank)."""
-        x = (tokens.part("patches") + tokens.residual_part("patches")).float()
-        out: Tensor = self.down[layer](F.rms_norm(x, x.shape[-1:], eps=EPS))
+    def _message(self, layer: int, gathered: Tensor) -> Tensor:
+        """s of the gathered numbers, (batch, frames, 1, rank)."""
+        out: Tensor = self.contexts[layer](gathered.mean(2))[:, :, None]
+        return out
+
+    def _prompt(self, layer: int, x: Tensor, code: Tensor) -> Tensor:
+        """The prompts of codes (batch, frames, patches or 1, rank), in proportion to the patches x."""
+        size = x.square().mean(-1, keepdim=True).sqrt()
+        out: Tensor = SCALE * size * self.up[layer](code)
         return out
 
     def edit_cls(self, tokens: Tokens, y: Tensor) -> Tensor:
@@ -129,14 +132,13 @@ class GatherSpread(Tuner):
         patches = tokens.part("patches") + tokens.residual_part("patches")
         if layer == self.depth:
             return [] if self.map is None else [self.map.quantity(patches)]
-        prompt = self._prompt(layer, tokens, self._code(layer, tokens))
-        relative = prompt.norm(dim=-1) / patches.norm(dim=-1).clamp_min(1e-10)
+        x = patches.float()
+        gathered = self._gathered(layer, x)
+        length = x.norm(dim=-1).clamp_min(1e-10)
+        relative = self._prompt(layer, x, self._code(layer, gathered)).norm(dim=-1) / length
         found = [Quantity("size of the prompt / size of the patch token", relative, "patch")]
         if self.contexts:
-            message = self.contexts[layer](self._gathered(layer, tokens).mean(2))[:, :, None]
-            relative = self._prompt(layer, tokens, message).norm(dim=-1) / patches.norm(dim=-1).clamp_min(
-                1e-10
-            )
+            relative = self._prompt(layer, x, self._message(layer, gathered)).norm(dim=-1) / length
             name = "size of the message from other frames / size of the patch token, mean over the frame"
             found.append(Quantity(name, relative.mean(-1), "frame"))
         return found
