@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from videossp.methods import register_method
 from videossp.methods.registry import method_names
+from videossp.methods.st_adapter import STAdapter
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
@@ -45,12 +46,10 @@ class Step(Tuner):
         return out.to(y.dtype)
 
 
-class Frame2Freq(Tuner):
+class Frame2Freq(STAdapter):
     """An adapter like Frame2Freq's (arXiv 2602.18977): a bottleneck that filters frequencies over time.
 
-    As ST-Adapter before the last blocks, with the convolution over time replaced by a Fourier transform over
-    the frames, a learned complex gain for each channel and frequency, and the inverse transform. The gains
-    start at one, `up` at zero.
+    ST-Adapter before the last blocks, with another bottleneck.
 
     Args:
         config: sizes of the backbone.
@@ -58,31 +57,42 @@ class Frame2Freq(Tuner):
         layers: number of the last blocks that have an adapter.
     """
 
-    undecayed = ("gains",)
+    undecayed = ("bottlenecks.*.gains",)
 
-    def __init__(self, config: VideoMambaConfig, *, width: int = 128, layers: int = 2) -> None:
+    def __init__(
+        self, config: VideoMambaConfig, *, width: int | None = None, layers: int | None = None
+    ) -> None:
+        super().__init__(config, width=width, layers=layers)
+        width = self.scaled["width"].resolve(width, config)
+        filters = (Filter(config.d_model, width, config.frames) for _ in self.bottlenecks)
+        self.bottlenecks = nn.ModuleList(filters)
+
+
+class Filter(nn.Module):
+    """up(GELU(filter(down(x)))) of patch tokens, which filters frequencies over time. `up` starts at zero.
+
+    The filter is a Fourier transform over the frames, a learned complex gain for each channel and frequency,
+    one at first, and the inverse transform.
+    """
+
+    def __init__(self, d_model: int, width: int, frames: int) -> None:
         super().__init__()
-        self.first, self.count = config.last_layers(layers).start, config.frames
-        self.down = nn.ModuleList(Linear(config.d_model, width) for _ in range(layers))
-        self.up = nn.ModuleList(Linear(width, config.d_model) for _ in range(layers))
-        start = torch.tensor([1.0, 0.0]).expand(layers, config.frames // 2 + 1, 1, width, 2)
-        self.gains = nn.Parameter(start.clone())  # (layer, frequency, 1, channel, real and imaginary part)
-        for up in self.up:
-            nn.init.zeros_(up.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(up.bias)  # type: ignore[arg-type]
+        self.frames = frames
+        self.down, self.up = Linear(d_model, width), Linear(width, d_model)
+        start = torch.tensor([1.0, 0.0]).expand(frames // 2 + 1, 1, width, 2)
+        self.gains = nn.Parameter(start.clone())  # (frequency, 1, channel, real and imaginary part)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
 
-    def first_block(self, depth: int) -> int:
-        return self.first
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """As `Bottleneck.forward`."""
+        spectrum = torch.fft.rfft(self.down(x).float(), dim=1) * torch.view_as_complex(self.gains)
+        code = F.gelu(torch.fft.irfft(spectrum, n=self.frames, dim=1))
+        return self.up(code), code
 
-    def edit_tokens(self, layer: int, tokens: Tokens) -> Tokens:
-        i = layer - self.first
-        if i < 0:
-            return tokens
-        patches = tokens.part("patches")
-        x = self.down[i](patches + tokens.residual_part("patches")).float()
-        spectrum = torch.fft.rfft(x, dim=1) * torch.view_as_complex(self.gains[i])
-        code = F.gelu(torch.fft.irfft(spectrum, n=self.count, dim=1))
-        return tokens.write(patches=patches + self.up[i](code).to(patches.dtype))
+    def fold(self) -> bool:
+        """Nothing can be folded."""
+        return False
 
 
 METHODS: dict[str, type[Tuner]] = {"step": Step, "frame2freq": Frame2Freq}

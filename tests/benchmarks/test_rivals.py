@@ -25,19 +25,20 @@ def tokens():
 
 def test_gains_of_one_filter_nothing_and_the_mean_over_time_is_frequency_zero(rivals):
     tuner = rivals.Frame2Freq(SMALL, width=8, layers=1)
-    switch_on_up = torch.randn(tuner.up[0].weight.shape, generator=torch.Generator().manual_seed(1))
+    layer = tuner.bottlenecks[0]
+    switch_on_up = torch.randn(layer.up.weight.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        tuner.up[0].weight.copy_(switch_on_up)
+        layer.up.weight.copy_(switch_on_up)
         patches = tokens().part("patches")
-        code = tuner.down[0](patches)
+        code = layer.down(patches)
         for kept, expected in (
             (slice(None), code),
             (slice(0, 1), code.mean(1, keepdim=True).expand_as(code)),
         ):
-            tuner.gains.zero_()
-            tuner.gains[:, kept, ..., 0] = 1.0
+            layer.gains.zero_()
+            layer.gains[kept, ..., 0] = 1.0
             changed = tuner.edit_tokens(SMALL.depth - 1, tokens()).part("patches")
-            wanted = patches + tuner.up[0](torch.nn.functional.gelu(expected))
+            wanted = patches + layer.up(torch.nn.functional.gelu(expected))
             torch.testing.assert_close(changed, wanted, rtol=1e-4, atol=1e-5)
 
 
