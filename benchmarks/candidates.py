@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.methods import register_method
 from videossp.methods.layers.moments import EPS, cosines
-from videossp.methods.registry import method_names
 from videossp.model.config import ProjectionName, ScanName, VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.model.tokens import Tokens
@@ -104,10 +102,3 @@ class Slots(Tuner):
 
 
 METHODS: dict[str, type[Tuner]] = {"horizon": Horizon, "gated_lora": GatedLoRA, "slots": Slots}
-
-
-def register() -> None:
-    """Make the methods available in this process, once."""
-    for name, cls in METHODS.items():
-        if name not in method_names():
-            register_method(name, cls)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from findings import search, significant
+from findings import pooled, search, significant
 from records import RESULTS, load, load_search, write
 from rows import FINALISTS, FRAMES, FRESH, NEW, ROWS, SEEDS, Cell, best_rate, search_of, second_rate
 
@@ -55,16 +55,10 @@ def runs_of(set_name: str) -> Runs:
     return found
 
 
-def pooled_variance(runs: Runs, rates: Mapping[str, float]) -> float:
-    """Variance of the accuracy over seeds, pooled over rows with several, without that of single videos."""
-    squares, freedom = 0.0, 0
-    for title, lr in rates.items():
-        matrix = np.array([hits(run) for (rate, _), run in runs[title].items() if rate == lr])
-        if len(matrix) > 1:
-            share = matrix.mean(0)
-            squares += len(matrix) * (matrix.mean(1).var() - (share * (1 - share)).mean() / matrix.shape[1])
-            freedom += len(matrix) - 1
-    return max(0.0, squares / freedom) if freedom else 0.0
+def variance_over_seeds(runs: Runs, rates: Mapping[str, float]) -> float:
+    """Variance of the accuracy over seeds, pooled over the rows with several."""
+    groups = ([run for (lr, _), run in runs[title].items() if lr == rate] for title, rate in rates.items())
+    return pooled(group for group in groups if len(group) > 1)[1]
 
 
 def other_rate(set_name: str, title: str, runs: Runs, rng: np.random.Generator) -> np.ndarray | None:
@@ -96,7 +90,7 @@ def differences(
     common = sorted(chosen[first].keys() & chosen[rival].keys()) if several else sorted(chosen[first])
     single = next(iter(chosen[rival].values()))
     gaps = np.array([chosen[first][x] - (chosen[rival][x] if several else single) for x in common])
-    missing = pooled_variance(runs, rates) if not several else 0.0
+    missing = variance_over_seeds(runs, rates) if not several else 0.0
     samples = []
     for numbers in clusters:
         rng = np.random.default_rng(0)

@@ -72,17 +72,26 @@ def gaps(runs: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]) 
 
 
 def seeds_apart() -> tuple[int, float]:
-    """Degrees of freedom and variance of the accuracy over seeds, pooled over the rows with several seeds.
+    """`pooled` over the rows with several seeds of the first round."""
+    return pooled(runs for name, titles in SEVERAL.items() for runs in good(chosen(name, titles)).values())
 
-    Pooled, because three seeds of one row estimate the variance badly and one seed not at all. The part of
+
+def pooled(groups: Iterable[Sequence[Mapping[str, Any]]]) -> tuple[int, float]:
+    """Degrees of freedom and variance of the accuracy over seeds, pooled over rows with several seeds.
+
+    Pooled, because a few seeds of one row estimate the variance badly and one seed not at all. The part of
     the variance from single videos is subtracted: the intervals over videos already contain it.
+
+    Args:
+        groups: the runs of each row.
     """
     squares, freedom = 0.0, 0
-    for name, titles in SEVERAL.items():
-        for runs in good(chosen(name, titles)).values():
-            disagreement = statistics.fmean(x * (1 - x) for x in shares(runs)) / runs[0]["videos"]
-            squares += len(runs) * (statistics.pvariance(x["top1"] for x in runs) - disagreement)
-            freedom += len(runs) - 1
+    for runs in groups:
+        by_video = shares(runs)
+        disagreement = statistics.fmean(x * (1 - x) for x in by_video) / len(by_video)
+        tops = [run["hits"].count("1") / len(by_video) for run in runs]
+        squares += len(runs) * (statistics.pvariance(tops) - disagreement)
+        freedom += len(runs) - 1
     return freedom, max(0.0, squares / freedom) if freedom else 0.0
 
 

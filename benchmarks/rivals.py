@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videossp.methods import register_method
-from videossp.methods.registry import method_names
 from videossp.methods.st_adapter import STAdapter
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
@@ -96,10 +94,3 @@ class Filter(nn.Module):
 
 
 METHODS: dict[str, type[Tuner]] = {"step": Step, "frame2freq": Frame2Freq}
-
-
-def register() -> None:
-    """Make the methods available in this process, once."""
-    for name, cls in METHODS.items():
-        if name not in method_names():
-            register_method(name, cls)

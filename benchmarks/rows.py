@@ -20,14 +20,16 @@ import candidates
 import rivals
 
 from videossp.comparison.results import merit
-from videossp.methods import resolve_options
+from videossp.methods import register_method, resolve_options
+from videossp.methods.registry import method_names
 from videossp.model.config import BACKBONES
 
 BACKBONE = "videomamba_nano"
 FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set
 REAL_FRAMES = {f"{name}_{fold}": 8 for name in ("lips_words", "lips_letters") for fold in range(5)}
-candidates.register()  # rows have methods of these modules
-rivals.register()
+for method, cls in (candidates.METHODS | rivals.METHODS).items():  # rows have them
+    if method not in method_names():  # another script of this process may have registered them
+        register_method(method, cls)
 
 FIRST, DESIGN, FRESH, REAL = "", "design/", "fresh/", "real/"  # rounds
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # learning rates

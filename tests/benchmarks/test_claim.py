@@ -87,7 +87,7 @@ def test_a_row_with_one_seed_gets_the_variance_over_seeds_of_the_others(claim, p
         "gather_spread": {(1e-2, i): run(claim, "gather_spread", 1e-2, i, x) for i, x in enumerate(seeds)}
     }
     runs["lora"] = {(1e-2, 0): run(claim, "lora", 1e-2, 0, half)}
-    variance = claim.pooled_variance(runs, {"gather_spread": 1e-2, "lora": 1e-2})
+    variance = claim.variance_over_seeds(runs, {"gather_spread": 1e-2, "lora": 1e-2})
     assert variance == pytest.approx(4 / 3 * (0.125 - 0.75 * 0.25 / 400))
     _, samples = claim.differences(SET, "gather_spread", "lora", runs, [np.arange(400)])
     # The mean of four drawn seeds of one row, and one seed of the other.

@@ -10,10 +10,8 @@ from videossp.model.tokens import Layout, Tokens
 
 @pytest.fixture
 def rivals(benchmarks):
-    module = benchmarks("rivals")
-    module.register()
-    module.register()  # again, as several scripts do
-    return module
+    benchmarks("rows")  # registers them
+    return benchmarks("rivals")
 
 
 def tokens():
@@ -63,10 +61,7 @@ def test_step_reads_the_order_of_the_frames_by_their_vectors_only(rivals):
         ("slots", {"rank": 4}, False),
     ],
 )
-def test_rivals_and_candidates_are_methods(
-    name, options, starts_at_backbone, rivals, benchmarks, small_backbone
-):
-    benchmarks("candidates").register()
+def test_rivals_and_candidates_are_methods(name, options, starts_at_backbone, rivals, small_backbone):
     classifier = Classifier.create(small_backbone, num_classes=2, method=name, **options).eval()
     frozen = Classifier.create(small_backbone, num_classes=2, method="linear").eval()
     frozen.head.load_state_dict(classifier.head.state_dict())
