@@ -27,9 +27,6 @@ from videossp.model.config import BACKBONES
 BACKBONE = "videomamba_nano"
 FRAMES = {"tabletop": 8, "motion": 8, "recipes": 32, "sprites": 8}  # of a clip, by set
 REAL_FRAMES = {f"{name}_{fold}": 8 for name in ("lips_words", "lips_letters") for fold in range(5)}
-for method, cls in (candidates.METHODS | rivals.METHODS).items():  # rows have them
-    if method not in method_names():  # another script of this process may have registered them
-        register_method(method, cls)
 
 FIRST, DESIGN, FRESH, REAL = "", "design/", "fresh/", "real/"  # rounds
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # learning rates
@@ -152,6 +149,13 @@ ABLATED: dict[str, Collection[str]] = {
 }
 
 
+def register() -> None:
+    """Make the methods of rows that are not bundled available in this process; again does nothing."""
+    for name, cls in (candidates.METHODS | rivals.METHODS).items():
+        if name not in method_names():
+            register_method(name, cls)
+
+
 MOMENTS = {"order": 2, "rank": 16}
 GATHER_SPREAD = {"rank": 12, "order": 2, "moment_rank": 8}
 # Rows of all rounds but the first.
@@ -193,6 +197,7 @@ class Cell:
     @property
     def asked(self) -> dict[str, Any]:
         """What is written down of a run, as it comes out of a file."""
+        register()
         asked = rows_of(self.set)[self.row]
         kind = kind_of(self.set)
         epochs, frames = (EPOCHS | REAL_EPOCHS)[kind] * asked.times, (FRAMES | REAL_FRAMES)[kind]

@@ -10,7 +10,7 @@ from videossp.model.tokens import Layout, Tokens
 
 @pytest.fixture
 def rivals(benchmarks):
-    benchmarks("rows")  # registers them
+    benchmarks("rows").register()
     return benchmarks("rivals")
 
 
