@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from records import RESULTS, load, load_search, read
-from rows import FRAMES, SEEDS, SEVERAL, Cell, Merit, base_of, best_rate, rates, search_of, tried_of
+from rows import FRAMES, FRESH_SEEDS, SEVERAL, Cell, Merit, base_of, best_rate, rates, search_of, tried_of
 
 from videossp.comparison.intervals import NORMAL, over_videos, quantile, widened, wilson
 from videossp.comparison.results import Comparison
@@ -18,7 +18,7 @@ def search(set_name: str, title: str) -> dict[float, Merit]:
     return tried_of(search_of(set_name), base_of(title), load_search(set_name))
 
 
-def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> Comparison:
+def chosen(set_name: str, names: Sequence[str], seeds: Sequence[int] = FRESH_SEEDS) -> Comparison:
     """The runs of a set at the rates that validation chose, as a comparison to the first row."""
     runs, selected = load(set_name), []
     for name in names:

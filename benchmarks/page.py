@@ -16,6 +16,7 @@ import page_ablations as ablations
 import page_backbone as backbone
 import page_design as design
 import page_explain as explain
+import page_fresh as fresh
 import page_methods as methods
 import page_serve as serve
 from matplotlib.figure import Figure
@@ -38,6 +39,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reported": methods.reported,
     "reach": design.reach,
     "design": design.design,
+    "tried": design.tried,
+    "fresh": fresh.table,
+    "claim": fresh.claim,
+    "orders": fresh.orders,
+    "footage": fresh.footage,
+    "fresh costs": fresh.costs,
     "costs": methods.costs,
     "ablations": ablations.ablations,
     "inside": ablations.inside,

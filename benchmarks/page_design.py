@@ -1,10 +1,11 @@
 """Tables about the design of the second round: the reach of cls, and rows on validation."""
 
 import statistics
+from collections.abc import Sequence
 
 from findings import is_open, markdown, search
 from records import RESULTS, load_search, read
-from rows import DESIGN, FRAMES, NEW, ROWS, SEEDS, Cell, best_rate
+from rows import DESIGN, FINALISTS, FRAMES, NEW, ROWS, SEEDS, TRIED, Cell, best_rate
 
 WAYS = {"0": "first quarter", "1": "second", "2": "third", "3": "last", "middle": "middle two exchanged"}
 FEATURES = {"cls": "cls", "mean": "mean of all patches"}
@@ -18,17 +19,27 @@ def reach() -> str:
 
 
 def design() -> str:
-    """Validation accuracy, loss and rate of the first seed by row and set."""
+    """Rows of the table on validation."""
+    return on_validation([*ROWS, *NEW])
+
+
+def tried() -> str:
+    """The new method, without one of its parts or with a candidate for a part, on validation."""
+    return on_validation([FINALISTS[0], *TRIED])
+
+
+def on_validation(titles: Sequence[str]) -> str:
+    """Validation accuracy, loss and rate of the first seed by row and set, at the rate of the lowest loss."""
     sets = [f"{DESIGN}{x}" for x in FRAMES]
     lines = []
-    for title in (*ROWS, *NEW):
+    for title in titles:
         cells, losses, tops = [], [], []
         for name in sets:
-            tried = {lr: x for lr, x in search(name, title).items() if x}
-            if not tried:
+            known = {lr: x for lr, x in search(name, title).items() if x}
+            if not known:
                 cells.append("")
                 continue
-            lr = best_rate(tried)
+            lr = best_rate(known)
             cell = Cell(name, title, lr, SEEDS[0])
             run = next(x for x in reversed(load_search(name)) if cell.of(x))
             if run["error"]:

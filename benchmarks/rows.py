@@ -157,8 +157,9 @@ def register() -> None:
 
 
 MOMENTS = {"order": 2, "rank": 16}
-GATHER_SPREAD = {"rank": 12, "order": 2, "moment_rank": 8}
-# Rows of all rounds but the first.
+GATHER_SPREAD = {"rank": 48, "layers": 2, "order": 2, "moment_rank": 8}
+IN_ALL_BLOCKS = GATHER_SPREAD | {"rank": 12, "layers": 8}
+# Rows of the design and the fresh round.
 NEW: dict[str, Row] = {
     "moments": Row("moments", MOMENTS),
     "gather_spread": Row("gather_spread", GATHER_SPREAD),
@@ -169,12 +170,18 @@ NEW: dict[str, Row] = {
     "ssp+moments": Row("ssp+moments", {"ssp": SSP, "moments": MOMENTS}),
     "step": Row("step"),
     "frame2freq": Row("frame2freq", {"width": 128, "layers": 2}),
+}
+# Rows of the design round alone: what a part of the method adds, and candidates for a part.
+TRIED: dict[str, Row] = {
     "gather_spread without moments": Row("gather_spread", GATHER_SPREAD | {"moments": False}),
     "gather_spread without context": Row("gather_spread", GATHER_SPREAD | {"context": False}),
     "gather_spread without taps": Row("gather_spread", GATHER_SPREAD | {"taps": False}),
+    "gather_spread in all blocks": Row("gather_spread", IN_ALL_BLOCKS),
     **{
-        f"gather_spread with {name}": Row(f"gather_spread+{name}", {"gather_spread": GATHER_SPREAD})
-        for name in (*candidates.METHODS, "state_offset")
+        f"gather_spread in all blocks with {name}": Row(
+            f"gather_spread+{name}", {"gather_spread": IN_ALL_BLOCKS}
+        )
+        for name in (*candidates.METHODS, "state_offset", "lora")
     },
 }
 REAL_ROWS = (
@@ -228,8 +235,10 @@ def rows_of(set_name: str) -> dict[str, Row]:
     """The rows of a set."""
     if round_of(set_name) == REAL:
         return {title: (ROWS | NEW)[title] for title in REAL_ROWS}
-    if round_of(set_name) != FIRST:
-        return ROWS | NEW
+    if round_of(set_name) == DESIGN:
+        return ROWS | NEW | TRIED
+    if round_of(set_name) == FRESH:  # finalists first: runs start in this order
+        return {title: (ROWS | NEW)[title] for title in (*FINALISTS, *ROWS, *NEW)}
     own = ABLATED.get(set_name, ())
     return ROWS | {title: row for title, row in ABLATIONS.items() if title in own}
 
@@ -282,7 +291,7 @@ def second_rate(tried: Mapping[float, Merit]) -> float | None:
 
 def base_of(title: str) -> str:
     """The row that a row changes, whose validation chooses its rate; of a row of the table itself."""
-    return title if title in ROWS | NEW else ABLATIONS[title].method.split("+")[0]
+    return title if title in ROWS | NEW | TRIED else ABLATIONS[title].method.split("+")[0]
 
 
 def tried_of(

@@ -44,6 +44,7 @@ from rows import (
     REAL_FRAMES,
     ROWS,
     SEEDS,
+    TRIED,
     Cell,
     base_of,
     best_rate,
@@ -185,8 +186,8 @@ def run_all(args: argparse.Namespace, sets: Sequence[str]) -> int:
     cores: SimpleQueue[int] = SimpleQueue()
     for core in sorted(os.sched_getaffinity(0))[: args.processes]:
         cores.put(core)
-    only = args.rows.split(",") if args.rows else [*ROWS, *NEW, *ABLATIONS]
-    missing = [x for x in only if not available((ROWS | NEW | ABLATIONS)[x].backbone, args.backbones)]
+    only = args.rows.split(",") if args.rows else [*ROWS, *NEW, *TRIED, *ABLATIONS]
+    missing = [x for x in only if not available((ROWS | NEW | TRIED | ABLATIONS)[x].backbone, args.backbones)]
     if missing:
         print(f"skipped, weights not in --backbones: {', '.join(missing)}", flush=True)
         only = [x for x in only if x not in missing]

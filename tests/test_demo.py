@@ -104,7 +104,7 @@ def test_the_demo_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert results["methods"].keys() == {"linear", "ssp"} and results["doctor"]["error"] == 0
+    assert results["methods"].keys() == {"linear", "ssp", "gather_spread"} and results["doctor"]["error"] == 0
     assert sum(results["unseen"]["probabilities"].values()) == pytest.approx(1)
     page = (out / "report.html").read_text()
     assert all(cell in page for row in module.table_of(results) for cell in row)

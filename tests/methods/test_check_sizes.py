@@ -46,7 +46,7 @@ def test_a_size_that_cannot_be_is_refused_by_the_name_of_its_option(method, opti
 
 
 def test_the_walk_finds_every_option_that_is_a_size():
-    assert len(SIZES) == 29 and ("ssp", "gather_kernel") in SIZES and ("stop", "token_kernel") in SIZES
+    assert len(SIZES) == 30 and ("ssp", "gather_kernel") in SIZES and ("stop", "token_kernel") in SIZES
 
 
 @pytest.mark.parametrize(

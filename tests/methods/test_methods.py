@@ -64,6 +64,7 @@ VARIANTS = [
     ("ssp", {**SSP_SMALL, "gathering": False}),
     ("ssp", {**SSP_SMALL, "reads": "residual"}),
     ("moments", {"times": 1, "order": 0}),
+    ("gather_spread", {"rank": 4, "layers": 2}),
     ("gather_spread", {"rank": 4, "taps": False}),
     ("gather_spread", {"rank": 4, "context": False}),
     ("gather_spread", {"rank": 4, "moments": False}),

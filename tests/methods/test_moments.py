@@ -88,14 +88,15 @@ def test_memories_start_between_a_frame_and_a_clip():
 
 
 def test_prompts_of_gather_spread_are_their_equation():
-    tuner = make_tuner("gather_spread", SMALL, {"rank": 4})
+    tuner = make_tuner("gather_spread", SMALL, {"rank": 4, "layers": 2})
     for x in tuner.parameters():
         x.data += 0.2 * random(*x.shape, seed=2)
     layout = Layout(SMALL.frames, SMALL.grid)
     tokens = Tokens(
         random(2, layout.length, SMALL.d_model), random(2, layout.length, SMALL.d_model, seed=1), layout
     )
-    changed = tuner.edit_tokens(1, tokens)
+    assert all(tuner.edit_tokens(i, tokens) is tokens for i in range(SMALL.depth - 2))
+    changed = tuner.edit_tokens(SMALL.depth - 1, tokens)
     x = tokens.part("patches") + tokens.residual_part("patches")
     g = rms_norm(x, x.shape[-1:], eps=EPS) @ tuner.down[1].weight.T
     message = tuner.contexts[1](g.mean(2))

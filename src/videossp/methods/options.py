@@ -159,6 +159,7 @@ class GatherSpreadOptions(TypedDict, total=False):
     """Options of `gather_spread`."""
 
     rank: int | None
+    layers: int | None
     taps: bool
     context: bool
     moments: bool
