@@ -31,7 +31,7 @@ REAL_FRAMES = {f"{name}_{fold}": 8 for name in ("lips_words", "lips_letters") fo
 FIRST, DESIGN, FRESH, REAL = "", "design/", "fresh/", "real/"  # rounds
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # learning rates
 GRIDS = {FIRST: GRID[:-1], DESIGN: GRID, FRESH: GRID, REAL: GRID}
-START = {FIRST: (1e-3, 3e-3), DESIGN: (3e-3, 1e-2), REAL: (3e-3, 1e-2)}  # the first rates of a search
+START = {FIRST: (1e-3, 3e-3), DESIGN: (3e-3, 1e-2), REAL: (3e-3, 1e-2)}  # the first rates, see `rates`
 SEEDS = (0, 1, 2)
 FRESH_SEEDS = (0, 1, 2, 3, 4)  # of FINALISTS
 EPOCHS = {
@@ -189,7 +189,7 @@ REAL_ROWS = (
     *("linear", "linear for 4 x the epochs", "ssp", "svp", "lora", "st_adapter", "partial", "full"),
     *("step", "frame2freq"),
 )
-FINALISTS = ("gather_spread", "moments", "lora+moments", "st_adapter+moments", "svp+moments")
+FINALISTS = ("gather_spread", "st_adapter+moments", "lora+moments", "moments", "frame2freq", "step")
 
 
 @dataclass(frozen=True)
@@ -263,11 +263,12 @@ Merit = tuple[float, float] | None
 def rates(set_name: str, tried: Mapping[float, Merit]) -> list[float]:
     """Learning rates that must still be tried on a set of `search_of`, given those that have been.
 
-    Empty if the best of them has neighbours on both sides, or stands at an end of the grid.
+    Empty if the best of them has neighbours on both sides, or stands at an end of the grid. Rows that were not
+    in the first round have the rates of START only: all of them the same number, at two thirds of the time.
     """
     found = round_of(set_name)
     missing = [lr for lr in START[found] if lr not in tried]
-    if missing and tried.keys() <= set(START[found]):
+    if tried.keys() <= set(START[found]) and (missing or found != FIRST):
         return missing
     if None in tried.values():
         return []

@@ -210,9 +210,12 @@ def test_pairs_and_middles_of_orders_are_counted(table):
 
 def test_rates_of_both_earlier_rounds_choose_that_of_a_fresh_set(table, rows, benchmarks, monkeypatch):
     records = benchmarks("records")
-    cells = {name: rows.Cell(name, "full", lr, 0) for name, lr in (("motion", 3e-3), ("design/motion", 1e-2))}
+    tried = {"motion": (1e-3, 3e-3), "design/motion": (1e-2,)}
     monkeypatch.setattr(rows, "FINALISTS", ())
-    runs = {name: [finished(cell, 0.5) | {"val_loss": 1 - cell.lr}] for name, cell in cells.items()}
+    runs = {
+        name: [finished(rows.Cell(name, "full", lr, 0), 0.5) | {"val_loss": 1 - lr} for lr in rates]
+        for name, rates in tried.items()
+    }
     monkeypatch.setattr(records, "load", lambda name: runs.get(name, []))
     assert table.cells({"fresh/motion": []}, [], ["full"]) == []  # waits: the best is at an end
     (last,) = table.cells({"design/motion": []}, [], ["full"])
@@ -221,6 +224,14 @@ def test_rates_of_both_earlier_rounds_choose_that_of_a_fresh_set(table, rows, be
     assert table.cells({"fresh/motion": []}, [], ["full"]) == [rows.Cell("fresh/motion", "full", 1e-2, 0)]
     done = finished(rows.Cell("fresh/motion", "full", 1e-2, 0), 0.5)
     assert table.cells({"fresh/motion": [done]}, [], ["full"]) == []
+
+
+def test_new_rows_have_two_rates_wherever_the_best_is(rows):
+    for name in ("design/motion", "real/lips_words_0"):
+        assert rows.rates(name, {}) == [3e-3, 1e-2]
+        assert rows.rates(name, {3e-3: None}) == [1e-2]
+        assert rows.rates(name, {3e-3: (0.4, -1.0), 1e-2: (0.5, -1.0)}) == []
+    assert rows.rates("design/motion", {1e-2: (0.4, -1.0), 3e-2: (0.5, -1.0)}) == [1e-1]  # of the first round
 
 
 def test_finalists_have_five_seeds_on_fresh_sets_and_other_rows_one(rows):
@@ -235,7 +246,7 @@ def test_folds_of_real_footage_take_the_rate_of_the_first(table, rows, benchmark
     runs = []
     monkeypatch.setattr(benchmarks("records"), "load", lambda name: runs if name == first else [])
     assert table.cells({second: []}, []) == []
-    losses = {3e-3: 0.5, 1e-2: 0.4, 3e-2: 0.6}
+    losses = {3e-3: 0.5, 1e-2: 0.4}
     while ready := [x for x in table.cells({first: runs}, []) if x.lr not in {run["lr"] for run in runs}]:
         runs.append(finished(ready[0], 0.5) | {"val_loss": losses[ready[0].lr]})
     assert sorted(x["lr"] for x in runs) == sorted(losses)
