@@ -1,11 +1,14 @@
-"""Parts to be tried in a chain with `gather_spread`, see docs/benchmark-notes.md."""
+"""Candidates for parts of `gather_spread` that are not in it, see docs/benchmark-notes.md."""
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videossp.methods.gather_spread import GatherSpread
 from videossp.methods.layers.moments import EPS, cosines
 from videossp.model.config import ProjectionName, ScanName, VideoMambaConfig
 from videossp.model.hooks import Tuner
@@ -101,4 +104,80 @@ class Slots(Tuner):
         return tokens.restart(slots=F.rms_norm(slots, width, eps=EPS**2) * size)
 
 
-METHODS: dict[str, type[Tuner]] = {"horizon": Horizon, "gated_lora": GatedLoRA, "slots": Slots}
+class LeakyContext(nn.Module):
+    """u (f_t - q_t) + v (b_t - q_t) for summaries q_t of frames, element by element.
+
+    f is a leaky mean of the frames before, f_t = lam f_(t-1) + (1 - lam) q_(t-1), and b the same of the
+    frames after; both are zero at their first frame. lam = sigmoid(theta) is learned for each number. A
+    quarter of the numbers start with u = 1/2, another quarter with v = 1/2, the others with u = v = 0.
+
+    Args:
+        width: of the summaries.
+        frames: of a clip. The memories start between 1 frame and the length of a clip.
+    """
+
+    def __init__(self, width: int, frames: int) -> None:
+        super().__init__()
+        memory = torch.logspace(0, math.log10(max(frames, 2)), width)  # lam / (1 - lam), in frames
+        self.theta = nn.Parameter(memory.log())
+        u, v = torch.zeros(width), torch.zeros(width)
+        u[2::4], v[3::4] = 0.5, 0.5
+        self.u, self.v = nn.Parameter(u), nn.Parameter(v)
+
+    def forward(self, q: Tensor) -> Tensor:
+        """(batch, frames, width) to the same shape, float32."""
+        q = q.float()
+        weights = self.weights(q.shape[1])
+        before = torch.einsum("tsw,bsw->btw", weights, q)
+        after = torch.einsum("stw,bsw->btw", weights, q)
+        return self.u * (before - q) + self.v * (after - q)
+
+    def weights(self, frames: int) -> Tensor:
+        """(frames, frames, width): how much frame s, the second, adds to the mean before frame t."""
+        lam = torch.sigmoid(self.theta)
+        t = torch.arange(frames, device=lam.device)
+        gap = (t[:, None] - t - 1)[..., None]
+        return torch.where(gap >= 0, lam ** gap.clamp_min(0), 0.0) * (1 - lam)
+
+
+class WithContext(GatherSpread):
+    """`gather_spread` with a `LeakyContext` of g's means over the frames, added to z of all patches.
+
+    Args:
+        config: sizes of the backbone.
+        context: whether it has one.
+        rank, layers, taps, moments, times, order, moment_rank: of `GatherSpread`.
+    """
+
+    undecayed = (*GatherSpread.undecayed, "contexts.*")
+
+    def __init__(
+        self,
+        config: VideoMambaConfig,
+        *,
+        rank: int | None = None,
+        layers: int | None = None,
+        taps: bool = True,
+        context: bool = True,
+        moments: bool = True,
+        times: int | None = None,
+        order: int = 2,
+        moment_rank: int | None = None,
+    ) -> None:
+        sizes: dict[str, Any] = {"rank": rank, "layers": layers, "times": times, "moment_rank": moment_rank}
+        super().__init__(config, taps=taps, moments=moments, order=order, **sizes)
+        widths = [x.out_features for x in self.down] if context else []
+        self.contexts = nn.ModuleList(LeakyContext(x, config.frames) for x in widths)
+
+    def layer_of(self, name: str) -> int | None:
+        kind, _, rest = name.partition(".")
+        return self.first + int(rest.split(".")[0]) if kind == "contexts" else super().layer_of(name)
+
+    def _code(self, i: int, gathered: Tensor) -> Tensor:
+        code = super()._code(i, gathered)
+        return code + self.contexts[i](gathered.mean(2))[:, :, None] if self.contexts else code
+
+
+# To be chained with `gather_spread`, and one that replaces it.
+PARTS: dict[str, type[Tuner]] = {"horizon": Horizon, "gated_lora": GatedLoRA, "slots": Slots}
+METHODS: dict[str, type[Tuner]] = PARTS | {"with_context": WithContext}

@@ -51,6 +51,23 @@ def test_step_reads_the_order_of_the_frames_by_their_vectors_only(rivals):
         torch.testing.assert_close(tuner.edit_cls(after, y), tuner.edit_cls(before, y))
 
 
+def test_the_leaky_context_is_its_recursion(rivals, benchmarks):
+    layer = benchmarks("candidates").LeakyContext(8, frames=6)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for x in layer.parameters():
+            x += 0.3 * torch.randn(x.shape, generator=generator)
+    q = torch.randn(2, 6, 8, generator=generator)
+    lam = torch.sigmoid(layer.theta)
+    expected = torch.zeros_like(q)
+    for gain, sequence in ((layer.u, range(6)), (layer.v, range(5, -1, -1))):
+        mean = torch.zeros(2, 8)
+        for t in sequence:
+            expected[:, t] += gain * (mean - q[:, t])
+            mean = lam * mean + (1 - lam) * q[:, t]
+    torch.testing.assert_close(layer(q), expected)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "starts_at_backbone"),
     [
@@ -59,6 +76,7 @@ def test_step_reads_the_order_of_the_frames_by_their_vectors_only(rivals):
         ("horizon", {}, True),
         ("gated_lora", {"rank": 2}, True),
         ("slots", {"rank": 4}, False),
+        ("with_context", {"rank": 4, "layers": 2}, True),
     ],
 )
 def test_rivals_and_candidates_are_methods(name, options, starts_at_backbone, rivals, small_backbone):

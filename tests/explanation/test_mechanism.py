@@ -167,13 +167,13 @@ def test_the_hidden_attention_ends_at_positions_that_the_method_replaces(method,
     torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("part", ["context", "moments", None])
+@pytest.mark.parametrize("part", ["taps", "moments", None])
 def test_gather_spread_has_the_quantities_of_its_parts(part):
     classifier = made("gather_spread", **({part: False} if part else {}))
     names = [x.name.split(" /")[0] for x in mechanism(classifier, clip_of()[None])[:-1]]
     parts = {
         None: "size of the prompt",
-        "context": "size of the message from other frames",
+        "taps": "size of the message from next frames",
         "moments": "size of the part that a patch adds to cls by its moments",
     }
     assert names == [name for key, name in parts.items() if key is None or key != part]

@@ -66,7 +66,6 @@ VARIANTS = [
     ("moments", {"times": 1, "order": 0}),
     ("gather_spread", {"rank": 4, "layers": 2}),
     ("gather_spread", {"rank": 4, "taps": False}),
-    ("gather_spread", {"rank": 4, "context": False}),
     ("gather_spread", {"rank": 4, "moments": False}),
 ]
 MAIN = [(name, OPTIONS.get(name, {})) for name in METHODS] + list(CHAINS.items())

@@ -1,4 +1,4 @@
-"""Moments and leaky context are their equations; two methods read the order of the frames by them."""
+"""Moments and prompts of `gather_spread` are their equations; two methods read the order of the frames."""
 
 import itertools
 import math
@@ -10,7 +10,6 @@ from torch.nn.functional import rms_norm
 from conftest import SMALL, switch_on
 from videossp.classifier import Classifier
 from videossp.methods import make_tuner
-from videossp.methods.layers.leaky_context import LeakyContext
 from videossp.methods.layers.moments import EPS, MomentMap, cosines, frame_basis
 from videossp.model.config import VideoMambaConfig
 from videossp.model.tokens import Layout, Tokens
@@ -66,27 +65,6 @@ def test_the_parts_of_the_patches_add_up_to_the_result():
     torch.testing.assert_close(layer.shares(patches).sum(), whole, rtol=1e-4, atol=0.0)
 
 
-def test_the_leaky_context_is_its_recursion():
-    layer = LeakyContext(8, frames=6)
-    for x in layer.parameters():
-        x.data += 0.3 * random(*x.shape)
-    q = random(2, 6, 8)
-    lam = torch.sigmoid(layer.theta)
-    expected = torch.zeros_like(q)
-    for gain, sequence in ((layer.u, range(6)), (layer.v, range(5, -1, -1))):
-        mean = torch.zeros(2, 8)
-        for t in sequence:
-            expected[:, t] += gain * (mean - q[:, t])
-            mean = lam * mean + (1 - lam) * q[:, t]
-    torch.testing.assert_close(layer(q), expected)
-
-
-def test_memories_start_between_a_frame_and_a_clip():
-    lam = torch.sigmoid(LeakyContext(16, frames=8).theta)
-    memory = lam / (1 - lam)
-    torch.testing.assert_close(memory[[0, -1]], torch.tensor([1.0, 8.0]))
-
-
 def test_prompts_of_gather_spread_are_their_equation():
     tuner = make_tuner("gather_spread", SMALL, {"rank": 4, "layers": 2})
     for x in tuner.parameters():
@@ -99,9 +77,8 @@ def test_prompts_of_gather_spread_are_their_equation():
     changed = tuner.edit_tokens(SMALL.depth - 1, tokens)
     x = tokens.part("patches") + tokens.residual_part("patches")
     g = rms_norm(x, x.shape[-1:], eps=EPS) @ tuner.down[1].weight.T
-    message = tuner.contexts[1](g.mean(2))
     for t in range(SMALL.frames):
-        z = tuner.taps[1, 1] * g[:, t] + message[:, t, None]
+        z = tuner.taps[1, 1] * g[:, t]
         z = z + (tuner.taps[1, 0] * g[:, t - 1] if t else 0)
         z = z + (tuner.taps[1, 2] * g[:, t + 1] if t + 1 < SMALL.frames else 0)
         size = x[:, t].square().mean(-1, keepdim=True).sqrt()

@@ -161,7 +161,6 @@ class GatherSpreadOptions(TypedDict, total=False):
     rank: int | None
     layers: int | None
     taps: bool
-    context: bool
     moments: bool
     times: int | None
     order: int
