@@ -48,6 +48,7 @@ import torch  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 from videossp.classifier import Classifier  # noqa: E402
+from videossp.methods import registry  # noqa: E402
 from videossp.model.config import BACKBONES, VideoMambaConfig  # noqa: E402
 from videossp.model.videomamba import VideoMamba  # noqa: E402
 from videossp.ops.conv import conv_silu  # noqa: E402
@@ -368,8 +369,9 @@ def call(capsys):
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """Gives modules of benchmarks/ by name."""
+    """Gives modules of benchmarks/ by name. Methods that they register are available until the test ends."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     return importlib.import_module
 
 
