@@ -173,7 +173,7 @@ def test_gather_spread_has_the_quantities_of_its_parts(part):
     names = [x.name.split(" /")[0] for x in mechanism(classifier, clip_of()[None])[:-1]]
     parts = {
         None: "size of the prompt",
-        "taps": "size of the message from next frames",
+        "taps": "size of the message from neighbouring frames",
         "moments": "size of the part that a patch adds to cls by its moments",
     }
     assert names == [name for key, name in parts.items() if key is None or key != part]

@@ -22,7 +22,7 @@ class GatherSpread(Tuner):
     n(x) = x / rms(x), and own weights A, B, w, u, v in each block:
 
         g_tn = A n(x_tn)                                      gathering: rank numbers
-        z_tn = w(-1) g_(t-1)n + w(0) g_tn + w(1) g_(t+1)n     spreading to the next frames, element by element
+        z_tn = w(-1) g_(t-1)n + w(0) g_tn + w(1) g_(t+1)n     spreading between neighbours, element by element
         x_tn becomes x_tn + 0.3 rms(x_tn) B z_tn
 
     After the last block, cls gets a map of the moments of the patches (`MomentMap`).
@@ -138,7 +138,7 @@ class GatherSpread(Tuner):
         found = [Quantity("size of the prompt / size of the patch token", relative, "patch")]
         if self.taps is not None:
             relative = self._prompt(i, x, self._message(self.taps[i], gathered)).norm(dim=-1) / length
-            name = "size of the message from next frames / size of the patch token"
+            name = "size of the message from neighbouring frames / size of the patch token"
             found.append(Quantity(name, relative, "patch"))
         return found
 
