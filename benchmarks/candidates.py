@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import torch
@@ -143,39 +144,22 @@ class LeakyContext(nn.Module):
 class WithContext(GatherSpread):
     """`gather_spread` with a `LeakyContext` of g's means over the frames, added to z of all patches.
 
-    Args:
-        config: sizes of the backbone.
-        context: whether it has one.
-        rank, layers, taps, moments, times, order, moment_rank: of `GatherSpread`.
+    Its options are those of `GatherSpread`.
     """
 
     undecayed = (*GatherSpread.undecayed, "contexts.*")
 
-    def __init__(
-        self,
-        config: VideoMambaConfig,
-        *,
-        rank: int | None = None,
-        layers: int | None = None,
-        taps: bool = True,
-        context: bool = True,
-        moments: bool = True,
-        times: int | None = None,
-        order: int = 2,
-        moment_rank: int | None = None,
-    ) -> None:
-        sizes: dict[str, Any] = {"rank": rank, "layers": layers, "times": times, "moment_rank": moment_rank}
-        super().__init__(config, taps=taps, moments=moments, order=order, **sizes)
-        widths = [x.out_features for x in self.down] if context else []
-        self.contexts = nn.ModuleList(LeakyContext(x, config.frames) for x in widths)
+    @wraps(GatherSpread.__init__)
+    def __init__(self, config: VideoMambaConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        self.contexts = nn.ModuleList(LeakyContext(x.out_features, config.frames) for x in self.down)
 
     def layer_of(self, name: str) -> int | None:
         kind, _, rest = name.partition(".")
         return self.first + int(rest.split(".")[0]) if kind == "contexts" else super().layer_of(name)
 
     def _code(self, i: int, gathered: Tensor) -> Tensor:
-        code = super()._code(i, gathered)
-        return code + self.contexts[i](gathered.mean(2))[:, :, None] if self.contexts else code
+        return super()._code(i, gathered) + self.contexts[i](gathered.mean(2))[:, :, None]
 
 
 # To be chained with `gather_spread`, and one that replaces it.

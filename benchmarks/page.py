@@ -21,7 +21,7 @@ import page_methods as methods
 import page_serve as serve
 from matplotlib.figure import Figure
 from records import RESULTS
-from rows import CONTROL, FRAMES
+from rows import CONTROL, FRAMES, FRESH
 
 from videossp.system.files import atomic_write
 
@@ -44,7 +44,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "claim": fresh.claim,
     "orders": fresh.orders,
     "footage": fresh.footage,
-    "fresh costs": fresh.costs,
+    "fresh costs": partial(methods.costs, f"{FRESH}{methods.MAIN}", fresh.TITLES),
     "costs": methods.costs,
     "ablations": ablations.ablations,
     "inside": ablations.inside,

@@ -5,9 +5,9 @@ from typing import Any
 
 from findings import by_row, chosen, good, markdown, over_sets
 from matplotlib.figure import Figure
-from page_methods import accuracy, bold
-from records import RESULTS, load, read
-from rows import FINALISTS, FRAMES, FRESH, NEW, REAL, REAL_ROWS, ROWS, Cell, rows_of
+from page_methods import accuracy, bold, draw_rows
+from records import RESULTS, read
+from rows import FINALISTS, FRAMES, FRESH, NEW, REAL, REAL_ROWS, ROWS
 
 TITLES = (*FINALISTS, *(x for x in (*NEW, *ROWS) if x not in FINALISTS))
 FOLDS = range(5)
@@ -68,35 +68,9 @@ def of_fold(set_name: str, title: str) -> list[dict[str, Any]]:
     return good(chosen(set_name, [title])).get(title, [])
 
 
-def costs() -> str:
-    """Trainable weights, training time and memory of the rows on fresh/tabletop; times of the fastest run."""
-    name = f"{FRESH}tabletop"
-    lines = []
-    for title in [x for x in TITLES if x in rows_of(name)]:
-        runs = [x for x in load(name) if not x["error"] and Cell(name, title, x["lr"], x["seed"]).of(x)]
-        if runs:
-            counts = f"{runs[0]['method_parameters']:,}", f"{runs[0]['parameters']:,}"
-            clip, minutes = (min(x[key] for x in runs) for key in ("seconds_per_clip", "minutes"))
-            sizes = f"{runs[0]['memory_gb']:.2f}", f"{runs[0]['adapter_mb']:.2f}"
-            lines.append([title, *counts, f"{1000 * clip:.0f}", f"{minutes:.1f}", *sizes])
-    return markdown(["", "method parameters", "trainable", "ms a clip", "minutes", "GB", "MB"], lines)
-
-
 def draw() -> Figure:
-    """Test accuracy and its interval by row and fresh set, best mean at the top; the new method in orange."""
-    known = {name: by_row(f"{FRESH}{name}", TITLES) for name in FRAMES}
+    """The rows that have runs of all fresh sets, the best mean at the top; the new method in orange."""
+    known = {f"{FRESH}{name}": by_row(f"{FRESH}{name}", TITLES) for name in FRAMES}
     titles = [x for x in TITLES if all(x in rows for rows in known.values())]
     titles.sort(key=lambda x: -statistics.fmean(rows[x]["top1"] for rows in known.values()))
-    figure = Figure((2.2 + 2.2 * len(known), 0.6 + 0.24 * max(1, len(titles))), dpi=100, layout="constrained")
-    for axes, (name, rows) in zip(figure.subplots(1, len(known), sharey=True), known.items(), strict=True):
-        for i, title in enumerate(titles):
-            top, low, high = (100 * rows[title][key] for key in ("top1", "top1_low", "top1_high"))
-            colour = "C1" if title == FINALISTS[0] else "C0"
-            axes.plot([low, high], [-i, -i], color=colour, linewidth=1.5)
-            axes.plot(top, -i, "o", color=colour, markersize=4)
-        if titles:
-            axes.axvline(100 * rows[FINALISTS[0]]["top1"], color="C1", linewidth=0.6, zorder=0)
-        axes.set(title=name, xlabel="test accuracy (%)", yticks=[-i for i in range(len(titles))])
-        axes.set_yticklabels(titles)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    return draw_rows(known, titles, FINALISTS[0])

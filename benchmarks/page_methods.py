@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from paper import MODELLED, REPORTED, RIVALS, lead
 from records import load
 from rows import FIRST as FIRST_ROUND
-from rows import FRAMES, GRIDS, ROWS, SEEDS, Cell, best_rate
+from rows import FRAMES, GRIDS, ROWS, SEEDS, Cell, best_rate, kind_of
 
 from videossp.comparison.results import merit
 
@@ -110,12 +110,12 @@ def reported() -> str:
     return markdown(["", "parameters, M", "HMDB51", "SSV2", "UCF101", "Breakfast"], lines)
 
 
-def costs() -> str:
-    """Trainable parameters, time and memory of the rows, on one set; times are of the fastest run."""
-    known = [x for x in load(MAIN) if not x["error"]]
+def costs(name: str = MAIN, titles: Sequence[str] = tuple(ROWS)) -> str:
+    """Trainable parameters, time and memory of rows, on one set; times are of the fastest run."""
+    known = [x for x in load(name) if not x["error"]]
     lines = []
-    for title, row in by_row(MAIN, list(ROWS)).items():
-        runs = [x for x in known if Cell(MAIN, title, x["lr"], x["seed"]).of(x)]
+    for title, row in by_row(name, titles).items():
+        runs = [x for x in known if Cell(name, title, x["lr"], x["seed"]).of(x)]
         counts = (
             f"{row['method_parameters']:,}",
             f"{row['parameters']:,}",
@@ -196,22 +196,35 @@ def rising() -> str:
 
 
 def draw_table() -> Figure:
-    """Test accuracy and its interval by row and set; hollow: `is_open`; a line at the first row."""
+    """The rows of the first round; its first row in orange."""
     known = {name: rows for name in FRAMES if (rows := by_row(name, list(ROWS)))}
-    figure = Figure((2.2 + 2.2 * len(known), 0.6 + 0.24 * len(ROWS)), dpi=100, layout="constrained")
+    return draw_rows(known, list(ROWS), FIRST)
+
+
+def draw_rows(
+    known: Mapping[str, Mapping[str, dict[str, Any]]], titles: Sequence[str], marked: str
+) -> Figure:
+    """Test accuracy and its interval by set and row; hollow: `is_open`; a line at the marked row.
+
+    Args:
+        known: by set, by row: its figures, see `by_row`.
+        titles: the rows, from top to bottom.
+        marked: the row in orange.
+    """
+    figure = Figure((2.2 + 2.2 * len(known), 0.6 + 0.24 * len(titles)), dpi=100, layout="constrained")
     for axes, (name, rows) in zip(
         figure.subplots(1, len(known), sharey=True, squeeze=False)[0], known.items(), strict=True
     ):
-        heights = {title: -i for i, title in enumerate(ROWS)}
-        for title, row in rows.items():
-            top, low, high = (100 * row[key] for key in ("top1", "top1_low", "top1_high"))
-            colour = "C1" if title == FIRST else "C0"
+        heights = {title: -i for i, title in enumerate(titles)}
+        for title in [x for x in titles if x in rows]:
+            top, low, high = (100 * rows[title][key] for key in ("top1", "top1_low", "top1_high"))
+            colour = "C1" if title == marked else "C0"
             axes.plot([low, high], 2 * [heights[title]], color=colour, linewidth=1.5)
             fill = "white" if is_open(name, title) else colour
             axes.plot(top, heights[title], "o", color=colour, markersize=4, markerfacecolor=fill)
-        if FIRST in rows:
-            axes.axvline(100 * rows[FIRST]["top1"], color="C1", linewidth=0.6, zorder=0)
-        axes.set(title=name, xlabel="test accuracy (%)", yticks=list(heights.values()))
+        if marked in rows:
+            axes.axvline(100 * rows[marked]["top1"], color="C1", linewidth=0.6, zorder=0)
+        axes.set(title=kind_of(name), xlabel="test accuracy (%)", yticks=list(heights.values()))
         axes.set_yticklabels(heights)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -145,16 +145,15 @@ def test_a_mean_over_sets_has_the_interval_of_independent_sets(methods, findings
     assert findings.over_sets([*rows, {"difference": None}], "difference") is None
 
 
-def test_the_time_of_a_row_is_that_of_its_fastest_run_at_any_rate(methods, put, monkeypatch):
+def test_the_time_of_a_row_is_that_of_its_fastest_run_at_any_rate(methods, put):
     runs = [
         run(methods, "ssp", 1e-3, 0, 0.6, "11", seconds_per_clip=0.2),
         run(methods, "ssp", 3e-3, 0, 0.5, "11", seconds_per_clip=0.1, minutes=1.5),
         run(methods, "ssp", 1e-2, 0, 0.4, "11", seconds_per_clip=0.01, batch_size=1),  # with other settings
         run(methods, "ssp", 3e-2, 0, 0.4, "11", seconds_per_clip=0.01, error="RuntimeError: no"),
     ]
-    monkeypatch.setattr(methods, "MAIN", "motion")
     put(runs)
-    assert methods.costs().splitlines()[-1] == "| ssp | 4 | 10 | 10.0 | 100 | 1.5 | 1.00 | 1.00 |"
+    assert methods.costs("motion").splitlines()[-1] == "| ssp | 4 | 10 | 10.0 | 100 | 1.5 | 1.00 | 1.00 |"
 
 
 def test_every_block_can_be_generated_without_results(page, put):

@@ -1,5 +1,7 @@
 """benchmarks/page_fresh.py: the tables of the fresh round follow from its runs."""
 
+from importlib import import_module
+
 import pytest
 
 RIVAL = "lora+moments"
@@ -19,23 +21,23 @@ def put(fresh, benchmarks, monkeypatch):
         def searches(name):
             where = benchmarks("rows").search_of(name)
             rows = dict.fromkeys(x["row"] for x in runs if x["set"] == name)
-            return [run(fresh, x, where, "") for x in rows]
+            return [run(x, where, "") for x in rows]
 
         findings = benchmarks("findings")
         findings.over_seeds.cache_clear()
-        for module in (fresh, findings):
+        for module in (benchmarks("page_methods"), findings):
             monkeypatch.setattr(module, "load", lambda name: [x for x in runs if x["set"] == name])
         monkeypatch.setattr(findings, "load_search", searches)
 
     return put
 
 
-def run(fresh, row, name, hits, seed=0, lr=1e-2, **more):
+def run(row, name, hits, seed=0, lr=1e-2, **more):
     figures = {"error": None, "hits": hits, "top1": hits.count("1") / max(1, len(hits)), "set": name}
     figures |= {"videos": len(hits), "val_top1": 0.5, "val_loss": 1.0, "loss": 1.0, "parameters": 10}
     figures |= {"all_parameters": 100, "method_parameters": 4, "adapter_mb": 1.0, "memory_gb": 1.0}
     figures |= {"seconds_per_clip": 0.1, "minutes": 2.0}
-    return fresh.Cell(name, row, lr, seed).asked | figures | more
+    return import_module("rows").Cell(name, row, lr, seed).asked | figures | more
 
 
 def cells(text):
@@ -45,9 +47,9 @@ def cells(text):
 def test_rows_of_the_fresh_table_are_in_the_order_of_their_means(fresh, put):
     first = fresh.FINALISTS[0]
     hits = {first: "1100", RIVAL: "1110", "ssp": "1000"}
-    runs = [run(fresh, x, f"fresh/{name}", own) for name in fresh.FRAMES for x, own in hits.items()]
-    runs += [run(fresh, first, "fresh/motion", "1111", seed=4), run(fresh, "svp", "fresh/motion", "1111")]
-    runs.append(run(fresh, first, "fresh/motion", "1111", lr=3e-3))  # not the rate that validation chose
+    runs = [run(x, f"fresh/{name}", own) for name in fresh.FRAMES for x, own in hits.items()]
+    runs += [run(first, "fresh/motion", "1111", seed=4), run("svp", "fresh/motion", "1111")]
+    runs.append(run(first, "fresh/motion", "1111", lr=3e-3))  # not the rate that validation chose
     put(runs)
     rows = cells(fresh.table())
     assert list(rows) == [RIVAL, first, "ssp", "svp"]  # the last is not complete
@@ -78,17 +80,18 @@ def test_differences_of_the_claim_are_in_points_and_bold_where_significant(fresh
 
 def test_orders_are_means_over_the_seeds(fresh, put):
     more = [{"pair_top1": 1.0, "middle_top1": 0.5}, {"pair_top1": 0.5, "middle_top1": 1.0}]
-    put([run(fresh, RIVAL, "fresh/recipes", "10", seed=i, **x) for i, x in enumerate(more)])
+    put([run(RIVAL, "fresh/recipes", "10", seed=i, **x) for i, x in enumerate(more)])
     assert cells(fresh.orders()) == {RIVAL: ["50.0", "75.0", "75.0 |"]}
 
 
 def test_folds_of_footage_are_summed_up(fresh, put):
     tops = {0: "1100", 1: "1000", 3: "1110"}
-    put([run(fresh, "ssp", f"real/lips_words_{fold}", hits) for fold, hits in tops.items()])
+    put([run("ssp", f"real/lips_words_{fold}", hits) for fold, hits in tops.items()])
     assert cells(fresh.footage()) == {"ssp": ["50.0 (25 to 75; 3 folds)", " |"]}
 
 
-def test_costs_are_those_of_the_fastest_run(fresh, put):
+def test_costs_are_those_of_the_fastest_run(benchmarks, fresh, put):
     slow, fast = {"seconds_per_clip": 0.2, "minutes": 9.0}, {"seconds_per_clip": 0.05, "minutes": 3.0}
-    put([run(fresh, "ssp", "fresh/tabletop", "1", seed=i, **x) for i, x in enumerate((slow, fast))])
-    assert cells(fresh.costs()) == {"ssp": ["4", "10", "50", "3.0", "1.00", "1.00 |"]}
+    put([run("ssp", "fresh/tabletop", "1", seed=i, **x) for i, x in enumerate((slow, fast))])
+    found = benchmarks("page").BLOCKS["fresh costs"]()
+    assert cells(found) == {"ssp": ["4", "10", "10.0", "50", "3.0", "1.00", "1.00 |"]}

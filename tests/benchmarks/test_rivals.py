@@ -68,6 +68,12 @@ def test_the_leaky_context_is_its_recursion(rivals, benchmarks):
     torch.testing.assert_close(layer(q), expected)
 
 
+def test_memories_start_between_a_frame_and_a_clip(rivals, benchmarks):
+    lam = torch.sigmoid(benchmarks("candidates").LeakyContext(16, frames=8).theta)
+    memory = lam / (1 - lam)
+    torch.testing.assert_close(memory[[0, -1]], torch.tensor([1.0, 8.0]))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "starts_at_backbone"),
     [
