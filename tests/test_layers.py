@@ -25,7 +25,7 @@ LAYERS = [
     {"comparison/intervals", "comparison/table", "training", "watching"},
     {"reporting"},
     {"embedding"},
-    {"bulk", "explanation"},
+    {"bulk", "explanation", "exporting"},
     {"inference", "convert_official", "load_adapter"},
     {"classifier"},
     {"adapter_folder", "class_names", "data/doctor", "inference/predict"},

@@ -119,18 +119,27 @@ def test_the_text_for_a_package_index_has_no_relative_link_and_no_picture(wheel)
     assert links and all(x.startswith("https://") for x in links)
 
 
+ROOMS = {"serving": "serve", "exporting": "export", "bundled": "export"}  # folders that need an extra
+
+
 def test_every_import_is_a_declared_dependency_and_the_other_way_round():
-    """Only the service needs more, which its extra names."""
+    """Only the folders in `ROOMS` need more, which an extra names."""
     distributions = packages_distributions()
 
     def used(folder):
         return {canonicalize_name(distributions[x][0]) for x in imported(folder) - OPTIONAL}
 
     declared = {canonicalize_name(x.name) for x in DEPENDENCIES}
-    extra = {canonicalize_name(Requirement(x).name) for x in PROJECT["optional-dependencies"]["serve"]}
-    others = {name for x in SOURCE.iterdir() if x.is_dir() and x.name != "serving" for name in used(x)}
-    assert used(SOURCE) == declared | extra and others <= declared
-    assert extra <= used(SOURCE / "serving")
+    extras = {
+        room: {canonicalize_name(Requirement(x).name) for x in PROJECT["optional-dependencies"][extra]}
+        for room, extra in ROOMS.items()
+    }
+    assert used(SOURCE) == declared.union(*extras.values())
+    for folder in SOURCE.iterdir():
+        if folder.is_dir():
+            assert used(folder) <= declared | extras.get(folder.name, set()), folder
+    assert extras["serving"] <= used(SOURCE / "serving")
+    assert extras["exporting"] <= used(SOURCE / "exporting")
 
 
 @pytest.mark.parametrize("name", ["torchvision", "timm", "decord"])

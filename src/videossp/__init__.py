@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from videossp.errors import (
         DataError,
         DivergedError,
+        ExportError,
         NoVideoError,
         OutOfMemoryError,
         TruncatedError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from videossp.explanation.explain import explain
     from videossp.explanation.explanation import Explanation
+    from videossp.exporting.export import Export, export
     from videossp.inference.evaluate import Evaluation, evaluate
     from videossp.inference.predict import Prediction, predict
     from videossp.load_adapter import load
@@ -50,6 +52,8 @@ __all__ = [
     "Embeddings",
     "Evaluation",
     "Explanation",
+    "Export",
+    "ExportError",
     "NoVideoError",
     "OutOfMemoryError",
     "Prediction",
@@ -71,6 +75,7 @@ __all__ = [
     "evaluate",
     "examine",
     "explain",
+    "export",
     "from_official",
     "load",
     "predict",
@@ -94,6 +99,8 @@ _HOME = {
     "Embeddings": "embedding.embeddings",
     "Evaluation": "inference.evaluate",
     "Explanation": "explanation.explanation",
+    "Export": "exporting.export",
+    "ExportError": "errors",
     "NoVideoError": "errors",
     "OutOfMemoryError": "errors",
     "Prediction": "inference.predict",
@@ -115,6 +122,7 @@ _HOME = {
     "evaluate": "inference.evaluate",
     "examine": "data.doctor.examine",
     "explain": "explanation.explain",
+    "export": "exporting.export",
     "from_official": "convert_official",
     "load": "load_adapter",
     "predict": "inference.predict",

@@ -28,6 +28,10 @@ class DivergedError(VideoSSPError, RuntimeError):
     """Training stopped: too many steps, or a validation, with values that are not finite."""
 
 
+class ExportError(VideoSSPError, RuntimeError):
+    """A classifier that a format cannot hold, or an exported file that is not the same model."""
+
+
 class WorkerLostError(VideoSSPError, RuntimeError):
     """A worker or peer process died or stopped responding."""
 

@@ -10,6 +10,7 @@ from videossp.cli.demo import demo
 from videossp.cli.embed import embed, probe, similar
 from videossp.cli.evaluate import evaluate
 from videossp.cli.explain import explain
+from videossp.cli.export import export
 from videossp.cli.machine import bench, info
 from videossp.cli.predict import predict
 from videossp.cli.serve import serve
@@ -25,6 +26,7 @@ VERBS = {
     "eval": evaluate,
     "predict": predict,
     "explain": explain,
+    "export": export,
     "watch": watch,
     "serve": serve,
     "embed": embed,

@@ -1,0 +1,244 @@
+"""`export`: a trained classifier as one file for another runtime, with a proof that it is the same model."""
+
+import copy
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from videossp.bundled import PREDICT_SCRIPT
+from videossp.classifier import Classifier
+from videossp.data.clips import read_views
+from videossp.errors import ExportError
+from videossp.exporting.proof import BATCHES, LEAST_CLIPS, Proof, Runtime, prove, seeded_clips
+from videossp.inference.predict import Paths, find_videos
+from videossp.load_adapter import load
+from videossp.system.files import atomic_write
+from videossp.system.versions import versions
+
+Target = Literal["onnx", "torch"]
+SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "torch": ".pt2"}
+MOST_CLIPS = 128  # of a folder, evenly spread, in a proof
+SCRIPT = "predict.py"
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported classifier.
+
+    Attributes:
+        files: those written: the model, its description, and for ONNX the script.
+        proof: the comparison with the classifier.
+        file_bytes, weight_bytes: sizes of the model file and of its weights in float32.
+    """
+
+    files: tuple[Path, ...]
+    proof: Proof
+    file_bytes: int
+    weight_bytes: int
+
+
+def export(
+    adapter: Classifier | str | Path,
+    out: str | os.PathLike[str],
+    *,
+    to: Target = "onnx",
+    int8: bool = False,
+    batch: int | None = None,
+    clips: Paths | None = None,
+    backbone: str | None = None,
+    allow: bool = False,
+) -> Export:
+    """Write a classifier as one file for another runtime, and prove that it is the same model.
+
+    The method is merged into the weights where that is exact. Everything is computed in float32. The file is
+    loaded by its own runtime and compared with the classifier before anything is written.
+
+    Args:
+        adapter: an adapter folder or run folder, or a classifier, which stays as it is.
+        out: the file, NAME.onnx or NAME.pt2. NAME.json, and for ONNX predict.py, are written beside it.
+        to: "onnx", or "torch" for an archive of torch.export, which needs this package to be loaded.
+        int8: compute the matrix products of an ONNX model in int8, with weights of a quarter of the size.
+        batch: clips in a batch; None: any number.
+        clips: videos, or folders of them, for the comparison: at least `LEAST_CLIPS`. None: random clips.
+        backbone: weights of the backbone of a folder, if they have moved, see `load`.
+        allow: write the files although the proof failed.
+
+    Returns:
+        The files and the proof, which is also in NAME.json.
+
+    Raises:
+        ExportError: the method has an operation that the format lacks; or the proof failed: the logits differ
+            by more than 1e-4, or too many clips get another class. Nothing was written.
+        ValueError: a file exists, or an argument does not fit the others.
+        ImportError: the extra `export` is not installed.
+        DataError: a clip cannot be decoded.
+    """
+    target = Path(out)
+    check(target, to, int8, batch)
+    if isinstance(adapter, Classifier):
+        classifier = copy.deepcopy(adapter)
+    else:
+        classifier = load(adapter, backbone=backbone)
+    if classifier.tuner.mixes_clips:
+        text = "with its options, a prediction depends on the other clips of the batch"
+        raise ExportError(f"{classifier.method} cannot be exported: {text}")
+    classifier.to("cpu").eval().requires_grad_(False)
+    classifier.to_precision("float32")
+    compared = comparison_clips(classifier, clips)
+    merged = copy.deepcopy(classifier)
+    merged.merge()
+    with tempfile.TemporaryDirectory(prefix="videossp-") as folder:
+        draft = Path(folder) / target.name
+        runtime = (
+            write_onnx(merged, draft, batch, int8) if to == "onnx" else write_archive(merged, draft, batch)
+        )
+        proof = prove(
+            classifier,
+            runtime,
+            compared,
+            real=clips is not None,
+            int8=int8,
+            batches=BATCHES if batch is None else (batch,),
+        )
+        if proof.faults and not allow:
+            raise ExportError(f"{'; '.join(proof.faults)}: nothing was written (--allow writes it anyway)")
+        data = draft.read_bytes()
+    about = description(classifier, target, to, batch, int8, data, proof)
+    contents: dict[Path, str | bytes] = {
+        target: data,
+        target.with_suffix(".json"): json.dumps(about, indent=2, ensure_ascii=False) + "\n",
+    }
+    if to == "onnx":
+        contents[target.parent / SCRIPT] = PREDICT_SCRIPT.read_bytes()
+    with ExitStack() as written:
+        for path, content in contents.items():
+            atomic_write(path, content)
+            if path.name != SCRIPT:
+                written.callback(path.unlink)
+        written.pop_all()  # all are there: keep them
+    weights = sum(x.numel() * x.element_size() for x in merged.state_dict().values())
+    return Export(tuple(contents), proof, len(data), weights)
+
+
+def check(target: Path, to: Target, int8: bool, batch: int | None) -> None:
+    """Raise a ValueError if arguments do not fit, or a file that would be written exists."""
+    if to not in SUFFIXES:
+        raise ValueError(f"to must be {' or '.join(SUFFIXES)}, got {to!r}")
+    if target.suffix != SUFFIXES[to] or not target.parent.is_dir():
+        raise ValueError(f"out {target}: must be a {SUFFIXES[to]} in a folder that exists")
+    if int8 and to != "onnx":
+        raise ValueError("int8 is of ONNX models: leave it out, or export to onnx")
+    if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
+        raise ValueError(f"batch must be a whole number of at least 1, or None for any, got {batch!r}")
+    for path in (target, target.with_suffix(".json")):
+        if path.exists() or path.is_symlink():
+            raise ValueError(f"{path}: exists; choose another name")
+    script = target.parent / SCRIPT
+    if to == "onnx" and script.exists() and script.read_bytes() != PREDICT_SCRIPT.read_bytes():
+        raise ValueError(f"{script}: exists, and is not the one that would be written; choose another folder")
+
+
+def comparison_clips(classifier: Classifier, paths: Paths | None) -> Tensor:
+    """The clips of the proof, normalised: one of each video, or random ones.
+
+    Raises:
+        ValueError: there are too few.
+        DataError: a video cannot be decoded.
+    """
+    if paths is None:
+        return seeded_clips(classifier.clip_format)
+    videos = find_videos(paths)
+    if len(videos) < LEAST_CLIPS:
+        raise ValueError(f"a proof needs at least {LEAST_CLIPS} videos, there are {len(videos)}")
+    count = min(len(videos), MOST_CLIPS)
+    chosen = [videos[i * len(videos) // count] for i in range(count)]
+    return torch.cat([read_views(path, classifier.clip_format) for path in chosen])
+
+
+def write_onnx(classifier: Classifier, path: Path, batch: int | None, int8: bool) -> Callable[[], Runtime]:
+    """Write an ONNX model; returns a function that loads it with onnxruntime."""
+    from videossp.exporting.onnx_model import INPUT, OUTPUT, onnx_model, quantized, traced
+
+    model = onnx_model(traced(classifier, batch), classifier.method)
+    if int8:
+        model = quantized(model)
+    path.write_bytes(model.SerializeToString())
+
+    def open_session() -> Runtime:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Else idle threads wait in a loop, which takes the time of other processes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+        def run(clips: np.ndarray) -> np.ndarray:
+            out: Any = session.run([OUTPUT], {INPUT: clips})[0]
+            return out  # type: ignore[no-any-return]
+
+        return run
+
+    return open_session
+
+
+def write_archive(classifier: Classifier, path: Path, batch: int | None) -> Callable[[], Runtime]:
+    """Write an archive of torch.export; returns a function that loads it."""
+    from videossp.exporting.onnx_model import traced
+
+    program = traced(classifier, batch)
+    program.example_inputs = None  # else it holds the clips that it was traced with
+    torch.export.save(program, path)
+
+    def open_archive() -> Runtime:
+        module = torch.export.load(path).module()
+
+        def run(clips: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                out: np.ndarray = module(torch.from_numpy(clips)).numpy()
+            return out
+
+        return run
+
+    return open_archive
+
+
+def description(
+    classifier: Classifier,
+    target: Path,
+    to: Target,
+    batch: int | None,
+    int8: bool,
+    data: bytes,
+    proof: Proof,
+) -> dict[str, Any]:
+    """The content of NAME.json."""
+    form = classifier.clip_format
+    return {
+        "format": 1,
+        "model": target.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "to": to,
+        "precision": "int8" if int8 else "float32",
+        "input": {"name": "clip", "type": "float32", "shape": ["batch", 3, form.frames, *form.size]},
+        "output": {"name": "logits", "type": "float32", "shape": ["batch", len(classifier.classes)]},
+        "batch": batch,
+        "classes": list(classifier.classes),
+        "clip": asdict(form),
+        "method": classifier.method,
+        "options": classifier.options,
+        "backbone": {"name": classifier.source.name, "sha256": classifier.sha256},
+        "metrics": classifier.metrics,
+        "versions": versions(),
+        "proof": proof.summary(),
+    }

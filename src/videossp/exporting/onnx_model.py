@@ -1,0 +1,129 @@
+"""A classifier as a model in the ONNX format."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from videossp.classifier import Classifier
+from videossp.errors import ExportError
+from videossp.exporting import onnx_scan, onnx_split
+from videossp.system.quiet import quiet
+
+INPUT, OUTPUT = "clip", "logits"
+LARGEST_BATCH = 1024
+TRANSLATIONS: dict[Any, Any] = onnx_scan.TRANSLATIONS | onnx_split.TRANSLATIONS
+
+
+def traced(classifier: Classifier, batch: int | None) -> torch.export.ExportedProgram:
+    """The forward pass of a classifier as a graph of torch.
+
+    Args:
+        classifier: in float32 and eval mode.
+        batch: clips in a batch; None: any number up to `LARGEST_BATCH`.
+
+    Raises:
+        ExportError: torch cannot trace the method.
+    """
+    form = classifier.clip_format
+    clips = torch.zeros(batch or 2, 3, form.frames, *form.size)
+    shapes = None if batch else ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},)
+    try:
+        with torch.no_grad():
+            return torch.export.export(classifier, (clips,), dynamic_shapes=shapes, strict=False)
+    except Exception as error:
+        raise ExportError(f"{classifier.method} cannot be exported: {first_line(error)}") from error
+
+
+def onnx_model(
+    program: torch.export.ExportedProgram, method: str, inputs: Sequence[str] = (INPUT,)
+) -> onnx.ModelProto:
+    """The ONNX model of a traced classifier: input `clip`, output `logits`.
+
+    Args:
+        program: of `traced`.
+        method: for the message of an error.
+        inputs: names of the inputs.
+
+    Raises:
+        ExportError: an operation of the method has no translation.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), quiet(""):  # they are about torch's own code
+            converted = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=[OUTPUT],
+                opset_version=onnx_scan.OPSET,
+                custom_translation_table=TRANSLATIONS,
+                optimize=False,  # takes as long as all the rest, and makes the model no faster
+                verbose=False,
+            )
+    except Exception as error:
+        raise ExportError(f"{method} cannot be exported: {first_line(error)}") from error
+    model = converted.model_proto  # type: ignore[union-attr]
+    strip(model)
+    return model
+
+
+def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the products of tokens and weights in int8; each output channel has its own scale.
+
+    Weights have 7 bits: on processors without VNNI, sums of two products with 8 bits would be cut off, and a
+    proof on one processor would not hold on another.
+    """
+    with tempfile.TemporaryDirectory(prefix="videossp-") as folder, quiet(""):
+        path = Path(folder) / "int8.onnx"
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(path)
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove names of nodes, and the source lines and modules that torch attaches to them; name the batch.
+
+    They are a sixth of the file of videomamba_nano, and have paths of this machine. Types of values stay:
+    onnxruntime needs those inside a Scan.
+    """
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for graph in graphs(model.graph):
+        del graph.metadata_props[:]
+        values = *graph.input, *graph.output, *graph.value_info
+        for item in (graph, *graph.node, *graph.initializer, *values):
+            del item.metadata_props[:]
+            item.doc_string = ""
+        for node in graph.node:
+            node.name = ""
+        for value in values:
+            for dimension in value.type.tensor_type.shape.dim:
+                if dimension.dim_param:
+                    dimension.dim_param = "batch"
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs(attribute.g)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the first cause of an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

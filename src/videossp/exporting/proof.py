@@ -1,0 +1,186 @@
+"""Does an exported file compute the classifier that was exported? Its logits and times beside those."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from videossp.classifier import Classifier
+from videossp.data.sampling import ClipFormat
+
+Runtime = Callable[[np.ndarray], np.ndarray]  # (batch, 3, frames, height, width) to logits (batch, classes)
+Verdict = Literal["proven", "not proven", "failed"]
+
+BATCHES = (1, 3, 8)
+LEAST_CLIPS = 16
+BOUND = 1e-4  # largest difference of a logit in float32; classes closer than this are a tie
+INT8_AGREEMENT = 0.97  # least share of clips with the same class
+INT8_CLIPS = 72  # least number of real clips that prove an int8 model
+ROUNDS = 3  # of timing
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An exported file beside the classifier, for all clips in batches of one size.
+
+    Attributes:
+        batch_size: clips in a batch; the last batch may be smaller.
+        logits, probabilities: largest absolute difference of one.
+        same: clips of which both predict the same class.
+        ties: clips of which they predict different classes whose logits are closer than `BOUND`.
+    """
+
+    batch_size: int
+    logits: float
+    probabilities: float
+    same: int
+    ties: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was measured of an exported file.
+
+    Attributes:
+        clips: number of clips.
+        real: whether they are clips of videos; else they are drawn at random.
+        int8: whether the matrix products of the file are in int8.
+        comparisons: one for each size of batch.
+        times: milliseconds per clip by size of batch, least of `ROUNDS`: of the file and of videossp, as
+            process CPU time and as wall time.
+        threads: of both.
+        load_seconds: time to load the file.
+    """
+
+    clips: int
+    real: bool
+    int8: bool
+    comparisons: tuple[Comparison, ...]
+    times: Mapping[int, Mapping[str, float]]
+    threads: int
+    load_seconds: float
+
+    @property
+    def agreement(self) -> float:
+        """Least share of clips of the same class, ties included, over the sizes of batch."""
+        return min(x.same + x.ties for x in self.comparisons) / self.clips
+
+    @property
+    def faults(self) -> list[str]:
+        """The reasons for the verdict "failed"."""
+        found = []
+        if not self.int8:
+            logits = max(x.logits for x in self.comparisons)
+            if not logits <= BOUND:  # nor if it is not a number
+                found.append(f"logits differ by {logits:.2g}, more than {BOUND:g}")
+            if self.agreement < 1:
+                found.append(f"{self.agreement:.1%} of the clips have the same class, not all")
+        elif self.agreement < INT8_AGREEMENT and self.real and self.clips >= INT8_CLIPS:
+            found.append(
+                f"{self.agreement:.1%} of the clips have the same class, less than {INT8_AGREEMENT:.0%}"
+            )
+        return found
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the file is shown to be the same model."""
+        if self.faults:
+            return "failed"
+        enough = not self.int8 or (self.real and self.clips >= INT8_CLIPS)
+        return "proven" if enough else "not proven"
+
+    def summary(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {"verdict": self.verdict, "faults": self.faults, "agreement": self.agreement, **asdict(self)}
+
+
+def seeded_clips(clip_format: ClipFormat, count: int = LEAST_CLIPS, seed: int = 0) -> Tensor:
+    """Normalised random clips with structures of several sizes, (count, 3, frames, height, width)."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (clip_format.frames, *clip_format.size)
+    parts = [
+        F.interpolate(torch.randn(count, 3, *grid, generator=generator), size, mode="trilinear")
+        for grid in ((2, 3, 3), (4, 8, 8), size)
+    ]
+    out: Tensor = torch.stack(parts).sum(0) / len(parts) ** 0.5
+    return out
+
+
+def prove(
+    classifier: Classifier,
+    load: Callable[[], Runtime],
+    clips: Tensor,
+    *,
+    real: bool,
+    int8: bool = False,
+    batches: Sequence[int] = BATCHES,
+) -> Proof:
+    """Compare an exported file with the classifier on all clips.
+
+    Args:
+        classifier: the one that was exported, not merged, in float32.
+        load: loads the file with its own runtime.
+        clips: at least `LEAST_CLIPS` normalised clips.
+        real, int8: see `Proof`.
+        batches: sizes of batch; for a file with a fixed size only this one.
+    """
+    started = time.perf_counter()
+    runtime = load()
+    load_seconds = time.perf_counter() - started
+    wanted = reference(classifier, clips)
+    comparisons = []
+    for size in batches:
+        parts = [runtime(padded(x.numpy(), size, batches))[: len(x)] for x in clips.split(size)]
+        comparisons.append(compared(size, torch.from_numpy(np.concatenate(parts)), wanted))
+    sizes = sorted({min(batches), max(batches)})
+    times = {size: timed(classifier, runtime, clips[:size]) for size in sizes}
+    return Proof(len(clips), real, int8, tuple(comparisons), times, torch.get_num_threads(), load_seconds)
+
+
+def padded(clips: np.ndarray, size: int, batches: Sequence[int]) -> np.ndarray:
+    """Clips, with copies of the last one up to a full batch if the file takes only full ones."""
+    missing = size - len(clips) if len(batches) == 1 else 0
+    return np.concatenate([clips, np.repeat(clips[-1:], missing, 0)])
+
+
+@torch.inference_mode()
+def reference(classifier: Classifier, clips: Tensor) -> Tensor:
+    """The logits of the classifier, (clips, classes)."""
+    out: Tensor = torch.cat([classifier(x) for x in clips.split(max(BATCHES))])
+    return out
+
+
+def compared(batch_size: int, logits: Tensor, wanted: Tensor) -> Comparison:
+    """Compare logits (clips, classes) with those of the classifier."""
+    ours, theirs = wanted.argmax(1), logits.argmax(1)
+    gap = wanted.gather(1, ours[:, None]) - wanted.gather(1, theirs[:, None])
+    tied = (ours != theirs) & (gap[:, 0] < BOUND)
+    return Comparison(
+        batch_size,
+        logits=float((logits - wanted).abs().max()),
+        probabilities=float((logits.softmax(1) - wanted.softmax(1)).abs().max()),
+        same=int((ours == theirs).sum()),
+        ties=int(tied.sum()),
+    )
+
+
+@torch.inference_mode()
+def timed(classifier: Classifier, runtime: Runtime, clips: Tensor) -> dict[str, float]:
+    """Milliseconds per clip of both, in turn."""
+    works: dict[str, Callable[[], Any]] = {
+        "file": lambda: runtime(clips.numpy()),
+        "videossp": lambda: classifier(clips),
+    }
+    found: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            work()
+            found.setdefault(f"{name}_cpu", []).append(time.process_time() - cpu)
+            found.setdefault(f"{name}_wall", []).append(time.perf_counter() - wall)
+    return {name: 1000 * min(seconds) / len(clips) for name, seconds in found.items()}

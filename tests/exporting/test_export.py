@@ -1,0 +1,308 @@
+"""Exported files: the same model as the adapter, in another runtime, and with the bundled script."""
+
+import hashlib
+import importlib.util
+import json
+import runpy
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import requires
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from conftest import SMALL, switch_on, write_video
+from videossp import Classifier, ExportError, load, predict
+from videossp.bundled import PREDICT_SCRIPT
+from videossp.data.clips import read_views
+from videossp.data.sampling import ClipFormat
+from videossp.exporting import export as export_module
+from videossp.exporting.export import export
+from videossp.methods.registry import METHODS
+from videossp.model.hooks import Tuner
+
+SIZE = (32, 48)
+
+
+def classifier_of(method, **arguments):
+    """A small classifier of a method whose parts are all switched on."""
+    config = replace(SMALL, size=SIZE)
+    classifier = Classifier.create(config, classes=["a", "b", "c"], method=method, **arguments)
+    switch_on(classifier)
+    return classifier
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(classifier, folder of model.onnx): an adapter that was exported once."""
+    folder = tmp_path_factory.mktemp("exported")
+    classifier = classifier_of("gather_spread")
+    export(classifier, folder / "model.onnx")
+    return classifier, folder
+
+
+@pytest.mark.parametrize("method", [*METHODS, "lora+moments"])
+def test_a_model_of_every_method_has_the_logits_of_its_classifier(method, tmp_path):
+    classifier = classifier_of(method)
+    before = classifier(torch.ones(1, 3, SMALL.frames, *SIZE))
+    made = export(classifier, tmp_path / "model.onnx")
+    assert made.proof.verdict == "proven"
+    assert max(x.logits for x in made.proof.comparisons) < 2e-5
+    assert [x.batch_size for x in made.proof.comparisons] == [1, 3, 8]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    clips = torch.randn(5, 3, SMALL.frames, *SIZE)
+    logits = session.run(["logits"], {"clip": clips.numpy()})[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(logits, classifier.eval()(clips), rtol=1e-4, atol=2e-5)
+    assert torch.equal(classifier(torch.ones(1, 3, SMALL.frames, *SIZE)), before)  # it is not merged
+
+
+def test_a_description_tells_all_that_a_program_needs(exported):
+    classifier, folder = exported
+    about = json.loads((folder / "model.json").read_text())
+    data = (folder / "model.onnx").read_bytes()
+    assert about["sha256"] == hashlib.sha256(data).hexdigest()
+    assert ClipFormat(**about["clip"]) == classifier.clip_format
+    assert about["classes"] == ["a", "b", "c"]
+    assert about["input"]["shape"][1:] == [3, SMALL.frames, *SIZE]
+    assert about["backbone"]["sha256"] == classifier.sha256
+    assert about["batch"] is None and about["precision"] == "float32"
+    assert about["proof"]["verdict"] == "proven" and about["proof"]["clips"] == 16
+    assert not [x for x in (b"videossp", str(Path(__file__).parents[2]).encode()) if x in data]
+
+
+def script():
+    return runpy.run_path(str(PREDICT_SCRIPT))
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "sparse", "double", "dense"])
+@pytest.mark.parametrize("shape", [(5, 40, 60), (23, 34, 200), (9, 100, 64)])
+def test_the_script_makes_the_clips_of_the_package(sampling, shape, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    write_video(tmp_path / "a.mp4", noise)
+    form = ClipFormat(4, SIZE, sampling, stride=3, views=(2, 3))
+    found = script()["clips"](str(tmp_path / "a.mp4"), json.loads(json.dumps(vars(form))))
+    np.testing.assert_allclose(found, read_views(str(tmp_path / "a.mp4"), form, 2, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("matrix", [(0, 1, 0, -1, 0, 0), (-1, 0, 0, 0, -1, 0), (0, -1, 0, 1, 0, 0)])
+def test_the_script_turns_videos_of_phones(matrix, tmp_path):
+    path = tmp_path / "a.mp4"
+    write_video(path, np.random.default_rng(0).integers(0, 256, (4, 40, 60, 3)).astype(np.uint8))
+    content = bytearray(path.read_bytes())
+    unit = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    at = content.index(unit, content.index(b"tkhd"))
+    a, b, u, c, d, v = (x * 0x10000 for x in matrix)
+    content[at : at + 36] = struct.pack(">9i", a, b, u, c, d, v, 0, 0, 0x40000000)
+    path.write_bytes(content)
+    form = ClipFormat(4, SIZE)
+    found = script()["clips"](str(path), json.loads(json.dumps(vars(form))))
+    np.testing.assert_allclose(found, read_views(str(path), form), atol=1e-6)
+
+
+def packages_of(*names):
+    """Distributions and all that they need on this machine."""
+    from packaging.requirements import Requirement
+
+    found, waiting = set(), list(names)
+    while waiting:
+        if (name := waiting.pop()) not in found:
+            found.add(name)
+            needed = map(Requirement, requires(name) or ())
+            waiting += [x.name for x in needed if not x.marker or x.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_the_script_predicts_as_the_package_where_torch_is_not_installed(exported, class_folder, tmp_path):
+    from importlib.metadata import files
+
+    classifier, folder = exported
+    alone = tmp_path / "site"
+    alone.mkdir()
+    for name in packages_of("numpy", "onnxruntime", "av"):
+        for file in files(name):
+            top = file.parts[0]
+            if top != ".." and not (alone / top).exists():
+                place = Path(str(file.locate()))
+                (alone / top).symlink_to(
+                    place if len(file.parts) == 1 else place.parents[len(file.parts) - 2]
+                )
+    videos = sorted(map(str, (class_folder / "test").rglob("*.mp4")))
+    code = (
+        "import importlib.util, runpy, sys\n"
+        f"sys.path.insert(0, {str(alone)!r})\n"
+        "assert not importlib.util.find_spec('torch') and not importlib.util.find_spec('videossp')\n"
+        "script = sys.argv.pop(1)\n"
+        "sys.argv[0] = script\n"
+        "runpy.run_path(script, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, folder / "predict.py", folder / "model.onnx", *videos],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for line, wanted in zip(done.stdout.splitlines(), predict(classifier, videos), strict=True):
+        path, label, probability = line.split("\t")
+        assert (path, label) == (wanted.path, wanted.label)
+        assert float(probability) == pytest.approx(wanted.probability, abs=1e-4)
+
+
+def test_the_script_names_a_video_that_cannot_be_decoded(exported, class_folder, tmp_path):
+    _, folder = exported
+    good = next((class_folder / "test").rglob("*.mp4"))
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    command = [sys.executable, folder / "predict.py", folder / "model.onnx", tmp_path / "bad.mp4", good]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path / 'bad.mp4'}: ") and done.stderr.count("\n") == 1
+    assert done.stdout.startswith(f"{good}\t")
+
+
+def test_a_fixed_batch_is_proven_at_that_size(tmp_path):
+    classifier = classifier_of("linear")
+    made = export(classifier, tmp_path / "model.onnx", batch=2)
+    assert [x.batch_size for x in made.proof.comparisons] == [2]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert session.get_inputs()[0].shape == [2, 3, SMALL.frames, *SIZE]
+    views = np.random.default_rng(0).random((3, 3, SMALL.frames, *SIZE), np.float32)
+    found = script()["probabilities"](session, views, 2)
+    with torch.no_grad():
+        np.testing.assert_allclose(found, classifier(torch.from_numpy(views)).softmax(1).mean(0), atol=1e-5)
+
+
+def test_int8_without_enough_real_clips_is_not_proven_and_has_weights_in_int8(tmp_path):
+    classifier = classifier_of("linear")
+    made = export(classifier, tmp_path / "small.onnx", int8=True)
+    assert made.proof.verdict == "not proven"
+    assert json.loads((tmp_path / "small.json").read_text())["precision"] == "int8"
+    model = onnx.load(tmp_path / "small.onnx")
+    kinds = [x.op_type for x in model.graph.node]
+    assert "MatMulInteger" in kinds
+    floats = [x for x in model.graph.initializer if x.data_type == onnx.TensorProto.FLOAT]
+    d_inner = 2 * SMALL.d_model
+    assert not [
+        x.name for x in floats if list(x.dims) in ([SMALL.d_model, 2 * d_inner], [d_inner, SMALL.d_model])
+    ]
+
+
+def test_an_archive_of_torch_has_the_logits_of_its_classifier(tmp_path):
+    classifier = classifier_of("ssp+lora")
+    made = export(classifier, tmp_path / "model.pt2", to="torch")
+    assert made.proof.verdict == "proven"
+    assert [x.name for x in made.files] == ["model.pt2", "model.json"]
+    module = torch.export.load(tmp_path / "model.pt2").module()
+    clips = torch.randn(3, 3, SMALL.frames, *SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(module(clips), classifier.eval()(clips), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_of_an_adapter_is_exported_and_proven_on_its_own_clips(tmp_path, class_folder):
+    classifier_of("moments").save(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="at least 16 videos, there are 8"):
+        export(load(tmp_path / "adapter"), tmp_path / "model.onnx", clips=str(class_folder / "test"))
+    made = export(tmp_path / "adapter", tmp_path / "model.onnx", clips=str(class_folder / "train"))
+    assert made.proof.real and made.proof.clips == 16 and made.proof.verdict == "proven"
+
+
+def test_a_model_that_differs_is_not_written_unless_allowed(tmp_path, monkeypatch):
+    translate = export_module.prove
+
+    def of_another(classifier, load, clips, **settings):
+        other = classifier_of("linear", seed=1)
+        return translate(other.eval(), load, clips, **settings)
+
+    monkeypatch.setattr(export_module, "prove", of_another)
+    classifier = classifier_of("linear")
+    with pytest.raises(ExportError, match=r"logits differ by .*, more than 0.0001; .*nothing was written"):
+        export(classifier, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+    made = export(classifier, tmp_path / "model.onnx", allow=True)
+    assert made.proof.verdict == "failed"
+    assert json.loads((tmp_path / "model.json").read_text())["proof"]["verdict"] == "failed"
+
+
+def test_a_method_without_a_translation_is_one_line(tmp_path):
+    class Sorting(Tuner):
+        def __init__(self, config):
+            super().__init__()
+
+        def edit_cls(self, tokens, y):
+            return y * torch.linalg.svd(y[:, None]).S
+
+    with pytest.raises(ExportError, match="^Sorting cannot be exported: ") as caught:
+        export(classifier_of(Sorting), tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_method_that_mixes_the_clips_of_a_batch_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="a prediction depends on the other clips of the batch"):
+        export(classifier_of("ssp", importance="batch"), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"out": "model.pt2"}, "must be a .onnx in a folder that exists"),
+        ({"out": "missing/model.onnx"}, "must be a .onnx in a folder that exists"),
+        ({"to": "tflite"}, "to must be onnx or torch, got 'tflite'"),
+        ({"out": "model.pt2", "to": "torch", "int8": True}, "int8 is of ONNX models"),
+        ({"batch": 0}, "batch must be a whole number of at least 1"),
+        ({"out": "there.onnx"}, "there.json: exists; choose another name"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_before_anything_is_computed(arguments, words, tmp_path):
+    (tmp_path / "there.json").write_text("{}")
+    with pytest.raises(ValueError, match=words):
+        export("no adapter", tmp_path / arguments.pop("out", "model.onnx"), **arguments)
+
+
+def test_a_script_of_the_user_is_not_replaced(tmp_path):
+    (tmp_path / "predict.py").write_text("mine")
+    with pytest.raises(ValueError, match=r"predict.py: exists, and is not the one"):
+        export("no adapter", tmp_path / "model.onnx")
+    assert (tmp_path / "predict.py").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_no_part_of_a_model(tmp_path, monkeypatch):
+    write = export_module.atomic_write
+
+    def full(path, content):
+        if path.suffix == ".json":
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(export_module, "atomic_write", full)
+    with pytest.raises(OSError, match="No space"):
+        export(classifier_of("linear"), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_prints_the_proof(tmp_path, call, monkeypatch):
+    classifier_of("linear").save(tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call("export", "adapter", "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result["files"] == ["model.onnx", "model.json", "predict.py"]
+    assert result["proof"]["verdict"] == "proven"
+    code, out, err = call("export", "adapter", "--out", "again.onnx", "--batch", "2")
+    assert code == 0 and out.splitlines()[-1] == "proven" and "16 random clips" in out
+    code, out, err = call("export", "adapter")
+    assert (code, out) == (2, "") and "model.onnx: exists; choose another name" in err
+
+
+def test_the_extra_is_named_where_it_is_missing(tmp_path, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    for name in [x for x in sys.modules if x.startswith("videossp.exporting")]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, err = call("export", tmp_path)
+    assert code == 2 and "pip install 'videossp[export]'" in err
+    assert importlib.util.find_spec("onnx")
