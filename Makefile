@@ -15,9 +15,9 @@ test: $(READY)  ## the tests that are not slow: about five minutes on two cores
 test-all: $(READY)  ## all tests
 	$(BIN)/pytest -n 2 --dist worksteal -m ""
 
-test-web: $(READY)  ## the page of `videossp serve` in Chromium, and thousands of random requests to its API
+test-web: $(READY)  ## the page of `videossp serve` and an exported model in Chromium, and thousands of random requests to the API
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,web]"
-	$(BIN)/pytest tests/serving/test_web_page.py tests/serving/test_random_requests.py -m "" -rs
+	$(BIN)/pytest tests/serving/test_web_page.py tests/serving/test_random_requests.py tests/exporting/test_browser_page.py -m "" -rs
 
 test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (a torch of several GB)
 	$(PYTHON) -m venv .venv-lowest
