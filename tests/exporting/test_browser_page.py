@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL
 
 import videossp
+from conftest import SMALL
 from videossp import Classifier, TrainConfig, export, predict
 from videossp.data.clips import read_views
 
@@ -105,7 +105,9 @@ def test_a_clip_has_the_probabilities_of_the_package(site, page):
             const { classify, load } = await import("./classify.js");
             const clips = new Float32Array(await (await fetch("clips.bin")).arrayBuffer());
             const model = await load(), size = clips.length / 4, results = [];
-            for (let i = 0; i < 4; i++) results.push(await classify(model, clips.slice(i * size, (i + 1) * size)));
+            for (let i = 0; i < 4; i++) {
+                results.push(await classify(model, clips.slice(i * size, (i + 1) * size)));
+            }
             return results;
         }"""
     )

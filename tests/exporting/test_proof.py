@@ -64,7 +64,7 @@ def test_every_clip_is_compared_at_every_size_of_batch():
         return logits
 
     proof = prove(Fixed(), lambda: runtime, clips, real=False)
-    assert sizes[: 16 + 6 + 2] == [1] * 16 + [3] * 5 + [1] + [8] * 2
+    assert sizes == [1] * 16 + [3] * 5 + [1] + [8] * 2
     assert [x.batch_size for x in proof.comparisons] == [1, 3, 8]
     assert [x.logits > 0.4 for x in proof.comparisons] == [False, True, False]
     assert proof.verdict == "failed"

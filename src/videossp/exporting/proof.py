@@ -13,6 +13,7 @@ from torch import Tensor
 from videossp.classifier import Classifier
 from videossp.data.sampling import ClipFormat
 
+Work = Callable[[Tensor], np.ndarray]  # a batch of clips to logits
 Runtime = Callable[[np.ndarray], np.ndarray]  # (batch, 3, frames, height, width) to logits (batch, classes)
 Verdict = Literal["proven", "not proven", "failed"]
 
@@ -21,7 +22,6 @@ LEAST_CLIPS = 16
 BOUND = 1e-4  # largest difference of a logit in float32; classes closer than this are a tie
 INT8_AGREEMENT = 0.97  # least share of clips with the same class
 INT8_CLIPS = 72  # least number of real clips that prove an int8 model
-ROUNDS = 3  # of timing
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Proof:
         real: whether they are clips of videos; else they are drawn at random.
         int8: whether the matrix products of the file are in int8.
         comparisons: one for each size of batch.
-        times: milliseconds per clip by size of batch, least of `ROUNDS`: of the file and of videossp, as
-            process CPU time and as wall time.
+        times: milliseconds per clip by size of batch, least of all batches: of the file and of videossp, as
+            process CPU time and as wall time. For the smallest and the largest size.
         threads: of both.
         load_seconds: time to load the file.
     """
@@ -132,27 +132,49 @@ def prove(
     started = time.perf_counter()
     runtime = load()
     load_seconds = time.perf_counter() - started
-    wanted = reference(classifier, clips)
-    comparisons = []
-    for size in batches:
-        parts = [runtime(padded(x.numpy(), size, batches))[: len(x)] for x in clips.split(size)]
-        comparisons.append(compared(size, torch.from_numpy(np.concatenate(parts)), wanted))
-    sizes = sorted({min(batches), max(batches)})
-    times = {size: timed(classifier, runtime, clips[:size]) for size in sizes}
-    return Proof(len(clips), real, int8, tuple(comparisons), times, torch.get_num_threads(), load_seconds)
+    times: dict[int, dict[str, float]] = {}
+    theirs: dict[int, Tensor] = {}
+    wanted = Tensor()
+    for size in sorted(batches):
+        works: dict[str, Work] = {
+            "file": lambda x, size=size: runtime(padded(x.numpy(), size, batches))[: len(x)]
+        }
+        if size in (min(batches), max(batches)):
+            works["videossp"] = lambda x: classifier(x).numpy()
+        results, spent = in_turn(works, clips.split(size))
+        theirs[size] = results["file"]
+        if "videossp" in works:
+            times[size], wanted = spent, results["videossp"]
+    comparisons = tuple(compared(size, theirs[size], wanted) for size in batches)
+    return Proof(len(clips), real, int8, comparisons, times, torch.get_num_threads(), load_seconds)
+
+
+@torch.inference_mode()
+def in_turn(works: Mapping[str, Work], parts: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Do several kinds of work on batches of clips, in turn.
+
+    Returns:
+        Their results, (clips, classes); and milliseconds per clip, by "WORK_cpu" and "WORK_wall": the least
+        of all batches, of which the first one is not counted if there are more.
+    """
+    results: dict[str, list[np.ndarray]] = {name: [] for name in works}
+    spent: dict[str, list[float]] = {}
+    for part in parts:
+        for name, work in works.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            results[name].append(work(part))
+            spent.setdefault(f"{name}_cpu", []).append((time.process_time() - cpu) / len(part))
+            spent.setdefault(f"{name}_wall", []).append((time.perf_counter() - wall) / len(part))
+    return (
+        {name: torch.from_numpy(np.concatenate(x)) for name, x in results.items()},
+        {name: 1000 * min(x[1:] or x) for name, x in spent.items()},
+    )
 
 
 def padded(clips: np.ndarray, size: int, batches: Sequence[int]) -> np.ndarray:
     """Clips, with copies of the last one up to a full batch if the file takes only full ones."""
     missing = size - len(clips) if len(batches) == 1 else 0
     return np.concatenate([clips, np.repeat(clips[-1:], missing, 0)])
-
-
-@torch.inference_mode()
-def reference(classifier: Classifier, clips: Tensor) -> Tensor:
-    """The logits of the classifier, (clips, classes)."""
-    out: Tensor = torch.cat([classifier(x) for x in clips.split(max(BATCHES))])
-    return out
 
 
 def compared(batch_size: int, logits: Tensor, wanted: Tensor) -> Comparison:
@@ -167,20 +189,3 @@ def compared(batch_size: int, logits: Tensor, wanted: Tensor) -> Comparison:
         same=int((ours == theirs).sum()),
         ties=int(tied.sum()),
     )
-
-
-@torch.inference_mode()
-def timed(classifier: Classifier, runtime: Runtime, clips: Tensor) -> dict[str, float]:
-    """Milliseconds per clip of both, in turn."""
-    works: dict[str, Callable[[], Any]] = {
-        "file": lambda: runtime(clips.numpy()),
-        "videossp": lambda: classifier(clips),
-    }
-    found: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            cpu, wall = time.process_time(), time.perf_counter()
-            work()
-            found.setdefault(f"{name}_cpu", []).append(time.process_time() - cpu)
-            found.setdefault(f"{name}_wall", []).append(time.perf_counter() - wall)
-    return {name: 1000 * min(seconds) / len(clips) for name, seconds in found.items()}
