@@ -20,8 +20,10 @@ import torch
 from conftest import SMALL, switch_on, write_video
 from videossp import Classifier, ExportError, load, predict
 from videossp.bundled import PREDICT_SCRIPT
+from videossp.cli.main import exit_code
 from videossp.data.clips import read_views
 from videossp.data.sampling import ClipFormat
+from videossp.errors import VideoSSPWarning
 from videossp.exporting import export as export_module
 from videossp.exporting.export import export
 from videossp.methods.registry import METHODS
@@ -211,18 +213,27 @@ def test_a_folder_of_an_adapter_is_exported_and_proven_on_its_own_clips(tmp_path
     assert made.proof.real and made.proof.clips == 16 and made.proof.verdict == "proven"
 
 
+def test_a_large_folder_is_sampled_and_that_is_said(tmp_path, class_folder, monkeypatch):
+    monkeypatch.setattr(export_module, "MOST_CLIPS", 16)
+    classifier = classifier_of("linear")
+    with pytest.warns(VideoSSPWarning, match="compared on 16 of 24 videos, evenly spread"):
+        clips = export_module.comparison_clips(classifier, str(class_folder))
+    assert clips.shape == (16, 3, SMALL.frames, *SIZE)
+
+
 def test_a_model_that_differs_is_not_written_unless_allowed(tmp_path, monkeypatch):
-    translate = export_module.prove
+    prove = export_module.prove
 
     def of_another(classifier, load, clips, **settings):
         other = classifier_of("linear", seed=1)
-        return translate(other.eval(), load, clips, **settings)
+        return prove(other.eval(), load, clips, **settings)
 
     monkeypatch.setattr(export_module, "prove", of_another)
     classifier = classifier_of("linear")
     with pytest.raises(ExportError, match=r"logits differ by .*, more than 0.0001; .*nothing was written"):
         export(classifier, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+    assert exit_code(ExportError("it differs")) == 1
     made = export(classifier, tmp_path / "model.onnx", allow=True)
     assert made.proof.verdict == "failed"
     assert json.loads((tmp_path / "model.json").read_text())["proof"]["verdict"] == "failed"

@@ -24,6 +24,7 @@ from videossp.inference.predict import Paths, find_videos
 from videossp.load_adapter import load
 from videossp.system.files import atomic_write
 from videossp.system.versions import versions
+from videossp.system.warn import warn
 
 Target = Literal["onnx", "torch"]
 SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "torch": ".pt2"}
@@ -113,6 +114,7 @@ def export(
         if proof.faults and not allow:
             raise ExportError(f"{'; '.join(proof.faults)}: nothing was written (--allow writes it anyway)")
         data = draft.read_bytes()
+    check(target, to, int8, batch)  # again: the comparison may have taken minutes
     about = description(classifier, target, to, batch, int8, data, proof)
     contents: dict[Path, str | bytes] = {
         target: data,
@@ -161,6 +163,8 @@ def comparison_clips(classifier: Classifier, paths: Paths | None) -> Tensor:
     if len(videos) < LEAST_CLIPS:
         raise ValueError(f"a proof needs at least {LEAST_CLIPS} videos, there are {len(videos)}")
     count = min(len(videos), MOST_CLIPS)
+    if count < len(videos):
+        warn(f"compared on {count} of {len(videos)} videos, evenly spread")
     chosen = [videos[i * len(videos) // count] for i in range(count)]
     return torch.cat([read_views(path, classifier.clip_format) for path in chosen])
 

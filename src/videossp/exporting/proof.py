@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -136,9 +137,7 @@ def prove(
     theirs: dict[int, Tensor] = {}
     wanted = Tensor()
     for size in sorted(batches):
-        works: dict[str, Work] = {
-            "file": lambda x, size=size: runtime(padded(x.numpy(), size, batches))[: len(x)]
-        }
+        works: dict[str, Work] = {"file": partial(file_logits, runtime, size if len(batches) == 1 else 0)}
         if size in (min(batches), max(batches)):
             works["videossp"] = lambda x: classifier(x).numpy()
         results, spent = in_turn(works, clips.split(size))
@@ -171,10 +170,11 @@ def in_turn(works: Mapping[str, Work], parts: Sequence[Tensor]) -> tuple[dict[st
     )
 
 
-def padded(clips: np.ndarray, size: int, batches: Sequence[int]) -> np.ndarray:
-    """Clips, with copies of the last one up to a full batch if the file takes only full ones."""
-    missing = size - len(clips) if len(batches) == 1 else 0
-    return np.concatenate([clips, np.repeat(clips[-1:], missing, 0)])
+def file_logits(runtime: Runtime, full: int, clips: Tensor) -> np.ndarray:
+    """The logits of the file; if it takes only batches of `full` clips, copies of the last one fill up."""
+    missing = max(0, full - len(clips))
+    filled = np.concatenate([clips.numpy(), np.repeat(clips[-1:].numpy(), missing, 0)])
+    return runtime(filled)[: len(clips)]
 
 
 def compared(batch_size: int, logits: Tensor, wanted: Tensor) -> Comparison:
