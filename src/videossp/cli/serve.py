@@ -43,7 +43,7 @@ def serve(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace], 
     from videossp.serving.settings import ServeSettings
 
     group = group_of(parser, "adapters")
-    text = "adapter folders or run folders, loaded at the start"
+    text = "adapter folders, run folders or exported .onnx models, loaded at the start"
     group.add_argument("folders", type=str, nargs="*", metavar="ADAPTER", help=text)
     add_option(group, "adapters", str, "folder whose adapters requests may load and unload")
     add_option(group, "load_all", bool, "load all adapters of that folder at the start", default=False)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,29 +172,14 @@ def comparison_clips(classifier: Classifier, paths: Paths | None) -> Tensor:
 
 def write_onnx(classifier: Classifier, path: Path, batch: int | None, int8: bool) -> Callable[[], Runtime]:
     """Write an ONNX model; returns a function that loads it with onnxruntime."""
-    from videossp.exporting.onnx_model import INPUT, OUTPUT, onnx_model, quantized, traced
+    from videossp.exporting.exported import open_onnx
+    from videossp.exporting.onnx_model import onnx_model, quantized, traced
 
     model = onnx_model(traced(classifier, batch), classifier.method)
     if int8:
         model = quantized(model)
     path.write_bytes(model.SerializeToString())
-
-    def open_session() -> Runtime:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        # Else idle threads wait in a loop, which takes the time of other processes.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-        def run(clips: np.ndarray) -> np.ndarray:
-            out: Any = session.run([OUTPUT], {INPUT: clips})[0]
-            return out  # type: ignore[no-any-return]
-
-        return run
-
-    return open_session
+    return partial(open_onnx, path)
 
 
 def write_archive(classifier: Classifier, path: Path, batch: int | None) -> Callable[[], Runtime]:
@@ -241,7 +227,12 @@ def description(
         "clip": asdict(form),
         "method": classifier.method,
         "options": classifier.options,
-        "backbone": {"name": classifier.source.name, "sha256": classifier.sha256},
+        "backbone": {
+            "name": classifier.source.name,
+            "sha256": classifier.sha256,
+            "sizes": asdict(classifier.backbone.config),
+        },
+        "video_seconds": classifier.video_seconds,
         "metrics": classifier.metrics,
         "versions": versions(),
         "proof": proof.summary(),

@@ -13,9 +13,10 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from videossp.classifier import Classifier
 from videossp.errors import ExportError
 from videossp.exporting import onnx_scan, onnx_split
+from videossp.exporting.exported import INPUT, OUTPUT
+from videossp.model.published import first_line
 from videossp.system.quiet import quiet
 
-INPUT, OUTPUT = "clip", "logits"
 LARGEST_BATCH = 1024
 TRANSLATIONS: dict[Any, Any] = onnx_scan.TRANSLATIONS | onnx_split.TRANSLATIONS
 
@@ -37,7 +38,7 @@ def traced(classifier: Classifier, batch: int | None) -> torch.export.ExportedPr
         with torch.no_grad():
             return torch.export.export(classifier, (clips,), dynamic_shapes=shapes, strict=False)
     except Exception as error:
-        raise ExportError(f"{classifier.method} cannot be exported: {first_line(error)}") from error
+        raise ExportError(f"{classifier.method} cannot be exported: {first_line(root_of(error))}") from error
 
 
 def onnx_model(
@@ -66,7 +67,7 @@ def onnx_model(
                 verbose=False,
             )
     except Exception as error:
-        raise ExportError(f"{method} cannot be exported: {first_line(error)}") from error
+        raise ExportError(f"{method} cannot be exported: {first_line(root_of(error))}") from error
     model = converted.model_proto  # type: ignore[union-attr]
     strip(model)
     return model
@@ -122,8 +123,8 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from graphs(attribute.g)
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of the first cause of an error."""
-    while error.__cause__ is not None:
+def root_of(error: Exception) -> Exception:
+    """The first cause of an error."""
+    while isinstance(error.__cause__, Exception):
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return error

@@ -1,4 +1,4 @@
-"""`Adapters`: the adapters that are served, by name; those of one frozen backbone share it in memory."""
+"""`Adapters`: adapters and exported models that are served; adapters of one frozen backbone share it."""
 
 import os
 import threading
@@ -27,11 +27,11 @@ State = tuple[tuple[int, int, int], ...] | None
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """An adapter that is served.
+    """An adapter that is served, or an exported model.
 
     Attributes:
         name: by which requests name it.
-        folder: from which it was loaded.
+        folder: from which it was loaded; of an exported model its file.
         classifier: in eval mode; no weight requires a gradient.
         state: of its files when they were read.
         seen: state of the files at the last look.
@@ -91,11 +91,11 @@ class Adapters:
         return found
 
     def add(self, folder: Path, name: str | None = None) -> Adapter:
-        """Load an adapter.
+        """Load an adapter, or an exported model.
 
         Args:
-            folder: of the adapter, or the run folder that contains it.
-            name: default: that of the folder.
+            folder: of the adapter, or the run folder that contains it; or the file of an exported model.
+            name: default: that of the folder or file.
 
         Raises:
             ValueError: the name is taken, or cannot be one.
@@ -111,7 +111,7 @@ class Adapters:
                 raise ValueError(
                     f"two adapters are named {name}: rename a folder, or unload the other one first"
                 )
-            adapter = self._load(name, find_adapter(folder))
+            adapter = self._load(name, folder if is_exported(folder) else find_adapter(folder))
             self._adapters[name] = adapter
         self.report(f"loaded {name}: {adapter.classifier.method}, {len(adapter.classifier.classes)} classes")
         return adapter
@@ -196,7 +196,7 @@ class Adapters:
 
     def backbones(self) -> int:
         """The number of backbones in memory."""
-        return len({id(x.classifier.backbone) for x in self.all()})
+        return len({id(x.classifier.backbone) for x in self.all() if not is_exported(x.folder)})
 
     def _load(self, name: str, folder: Path) -> Adapter:
         state = state_of(folder)  # before it is read: a change in the meantime is seen
@@ -205,10 +205,13 @@ class Adapters:
             if any(inside(self.below, str(x)) is None for x in files):
                 raise WeightsError(f"{folder}: a symbolic link leads out of the folder of --adapters")
         try:
-            classifier = load(folder, backbone=self.backbone).to(self.device)
-            classifier.to_precision(self.precision or classifier.precision)
+            if is_exported(folder):
+                classifier = self._load_exported(folder)
+            else:
+                classifier = load(folder, backbone=self.backbone).to(self.device)
+                classifier.to_precision(self.precision or classifier.precision)
             classifier.requires_grad_(False).eval()
-            if not classifier.tuner.thaw:
+            if not (classifier.tuner.thaw or is_exported(folder)):
                 key = (classifier.sha256, classifier.precision, classifier.backbone.config)
                 classifier.backbone = self._backbones.setdefault(key, classifier.backbone)
             warm_up(classifier)
@@ -218,6 +221,24 @@ class Adapters:
             raise WeightsError(f"{folder}: cannot be loaded: {one_line(error)}") from error
         give_back_memory()  # that of the backbone which the adapter brought
         return Adapter(name, folder, classifier, state, state)
+
+    def _load_exported(self, file: Path) -> Classifier:
+        try:
+            from videossp.exporting.exported import ExportedClassifier
+        except ImportError as error:
+            text = f"an exported model needs an extra: pip install 'videossp[export]' ({error})"
+            raise WeightsError(f"{file}: {text}") from None
+        model = ExportedClassifier(file)
+        if self.device.type != "cpu":
+            raise WeightsError(f"{file}: an exported model computes on the CPU: give --device cpu")
+        if self.precision not in (None, model.precision):
+            raise WeightsError(f"{file}: computes in {model.precision}: leave out --precision")
+        return model
+
+
+def is_exported(place: Path) -> bool:
+    """Whether this is the file of an exported model."""
+    return place.suffix == ".onnx" and not place.is_dir()
 
 
 def inside(root: Path, folder: str) -> Path | None:
@@ -232,18 +253,21 @@ def inside(root: Path, folder: str) -> Path | None:
 
 
 def name_of(folder: Path) -> str:
-    """The name of an adapter by its folder; of RUN/adapter it is RUN."""
+    """The name of an adapter by its folder, of RUN/adapter RUN; of an exported model NAME.onnx it is NAME."""
     place = folder.absolute()
+    if is_exported(place):
+        return place.stem
     return place.parent.name if place.name == "adapter" else place.name
 
 
 def state_of(folder: Path) -> State:
     """Sizes, times of change and numbers of the files of an adapter; None if one is missing."""
+    if is_exported(folder):
+        files = [folder, folder.with_suffix(".json")]
+    else:
+        files = [folder / CONFIG, folder / WEIGHTS]
     try:
-        return tuple(
-            (x.st_size, x.st_mtime_ns, x.st_ino)
-            for x in (os.stat(folder / name) for name in (CONFIG, WEIGHTS))
-        )
+        return tuple((x.st_size, x.st_mtime_ns, x.st_ino) for x in map(os.stat, files))
     except OSError:
         return None
 

@@ -21,7 +21,7 @@ from videossp.explanation.explain import ExplainSettings, check_class, explain_c
 from videossp.explanation.explanation import Explanation
 from videossp.inference.passes import Passes, finite
 from videossp.inference.predict import usual_batch
-from videossp.serving.adapters import Adapter, Adapters
+from videossp.serving.adapters import Adapter, Adapters, is_exported
 from videossp.serving.batching import Batcher
 from videossp.serving.decoders import Decoders
 from videossp.serving.gate import Gate
@@ -156,7 +156,7 @@ class Service:
 
     async def embed(self, name: str, kind: Kind, request: "Request", timing: Timing) -> Tensor:
         """The feature vector (width,) of the video in the body, see `embed`."""
-        classifier = self.chosen([name])[0].classifier
+        classifier = self.with_weights(name)
         self.gate.check()
         async with self.uploaded(request, self.settings.max_bytes, timing) as path:
             with self.gate.enter():
@@ -180,7 +180,7 @@ class Service:
         timing: Timing,
     ) -> Explanation:
         """The explanation of a prediction for the video in the body."""
-        classifier = self.chosen([name])[0].classifier
+        classifier = self.with_weights(name)
         if target is not None:
             try:
                 check_class(target, classifier.classes)
@@ -229,6 +229,17 @@ class Service:
     def _end_explanations(self) -> None:
         for stopped in self._explanations:
             stopped.set()
+
+    def with_weights(self, name: str) -> Classifier:
+        """The classifier of an adapter.
+
+        Raises:
+            Problem: there is none of this name, or it is an exported model.
+        """
+        adapter = self.chosen([name])[0]
+        if is_exported(adapter.folder):
+            raise Problem(422, f"{adapter.name} is an exported model, which only predicts: serve its adapter")
+        return adapter.classifier
 
     async def load(self, folder: str, name: str | None) -> Adapter:
         """Load an adapter from below the folder of `--adapters`; one after the other."""
