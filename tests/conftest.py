@@ -94,6 +94,7 @@ SLOW = {
     "test_a_slow_reader_gets_all_of_an_answer": [],
     "test_a_training_step_of_a_model_equals_that_of_numba": ["ssp"],
     "test_all_seeds_are_validated_on_the_same_videos": [],
+    "test_an_interruption_leaves_no_part_of_a_model": [],
     "test_an_archive_of_torch_has_the_logits_of_its_classifier": [],
     "test_an_exported_classifier_takes_batches_of_any_size": ["vpt"],
     "test_an_interrupted_training_keeps_its_best_adapter": [],

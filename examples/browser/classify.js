@@ -8,7 +8,9 @@ ort.env.wasm.numThreads = 1; // several threads need a server that sends headers
 
 /** Load a model and its description. */
 export async function load(model = "model.onnx") {
-  const about = await (await fetch(model.replace(/\.onnx$/, ".json"))).json();
+  const answer = await fetch(model.replace(/\.onnx$/, ".json"));
+  if (!answer.ok) throw new Error(`${answer.url}: ${answer.status}`);
+  const about = await answer.json();
   return { about, session: await ort.InferenceSession.create(model) };
 }
 
@@ -36,6 +38,7 @@ export async function framesOf(file, about) {
   video.src = URL.createObjectURL(file);
   try {
     await event(video, "loadeddata");
+    if (!Number.isFinite(video.duration)) throw new Error("the file does not tell how long the video is");
     const [height, width] = size;
     const scale = Math.max(height / video.videoHeight, width / video.videoWidth);
     const found = [];

@@ -4,8 +4,11 @@ import { classify, clipOf, framesOf, load } from "./classify.js";
 const status = document.querySelector("#status");
 const input = document.querySelector("#video");
 
+let latest = 0;
+
 async function show(model) {
   const file = input.files[0];
+  const mine = ++latest; // the result of a video is not shown if another one was chosen in the meantime
   if (!file) return;
   status.textContent = "Computing …";
   document.querySelector("#frames").replaceChildren();
@@ -15,6 +18,7 @@ async function show(model) {
     const started = performance.now();
     const probabilities = await classify(model, clipOf(frames, model.about));
     const milliseconds = performance.now() - started;
+    if (mine !== latest) return;
     document.querySelector("#frames").replaceChildren(...frames);
     const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a]);
     for (const i of order) {
@@ -28,7 +32,7 @@ async function show(model) {
     }
     status.textContent = `${model.about.classes[order[0]]} (${milliseconds.toFixed(0)} ms)`;
   } catch (error) {
-    status.textContent = error.message;
+    if (mine === latest) status.textContent = error.message;
   }
 }
 

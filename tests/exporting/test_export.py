@@ -1,22 +1,28 @@
 """Exported files: the same model as the adapter, in another runtime, and with the bundled script."""
 
 import hashlib
-import importlib.util
+import importlib
 import json
 import runpy
+import shutil
 import struct
 import subprocess
 import sys
+import wave
+import zipfile
 from dataclasses import replace
 from importlib.metadata import requires
 from pathlib import Path
 
+import av
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from av.stream import Disposition
 
+import videossp
 from conftest import SMALL, switch_on, write_video
 from videossp import Classifier, ExportError, load, predict
 from videossp.bundled import PREDICT_SCRIPT
@@ -76,7 +82,9 @@ def test_a_description_tells_all_that_a_program_needs(exported):
     assert about["backbone"]["sha256"] == classifier.sha256
     assert about["batch"] is None and about["precision"] == "float32"
     assert about["proof"]["verdict"] == "proven" and about["proof"]["clips"] == 16
-    assert not [x for x in (b"videossp", str(Path(__file__).parents[2]).encode()) if x in data]
+    source = str(Path(videossp.__file__).parent).encode()
+    assert not [x for x in (b"videossp", source) if x in data]
+    assert source not in (folder / "model.json").read_bytes()
 
 
 def script():
@@ -160,11 +168,45 @@ def test_the_script_names_a_video_that_cannot_be_decoded(exported, class_folder,
     _, folder = exported
     good = next((class_folder / "test").rglob("*.mp4"))
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    command = [sys.executable, folder / "predict.py", folder / "model.onnx", tmp_path / "bad.mp4", good]
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(1600))
+    bad = [tmp_path / x for x in ("bad.mp4", "sound.wav", "missing.mp4")]
+    command = [sys.executable, folder / "predict.py", folder / "model.onnx", *bad, good]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"{tmp_path / 'bad.mp4'}: ") and done.stderr.count("\n") == 1
+    for line, path in zip(done.stderr.splitlines(), bad, strict=True):
+        assert line.startswith(f"{path}: cannot be decoded: ")
     assert done.stdout.startswith(f"{good}\t")
+
+
+def test_the_script_refuses_a_model_with_the_description_of_another(exported, tmp_path):
+    _, folder = exported
+    shutil.copy(folder / "model.json", tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"another")
+    for name, words in (("model.onnx", "describes another model"), ("no.onnx", "no.json")):
+        model = tmp_path / name
+        command = [sys.executable, folder / "predict.py", model, "a.mp4"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_script_reads_the_stream_that_a_player_shows(tmp_path):
+    with av.open(str(tmp_path / "two.mkv"), "w") as container:
+        streams = [container.add_stream("libx264", rate=5) for _ in range(2)]
+        for i, stream in enumerate(streams):
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.disposition = Disposition.default if i else Disposition(0)
+        for i, stream in enumerate(streams):
+            for _ in range(5):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 250 * i, np.uint8), "rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    form = ClipFormat(4, SIZE)
+    wanted = read_views(str(tmp_path / "two.mkv"), form)
+    assert wanted.min() > 1  # the second one, which is bright
+    found = script()["clips"](str(tmp_path / "two.mkv"), json.loads(json.dumps(vars(form))))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_a_fixed_batch_is_proven_at_that_size(tmp_path):
@@ -199,6 +241,9 @@ def test_an_archive_of_torch_has_the_logits_of_its_classifier(tmp_path):
     made = export(classifier, tmp_path / "model.pt2", to="torch")
     assert made.proof.verdict == "proven"
     assert [x.name for x in made.files] == ["model.pt2", "model.json"]
+    with zipfile.ZipFile(tmp_path / "model.pt2") as archive:
+        source = str(Path(videossp.__file__).parent).encode()
+        assert not [x for x in archive.namelist() if source in archive.read(x)]
     module = torch.export.load(tmp_path / "model.pt2").module()
     clips = torch.randn(3, 3, SMALL.frames, *SIZE)
     with torch.no_grad():
@@ -316,4 +361,37 @@ def test_the_extra_is_named_where_it_is_missing(tmp_path, call, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     code, _, err = call("export", tmp_path)
     assert code == 2 and "pip install 'videossp[export]'" in err
-    assert importlib.util.find_spec("onnx")
+
+
+def test_the_command_in_a_fresh_process_writes_nothing_to_stderr(tmp_path):
+    classifier_of("linear").save(tmp_path / "adapter")
+    command = [sys.executable, "-m", "videossp", "export", "adapter", "--batch", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_empty_folder_name_is_refused(tmp_path, call):
+    code, _, err = call("export", tmp_path, "--clips", "")
+    assert code == 2 and "--clips" in err
+
+
+def test_an_interruption_leaves_no_part_of_a_model(tmp_path, monkeypatch):
+    write = export_module.atomic_write
+
+    def interrupted(path, content):
+        write(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export_module, "atomic_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(classifier_of("linear"), tmp_path / "model.onnx", batch=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_runtime_names_the_method(tmp_path, monkeypatch):
+    def broken(model):
+        raise RuntimeError("no kernel for Scan\nand more")
+
+    monkeypatch.setattr(importlib.import_module("videossp.exporting.onnx_model"), "quantized", broken)
+    with pytest.raises(ExportError, match="^linear cannot be exported: no kernel for Scan$"):
+        export(classifier_of("linear"), tmp_path / "model.onnx", int8=True)

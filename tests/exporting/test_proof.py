@@ -1,5 +1,6 @@
 """The proof of an exported file: figures, verdicts and clips."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,9 @@ class Fixed(torch.nn.Module):
 
     def forward(self, clips):
         return clips.flatten(1)[:, :3]
+
+    def normalised(self, clips):
+        return clips
 
 
 def made(logits=1e-6, same=72, ties=0, clips=72, real=True, int8=False):
@@ -36,12 +40,15 @@ def made(logits=1e-6, same=72, ties=0, clips=72, real=True, int8=False):
         (made(logits=0.2, same=69, ties=1, int8=True), "proven"),
         (made(logits=0.2, same=71, clips=71, int8=True), "not proven"),
         (made(logits=0.2, same=60, real=False, int8=True), "not proven"),
+        (made(logits=float("nan"), same=60, real=False, int8=True), "failed"),
+        (made(logits=float("inf"), same=72, int8=True), "failed"),
     ],
 )
 def test_the_verdict_follows_from_the_figures(proof, verdict):
     assert proof.verdict == verdict
     assert bool(proof.faults) == (verdict == "failed")
     assert proof.summary()["verdict"] == verdict
+    json.dumps(proof.summary(), allow_nan=False)
 
 
 def test_largest_differences_and_classes_are_counted():
@@ -64,7 +71,7 @@ def test_every_clip_is_compared_at_every_size_of_batch():
         return logits
 
     proof = prove(Fixed(), lambda: runtime, clips, real=False)
-    assert sizes == [1] * 16 + [3] * 5 + [1] + [8] * 2
+    assert sizes == [1] + [1] * 16 + [3] + [3] * 5 + [1] + [8] + [8] * 2  # the first batch twice
     assert [x.batch_size for x in proof.comparisons] == [1, 3, 8]
     assert [x.logits > 0.4 for x in proof.comparisons] == [False, True, False]
     assert proof.verdict == "failed"
@@ -81,6 +88,18 @@ def test_a_file_of_a_fixed_batch_gets_full_batches():
     proof = prove(Fixed(), lambda: runtime, clips, real=False, batches=(4,))
     assert sizes == {4}
     assert proof.comparisons[0].same == 17
+
+
+def test_times_of_a_batch_larger_than_the_clips_are_of_the_clips_it_computes(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+
+    def runtime(x):
+        clock.now += 0.001 * len(x)
+        return x.reshape(len(x), -1)[:, :3]
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock.now)
+    proof = prove(Fixed(), lambda: runtime, torch.rand(16, 3, 1, 1, 2), real=False, batches=(64,))
+    assert proof.times[64]["file_wall"] == pytest.approx(1)
 
 
 def test_seeded_clips_are_the_same_each_time_and_all_differ():

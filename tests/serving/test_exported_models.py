@@ -69,7 +69,8 @@ def test_a_model_that_was_replaced_is_loaded(root, tmp_path):
     ("damage", "words"),
     [
         (lambda file: file.with_suffix(".json").unlink(), "No such file"),
-        (lambda file: file.with_suffix(".json").write_text("{}"), "sha256"),
+        (lambda file: file.with_suffix(".json").write_text("{}"), "model.json: lacks 'format'"),
+        (lambda file: file.with_suffix(".json").write_text('{"format": 2}'), "format 2; this version"),
         (lambda file: file.write_bytes(file.read_bytes()[:-9]), "describes another model"),
         (lambda file: file.unlink(), "No such file"),
     ],
@@ -108,3 +109,7 @@ def test_an_exported_model_predicts_in_python_and_has_no_features(root):
     assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
     with pytest.raises(ValueError, match="an exported model has no features"):
         model.features(torch.zeros(1, 3, 4, 32, 32))
+    with pytest.raises(ValueError, match="explain the adapter"):
+        videossp.explain(model, root / "a.mp4")
+    with pytest.raises(ValueError, match="computes in float32"):
+        model.to_precision("bf16")

@@ -3,9 +3,11 @@
     python predict.py model.onnx VIDEO...
 
 model.json lies beside the model. One line per video: its path, the most probable class and the probability.
-Exit code 1 if a video cannot be decoded. Mirrored videos (rare; phones only turn them) are not mirrored back.
+Exit code 1 if a video cannot be decoded. Unlike videossp, this script does not notice that a file ends too
+early, and it does not mirror mirrored videos back (phones only turn them).
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,12 +17,21 @@ from typing import Any
 import av
 import numpy as np
 import onnxruntime
+from av.stream import Disposition
 
 
 def decoded(path: str) -> Iterator[av.VideoFrame]:
     """The frames of a video, one at a time."""
     with av.open(path) as container:
-        yield from container.decode(video=0)
+        streams = [x for x in container.streams.video if not x.disposition & Disposition.attached_pic]
+        if not streams:
+            raise ValueError("no video stream")
+        yield from container.decode(max(streams, key=rank))
+
+
+def rank(stream: av.VideoStream) -> tuple[bool, int]:
+    """The stream that a player shows: the one that is marked as default, else the largest."""
+    return bool(stream.disposition & Disposition.default), stream.width * stream.height
 
 
 def pixels(frame: av.VideoFrame) -> np.ndarray:
@@ -115,16 +126,23 @@ def probabilities(session: onnxruntime.InferenceSession, views: np.ndarray, batc
 
 def main() -> None:
     if len(sys.argv) < 3:
-        raise SystemExit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     model = Path(sys.argv[1])
-    about = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    try:
+        about = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+        if hashlib.sha256(model.read_bytes()).hexdigest() != about["sha256"]:
+            raise ValueError("its .json file describes another model")
+        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has its own kinds
+        print(f"{model}: cannot be loaded: {error}", file=sys.stderr)
+        sys.exit(2)
     failed = False
     for path in sys.argv[2:]:
         try:
             views = clips(path, about["clip"])
-        except (OSError, ValueError, KeyError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
+        except (OSError, ValueError, LookupError, av.FFmpegError) as error:
+            print(f"{path}: cannot be decoded: {error}", file=sys.stderr)
             failed = True
             continue
         scores = probabilities(session, views, about["batch"])

@@ -30,7 +30,7 @@ PATHS = (
     *POSITIONALS,
     *("resume", "out", "data", "videos", "backbone", "weights", "features", "split"),
     *("confusion", "report", "write_clean_list", "output", "truth", "video", "frozen", "near_duplicates"),
-    *("list", "shard", "ray"),
+    *("list", "shard", "ray", "clips"),
     *("adapters", "token_file", "label_studio", "temporary"),
 )
 

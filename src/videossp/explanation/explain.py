@@ -125,6 +125,8 @@ def explain_classes(
         targets: the classes. None: the most probable one.
         report: called with the number of clips of each pass; an exception of it ends the computation.
     """
+    if next(classifier.parameters(), None) is None:
+        raise ValueError("an exported model only predicts: explain the adapter that was exported")
     for name in targets or ():
         check_class(name, classifier.classes)
     shown = read_clip(classifier, video)

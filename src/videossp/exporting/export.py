@@ -19,10 +19,11 @@ from torch import Tensor
 from videossp.bundled import PREDICT_SCRIPT
 from videossp.classifier import Classifier
 from videossp.data.clips import read_views
-from videossp.errors import ExportError
+from videossp.errors import ExportError, VideoSSPError
 from videossp.exporting.proof import BATCHES, LEAST_CLIPS, Proof, Runtime, prove, seeded_clips
 from videossp.inference.predict import Paths, find_videos
 from videossp.load_adapter import load
+from videossp.model.published import first_line
 from videossp.system.files import atomic_write
 from videossp.system.versions import versions
 from videossp.system.warn import warn
@@ -31,6 +32,7 @@ Target = Literal["onnx", "torch"]
 SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "torch": ".pt2"}
 MOST_CLIPS = 128  # of a folder, evenly spread, in a proof
 SCRIPT = "predict.py"
+FORMAT = 1  # of descriptions
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,23 @@ def export(
     merged.merge()
     with tempfile.TemporaryDirectory(prefix="videossp-") as folder:
         draft = Path(folder) / target.name
-        runtime = (
-            write_onnx(merged, draft, batch, int8) if to == "onnx" else write_archive(merged, draft, batch)
-        )
-        proof = prove(
-            classifier,
-            runtime,
-            compared,
-            real=clips is not None,
-            int8=int8,
-            batches=BATCHES if batch is None else (batch,),
-        )
+        try:
+            if to == "onnx":
+                runtime = write_onnx(merged, draft, batch, int8)
+            else:
+                runtime = write_archive(merged, draft, batch)
+            proof = prove(
+                classifier,
+                runtime,
+                compared,
+                real=clips is not None,
+                int8=int8,
+                batches=BATCHES if batch is None else (batch,),
+            )
+        except (OSError, MemoryError, VideoSSPError):
+            raise
+        except Exception as error:  # of the exporter, the quantisation or the runtime, which have own kinds
+            raise ExportError(f"{classifier.method} cannot be exported: {first_line(error)}") from error
         if proof.faults and not allow:
             raise ExportError(f"{'; '.join(proof.faults)}: nothing was written (--allow writes it anyway)")
         data = draft.read_bytes()
@@ -125,9 +133,9 @@ def export(
         contents[target.parent / SCRIPT] = PREDICT_SCRIPT.read_bytes()
     with ExitStack() as written:
         for path, content in contents.items():
-            atomic_write(path, content)
             if path.name != SCRIPT:
-                written.callback(path.unlink)
+                written.callback(path.unlink, missing_ok=True)
+            atomic_write(path, content)
         written.pop_all()  # all are there: keep them
     weights = sum(x.numel() * x.element_size() for x in merged.state_dict().values())
     return Export(tuple(contents), proof, len(data), weights)
@@ -142,17 +150,21 @@ def check(target: Path, to: Target, int8: bool, batch: int | None) -> None:
     if int8 and to != "onnx":
         raise ValueError("int8 is of ONNX models: leave it out, or export to onnx")
     if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
-        raise ValueError(f"batch must be a whole number of at least 1, or None for any, got {batch!r}")
+        raise ValueError(
+            f"batch must be a whole number of at least 1, or None (--batch dynamic), got {batch!r}"
+        )
     for path in (target, target.with_suffix(".json")):
         if path.exists() or path.is_symlink():
             raise ValueError(f"{path}: exists; choose another name")
+    if not os.access(target.parent, os.W_OK):
+        raise ValueError(f"{target.parent}: cannot be written to; choose another folder")
     script = target.parent / SCRIPT
     if to == "onnx" and script.exists() and script.read_bytes() != PREDICT_SCRIPT.read_bytes():
         raise ValueError(f"{script}: exists, and is not the one that would be written; choose another folder")
 
 
 def comparison_clips(classifier: Classifier, paths: Paths | None) -> Tensor:
-    """The clips of the proof, normalised: one of each video, or random ones.
+    """The clips of the proof: one of each video, uint8, or random ones, normalised.
 
     Raises:
         ValueError: there are too few.
@@ -167,7 +179,7 @@ def comparison_clips(classifier: Classifier, paths: Paths | None) -> Tensor:
     if count < len(videos):
         warn(f"compared on {count} of {len(videos)} videos, evenly spread")
     chosen = [videos[i * len(videos) // count] for i in range(count)]
-    return torch.cat([read_views(path, classifier.clip_format) for path in chosen])
+    return torch.cat([read_views(path, classifier.clip_format, raw=True) for path in chosen])
 
 
 def write_onnx(classifier: Classifier, path: Path, batch: int | None, int8: bool) -> Callable[[], Runtime]:
@@ -188,6 +200,8 @@ def write_archive(classifier: Classifier, path: Path, batch: int | None) -> Call
 
     program = traced(classifier, batch)
     program.example_inputs = None  # else it holds the clips that it was traced with
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it has paths of this machine
     torch.export.save(program, path)
 
     def open_archive() -> Runtime:
@@ -213,22 +227,22 @@ def description(
     proof: Proof,
 ) -> dict[str, Any]:
     """The content of NAME.json."""
-    form = classifier.clip_format
+    form, size, source = classifier.clip_format, batch or "batch", classifier.source.name
     return {
-        "format": 1,
+        "format": FORMAT,
         "model": target.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "to": to,
         "precision": "int8" if int8 else "float32",
-        "input": {"name": "clip", "type": "float32", "shape": ["batch", 3, form.frames, *form.size]},
-        "output": {"name": "logits", "type": "float32", "shape": ["batch", len(classifier.classes)]},
+        "input": {"name": "clip", "type": "float32", "shape": [size, 3, form.frames, *form.size]},
+        "output": {"name": "logits", "type": "float32", "shape": [size, len(classifier.classes)]},
         "batch": batch,
         "classes": list(classifier.classes),
         "clip": asdict(form),
         "method": classifier.method,
         "options": classifier.options,
         "backbone": {
-            "name": classifier.source.name,
+            "name": Path(source).name if Path(source).is_absolute() else source,
             "sha256": classifier.sha256,
             "sizes": asdict(classifier.backbone.config),
         },

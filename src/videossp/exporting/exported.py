@@ -15,9 +15,11 @@ from videossp.class_names import class_names
 from videossp.classifier import Classifier, check_clip
 from videossp.data.sampling import ClipFormat
 from videossp.errors import WeightsError
+from videossp.exporting.export import FORMAT
 from videossp.exporting.proof import Runtime, file_logits
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
+from videossp.model.precision import Precision
 from videossp.model.published import first_line
 
 INPUT, OUTPUT = "clip", "logits"
@@ -58,6 +60,8 @@ class ExportedClassifier(Classifier):
         nn.Module.__init__(self)
         try:
             data, about = path.read_bytes(), json.loads(description_of(path).read_text(encoding="utf-8"))
+            if about["format"] != FORMAT:
+                raise ValueError(f"format {about['format']!r}; this version of videossp reads {FORMAT}")
             if about["sha256"] != hashlib.sha256(data).hexdigest():
                 raise ValueError(f"{description_of(path).name} describes another model")
             config = VideoMambaConfig(**about["backbone"]["sizes"])
@@ -67,6 +71,8 @@ class ExportedClassifier(Classifier):
             self.precision, self.batch = about["precision"], about["batch"]
             self.video_seconds = about["video_seconds"]
             self.runtime = open_onnx(path)
+        except KeyError as error:
+            raise WeightsError(f"{description_of(path)}: lacks {error}: export the adapter again") from error
         except Exception as error:  # onnxruntime has its own kinds
             raise WeightsError(f"{path}: cannot be loaded: {first_line(error)}") from error
         backbone: Any = SimpleNamespace(config=config)
@@ -77,6 +83,12 @@ class ExportedClassifier(Classifier):
     def device(self) -> torch.device:
         """The CPU."""
         return torch.device("cpu")
+
+    def to_precision(self, precision: Precision) -> Classifier:
+        """Refuse another precision than that of the model."""
+        if precision != self.precision:
+            raise ValueError(f"the exported model computes in {self.precision}: export the adapter again")
+        return self
 
     def features(self, clip: Tensor) -> Tensor:
         """Refuse: a model has only the output that was exported."""

@@ -17,7 +17,6 @@ from videossp.exporting.exported import INPUT, OUTPUT
 from videossp.model.published import first_line
 from videossp.system.quiet import quiet
 
-LARGEST_BATCH = 1024
 TRANSLATIONS: dict[Any, Any] = onnx_scan.TRANSLATIONS | onnx_split.TRANSLATIONS
 
 
@@ -26,14 +25,14 @@ def traced(classifier: Classifier, batch: int | None) -> torch.export.ExportedPr
 
     Args:
         classifier: in float32 and eval mode.
-        batch: clips in a batch; None: any number up to `LARGEST_BATCH`.
+        batch: clips in a batch; None: any number.
 
     Raises:
         ExportError: torch cannot trace the method.
     """
     form = classifier.clip_format
     clips = torch.zeros(batch or 2, 3, form.frames, *form.size)
-    shapes = None if batch else ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},)
+    shapes = None if batch else ({0: torch.export.Dim("batch", min=1)},)
     try:
         with torch.no_grad():
             return torch.export.export(classifier, (clips,), dynamic_shapes=shapes, strict=False)
@@ -55,7 +54,7 @@ def onnx_model(
         ExportError: an operation of the method has no translation.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), quiet(""):  # they are about torch's own code
+        with warnings.catch_warnings(action="ignore"), quiet(""), quiet("torch"):  # about its own code
             converted = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -99,6 +98,7 @@ def strip(model: onnx.ModelProto) -> None:
     onnxruntime needs those inside a Scan.
     """
     model.doc_string = ""
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     del model.metadata_props[:]
     for graph in graphs(model.graph):
         del graph.metadata_props[:]
@@ -110,8 +110,10 @@ def strip(model: onnx.ModelProto) -> None:
             node.name = ""
         for value in values:
             for dimension in value.type.tensor_type.shape.dim:
-                if dimension.dim_param:
+                if dimension.dim_param and dimension.dim_param == batch:
                     dimension.dim_param = "batch"
+                elif dimension.dim_param:
+                    dimension.Clear()  # a multiple of the batch: a size that is not told
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

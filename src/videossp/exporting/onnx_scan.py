@@ -6,6 +6,8 @@ import torch
 from onnxscript import FLOAT, graph, opset18, script
 from onnxscript.values import Opset
 
+from videossp.system.quiet import quiet
+
 OPSET = 18
 op: Any = opset18  # its annotations are those of eager values
 T: Any = FLOAT[...]  # type: ignore[misc]  # a tensor of any shape
@@ -40,7 +42,8 @@ def _recurrence(domain: str, direction: int) -> Any:
     return script(Opset(domain, 1), default_opset=op)(recurrence)
 
 
-RECURRENCES = _recurrence("videossp.forward", FORWARD), _recurrence("videossp.reverse", REVERSE)
+with quiet("onnxscript"):  # it warns of annotations that are no types of tensors
+    RECURRENCES = _recurrence("videossp.forward", FORWARD), _recurrence("videossp.reverse", REVERSE)
 
 
 def softplus(x: Any) -> Any:

@@ -1,7 +1,8 @@
 """Does an exported file compute the classifier that was exported? Its logits and times beside those."""
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
@@ -75,9 +76,11 @@ class Proof:
     def faults(self) -> list[str]:
         """The reasons for the verdict "failed"."""
         found = []
+        logits = max((x.logits for x in self.comparisons), key=lambda x: math.inf if math.isnan(x) else x)
+        if not math.isfinite(logits):
+            found.append("logits are not finite")
         if not self.int8:
-            logits = max(x.logits for x in self.comparisons)
-            if not logits <= BOUND:  # nor if it is not a number
+            if logits > BOUND:
                 found.append(f"logits differ by {logits:.2g}, more than {BOUND:g}")
             if self.agreement < 1:
                 found.append(f"{self.agreement:.1%} of the clips have the same class, not all")
@@ -97,7 +100,10 @@ class Proof:
 
     def summary(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-        return {"verdict": self.verdict, "faults": self.faults, "agreement": self.agreement, **asdict(self)}
+        found = {"verdict": self.verdict, "faults": self.faults, "agreement": self.agreement, **asdict(self)}
+        for x in found["comparisons"]:  # JSON has no NaN
+            x.update({k: None for k in ("logits", "probabilities") if not math.isfinite(x[k])})
+        return found
 
 
 def seeded_clips(clip_format: ClipFormat, count: int = LEAST_CLIPS, seed: int = 0) -> Tensor:
@@ -126,7 +132,7 @@ def prove(
     Args:
         classifier: the one that was exported, not merged, in float32.
         load: loads the file with its own runtime.
-        clips: at least `LEAST_CLIPS` normalised clips.
+        clips: at least `LEAST_CLIPS` clips, normalised or uint8.
         real, int8: see `Proof`.
         batches: sizes of batch; for a file with a fixed size only this one.
     """
@@ -137,10 +143,12 @@ def prove(
     theirs: dict[int, Tensor] = {}
     wanted = Tensor()
     for size in sorted(batches):
-        works: dict[str, Work] = {"file": partial(file_logits, runtime, size if len(batches) == 1 else 0)}
+        full = size if len(batches) == 1 else 0
+        works: dict[str, Work] = {"file": partial(file_logits, runtime, full)}
         if size in (min(batches), max(batches)):
             works["videossp"] = lambda x: classifier(x).numpy()
-        results, spent = in_turn(works, clips.split(size))
+        parts = (classifier.normalised(x) for x in clips.split(size))
+        results, spent = in_turn(works, parts, {"file": full})
         theirs[size] = results["file"]
         if "videossp" in works:
             times[size], wanted = spent, results["videossp"]
@@ -149,24 +157,34 @@ def prove(
 
 
 @torch.inference_mode()
-def in_turn(works: Mapping[str, Work], parts: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+def in_turn(
+    works: Mapping[str, Work], parts: Iterable[Tensor], full: Mapping[str, int]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Do several kinds of work on batches of clips, in turn.
+
+    Args:
+        works: by name.
+        parts: the batches.
+        full: clips that a work computes at least, in a batch of fewer.
 
     Returns:
         Their results, (clips, classes); and milliseconds per clip, by "WORK_cpu" and "WORK_wall": the least
-        of all batches, of which the first one is not counted if there are more.
+        of all batches. The first batch is done once before, to warm up.
     """
     results: dict[str, list[np.ndarray]] = {name: [] for name in works}
     spent: dict[str, list[float]] = {}
-    for part in parts:
+    for i, part in enumerate(parts):
         for name, work in works.items():
+            if i == 0:
+                work(part)
             cpu, wall = time.process_time(), time.perf_counter()
             results[name].append(work(part))
-            spent.setdefault(f"{name}_cpu", []).append((time.process_time() - cpu) / len(part))
-            spent.setdefault(f"{name}_wall", []).append((time.perf_counter() - wall) / len(part))
+            count = max(len(part), full.get(name, 0))
+            spent.setdefault(f"{name}_cpu", []).append((time.process_time() - cpu) / count)
+            spent.setdefault(f"{name}_wall", []).append((time.perf_counter() - wall) / count)
     return (
         {name: torch.from_numpy(np.concatenate(x)) for name, x in results.items()},
-        {name: 1000 * min(x[1:] or x) for name, x in spent.items()},
+        {name: 1000 * min(x) for name, x in spent.items()},
     )
 
 

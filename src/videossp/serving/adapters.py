@@ -36,6 +36,7 @@ class Adapter:
         state: of its files when they were read.
         seen: state of the files at the last look.
         error: why the files that are there now cannot be loaded; None: they are loaded.
+        exported: whether it is an exported model, which only predicts.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Adapter:
     state: State
     seen: State
     error: str | None = None
+    exported: bool = False
 
 
 class Adapters:
@@ -196,7 +198,7 @@ class Adapters:
 
     def backbones(self) -> int:
         """The number of backbones in memory."""
-        return len({id(x.classifier.backbone) for x in self.all() if not is_exported(x.folder)})
+        return len({id(x.classifier.backbone) for x in self.all() if not x.exported})
 
     def _load(self, name: str, folder: Path) -> Adapter:
         state = state_of(folder)  # before it is read: a change in the meantime is seen
@@ -204,14 +206,15 @@ class Adapters:
             files = (folder.relative_to(self.below) / x for x in (CONFIG, WEIGHTS))
             if any(inside(self.below, str(x)) is None for x in files):
                 raise WeightsError(f"{folder}: a symbolic link leads out of the folder of --adapters")
+        exported = is_exported(folder)
         try:
-            if is_exported(folder):
+            if exported:
                 classifier = self._load_exported(folder)
             else:
                 classifier = load(folder, backbone=self.backbone).to(self.device)
                 classifier.to_precision(self.precision or classifier.precision)
             classifier.requires_grad_(False).eval()
-            if not (classifier.tuner.thaw or is_exported(folder)):
+            if not (classifier.tuner.thaw or exported):
                 key = (classifier.sha256, classifier.precision, classifier.backbone.config)
                 classifier.backbone = self._backbones.setdefault(key, classifier.backbone)
             warm_up(classifier)
@@ -220,7 +223,7 @@ class Adapters:
         except Exception as error:  # a config that was edited by hand, or too little memory of a GPU
             raise WeightsError(f"{folder}: cannot be loaded: {one_line(error)}") from error
         give_back_memory()  # that of the backbone which the adapter brought
-        return Adapter(name, folder, classifier, state, state)
+        return Adapter(name, folder, classifier, state, state, exported=exported)
 
     def _load_exported(self, file: Path) -> Classifier:
         try:

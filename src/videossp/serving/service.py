@@ -21,7 +21,7 @@ from videossp.explanation.explain import ExplainSettings, check_class, explain_c
 from videossp.explanation.explanation import Explanation
 from videossp.inference.passes import Passes, finite
 from videossp.inference.predict import usual_batch
-from videossp.serving.adapters import Adapter, Adapters, is_exported
+from videossp.serving.adapters import Adapter, Adapters
 from videossp.serving.batching import Batcher
 from videossp.serving.decoders import Decoders
 from videossp.serving.gate import Gate
@@ -237,7 +237,7 @@ class Service:
             Problem: there is none of this name, or it is an exported model.
         """
         adapter = self.chosen([name])[0]
-        if is_exported(adapter.folder):
+        if adapter.exported:
             raise Problem(422, f"{adapter.name} is an exported model, which only predicts: serve its adapter")
         return adapter.classifier
 
