@@ -169,7 +169,7 @@ ERRORS = {
     "no verb": (
         ["fly"],
         2,
-        "no verb 'fly'; there are demo, train, compare, eval, predict, explain, watch",
+        "no verb 'fly'; there are demo, train, compare, eval, predict, explain, export, watch",
     ),
     "no data": (["train", "NOWHERE", "--backbone", "videomamba_tiny"], 3, "no such file or folder"),
     "no backbone": (["train", "DATA", "--backbone", "videomamba_huge"], 4, "no backbone 'videomamba_huge'"),
