@@ -9,7 +9,7 @@ demo: $(READY)  ## end-to-end demo on bundled clips and weights; writes demo/rep
 	rm -rf demo
 	$(BIN)/videossp demo --out demo
 
-test: $(READY)  ## the tests that are not slow: about five minutes on two cores
+test: $(READY)  ## the tests that are not slow: five to ten minutes on two cores
 	$(BIN)/pytest -n 3 --dist worksteal  # three: many tests wait for processes that they start
 
 test-all: $(READY)  ## all tests

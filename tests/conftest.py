@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
+import struct
 from ctypes.util import find_library
 from fractions import Fraction
 from importlib.metadata import version
@@ -292,6 +294,43 @@ def write_video(
             frame.pts = i if times is None else times[i]
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def scan_arguments(batch, length, d_inner, d_state, seed=0, dtype=torch.float32):
+    """Random arguments of a selective scan by name, with all optional ones."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {
+        "u": (batch, length, d_inner),
+        "delta": (batch, length, d_inner),
+        "A": (d_inner, d_state),
+        "B": (batch, length, d_state),
+        "C": (batch, length, d_state),
+        "D": (d_inner,),
+        "delta_bias": (d_inner,),
+        "h0": (batch, d_inner, d_state),
+    }
+    tensors = {name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in shapes.items()}
+    tensors["A"] = -tensors["A"].abs() - 0.1
+    return tensors
+
+
+def turn_video(path, matrix):
+    """Write the six entries that turn a picture into the header of an MP4 file, as phones do."""
+    content = bytearray(Path(path).read_bytes())
+    unit = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    at = content.index(unit, content.index(b"tkhd"))
+    a, b, u, c, d, v = (x * 0x10000 for x in matrix)
+    content[at : at + 36] = struct.pack(">9i", a, b, u, c, d, v, 0, 0, 0x40000000)
+    Path(path).write_bytes(content)
+
+
+def browser_program():
+    """The path of a Chromium; skips the test if there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = os.environ.get("VIDEOSSP_BROWSER") or next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(names)}, and VIDEOSSP_BROWSER names none")
+    return program
 
 
 def copy_packets(sources, target, change=lambda number, packet: packet):

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import os
 import shutil
 import subprocess
 import tarfile
@@ -14,7 +13,7 @@ import pytest
 import torch
 
 import videossp
-from conftest import SMALL
+from conftest import SMALL, browser_program
 from videossp import Classifier, TrainConfig, export, predict
 from videossp.data.clips import read_views
 
@@ -77,10 +76,7 @@ def site(runtime, class_folder, tmp_path_factory):
 @pytest.fixture
 def page(site):
     """The opened page; at the end, it asked no other server and reported no error."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = os.environ.get("VIDEOSSP_BROWSER") or next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(names)}, and VIDEOSSP_BROWSER names none")
+    program = browser_program()
     _, _, address = site
     problems, asked = [], []
     with playwright.sync_playwright() as started:

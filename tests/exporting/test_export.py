@@ -5,7 +5,6 @@ import importlib
 import json
 import runpy
 import shutil
-import struct
 import subprocess
 import sys
 import wave
@@ -23,7 +22,7 @@ import torch
 from av.stream import Disposition
 
 import videossp
-from conftest import SMALL, switch_on, write_video
+from conftest import SMALL, switch_on, turn_video, write_video
 from videossp import Classifier, ExportError, load, predict
 from videossp.bundled import PREDICT_SCRIPT
 from videossp.cli.main import exit_code
@@ -105,12 +104,7 @@ def test_the_script_makes_the_clips_of_the_package(sampling, shape, tmp_path):
 def test_the_script_turns_videos_of_phones(matrix, tmp_path):
     path = tmp_path / "a.mp4"
     write_video(path, np.random.default_rng(0).integers(0, 256, (4, 40, 60, 3)).astype(np.uint8))
-    content = bytearray(path.read_bytes())
-    unit = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    at = content.index(unit, content.index(b"tkhd"))
-    a, b, u, c, d, v = (x * 0x10000 for x in matrix)
-    content[at : at + 36] = struct.pack(">9i", a, b, u, c, d, v, 0, 0, 0x40000000)
-    path.write_bytes(content)
+    turn_video(path, matrix)
     form = ClipFormat(4, SIZE)
     found = script()["clips"](str(path), json.loads(json.dumps(vars(form))))
     np.testing.assert_allclose(found, read_views(str(path), form), atol=1e-6)

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
+from conftest import scan_arguments
 from videossp.exporting.onnx_model import onnx_model
 from videossp.ops.reference import scan_reference
 from videossp.ops.scan import Scan, selective_scan
@@ -31,20 +32,7 @@ def computed(function, *inputs):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("leave_out", [(), ("D",), ("delta_bias",), ("h0",), ("D", "delta_bias", "h0")])
 def test_a_scan_is_the_recurrence(reverse, leave_out):
-    draw = torch.Generator().manual_seed(len(leave_out))
-    batch, length, d_inner, d_state = 2, 7, 6, 3
-    shapes = {
-        "u": (batch, length, d_inner),
-        "delta": (batch, length, d_inner),
-        "A": (d_inner, d_state),
-        "B": (batch, length, d_state),
-        "C": (batch, length, d_state),
-        "D": (d_inner,),
-        "delta_bias": (d_inner,),
-        "h0": (batch, d_inner, d_state),
-    }
-    tensors = {x: torch.randn(shape, generator=draw) for x, shape in shapes.items() if x not in leave_out}
-    tensors["A"] = -tensors["A"].exp()
+    tensors = {x: y for x, y in scan_arguments(2, 7, 6, 3).items() if x not in leave_out}
 
     def scan(*inputs):
         return selective_scan(Scan(**dict(zip(tensors, inputs, strict=True)), reverse=reverse))

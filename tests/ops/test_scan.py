@@ -8,6 +8,7 @@ import types
 import pytest
 import torch
 
+from conftest import scan_arguments as arguments
 from videossp.ops import dispatch, scan_cpu
 from videossp.ops.dispatch import scan_kernel
 from videossp.ops.reference import conv_reference, scan_reference
@@ -15,23 +16,6 @@ from videossp.ops.scan import Scan, selective_scan
 from videossp.ops.scan_chunked import scan_chunked
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias", "h0")
-
-
-def arguments(batch, length, d_inner, d_state, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {
-        "u": (batch, length, d_inner),
-        "delta": (batch, length, d_inner),
-        "A": (d_inner, d_state),
-        "B": (batch, length, d_state),
-        "C": (batch, length, d_state),
-        "D": (d_inner,),
-        "delta_bias": (d_inner,),
-        "h0": (batch, d_inner, d_state),
-    }
-    tensors = {name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in shapes.items()}
-    tensors["A"] = -tensors["A"].abs() - 0.1
-    return tensors
 
 
 def close(actual, expected, tolerance):

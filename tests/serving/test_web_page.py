@@ -3,7 +3,6 @@
 import base64
 import csv
 import json
-import os
 import re
 import shutil
 import threading
@@ -15,6 +14,7 @@ import pytest
 from running import save_adapter, save_clip, service
 
 import videossp
+from conftest import browser_program
 from videossp.serving.job_windows import JobWindows
 from videossp.watching.watch import watch
 
@@ -65,10 +65,7 @@ def client(root):
 
 @pytest.fixture(scope="module")
 def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = os.environ.get("VIDEOSSP_BROWSER") or next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(names)}, and VIDEOSSP_BROWSER names none")
+    program = browser_program()
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=program, args=FLAGS)
         yield opened

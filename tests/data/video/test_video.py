@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from conftest import numbered_frames, numbers_of, write_video
+from conftest import numbered_frames, numbers_of, turn_video, write_video
 from videossp.data.video import decode as decode_module
 from videossp.data.video import index as index_module
 from videossp.data.video import is_video, max_pixels, read_frames, read_video
@@ -253,12 +253,7 @@ def test_rotation_is_applied(tmp_path, matrix, turn):
     frames = np.zeros((2, 32, 48, 3), np.uint8)
     frames[:, :16, :24] = 255  # the top left quarter
     write_video(path, frames, options={"crf": "0"})
-    content = bytearray(path.read_bytes())
-    unit = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    at = content.index(unit, content.index(b"tkhd"))
-    a, b, u, c, d, v = (x * 0x10000 for x in matrix)
-    content[at : at + 36] = struct.pack(">9i", a, b, u, c, d, v, 0, 0, 0x40000000)
-    path.write_bytes(content)
+    turn_video(path, matrix)
     assert np.abs(read_frames(path).astype(int) - np.rot90(frames, turn, (1, 2))).max() < 8
 
 
