@@ -3,12 +3,16 @@
 import hashlib
 import importlib
 import json
+import math
+import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
 import wave
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from importlib.metadata import requires
 from pathlib import Path
@@ -215,19 +219,19 @@ def test_a_fixed_batch_is_proven_at_that_size(tmp_path):
         np.testing.assert_allclose(found, classifier(torch.from_numpy(views)).softmax(1).mean(0), atol=1e-5)
 
 
-def test_int8_without_enough_real_clips_is_not_proven_and_has_weights_in_int8(tmp_path):
-    classifier = classifier_of("linear")
-    made = export(classifier, tmp_path / "small.onnx", int8=True)
+@pytest.mark.parametrize("method", ["linear", "gather_spread", "lora+moments"])
+def test_int8_without_enough_real_clips_is_not_proven_and_has_weights_in_int8(method, tmp_path):
+    made = export(classifier_of(method), tmp_path / "small.onnx", int8=True)
     assert made.proof.verdict == "not proven"
     assert json.loads((tmp_path / "small.json").read_text())["precision"] == "int8"
     model = onnx.load(tmp_path / "small.onnx")
     kinds = [x.op_type for x in model.graph.node]
-    assert "MatMulInteger" in kinds
-    floats = [x for x in model.graph.initializer if x.data_type == onnx.TensorProto.FLOAT]
-    d_inner = 2 * SMALL.d_model
-    assert not [
-        x.name for x in floats if list(x.dims) in ([SMALL.d_model, 2 * d_inner], [d_inner, SMALL.d_model])
-    ]
+    # of each block: in_proj, out_proj, and in both directions x_proj and dt_proj; of the head: one
+    assert kinds.count("MatMulInteger") >= 6 * SMALL.depth + 1
+    numbers = Counter()
+    for x in model.graph.initializer:
+        numbers[x.data_type, len(x.dims)] += math.prod(x.dims)
+    assert numbers[onnx.TensorProto.FLOAT, 2] < 0.1 * numbers[onnx.TensorProto.INT8, 2]
 
 
 def test_an_archive_of_torch_has_the_logits_of_its_classifier(tmp_path):
@@ -304,6 +308,7 @@ def test_a_method_that_mixes_the_clips_of_a_batch_is_refused(tmp_path):
         ({"out": "missing/model.onnx"}, "must be a .onnx in a folder that exists"),
         ({"to": "tflite"}, "to must be onnx or torch, got 'tflite'"),
         ({"out": "model.pt2", "to": "torch", "int8": True}, "int8 is of ONNX models"),
+        ({"out": "model.pt2", "to": "torch", "custom_op": True}, "the custom operator is of ONNX models"),
         ({"batch": 0}, "batch must be a whole number of at least 1"),
         ({"out": "there.onnx"}, "there.json: exists; choose another name"),
     ],
@@ -319,6 +324,102 @@ def test_a_script_of_the_user_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match=r"predict.py: exists, and is not the one"):
         export("no adapter", tmp_path / "model.onnx")
     assert (tmp_path / "predict.py").read_text() == "mine"
+
+
+needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+
+
+@pytest.fixture(scope="module")
+def with_operator(tmp_path_factory):
+    """(classifier, folder of model.onnx): an adapter that was exported with the custom operator."""
+    folder = tmp_path_factory.mktemp("operator")
+    classifier = classifier_of("ssp+lora")
+    made = export(classifier, folder / "model.onnx", custom_op=True)
+    assert made.proof.verdict == "proven"
+    names = ["model.onnx", "model.json", "predict.py", "selective_scan.so", "selective_scan.c"]
+    assert [x.name for x in made.files] == names
+    return classifier, folder
+
+
+@needs_compiler
+def test_a_model_with_the_custom_operator_has_the_logits_of_its_classifier(with_operator):
+    classifier, folder = with_operator
+    model = onnx.load(folder / "model.onnx")
+    kinds = [x.op_type for x in model.graph.node]
+    assert kinds.count("SelectiveScan") == 2 * SMALL.depth and "Scan" not in kinds
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(folder / "selective_scan.so"))
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options)
+    for batch in (1, 5):
+        clips = torch.randn(batch, 3, SMALL.frames, *SIZE)
+        logits = session.run(["logits"], {"clip": clips.numpy()})[0]
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, classifier.eval()(clips), rtol=1e-4, atol=2e-5)
+
+
+@needs_compiler
+def test_the_custom_operator_and_int8_go_together(tmp_path):
+    made = export(classifier_of("linear"), tmp_path / "small.onnx", int8=True, custom_op=True)
+    assert made.proof.verdict == "not proven" and made.proof.agreement > 0.5
+    kinds = {x.op_type for x in onnx.load(tmp_path / "small.onnx").graph.node}
+    assert kinds >= {"MatMulInteger", "SelectiveScan"}
+
+
+@needs_compiler
+def test_the_script_predicts_with_the_custom_operator_and_tells_how_to_compile_it(
+    with_operator, class_folder, tmp_path
+):
+    classifier, folder = with_operator
+    video = str(next((class_folder / "test").rglob("*.mp4")))
+    for name in ("model.onnx", "model.json", "selective_scan.c"):
+        shutil.copy(folder / name, tmp_path)
+    command = [sys.executable, folder / "predict.py", tmp_path / "model.onnx", video]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = re.search(
+        r"compile selective_scan.so on this machine with (cc .* \S*selective_scan.c) ", done.stderr
+    )
+    subprocess.run(shlex.split(told[1]), check=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    _, label, probability = done.stdout.strip().split("\t")
+    (wanted,) = predict(classifier, video)
+    assert label == wanted.label and float(probability) == pytest.approx(wanted.probability, abs=1e-4)
+
+
+@needs_compiler
+def test_models_of_one_folder_share_the_library_but_none_of_the_user_is_replaced(with_operator, tmp_path):
+    classifier, folder = with_operator
+    for name in ("selective_scan.so", "selective_scan.c", "predict.py"):
+        shutil.copy(folder / name, tmp_path)
+    export(classifier, tmp_path / "second.onnx", custom_op=True, batch=1)
+    (tmp_path / "selective_scan.so").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"selective_scan.so: exists, and is not the one"):
+        export(classifier, tmp_path / "third.onnx", custom_op=True)
+    assert (tmp_path / "selective_scan.so").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("compiler", "words"),
+    [
+        ("no-such-compiler", "needs a C compiler: no-such-compiler: "),
+        (f"{sys.executable} -c 'import sys; sys.exit(\"bad flag\")'", "cannot be compiled: .*: bad flag$"),
+        ("true", "cannot be compiled: .*: exit code 0$"),
+    ],
+)
+def test_a_compiler_that_fails_is_one_line(compiler, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", compiler)
+    with pytest.raises(ExportError, match=words) as caught:
+        export("no adapter", tmp_path / "model.onnx", custom_op=True)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_compiler_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ExportError, match="needs a C compiler: install gcc or clang, or set CC"):
+        export("no adapter", tmp_path / "model.onnx", custom_op=True)
 
 
 def test_a_full_disk_leaves_no_part_of_a_model(tmp_path, monkeypatch):

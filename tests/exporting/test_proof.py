@@ -71,11 +71,22 @@ def test_every_clip_is_compared_at_every_size_of_batch():
         return logits
 
     proof = prove(Fixed(), lambda: runtime, clips, real=False)
-    assert sizes == [1] + [1] * 16 + [3] + [3] * 5 + [1] + [8] + [8] * 2  # the first batch twice
+    assert sizes == [1] * 16 + [3] * 5 + [1] + [8] * 2
     assert [x.batch_size for x in proof.comparisons] == [1, 3, 8]
     assert [x.logits > 0.4 for x in proof.comparisons] == [False, True, False]
     assert proof.verdict == "failed"
     assert proof.times.keys() == {1, 8}
+
+
+def test_a_single_batch_is_computed_once_before_it_is_timed():
+    sizes = []
+
+    def runtime(x):
+        sizes.append(len(x))
+        return x.reshape(len(x), -1)[:, :3]
+
+    prove(Fixed(), lambda: runtime, torch.rand(16, 3, 1, 1, 2), real=False, batches=(16,))
+    assert sizes == [16, 16]
 
 
 def test_a_file_of_a_fixed_batch_gets_full_batches():

@@ -44,6 +44,24 @@ def test_predictions_of_the_service_are_those_of_the_adapter(root):
         assert all(models["model"][x] == models["one"][x] for x in same)
 
 
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_the_custom_operator_is_compiled_by_the_service_not_taken_from_the_folder(root, tmp_path):
+    export(root / "one", tmp_path / "fast.onnx", custom_op=True)
+    (tmp_path / "selective_scan.so").write_bytes(b"not to be loaded")
+    (expected,) = videossp.load(root / "one").predict(root / "a.mp4")
+    (found,) = ExportedClassifier(tmp_path / "fast.onnx").eval().predict(root / "a.mp4")
+    assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
+
+
+def test_a_model_whose_operator_cannot_be_compiled_is_refused(root, tmp_path, monkeypatch):
+    shutil.copy(root / "model.onnx", tmp_path)
+    about = json.loads((root / "model.json").read_text()) | {"custom_op": "selective_scan.so"}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(WeightsError, match=r"model.onnx: cannot be loaded: .* needs a C compiler"):
+        ExportedClassifier(tmp_path / "model.onnx")
+
+
 def test_the_command_serves_an_exported_model(root):
     with process(root / "model.onnx") as client:
         assert [x["name"] for x in client.get("/v1/models").json["models"]] == ["model"]

@@ -1,4 +1,4 @@
-"""Bundled files: weights of `videomamba_nano`, clips of the demo, recipes of published runs, a script."""
+"""Bundled files: weights of `videomamba_nano`, clips of the demo, recipes, and code of exported models."""
 
 import zipfile
 from pathlib import Path
@@ -7,6 +7,7 @@ FOLDER = Path(__file__).parent
 WEIGHTS = {"videomamba_nano": FOLDER / "videomamba_nano.safetensors"}
 CLIPS = FOLDER / "tabletop.zip"
 PREDICT_SCRIPT = FOLDER / "predict_onnx.py"  # for exported models; without torch and this package
+SCAN_SOURCE = FOLDER / "selective_scan.c"  # an operator of onnxruntime
 RECIPES = {path.stem: path for path in sorted((FOLDER / "recipes").glob("*.yaml"))}  # `train --config NAME`
 
 

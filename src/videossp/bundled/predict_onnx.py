@@ -2,9 +2,10 @@
 
     python predict.py model.onnx VIDEO...
 
-model.json lies beside the model. One line per video: its path, the most probable class and the probability.
-Exit code 1 if a video cannot be decoded. Unlike videossp, this script does not notice that a file ends too
-early, and it does not mirror mirrored videos back (phones only turn them).
+model.json lies beside the model; if the model has a custom operator, so does selective_scan.so. One line per
+video: its path, the most probable class and the probability. Exit code 1 if a video cannot be decoded. Unlike
+videossp, this script does not notice that a file ends too early, and it does not mirror mirrored videos back
+(phones only turn them).
 """
 
 import hashlib
@@ -124,6 +125,15 @@ def probabilities(session: onnxruntime.InferenceSession, views: np.ndarray, batc
     return out
 
 
+def register(options: onnxruntime.SessionOptions, library: Path) -> None:
+    """Make the custom operator known to sessions with these options."""
+    try:
+        options.register_custom_ops_library(str(library))
+    except Exception as error:  # onnxruntime has its own kinds
+        command = f"cc -O3 -shared -fPIC -o {library} {library.with_suffix('.c')}"
+        raise ValueError(f"compile {library.name} on this machine with {command} ({error})") from error
+
+
 def main() -> None:
     if len(sys.argv) < 3:
         print(__doc__, file=sys.stderr)
@@ -133,7 +143,10 @@ def main() -> None:
         about = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
         if hashlib.sha256(model.read_bytes()).hexdigest() != about["sha256"]:
             raise ValueError("its .json file describes another model")
-        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        if about["custom_op"]:
+            register(options, model.parent / about["custom_op"])
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own kinds
         print(f"{model}: cannot be loaded: {error}", file=sys.stderr)
         sys.exit(2)

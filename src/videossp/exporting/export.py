@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videossp.bundled import PREDICT_SCRIPT
+from videossp.bundled import PREDICT_SCRIPT, SCAN_SOURCE
 from videossp.classifier import Classifier
 from videossp.data.clips import read_views
 from videossp.errors import ExportError, VideoSSPError
 from videossp.exporting.proof import BATCHES, LEAST_CLIPS, Proof, Runtime, prove, seeded_clips
+from videossp.exporting.scan_library import LIBRARY, compiled_library
 from videossp.inference.predict import Paths, find_videos
 from videossp.load_adapter import load
 from videossp.model.published import first_line
@@ -57,6 +58,7 @@ def export(
     *,
     to: Target = "onnx",
     int8: bool = False,
+    custom_op: bool = False,
     batch: int | None = None,
     clips: Paths | None = None,
     backbone: str | None = None,
@@ -72,6 +74,8 @@ def export(
         out: the file, NAME.onnx or NAME.pt2. NAME.json, and for ONNX predict.py, are written beside it.
         to: "onnx", or "torch" for an archive of torch.export, which needs this package to be loaded.
         int8: compute the matrix products of an ONNX model in int8, with weights of a quarter of the size.
+        custom_op: scan with a custom operator of onnxruntime, in C, which is compiled here: twice as fast.
+            The library and its source are written beside the model.
         batch: clips in a batch; None: any number.
         clips: videos, or folders of them, for the comparison: at least `LEAST_CLIPS`. None: random clips.
         backbone: weights of the backbone of a folder, if they have moved, see `load`.
@@ -81,14 +85,17 @@ def export(
         The files and the proof, which is also in NAME.json.
 
     Raises:
-        ExportError: the method has an operation that the format lacks; or the proof failed: the logits differ
-            by more than 1e-4, or too many clips get another class. Nothing was written.
+        ExportError: the method has an operation that the format lacks; there is no C compiler; or the proof
+            failed: the logits differ by more than 1e-4, or too many clips get another class. Nothing was
+            written.
         ValueError: a file exists, or an argument does not fit the others.
         ImportError: the extra `export` is not installed.
         DataError: a clip cannot be decoded.
     """
     target = Path(out)
-    check(target, to, int8, batch)
+    check(target, to, int8, custom_op, batch)
+    beside = files_beside(target, to, custom_op)
+    check_beside(beside)
     if isinstance(adapter, Classifier):
         classifier = copy.deepcopy(adapter)
     else:
@@ -105,7 +112,7 @@ def export(
         draft = Path(folder) / target.name
         try:
             if to == "onnx":
-                runtime = write_onnx(merged, draft, batch, int8)
+                runtime = write_onnx(merged, draft, batch, int8, beside.get(target.parent / LIBRARY))
             else:
                 runtime = write_archive(merged, draft, batch)
             proof = prove(
@@ -123,17 +130,17 @@ def export(
         if proof.faults and not allow:
             raise ExportError(f"{'; '.join(proof.faults)}: nothing was written (--allow writes it anyway)")
         data = draft.read_bytes()
-    check(target, to, int8, batch)  # again: the comparison may have taken minutes
-    about = description(classifier, target, to, batch, int8, data, proof)
+    check(target, to, int8, custom_op, batch)  # again: the comparison may have taken minutes
+    check_beside(beside)
+    about = description(classifier, target, to, batch, int8, custom_op, data, proof)
     contents: dict[Path, str | bytes] = {
         target: data,
         target.with_suffix(".json"): json.dumps(about, indent=2, ensure_ascii=False) + "\n",
+        **beside,
     }
-    if to == "onnx":
-        contents[target.parent / SCRIPT] = PREDICT_SCRIPT.read_bytes()
     with ExitStack() as written:
         for path, content in contents.items():
-            if path.name != SCRIPT:
+            if not path.exists():
                 written.callback(path.unlink, missing_ok=True)
             atomic_write(path, content)
         written.pop_all()  # all are there: keep them
@@ -141,7 +148,7 @@ def export(
     return Export(tuple(contents), proof, len(data), weights)
 
 
-def check(target: Path, to: Target, int8: bool, batch: int | None) -> None:
+def check(target: Path, to: Target, int8: bool, custom_op: bool, batch: int | None) -> None:
     """Raise a ValueError if arguments do not fit, or a file that would be written exists."""
     if to not in SUFFIXES:
         raise ValueError(f"to must be {' or '.join(SUFFIXES)}, got {to!r}")
@@ -149,6 +156,8 @@ def check(target: Path, to: Target, int8: bool, batch: int | None) -> None:
         raise ValueError(f"out {target}: must be a {SUFFIXES[to]} in a folder that exists")
     if int8 and to != "onnx":
         raise ValueError("int8 is of ONNX models: leave it out, or export to onnx")
+    if custom_op and to != "onnx":
+        raise ValueError("the custom operator is of ONNX models: leave it out, or export to onnx")
     if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
         raise ValueError(
             f"batch must be a whole number of at least 1, or None (--batch dynamic), got {batch!r}"
@@ -158,9 +167,29 @@ def check(target: Path, to: Target, int8: bool, batch: int | None) -> None:
             raise ValueError(f"{path}: exists; choose another name")
     if not os.access(target.parent, os.W_OK):
         raise ValueError(f"{target.parent}: cannot be written to; choose another folder")
-    script = target.parent / SCRIPT
-    if to == "onnx" and script.exists() and script.read_bytes() != PREDICT_SCRIPT.read_bytes():
-        raise ValueError(f"{script}: exists, and is not the one that would be written; choose another folder")
+
+
+def files_beside(target: Path, to: Target, custom_op: bool) -> dict[Path, bytes]:
+    """Files that several models in a folder share, and their contents.
+
+    Raises:
+        ExportError: the custom operator cannot be compiled.
+    """
+    beside = {SCRIPT: PREDICT_SCRIPT.read_bytes()} if to == "onnx" else {}
+    if custom_op:
+        with tempfile.TemporaryDirectory(prefix="videossp-") as folder:
+            beside[LIBRARY] = compiled_library(Path(folder)).read_bytes()
+        beside[SCAN_SOURCE.name] = SCAN_SOURCE.read_bytes()
+    return {target.parent / name: content for name, content in beside.items()}
+
+
+def check_beside(beside: Mapping[Path, bytes]) -> None:
+    """Raise a ValueError if a file exists and has another content."""
+    for path, content in beside.items():
+        if path.exists() and path.read_bytes() != content:
+            raise ValueError(
+                f"{path}: exists, and is not the one that would be written; choose another folder"
+            )
 
 
 def comparison_clips(classifier: Classifier, paths: Paths | None) -> Tensor:
@@ -182,16 +211,25 @@ def comparison_clips(classifier: Classifier, paths: Paths | None) -> Tensor:
     return torch.cat([read_views(path, classifier.clip_format, raw=True) for path in chosen])
 
 
-def write_onnx(classifier: Classifier, path: Path, batch: int | None, int8: bool) -> Callable[[], Runtime]:
-    """Write an ONNX model; returns a function that loads it with onnxruntime."""
+def write_onnx(
+    classifier: Classifier, path: Path, batch: int | None, int8: bool, library: bytes | None
+) -> Callable[[], Runtime]:
+    """Write an ONNX model; returns a function that loads it with onnxruntime.
+
+    Args:
+        library: of the custom operator, if the model shall have it; it is written beside the model.
+    """
     from videossp.exporting.exported import open_onnx
     from videossp.exporting.onnx_model import onnx_model, quantized, traced
 
-    model = onnx_model(traced(classifier, batch), classifier.method)
+    model = onnx_model(traced(classifier, batch), classifier.method, custom_op=library is not None)
     if int8:
         model = quantized(model)
     path.write_bytes(model.SerializeToString())
-    return partial(open_onnx, path)
+    if library is None:
+        return partial(open_onnx, path)
+    (path.parent / LIBRARY).write_bytes(library)
+    return partial(open_onnx, path, path.parent / LIBRARY)
 
 
 def write_archive(classifier: Classifier, path: Path, batch: int | None) -> Callable[[], Runtime]:
@@ -223,6 +261,7 @@ def description(
     to: Target,
     batch: int | None,
     int8: bool,
+    custom_op: bool,
     data: bytes,
     proof: Proof,
 ) -> dict[str, Any]:
@@ -234,6 +273,7 @@ def description(
         "sha256": hashlib.sha256(data).hexdigest(),
         "to": to,
         "precision": "int8" if int8 else "float32",
+        "custom_op": LIBRARY if custom_op else None,
         "input": {"name": "clip", "type": "float32", "shape": [size, 3, form.frames, *form.size]},
         "output": {"name": "logits", "type": "float32", "shape": [size, len(classifier.classes)]},
         "batch": batch,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from videossp.data.sampling import ClipFormat
 from videossp.errors import WeightsError
 from videossp.exporting.export import FORMAT
 from videossp.exporting.proof import Runtime, file_logits
+from videossp.exporting.scan_library import compiled_library
 from videossp.model.config import VideoMambaConfig
 from videossp.model.hooks import Tuner
 from videossp.model.precision import Precision
@@ -25,13 +27,19 @@ from videossp.model.published import first_line
 INPUT, OUTPUT = "clip", "logits"
 
 
-def open_onnx(path: Path) -> Runtime:
+def open_onnx(path: Path, library: Path | None = None) -> Runtime:
     """A model in onnxruntime, with as many threads as torch has.
+
+    Args:
+        path: of the model.
+        library: of the custom operator, if the model has it. It is not read again.
 
     Raises:
         Exception: onnxruntime cannot load it; it has its own kinds.
     """
     options = onnxruntime.SessionOptions()
+    if library is not None:
+        options.register_custom_ops_library(str(library))
     options.intra_op_num_threads = torch.get_num_threads()
     # Else idle threads wait in a loop, which takes the time of other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -70,7 +78,11 @@ class ExportedClassifier(Classifier):
             self.method, self.sha256 = str(about["method"]), str(about["backbone"]["sha256"])
             self.precision, self.batch = about["precision"], about["batch"]
             self.video_seconds = about["video_seconds"]
-            self.runtime = open_onnx(path)
+            if about["custom_op"] is None:
+                self.runtime = open_onnx(path)
+            else:  # compiled here: native code beside a model is not trusted
+                with tempfile.TemporaryDirectory(prefix="videossp-") as folder:
+                    self.runtime = open_onnx(path, compiled_library(Path(folder)))
         except KeyError as error:
             raise WeightsError(f"{description_of(path)}: lacks {error}: export the adapter again") from error
         except Exception as error:  # onnxruntime has its own kinds

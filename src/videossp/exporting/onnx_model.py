@@ -2,12 +2,15 @@
 
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from videossp.classifier import Classifier
@@ -41,7 +44,11 @@ def traced(classifier: Classifier, batch: int | None) -> torch.export.ExportedPr
 
 
 def onnx_model(
-    program: torch.export.ExportedProgram, method: str, inputs: Sequence[str] = (INPUT,)
+    program: torch.export.ExportedProgram,
+    method: str,
+    inputs: Sequence[str] = (INPUT,),
+    *,
+    custom_op: bool = False,
 ) -> onnx.ModelProto:
     """The ONNX model of a traced classifier: input `clip`, output `logits`.
 
@@ -49,6 +56,7 @@ def onnx_model(
         program: of `traced`.
         method: for the message of an error.
         inputs: names of the inputs.
+        custom_op: scan with the custom operator instead of `Scan`.
 
     Raises:
         ExportError: an operation of the method has no translation.
@@ -61,13 +69,14 @@ def onnx_model(
                 input_names=list(inputs),
                 output_names=[OUTPUT],
                 opset_version=onnx_scan.OPSET,
-                custom_translation_table=TRANSLATIONS,
+                custom_translation_table=TRANSLATIONS | (onnx_scan.CUSTOM_TRANSLATIONS if custom_op else {}),
                 optimize=False,  # takes as long as all the rest, and makes the model no faster
                 verbose=False,
             )
     except Exception as error:
         raise ExportError(f"{method} cannot be exported: {first_line(root_of(error))}") from error
     model = converted.model_proto  # type: ignore[union-attr]
+    transpose_weights(model.graph)
     strip(model)
     return model
 
@@ -89,6 +98,21 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
         )
         return onnx.load(path)
+
+
+def transpose_weights(graph: onnx.GraphProto) -> None:
+    """Store transposed weights instead of transposing them: only such a weight can be quantised."""
+    uses = Counter(name for part in graphs(graph) for node in part.node for name in node.input)
+    weights = {x.name: x for x in graph.initializer}
+    for node in [x for x in graph.node if x.op_type == "Transpose" and x.input[0] in weights]:
+        weight = weights[node.input[0]]
+        (order,) = (x.ints for x in node.attribute if x.name == "perm")
+        array = np.ascontiguousarray(numpy_helper.to_array(weight).transpose(order))
+        graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+        graph.node.remove(node)
+        uses[weight.name] -= 1
+        if not uses[weight.name]:
+            graph.initializer.remove(weight)
 
 
 def strip(model: onnx.ModelProto) -> None:

@@ -1,14 +1,16 @@
-"""The selective scan in ONNX: operator `Scan`, one step of the recurrence per iteration."""
+"""The selective scan in ONNX: operator `Scan`, one step per iteration, or a custom operator."""
 
 from typing import Any
 
 import torch
+from onnx.defs import OpSchema
 from onnxscript import FLOAT, graph, opset18, script
-from onnxscript.values import Opset
+from onnxscript.values import Op, Opset
 
 from videossp.system.quiet import quiet
 
 OPSET = 18
+DOMAIN = "videossp"  # of the custom operator
 op: Any = opset18  # its annotations are those of eager values
 T: Any = FLOAT[...]  # type: ignore[misc]  # a tensor of any shape
 FORWARD, REVERSE = 0, 1  # of ONNX's scan directions
@@ -97,4 +99,30 @@ def selective_scan(
     return y if D is None else op.Add(y, op.Mul(D, u)), op.Identity(A)
 
 
+def _schema() -> OpSchema:
+    """The inputs and outputs of the custom operator, whose definition is bundled/selective_scan.c."""
+    kind, optional = OpSchema.FormalParameter, OpSchema.FormalParameterOption.Optional
+    return OpSchema(
+        "SelectiveScan",
+        DOMAIN,
+        1,
+        inputs=[
+            *(kind(x, "tensor(float)") for x in ("u", "delta", "A", "B", "C")),
+            *(kind(x, "tensor(float)", param_option=optional) for x in ("D", "delta_bias", "h0")),
+        ],
+        outputs=[kind("y", "tensor(float)")],
+        attributes=[OpSchema.Attribute("reverse", OpSchema.AttrType.INT)],
+    )
+
+
+OPERATOR: Any = Op(Opset(DOMAIN, 1), "SelectiveScan", _schema())
+
+
+def custom_selective_scan(*arguments: Any) -> tuple[Any, Any]:
+    """Translate the operator as `selective_scan` does, to the custom operator."""
+    *tensors, reverse, _ = arguments
+    return OPERATOR(*tensors, reverse=int(reverse)), op.Identity(tensors[2])
+
+
 TRANSLATIONS = {torch.ops.videossp.selective_scan.default: selective_scan}
+CUSTOM_TRANSLATIONS = {torch.ops.videossp.selective_scan.default: custom_selective_scan}

@@ -148,7 +148,7 @@ def prove(
         if size in (min(batches), max(batches)):
             works["videossp"] = lambda x: classifier(x).numpy()
         parts = (classifier.normalised(x) for x in clips.split(size))
-        results, spent = in_turn(works, parts, {"file": full})
+        results, spent = in_turn(works, parts, {"file": full}, warm=len(clips) <= size)
         theirs[size] = results["file"]
         if "videossp" in works:
             times[size], wanted = spent, results["videossp"]
@@ -158,7 +158,7 @@ def prove(
 
 @torch.inference_mode()
 def in_turn(
-    works: Mapping[str, Work], parts: Iterable[Tensor], full: Mapping[str, int]
+    works: Mapping[str, Work], parts: Iterable[Tensor], full: Mapping[str, int], *, warm: bool
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Do several kinds of work on batches of clips, in turn.
 
@@ -166,16 +166,17 @@ def in_turn(
         works: by name.
         parts: the batches.
         full: clips that a work computes at least, in a batch of fewer.
+        warm: do the first batch once before. It is the slowest, so this is for the time of a single batch.
 
     Returns:
         Their results, (clips, classes); and milliseconds per clip, by "WORK_cpu" and "WORK_wall": the least
-        of all batches. The first batch is done once before, to warm up.
+        of all batches.
     """
     results: dict[str, list[np.ndarray]] = {name: [] for name in works}
     spent: dict[str, list[float]] = {}
     for i, part in enumerate(parts):
         for name, work in works.items():
-            if i == 0:
+            if warm and i == 0:
                 work(part)
             cpu, wall = time.process_time(), time.perf_counter()
             results[name].append(work(part))
