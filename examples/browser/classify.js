@@ -11,6 +11,7 @@ export async function load(model = "model.onnx") {
   const answer = await fetch(model.replace(/\.onnx$/, ".json"));
   if (!answer.ok) throw new Error(`${answer.url}: ${answer.status}`);
   const about = await answer.json();
+  if (about.custom_op) throw new Error("it was exported with --custom-op, which does not run in a browser");
   return { about, session: await ort.InferenceSession.create(model) };
 }
 

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import shutil
 import subprocess
 import tarfile
@@ -141,6 +142,46 @@ def test_the_frames_of_the_page_are_those_of_the_package(site, page, class_folde
     )
     wanted = read_views(str(video), classifier.clip_format)[0].flatten().numpy()
     assert np.corrcoef(found, wanted)[0, 1] > 0.95  # noise, resized by another rule
+
+
+def test_the_result_of_a_video_is_dropped_if_another_was_chosen(page, class_folder):
+    dark, bright = (next((class_folder / "test" / x).glob("*.mp4")) for x in ("dark", "bright"))
+    page.evaluate(
+        """() => {
+            const { get, set } = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "currentTime");
+            let first, release;
+            const released = new Promise((resolve) => { release = resolve; });
+            Object.defineProperty(HTMLMediaElement.prototype, "currentTime", {
+                get,
+                async set(value) {
+                    first ??= this;
+                    if (this === first) await released; // the first video waits for its frames
+                    set.call(this, value);
+                },
+            });
+            const revoke = URL.revokeObjectURL;
+            window.release = () => new Promise((resolve) => {
+                URL.revokeObjectURL = (url) => { revoke(url); setTimeout(resolve, 500); };
+                release();
+            });
+        }"""
+    )
+    page.locator("#video").set_input_files(dark)
+    page.get_by_text("Computing").wait_for()
+    page.locator("#video").set_input_files(bright)
+    page.get_by_text("ms)").wait_for()
+    shown = page.locator("body").inner_text()
+    assert "bright (" in shown
+    page.evaluate("release()")  # until the first video was read, and half a second for its class
+    assert page.locator("body").inner_text() == shown
+
+
+def test_a_model_with_the_custom_operator_is_refused(site, page):
+    _, folder, address = site
+    about = json.loads((folder / "model.json").read_text()) | {"custom_op": "selective_scan.so"}
+    page.route("**/model.json", lambda route: route.fulfill(json=about))
+    page.goto(f"{address}/index.html")
+    page.get_by_text("exported with --custom-op, which does not run in a browser").wait_for()
 
 
 def test_a_file_that_is_no_video_is_one_line(page, tmp_path):
