@@ -463,6 +463,7 @@ class Classifier(nn.Module):
             "dropout": self.head.dropout.p,
             "metrics": self.metrics,
             "video_seconds": self.video_seconds,
+            "temperature": self.head.temperature,
             "versions": versions(),
         }
         write_adapter(

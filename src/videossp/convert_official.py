@@ -113,6 +113,6 @@ def to_official(classifier: Classifier) -> dict[str, Tensor]:
     return to_published(
         classifier.backbone.state_dict(),
         classifier.head.norm.weight.detach(),
-        dict(classifier.head.linear.state_dict()),
+        {name: x / classifier.head.temperature for name, x in classifier.head.linear.state_dict().items()},
         dict(classifier.tuner.state_dict()),
     )

@@ -65,6 +65,9 @@ def load(
         seconds = config.get("video_seconds")  # not recorded by older versions
         if seconds is not None and not 0 < float(seconds) < float("inf"):
             raise ValueError(f"video_seconds {seconds!r}")
+        temperature = config.get("temperature", 1.0)  # not recorded by older versions
+        if not 0 < float(temperature) < float("inf"):
+            raise ValueError(f"temperature {temperature!r}")
         class_names(classes)
         check_clip(clip_format, sizes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -127,6 +130,7 @@ def load(
     classifier.notes, classifier.warnings = source.notes, source.warnings
     classifier.metrics, classifier.precision = metrics, precision
     classifier.video_seconds = None if seconds is None else float(seconds)
+    classifier.head.temperature = float(temperature)
     _load_adapter(classifier, tensors)
     return classifier if chosen is None else classifier.to(chosen)
 

@@ -105,6 +105,7 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
             f"top-1 {100 * summary['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %), {top5}"
             f"mean class accuracy {100 * summary['mean_class_accuracy']:.1f} % on {len(samples)} videos of "
             f"{split}, views (segments x crops) {summary['views']}",
+            *calibration_lines(summary["calibration_error"]),
             *result.confusion_table(),
         ]
         if data.origin["format"] == "breakfast":
@@ -151,6 +152,11 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
         return 0
 
     return run
+
+
+def calibration_lines(error: float | None) -> list[str]:
+    """The calibration error for people."""
+    return [] if error is None else [f"calibration error {100 * error:.1f} % (expected, 15 bins)"]
 
 
 def known_samples(data: "VideoDataset", classes: Sequence[str]) -> "list[Sample]":

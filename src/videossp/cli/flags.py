@@ -51,7 +51,7 @@ TRAINING = {  # fields of `TrainConfig`, by group
         "label_smoothing": "target spread over all classes",
         "max_grad_norm": "clip the gradient norm; 0: off",
         "ema_decay": "moving average of the weights; 0: off",
-        "max_skipped": "most steps to skip because of non-finite values",
+        "max_skipped": "most steps to skip as not finite",
         "seed": "of all random numbers",
     },
     "augmentation": {
@@ -69,6 +69,7 @@ TRAINING = {  # fields of `TrainConfig`, by group
     "validation and checkpoints": {
         "val_fraction": "fraction held out if there is no val split; 0: none, keep the last epoch",
         "select_on": "split that selects the best epoch",
+        "calibrate": "fit a temperature on validation",
         "save_minutes": "minutes between checkpoints",
     },
     "hardware": {

@@ -15,6 +15,7 @@ from videossp.classifier import Classifier
 from videossp.data.clips import EvalViews
 from videossp.data.datasets import Sample
 from videossp.errors import DataError
+from videossp.inference.calibration import Reliability, fit_temperature, with_temperature
 from videossp.inference.passes import EVAL_BATCH, finite, scoring
 from videossp.inference.video_results import OnError as OnError
 from videossp.inference.video_results import check_on_error
@@ -121,6 +122,24 @@ class Evaluation:
         losses = (-self._log_likelihoods).tolist()
         return [x if decoded else None for x, decoded in zip(losses, self._decoded.tolist(), strict=True)]
 
+    @cached_property
+    def reliability(self) -> Reliability:
+        """How often the decoded videos are right, by the probability of the predicted class."""
+        return Reliability.of(self.scores[self._decoded], self._labels[self._decoded])
+
+    @cached_property
+    def fitted_temperature(self) -> float:
+        """The temperature that calibrates these probabilities, see `fit_temperature`."""
+        return fit_temperature(self.view_scores[self._decoded], self._labels[self._decoded])
+
+    def at_temperature(self, temperature: float) -> "Evaluation":
+        """The evaluation of the classifier whose logits are divided by a temperature."""
+        if temperature == 1:
+            return self
+        scores = self.view_scores.clone()
+        scores[self._decoded] = with_temperature(scores[self._decoded], temperature)
+        return replace(self, view_scores=scores)
+
     def per_base_name(self, processes: int = 1) -> dict[str, Any]:
         """Accuracy as the published code computes it: videos with the same base name count as one.
 
@@ -172,6 +191,7 @@ class Evaluation:
             "top5": self.top(5) if len(self.classes) > 5 else None,
             "mean_class_accuracy": self.mean_class_accuracy,
             "loss": self.loss if self._decoded.any() else None,
+            "calibration_error": self.reliability.error,
             "videos": len(self.samples),
             "failed": len(self.failures),
             "views": f"{self.views[0]} x {self.views[1]}",

@@ -9,6 +9,10 @@ from videossp.model.published import Published
 class Head(nn.Module):
     """Final norm, dropout and linear classifier of the cls token.
 
+    Attributes:
+        temperature: divides the logits, so that probabilities say how often predictions are right, see
+            `inference/calibration.py`. It is 1 in a training, and no parameter.
+
     Raises:
         ValueError: `dropout` is no probability.
     """
@@ -22,11 +26,12 @@ class Head(nn.Module):
         self.linear = nn.Linear(d_model, classes)
         nn.init.trunc_normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
+        self.temperature = 1.0
 
     def forward(self, cls: Tensor) -> Tensor:
         """(batch, d_model) -> logits (batch, classes)."""
         out: Tensor = self.linear(self.dropout(self.norm(cls)))
-        return out
+        return out if self.temperature == 1 else out / self.temperature
 
 
 def fill_head(head: Head, published: Published) -> None:

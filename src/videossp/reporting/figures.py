@@ -85,6 +85,25 @@ def draw_strip(clip: Tensor, clip_format: ClipFormat, file: Path | BinaryIO) -> 
     imsave(file, pixels.numpy(), format="png")
 
 
+def draw_reliability(evaluations: Mapping[str, Evaluation], file: Path | BinaryIO) -> None:
+    """Accuracy by the probability of the predicted class, and the number of videos, as a PNG."""
+    figure = Figure(figsize=(5, 5), dpi=DPI, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 100], [0, 100], color="black", linestyle=":", linewidth=1, label="calibrated")
+    for name, evaluation in evaluations.items():
+        found = evaluation.reliability
+        error = "" if found.error is None else f" (calibration error {100 * found.error:.1f} %)"
+        upper.plot(100 * found.confidence, 100 * found.accuracy, marker="o", label=f"{name}{error}")
+        edges = [100 * i / len(found.counts) for i in range(len(found.counts) + 1)]
+        lower.stairs(found.counts, edges)
+    upper.set(ylabel="accuracy (%)", ylim=(-2, 102))
+    upper.legend(fontsize=8, loc="lower right")
+    lower.set(xlabel="probability of the predicted class (%)", ylabel="videos", xlim=(0, 100))
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    write_figure(figure, file)
+
+
 def _add_note(figure: Figure, labels: Labels) -> None:
     """Explain the labels at the bottom of a figure, if they need it."""
     if labels.note:

@@ -13,7 +13,7 @@ from videossp.data.sampling import ClipFormat
 from videossp.data.video import read_video
 from videossp.errors import DataError
 from videossp.inference.evaluate import Evaluation
-from videossp.reporting.figures import draw_classes, draw_confusion, draw_curves, draw_strip
+from videossp.reporting.figures import draw_classes, draw_confusion, draw_curves, draw_reliability, draw_strip
 from videossp.system.files import atomic_write
 from videossp.system.printable import printable
 
@@ -69,12 +69,18 @@ def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
 
 
 def results(evaluations: Mapping[str, Evaluation], clip_format: ClipFormat) -> list[str]:
-    """Accuracy by class of all evaluations; confusion matrix and film strips of the first."""
+    """Accuracy by class and reliability of all evaluations; confusion matrix and film strips of the first."""
     first = next(iter(evaluations.values()))
     parts = ["<h2>Confusion matrix</h2>", picture("confusion matrix", lambda x: draw_confusion(first, x))]
     if len(first.classes) <= MOST_BARS:
         bars = picture("accuracy", lambda x: draw_classes(evaluations, x))
         parts = ["<h2>Accuracy by class</h2>", bars, *parts]
+    parts += [
+        "<h2>Calibration</h2>",
+        "<p>How often predictions are right, by their probability. Above the line they are right more often "
+        "than the probability says, below it less often.</p>",
+        picture("reliability", lambda x: draw_reliability(evaluations, x)),
+    ]
     for correct, heading in ((True, "Correct"), (False, "Wrong")):
         parts += [
             f"<h2>{heading} predictions, most confident first</h2>",

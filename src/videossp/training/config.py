@@ -66,6 +66,8 @@ class TrainConfig:
             the last epoch is kept.
         select_on: the split that selects the epoch. test, which many published runs use, gives an
             optimistically biased accuracy.
+        calibrate: at the end, fit the temperature of the probabilities on the validation videos, unless they
+            are those of the test split, and store it in the adapter.
         grad_checkpoint: recompute the inside of each block in the backward pass instead of keeping it: less
             than half the memory, about 1.6 times the time.
         device: the device that trains, see `model/device.py`. auto: that of the classifier if it is not on
@@ -109,6 +111,7 @@ class TrainConfig:
     cutmix: float = 0.0
     val_fraction: float = 0.2
     select_on: Literal["val", "test"] = "val"
+    calibrate: bool = True
     grad_checkpoint: bool = False
     device: str = "auto"
     precision: Precision | None = None

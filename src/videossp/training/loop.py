@@ -87,7 +87,8 @@ class Loop:
             self.workers = 0  # features are read from their files faster than processes start, in each epoch
         # Erasing draws its noise for normalised clips, and features are those of finished clips.
         self.clips.unfinished = self.late and not self.cache and not config.erasing
-        self.state = TrainState(classifier, optimizer, bool(config.ema_decay))
+        fits = config.calibrate and config.select_on != "test"  # never on the test split
+        self.state = TrainState(classifier, optimizer, bool(config.ema_decay), fits)
         self.train_step = TrainStep(classifier, plan, config, self.state, self.group, self.late)
         self.settings = settings_of(classifier, plan, config)
         self._saved_at = time.monotonic()

@@ -14,11 +14,11 @@ from videossp.methods import published_options
 from videossp.training.config import TrainConfig, current_names, has_old_names
 from videossp.training.plan import Plan
 
-# Settings that may change when a run is resumed: they change no number. The kind of device is another
+# Settings that may change when a run is resumed: they change no weight. The kind of device is another
 # setting than the name of the device.
 FREE = (
     *("device", "workers", "timeout", "features", "features_limit"),
-    *("save_minutes", "on_error", "max_skipped", "trackers"),
+    *("save_minutes", "on_error", "max_skipped", "trackers", "calibrate"),
 )
 DEVICE = "device_kind"
 

@@ -29,10 +29,13 @@ class TrainState:
         failures: reason by name of each video that could not be decoded.
         device_changes: a line for each resume on another kind of device.
         consistent: False during an update; no checkpoint may be saved then.
+        calibrate: whether the classifier of the best epoch gets a temperature.
     """
 
-    def __init__(self, classifier: Classifier, optimizer: torch.optim.Optimizer, ema: bool) -> None:
-        self.classifier, self.optimizer = classifier, optimizer
+    def __init__(
+        self, classifier: Classifier, optimizer: torch.optim.Optimizer, ema: bool, calibrate: bool = False
+    ) -> None:
+        self.classifier, self.optimizer, self.calibrate = classifier, optimizer, calibrate
         self.parameters = classifier.trainable()
         self.average = copies(self.parameters) if ema else {}
         self.step = self.skipped = 0
@@ -44,6 +47,15 @@ class TrainState:
         self.best_evaluation: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self.consistent = True
+
+    @property
+    def calibrated(self) -> tuple[float, Evaluation | None]:
+        """The temperature of the classifier of the best epoch, and its evaluation with it."""
+        found = self.best_evaluation
+        if found is None or not self.calibrate:
+            return 1.0, found
+        temperature = found.fitted_temperature
+        return temperature, found.at_temperature(temperature)
 
     @contextmanager
     def updating(self) -> Iterator[None]:
@@ -83,14 +95,15 @@ class TrainState:
                 self.best = best = row
                 self.best_evaluation = result
                 self.best_weights = copies(self.average or self.parameters)
-                self.classifier.metrics = self._metrics(row["epoch"], result)
+                self.classifier.metrics = self._metrics(row["epoch"])
             if result:
                 self.failures |= result.failures
             self.history.append(row)
             self.epoch_sums = zero_sums()
         return best
 
-    def _metrics(self, epoch: int, result: Evaluation | None) -> dict[str, Any]:
+    def _metrics(self, epoch: int) -> dict[str, Any]:
+        _, result = self.calibrated
         metrics = {"best_epoch": epoch, "precision": self.classifier.precision}
         return {**metrics, "validation": result and result.summary()}
 
@@ -157,7 +170,7 @@ class TrainState:
                     metadata["kept_failures"],
                     (1, 1),
                 )
-            self.classifier.metrics = self._metrics(metadata["best_epoch"], self.best_evaluation)
+            self.classifier.metrics = self._metrics(metadata["best_epoch"])
 
 
 def figures_of(row: Mapping[str, Any]) -> tuple[float, float]:

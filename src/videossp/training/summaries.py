@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from videossp.classifier import Classifier
+from videossp.inference.evaluate import Evaluation
 from videossp.methods import default_lr, lr_source
 from videossp.model.device import describe
 from videossp.training.config import TrainConfig
@@ -83,6 +84,7 @@ def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
             "best epoch": f"{best['epoch']} of {len(run.history)}, selected on validation",
             "validation": f"top-1 {100 * best['val_top1']:.1f} %, mean class accuracy "
             f"{100 * best['val_mean_class_accuracy']:.1f} % on {len(validation.samples)} videos",
+            **calibration_line(classifier, validation),
         }
     return {
         "backbone": classifier.source.weights or classifier.source.name,
@@ -95,6 +97,15 @@ def run_summary(classifier: Classifier, run: Run) -> dict[str, str]:
         **({"steps skipped": f"{skipped}, not finite"} if skipped else {}),
         **({"videos not decoded": ", ".join(run.failures)} if run.failures else {}),
     }
+
+
+def calibration_line(classifier: Classifier, validation: Evaluation) -> dict[str, str]:
+    """Temperature and calibration error on validation; nothing if none of its videos could be decoded."""
+    if (error := validation.reliability.error) is None:
+        return {}
+    temperature = classifier.head.temperature
+    source = "not fitted" if temperature == 1 else f"temperature {temperature:.3g}, fitted on them"
+    return {"calibration error": f"{100 * error:.1f} % on validation ({source})"}
 
 
 def parameter_counts(classifier: Classifier) -> tuple[int, int]:

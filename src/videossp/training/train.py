@@ -112,6 +112,7 @@ def train(
             stack.enter_context(exact_float32(device))  # for the backward, too
         assert config.precision is not None  # `resolve` has set it
         classifier.to(device).to_precision(config.precision)
+        classifier.head.temperature = 1.0
         loop = Loop(classifier, plan, config, accelerator, messages)
         resumed = folder is not None and resume and restore(folder, loop, messages, change_device)
         if folder and main and not resumed:
@@ -148,8 +149,13 @@ class Saver:
         state = self.loop.state
         tensors, metadata = state.pack()
         if state.best and state.best["epoch"] != self.written:
+            classifier = self.loop.classifier
             with state.using(state.best_weights):
-                self.loop.classifier.save(self.folder / ADAPTER)
+                classifier.head.temperature, _ = state.calibrated
+                try:
+                    classifier.save(self.folder / ADAPTER)
+                finally:
+                    classifier.head.temperature = 1.0  # the next epoch trains without one
             self.written = state.best["epoch"]
         write_history(self.folder, state.history)
         metadata = {**metadata, "settings": self.loop.settings}
@@ -220,6 +226,7 @@ def finish(loop: Loop, samples: VideoDataset) -> Run:
     state, classifier = loop.state, loop.classifier
     assert state.best is not None  # epochs >= 1
     load_trainable(classifier, state.best_weights)
+    classifier.head.temperature, validation = state.calibrated
     classifier.eval()
     warnings = (
         *classifier.warnings,
@@ -227,4 +234,4 @@ def finish(loop: Loop, samples: VideoDataset) -> Run:
         *early_warnings(samples, loop.plan),
         *late_warnings(state),
     )
-    return Run(state.history, state.best, state.best_evaluation, state.failures, warnings)
+    return Run(state.history, state.best, validation, state.failures, warnings)
