@@ -97,13 +97,15 @@ def evaluate(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace
             "left_out": left_out_summary(data),
             "classes": result.classes,
             "confusion": result.confusion.tolist(),
+            "recall": [None if x != x else x for x in result.class_accuracy.tolist()],
         }
         low, high = (100 * x for x in summary["top1_interval"])
         top5 = "" if summary["top5"] is None else f"top-5 {100 * summary['top5']:.1f} %, "
         lines = [f"could not be decoded, counted as wrong: {reason}" for reason in result.failures.values()]
         lines += [
             f"top-1 {100 * summary['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %), {top5}"
-            f"mean class accuracy {100 * summary['mean_class_accuracy']:.1f} % on {len(samples)} videos of "
+            f"mean class accuracy {100 * summary['mean_class_accuracy']:.1f} %, macro F1 "
+            f"{100 * summary['macro_f1']:.1f} % on {len(samples)} videos of "
             f"{split}, views (segments x crops) {summary['views']}",
             *calibration_lines(summary["calibration_error"]),
             *result.confusion_table(),

@@ -102,7 +102,8 @@ class TrainClips(Dataset[tuple[Tensor | Unfinished | None, int, str, str]]):
 
     Item i is (clips, label, name, "") with clips (num_sample, 3, frames, height, width), or
     (None, label, name, reason) if the video cannot be decoded. It depends on (seed, epoch, i) only, not on
-    the worker process or the order of access. Set `epoch` before each pass. If `unfinished` is set, clips are
+    the worker process or the order of access; item i + k * len(samples) is the same video with another
+    augmentation. Set `epoch` before each pass. If `unfinished` is set, clips are
     `Unfinished`, so that a GPU can do the rest; without erasing the finished clips are the same.
 
     Args:
@@ -155,7 +156,7 @@ class TrainClips(Dataset[tuple[Tensor | Unfinished | None, int, str, str]]):
         return f"{video(self.samples[index])} {replace(self.clip_format, views=(1, 1))} {drawn} {how}"
 
     def __getitem__(self, index: int) -> tuple[Tensor | Unfinished | None, int, str, str]:
-        sample = self.samples[index]
+        sample = self.samples[index % len(self.samples)]
         rng = np.random.default_rng((self.seed, self.draw, index))
         try:
             video = read_video(sample.path, sample.start, sample.end, frames=sample.frames)

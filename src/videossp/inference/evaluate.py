@@ -105,6 +105,13 @@ class Evaluation:
         return self.class_accuracy[self.counts > 0].mean().item()
 
     @property
+    def macro_f1(self) -> float:
+        """Mean over the classes that have videos of F1, the harmonic mean of precision and recall."""
+        right = self.confusion.diag()
+        f1 = 2 * right / (self.confusion.sum(0) + self.counts)  # 2 TP / (2 TP + FP + FN)
+        return f1[self.counts > 0].mean().item()
+
+    @property
     def _log_likelihoods(self) -> Tensor:
         """(videos,): of the true class, in nats."""
         scores = self.scores[torch.arange(len(self.samples)), self._labels]
@@ -190,6 +197,7 @@ class Evaluation:
             "top1": self.top(1),
             "top5": self.top(5) if len(self.classes) > 5 else None,
             "mean_class_accuracy": self.mean_class_accuracy,
+            "macro_f1": self.macro_f1,
             "loss": self.loss if self._decoded.any() else None,
             "calibration_error": self.reliability.error,
             "videos": len(self.samples),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from videossp.data.clips import Unfinished
+from videossp.training.balance import balanced_order
 from videossp.training.config import TrainConfig
 from videossp.training.plan import Plan
 
@@ -33,7 +34,7 @@ class Share(NamedTuple):
     """The part of a step that one process computes.
 
     Attributes:
-        batches: (number, indices of videos) of each of its batches.
+        batches: (number, items of `TrainClips`) of each of its batches.
         clips: clips of the step over all processes.
     """
 
@@ -48,6 +49,9 @@ def shares_of(epoch: int, plan: Plan, config: TrainConfig, rank: int, processes:
     """
     size = config.batch_size
     order = epoch_order(len(plan.training), config.seed, epoch)
+    if config.balance == "sampler":
+        generator = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
+        order = balanced_order([x.label for x in plan.training], generator)
     videos = size * config.grad_accum_steps * processes
     shares = []
     for step in range(plan.steps_per_epoch):

@@ -46,6 +46,9 @@ class TrainConfig:
         layer_decay: learning rate of a block over that of the next block; 1: the same for all blocks. Weights
             that a method shares among blocks, or keeps in one tensor for all, train at the full rate.
         label_smoothing: fraction of the target that is spread over all classes.
+        balance: for classes with different numbers of videos. none: each video counts the same. loss: each
+            class does, by weights of the loss. sampler: each class takes an equal part of every epoch, so
+            that videos of small classes are used several times, with other augmentations.
         num_sample: clips per video and step, of the same frames, augmented independently (repeated
             augmentation).
         fixed_augmentations: augmentations of each video, used in turn by the epochs; 0: a new one in each
@@ -99,6 +102,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     layer_decay: float = 1.0
     label_smoothing: float = 0.1
+    balance: Literal["none", "loss", "sampler"] = "none"
     num_sample: int = 1
     fixed_augmentations: int = 0
     features: str | None = None

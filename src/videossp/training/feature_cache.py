@@ -202,7 +202,10 @@ def remove_unused(file: Path, recent: float) -> None:
 
 
 class Features(Dataset[tuple[Any, ...]]):
-    """Items of a data set of clips with features, (clips, 1 or length, d_model), in place of the clips."""
+    """Items of a data set of clips with features, (clips, 1 or length, d_model), in place of the clips.
+
+    Item i + k * len(clips) is item i: a video that is used several times in an epoch has the same features.
+    """
 
     def __init__(self, clips: Clips, files: list[Path]) -> None:
         self.clips, self.files = clips, files
@@ -211,6 +214,7 @@ class Features(Dataset[tuple[Any, ...]]):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
+        index %= len(self.files)
         x = read_features(self.files[index])
         if x is None:
             clips, *rest = self.clips[index]  # it could not be decoded: the rest says why

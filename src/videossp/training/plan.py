@@ -1,6 +1,7 @@
 """`Plan`: the videos, steps and learning rate of a training, known before it starts."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,9 @@ from videossp.system.terminal import shorten
 from videossp.training.config import TrainConfig
 from videossp.training.schedule import warmup_cosine
 from videossp.training.splits import Splits, choose_splits
+
+FEW = 5  # validation videos of a class: if all of them are right, its accuracy is above 57 % with 95 %
+SKEWED = 5  # times as many videos in the largest class as in the smallest
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
         )
     flip = should_flip(config.flip, classes)
     notes = validation_notes(splits, classes)
+    notes += balance_notes([x.label for x in splits.training], classes, config.balance)
     if not flip and config.flip == "auto":
         notes.append(f"horizontal flip disabled: it would swap {directional_classes(classes)}")
     clips = config.batch_size * config.grad_accum_steps * config.num_sample * processes
@@ -131,11 +136,33 @@ def make_plan(samples: VideoDataset, classes: Sequence[str], config: TrainConfig
 
 
 def validation_notes(splits: Splits, classes: Sequence[str]) -> list[str]:
-    """A remark if there is no validation, or none of some of the classes that are trained."""
+    """Remarks if there is no validation, or none or little of some of the classes that are trained."""
     if not splits.validation:
         return ["val_fraction 0: no validation, the last epoch is kept"]
-    missing = {x.label for x in splits.training} - {x.label for x in splits.validation}
-    return [f"no validation video of {shorten([classes[i] for i in sorted(missing)])}"] if missing else []
+    counts = Counter(x.label for x in splits.validation)
+    trained = sorted({x.label for x in splits.training})
+    missing = [classes[i] for i in trained if not counts[i]]
+    few = [classes[i] for i in trained if 0 < counts[i] < FEW]
+    notes = [f"no validation video of {shorten(missing)}"] if missing else []
+    if few:
+        notes.append(f"fewer than {FEW} validation videos, too few to measure a class: {shorten(few)}")
+    return notes
+
+
+def balance_notes(labels: Sequence[int], classes: Sequence[str], balance: str) -> list[str]:
+    """A remark if the largest class has several times the videos of the smallest, or on the balance."""
+    counts = Counter(labels)
+    most, least = (f(counts, key=counts.__getitem__) for f in (max, min))
+    ratio = counts[most] / counts[least]
+    if balance == "none" and ratio < SKEWED:
+        return []
+    effects = {
+        "none": "; --balance sampler or loss counts each class the same",
+        "loss": f"; the loss has weights from {1 / ratio:.2g} to 1 times that of the smallest class",
+        "sampler": "; each class takes an equal part of every epoch",
+    }
+    text = f"from {counts[least]} ({classes[least]}) to {counts[most]} ({classes[most]})"
+    return [f"training videos of a class: {text}{effects[balance]}"]
 
 
 def steps_per_epoch(videos: int, config: TrainConfig, processes: int = 1) -> int:

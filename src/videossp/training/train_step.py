@@ -10,6 +10,7 @@ from videossp.classifier import Classifier
 from videossp.data.augment import mix, soft_targets
 from videossp.data.crop import finish_clips
 from videossp.model.device import to_device
+from videossp.training.balance import class_weights
 from videossp.training.batches import Batch
 from videossp.training.config import TrainConfig
 from videossp.training.distributed import ProcessGroup
@@ -40,6 +41,10 @@ class TrainStep:
     ) -> None:
         self.classifier, self.config, self.state, self.group = classifier, config, state, group
         self.device, self.late, self.rate_factor = classifier.device, late, plan.rate_factor
+        self.weights: Tensor | None = None
+        if config.balance == "loss":
+            labels = [x.label for x in plan.training]
+            self.weights = class_weights(labels, len(classifier.classes)).to(self.device)
         self.peaks = [x["lr"] for x in state.optimizer.param_groups]
 
     def clips_of(self, batch: Batch) -> Tensor:
@@ -50,18 +55,27 @@ class TrainStep:
         return finish_clips(clips, to_device(batch.flipped, self.device), self.classifier.clip_format)
 
     def loss(self, batch: Batch, number: int) -> Tensor:
-        """Mean cross entropy of batch `number` of the step, with its clips mixed if the settings say so."""
+        """Mean cross entropy of batch `number` of the step, weighted and mixed as the settings say."""
         config, labels = self.config, batch.labels
         seeds = (config.seed, self.state.step, number)
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0] >> 1))
         clips = self.clips_of(batch)
         if not config.mixup and not config.cutmix:
             targets, smoothing = to_device(labels, self.device), config.label_smoothing
-            return nn.functional.cross_entropy(self.classifier(clips), targets, label_smoothing=smoothing)
+            logits = self.classifier(clips)
+            if self.weights is None:
+                return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+            losses = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+            return (losses * self.weights[targets]).mean()
         targets = soft_targets(labels, len(self.classifier.classes), config.label_smoothing)
         rng = np.random.default_rng((*seeds, 1))
         clips, targets = mix(clips, targets, config.mixup, config.cutmix, rng)
-        return nn.functional.cross_entropy(self.classifier(clips), to_device(targets, self.device))
+        targets, logits = to_device(targets, self.device), self.classifier(clips)
+        if self.weights is None:
+            return nn.functional.cross_entropy(logits, targets)
+        losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+        shares = (targets - config.label_smoothing / targets.shape[1]) / (1 - config.label_smoothing)
+        return (losses * (shares @ self.weights)).mean()  # a mixed clip has the mixed weight
 
     def gradients(self, factor: float) -> tuple[list[str], Tensor]:
         """Sum the gradients over the processes, scale them and clip their norm.
