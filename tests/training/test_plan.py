@@ -109,7 +109,7 @@ def test_the_papers_rule_scales_both_ends_by_the_clips_of_a_step():
 def test_flip_is_disabled_with_a_note_or_refused_where_class_names_hold_a_direction():
     classes = ("turn left", "turn right")
     plan = make_plan(data(classes, train=8, val=4), classes, TrainConfig(lr=1e-3))
-    assert not plan.flip and "'turn left' and 'turn right'" in plan.notes[0] and not plan.warnings
+    assert not plan.flip and "'turn left' and 'turn right'" in plan.notes[-1] and not plan.warnings
     with pytest.raises(ValueError, match="'turn left' and 'turn right'"):
         make_plan(data(classes, train=8, val=4), classes, TrainConfig(lr=1e-3, flip="on"))
     assert make_plan(data(classes, train=8, val=4), classes, TrainConfig(lr=1e-3, flip="force")).flip

@@ -97,11 +97,11 @@ def compare(
         if progress:
             print(printable(line), file=sys.stderr, flush=True)
 
-    for note in dict.fromkeys(notes):
-        report(note)
     folder = Path(out)
     with lock_folder(folder):
         done = finished_runs(folder, plans, keys)
+        for note in dict.fromkeys(notes):  # not before a folder that is refused: that is one line
+            report(note)
         paths = {key: folder / "{}-lr{}-seed{}".format(*key) for key in keys if key not in done}
         for key, path in paths.items():
             remove_unfinished(path, key)
