@@ -373,14 +373,14 @@ def test_the_script_predicts_with_the_custom_operator_and_tells_how_to_compile_i
     video = str(next((class_folder / "test").rglob("*.mp4")))
     for name in ("model.onnx", "model.json", "selective_scan.c"):
         shutil.copy(folder / name, tmp_path)
-    command = [sys.executable, folder / "predict.py", tmp_path / "model.onnx", video]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, folder / "predict.py", "model.onnx", video]  # as documented: in its folder
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     told = re.search(
         r"compile selective_scan.so on this machine with (cc .* \S*selective_scan.c) ", done.stderr
     )
-    subprocess.run(shlex.split(told[1]), check=True)
-    done = subprocess.run(command, capture_output=True, text=True)
+    subprocess.run(shlex.split(told[1]), cwd=tmp_path, check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     _, label, probability = done.stdout.strip().split("\t")
     (wanted,) = predict(classifier, video)

@@ -9,12 +9,14 @@ import torch
 import videossp
 from conftest import SSP_SMALL, switch_on
 from videossp import Classifier, TrainConfig, predict
+from videossp.comparison.folder import comparable
 from videossp.convert_official import from_official, to_official
 from videossp.data.datasets import read_data
 from videossp.errors import WeightsError
 from videossp.inference.calibration import BINS, MOST, Reliability, fit_temperature, with_temperature
 from videossp.inference.evaluate import evaluate
 from videossp.inference.predict import predict_each
+from videossp.training.loop import Loop
 from videossp.training.train import train
 
 QUICK = TrainConfig(epochs=2, batch_size=4, lr=1e-2, seed=1)
@@ -162,3 +164,24 @@ def test_eval_prints_the_calibration_error(calibrated, class_folder, call):
     code, out, _ = call("eval", folder, class_folder)
     result = evaluate(videossp.load(folder), read_data(class_folder).splits["test"])
     assert code == 0 and f"calibration error {100 * result.reliability.error:.1f} %" in out
+
+
+def test_runs_of_older_versions_count_as_runs_without_a_temperature():
+    settings = {"training": {"epochs": 3}}
+    assert comparable(settings)["training"]["calibrate"] is False
+    assert comparable({"training": {"epochs": 3, "calibrate": True}})["training"]["calibrate"] is True
+
+
+def test_a_refused_resume_leaves_the_temperature(small_backbone, class_folder, tmp_path):
+    def made():
+        return Classifier.create(small_backbone, classes=["bright", "dark"], method="linear")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "end_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(made(), class_folder, QUICK, out=tmp_path / "run")
+    classifier = made()
+    classifier.head.temperature = 2.0
+    with pytest.raises(ValueError, match="these settings differ"):
+        train(classifier, class_folder, replace(QUICK, lr=0.5), out=tmp_path / "run", resume=True)
+    assert classifier.head.temperature == 2.0

@@ -128,7 +128,7 @@ def probabilities(session: onnxruntime.InferenceSession, views: np.ndarray, batc
 def register(options: onnxruntime.SessionOptions, library: Path) -> None:
     """Make the custom operator known to sessions with these options."""
     try:
-        options.register_custom_ops_library(str(library))
+        options.register_custom_ops_library(str(library.resolve()))  # a bare name is looked up elsewhere
     except Exception as error:  # onnxruntime has its own kinds
         command = f"cc -O3 -shared -fPIC -o {library} {library.with_suffix('.c')}"
         raise ValueError(f"compile {library.name} on this machine with {command} ({error})") from error
@@ -144,7 +144,7 @@ def main() -> None:
         if hashlib.sha256(model.read_bytes()).hexdigest() != about["sha256"]:
             raise ValueError("its .json file describes another model")
         options = onnxruntime.SessionOptions()
-        if about["custom_op"]:
+        if about.get("custom_op"):
             register(options, model.parent / about["custom_op"])
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own kinds

@@ -110,11 +110,12 @@ def finished_runs(
 def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run, of any version, without the notes and the workers, which change no result.
 
-    Training settings get their current names; those that did not exist yet had the effect of their default.
-    The older versions that do not record the kind of device trained on a CPU.
+    Training settings get their current names; those that did not exist yet had the effect of their default,
+    but for the temperature, which no run had. The older versions that do not record the kind of device
+    trained on a CPU.
     """
     defaults = json.loads(json.dumps(asdict(TrainConfig(device="cpu", precision="float32"))))
-    training = defaults | current_names(settings["training"])
+    training = defaults | {"calibrate": False} | current_names(settings["training"])
     training = {name: x for name, x in training.items() if name not in ("lr", "seed", "workers")}
     return {name: value for name, value in settings.items() if name != "notes"} | {"training": training}
 

@@ -39,7 +39,7 @@ def open_onnx(path: Path, library: Path | None = None) -> Runtime:
     """
     options = onnxruntime.SessionOptions()
     if library is not None:
-        options.register_custom_ops_library(str(library))
+        options.register_custom_ops_library(str(library.resolve()))
     options.intra_op_num_threads = torch.get_num_threads()
     # Else idle threads wait in a loop, which takes the time of other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -78,7 +78,7 @@ class ExportedClassifier(Classifier):
             self.method, self.sha256 = str(about["method"]), str(about["backbone"]["sha256"])
             self.precision, self.batch = about["precision"], about["batch"]
             self.video_seconds = about["video_seconds"]
-            if about["custom_op"] is None:
+            if about.get("custom_op") is None:
                 self.runtime = open_onnx(path)
             else:  # compiled here: native code beside a model is not trusted
                 with tempfile.TemporaryDirectory(prefix="videossp-") as folder:

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from videossp.bundled import SCAN_SOURCE
@@ -27,7 +28,9 @@ def compiled_library(folder: Path) -> Path:
     if not compiler:
         raise ExportError("the custom operator needs a C compiler: install gcc or clang, or set CC")
     library = folder / LIBRARY
-    command = [*compiler, "-O3", "-shared", "-fPIC", "-o", str(library), str(SCAN_SOURCE)]
+    # Else Apple's linker writes the path of the temporary folder into the library.
+    name = [f"-Wl,-install_name,@rpath/{LIBRARY}"] if sys.platform == "darwin" else []
+    command = [*compiler, "-O3", "-shared", "-fPIC", *name, "-o", str(library), str(SCAN_SOURCE)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL

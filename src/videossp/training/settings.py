@@ -69,6 +69,7 @@ def check_settings(
         ValueError: names the settings that differ.
     """
     plain = json.loads(json.dumps(current))
+    saved = {"balance": "none", **saved}  # which older versions do not have
     if has_old_names(saved):
         saved, plain = complete_old_settings(saved), complete_options(plain)
     saved = dict(saved)

@@ -112,7 +112,6 @@ def train(
             stack.enter_context(exact_float32(device))  # for the backward, too
         assert config.precision is not None  # `resolve` has set it
         classifier.to(device).to_precision(config.precision)
-        classifier.head.temperature = 1.0
         loop = Loop(classifier, plan, config, accelerator, messages)
         resumed = folder is not None and resume and restore(folder, loop, messages, change_device)
         if folder and main and not resumed:
@@ -124,6 +123,7 @@ def train(
         if main:
             for text in [*loop.state.device_changes, *early_warnings(samples, plan)]:
                 warn(text)
+        classifier.head.temperature = 1.0
         loop.run(Saver(folder, loop), resumable=folder is not None)
         for tracker in accelerator.trackers:
             tracker.finish()  # not end_training(), which also ends the process group
