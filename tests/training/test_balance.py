@@ -1,6 +1,8 @@
 """Classes of different sizes: weights and orders by arithmetic, and trainings that use them."""
 
+import json
 from collections import Counter
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +20,7 @@ from videossp.inference.evaluate import Evaluation
 from videossp.training.balance import balanced_order, class_weights
 from videossp.training.batches import Batch, shares_of
 from videossp.training.plan import make_plan
+from videossp.training.settings import check_settings, without_free
 from videossp.training.train import train
 from videossp.training.train_step import TrainStep
 
@@ -184,3 +187,12 @@ def test_macro_f1_and_recall_count_failed_videos_as_missed():
     # a: precision 2/3, recall 2/3; b: precision 2/2, recall 2/3; c has no videos
     assert result.macro_f1 == pytest.approx((2 / 3 + 2 * 1 * (2 / 3) / (1 + 2 / 3)) / 2)
     assert result.summary()["macro_f1"] == pytest.approx(result.macro_f1)
+
+
+def test_a_checkpoint_without_a_newer_setting_had_its_default(tmp_path):
+    settings = {"method": "linear", "options": {}, "device_kind": "cpu"}
+    current = settings | json.loads(json.dumps(without_free(asdict(TrainConfig(precision="float32")))))
+    saved = {name: x for name, x in current.items() if name != "balance"}
+    assert check_settings(tmp_path, saved, current) == ""
+    with pytest.raises(ValueError, match='balance: "none" before, "loss" now'):
+        check_settings(tmp_path, saved, current | {"balance": "loss"})

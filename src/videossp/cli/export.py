@@ -22,7 +22,7 @@ def export(parser: "ArgumentParser", given: Arguments) -> "Callable[[Namespace],
     add_option(group, "to", Literal["onnx", "torch"], "format of the file", default="onnx")
     group.add_argument("--int8", action="store_true", help="matrix products in int8, weights a quarter")
     group.add_argument(
-        "--custom_op", action="store_true", help="scans in C, twice as fast; needs a C compiler"
+        "--custom_op", action="store_true", help="scans in C, half the time; needs a C compiler"
     )
     add_option(group, "batch", int | Literal["dynamic"], "clips in a batch", default="dynamic")
     group = group_of(parser, "proof")

@@ -18,7 +18,7 @@ from videossp.training.config import TrainConfig
 from videossp.training.schedule import warmup_cosine
 from videossp.training.splits import Splits, choose_splits
 
-FEW = 5  # validation videos of a class: if all of them are right, its accuracy is above 57 % with 95 %
+FEW = 5  # validation videos of a class; even with 5 of 5 right, its 95 % interval is 57 to 100 %
 SKEWED = 5  # times as many videos in the largest class as in the smallest
 
 

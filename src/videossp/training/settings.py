@@ -69,10 +69,9 @@ def check_settings(
         ValueError: names the settings that differ.
     """
     plain = json.loads(json.dumps(current))
-    saved = {"balance": "none", **saved}  # which older versions do not have
     if has_old_names(saved):
         saved, plain = complete_old_settings(saved), complete_options(plain)
-    saved = dict(saved)
+    saved = with_defaults(saved)
     before, now = saved.pop(DEVICE, "cpu"), plain.pop(DEVICE)  # older versions do not record it
     if lines := differences(saved, plain):
         shown = "; ".join(x if len(x) < 100 else f"{x[:90]}..." for x in lines[:5])
@@ -92,13 +91,17 @@ def check_settings(
 def complete_old_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a checkpoint of version 0.1, with current names and what they left to defaults.
 
-    Fields that did not exist yet have their default, and method options that were not given have the
-    published value.
+    Method options that were not given have the published value.
     """
-    usual = without_free(asdict(TrainConfig(precision="float32")))
-    settings = json.loads(json.dumps(usual)) | current_names(saved)
+    settings = with_defaults(current_names(saved))
     settings["clip"] = json.loads(json.dumps(asdict(ClipFormat()))) | settings["clip"]
     return complete_options(settings)
+
+
+def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a checkpoint, with the default of each field that did not exist yet."""
+    usual = json.loads(json.dumps(without_free(asdict(TrainConfig(precision="float32")))))
+    return {**saved, **{name: x for name, x in usual.items() if name not in saved}}
 
 
 def complete_options(settings: Mapping[str, Any]) -> dict[str, Any]:
